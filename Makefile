@@ -1,0 +1,96 @@
+# Every verb does its own set-up: Python 3.11 or newer, make and a package
+# index are all it takes. `make help` lists the verbs.
+
+# The first Python that runs, is new enough, and can make an environment.
+PYTHON ?= $(shell for python in python3.11 python3.12 python3.13 python3.14 python3; do \
+	$$python -c 'import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 11))' \
+	2>/dev/null && echo $$python && break; done)
+VENV ?= .venv
+OLDEST ?= $(VENV)-oldest
+# Passed on to pytest: make test ARGS="-k ledger"
+ARGS ?=
+
+BIN := $(VENV)/bin
+# Not byte-compiling what is never imported saves a quarter of the set-up.
+PIP := -m pip --disable-pip-version-check install -qq --no-compile
+
+.DEFAULT_GOAL := help
+# Verbs share environments; two of them must not be set up at the same time.
+.NOTPARALLEL:
+.PHONY: help demo test check check-format check-lint check-types check-imports \
+	check-spelling cover bench soak test-oldest clean
+
+help: ## List the verbs
+	@sed -n 's/^\([a-z-]*\):.* ## \(.*\)/  make \1|\2/p' Makefile | \
+		while IFS='|' read -r verb text; do printf '%-20s%s\n' "$$verb" "$$text"; done
+
+demo: $(VENV)/.demo ## See an agent run away and be stopped
+	@$(BIN)/guardrails demo
+
+test: $(VENV)/.dev ## Run the tests
+	@$(BIN)/python -m pytest $(ARGS)
+
+check: check-format check-lint check-types check-imports check-spelling ## Run every check
+
+check-format: $(VENV)/.dev
+	@$(BIN)/ruff format --check --quiet .
+
+check-lint: $(VENV)/.dev
+	@$(BIN)/ruff check --quiet .
+
+check-types: $(VENV)/.dev
+	@$(BIN)/basedpyright --pythonpath $(BIN)/python
+	@for package in guardrails guardrails_langchain; do \
+		report=$$($(BIN)/basedpyright --pythonpath $(BIN)/python --ignoreexternal \
+		--verifytypes $$package) || { echo "$$report"; exit 1; }; done
+
+check-imports: $(VENV)/.dev
+	@$(BIN)/lint-imports --no-cache --no-logo
+
+check-spelling: $(VENV)/.dev
+	@$(BIN)/codespell
+
+cover: $(VENV)/.dev ## Show what nobody tested: here, and in htmlcov/
+	@$(BIN)/coverage erase
+	@$(BIN)/coverage run -m pytest $(ARGS)
+	@$(BIN)/coverage combine --quiet
+	@$(BIN)/coverage html --quiet
+	@$(BIN)/coverage report
+
+bench: $(VENV)/.dev ## Measure what a guarded call costs
+	@$(BIN)/python -m benchmarks
+
+soak: $(VENV)/.dev ## Run the tests that take minutes
+	@$(BIN)/python -m pytest -m soak --timeout=1800 $(ARGS)
+
+test-oldest: $(OLDEST)/.test ## Run the adapter's tests on the oldest frameworks
+	@$(OLDEST)/bin/python -m pytest tests/integrations/langchain tests/test_examples.py $(ARGS)
+
+clean: ## Remove environments, caches and reports
+	@rm -rf $(VENV) $(OLDEST) .hypothesis .pytest_cache .ruff_cache .import_linter_cache \
+		.coverage .coverage.* build dist htmlcov
+	@find src integrations tests examples benchmarks -name __pycache__ -type d -prune \
+		-exec rm -rf {} +
+
+# ------------------------------------------------------------------- set-up
+# A stamp is newer than what it was made from, so a second run is instant.
+
+$(VENV)/.demo: pyproject.toml constraints.txt | $(BIN)/python
+	@echo "Installing guardrails into $(VENV) (half a minute, once)" >&2
+	@$(BIN)/python $(PIP) -c constraints.txt -e ".[all]"
+	@touch $@
+
+$(VENV)/.dev: pyproject.toml constraints.txt | $(BIN)/python
+	@echo "Installing guardrails and its tools into $(VENV) (a minute, once)" >&2
+	@$(BIN)/python $(PIP) -c constraints.txt -e ".[all,dev]"
+	@touch $(VENV)/.demo $@
+
+$(OLDEST)/.test: pyproject.toml constraints-oldest.txt | $(OLDEST)/bin/python
+	@echo "Installing the oldest frameworks into $(OLDEST) (a minute, once)" >&2
+	@$(OLDEST)/bin/python $(PIP) -c constraints-oldest.txt -e ".[all,test]"
+	@touch $@
+
+$(BIN)/python $(OLDEST)/bin/python:
+	@test -n "$(PYTHON)" || { echo "This needs Python 3.11 or newer with venv. If it is" \
+		"installed under another name: make PYTHON=/path/to/python" >&2; exit 1; }
+	@$(PYTHON) -m venv $(@D:/bin=)

@@ -1,0 +1,52 @@
+"""guardrails for LangChain, LangGraph and deepagents.
+
+Importing this package hooks it into LangChain: inside `guard.session(...)` all
+runs are guarded, with no callbacks passed.
+"""
+
+from typing import TYPE_CHECKING, Any, cast
+
+try:
+    from langchain_core.runnables import Runnable
+except ImportError as error:  # pragma: no cover - needs an environment without it
+    raise ImportError(
+        "guardrails_langchain needs LangChain: "
+        'pip install "guardrails-runtime[langchain]"'
+    ) from error
+
+from guardrails import Guard
+from guardrails_langchain.ambient import hook, install, running_session, uninstall
+from guardrails_langchain.handler import GuardCallbackHandler
+
+if TYPE_CHECKING:
+    from guardrails_langchain.middleware import GuardMiddleware
+
+__all__ = [
+    "GuardCallbackHandler",
+    "GuardMiddleware",
+    "install",
+    "running_session",
+    "uninstall",
+    "wrap_object",
+]
+
+hook()
+
+
+def wrap_object(guard: object, target: object, options: object) -> object:
+    """Returns a runnable with the guard's handler attached; `None` for others."""
+    if not isinstance(target, Runnable):
+        return None
+    names = cast("dict[str, Any]", options)
+    names.pop("server", None)
+    handler = GuardCallbackHandler(cast("Guard", guard), **names)
+    return cast("Runnable[Any, Any]", target).with_config(callbacks=[handler])
+
+
+def __getattr__(name: str) -> object:
+    # Imported late: it needs the whole of langchain, a handler only its core.
+    if name == "GuardMiddleware":
+        from guardrails_langchain.middleware import GuardMiddleware  # noqa: PLC0415
+
+        return GuardMiddleware
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

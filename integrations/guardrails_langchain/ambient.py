@@ -1,0 +1,62 @@
+"""Ambient handlers: every run inside `guard.session` is guarded by itself."""
+
+from guardrails import Guard, Session
+from guardrails.engine import Engine
+from guardrails.scope import current_session
+from guardrails_langchain.handler import GuardCallbackHandler, handler_for, tree_of
+from langchain_core.callbacks import BaseCallbackHandler
+from langchain_core.runnables.config import var_child_runnable_config
+from langchain_core.tracers.context import register_configure_hook
+
+__all__ = ["hook", "install", "running_session", "uninstall"]
+
+
+class _AmbientHandler:
+    """Answers LangChain's question which handler belongs to this context.
+
+    LangChain asks a context variable. This object has the same `get`, and
+    derives the answer from the session's scope, so that there is one truth
+    about which session is open, whenever this module was imported.
+    """
+
+    def __init__(self) -> None:
+        self.installed: GuardCallbackHandler | None = None
+
+    def get(self, default: object = None) -> BaseCallbackHandler | None:
+        """Returns the handler of the innermost session, else the installed one."""
+        session = current_session.get()
+        return self.installed if session is None else handler_for(session.engine)
+
+
+_ambient = _AmbientHandler()
+_hooked: list[bool] = []
+
+
+def hook() -> None:
+    """Registers with LangChain, once: each registration is asked for every run."""
+    if not _hooked:
+        _hooked.append(True)
+        # reportArgumentType: only `get` is used; see `_AmbientHandler`.
+        register_configure_hook(_ambient, inheritable=True)  # pyright: ignore[reportArgumentType]
+
+
+def install(guard: Guard, *, agent: str | None = None, **names: object) -> None:
+    """Guards every LangChain run of the process, bare threads included.
+
+    Each root run is a session, or each thread where there is one; an open
+    `guard.session` still wins. The last installed guard counts.
+    """
+    _ambient.installed = GuardCallbackHandler(guard, agent=agent, **names)
+
+
+def uninstall() -> None:
+    """Undoes `install`."""
+    _ambient.installed = None
+
+
+def running_session(engine: Engine) -> Session | None:
+    """Returns the session of the LangChain run around the running code."""
+    config = var_child_runnable_config.get()
+    callbacks = config.get("callbacks") if config else None
+    run = tree_of(engine).find(getattr(callbacks, "parent_run_id", None))
+    return None if run is None else run.session

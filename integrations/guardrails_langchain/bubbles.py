@@ -1,0 +1,62 @@
+"""Bubbles: stops in a form that LangChain's layers let through.
+
+LangGraph treats `GraphBubbleUp` as control flow: tool nodes, retry policies and
+middlewares hand it on instead of turning it into a message, retrying it, or
+calling a fallback model. So a stop that is raised inside a run is both our own
+kind and that one. Users still write `except BudgetExceeded`.
+"""
+
+import functools
+import sys
+from typing import cast
+
+from guardrails.errors import SessionStopped
+
+__all__ = ["as_bubble", "is_interrupt"]
+
+
+def as_bubble(stop: SessionStopped) -> SessionStopped:
+    """Returns a fresh copy of the stop that LangGraph lets through.
+
+    Fresh, because an exception object collects notes and tracebacks wherever
+    it is raised.
+    """
+    kind = _bubble_kind(type(stop), "langgraph" in sys.modules)
+    copy = kind(stop.message)
+    copy.__dict__.update(
+        {k: v for k, v in stop.__dict__.items() if k != "__notes__"}
+    )
+    return copy
+
+
+def is_interrupt(error: BaseException) -> bool:
+    """Whether a tool stopped to wait for a person; it will run again."""
+    errors = sys.modules.get("langgraph.errors")
+    return errors is not None and isinstance(error, errors.GraphInterrupt)
+
+
+def is_control_flow(error: BaseException) -> bool:
+    """Whether the error is LangGraph's way to go elsewhere, not a failure."""
+    errors = sys.modules.get("langgraph.errors")
+    return errors is not None and isinstance(error, errors.GraphBubbleUp)
+
+
+@functools.cache
+def _bubble_kind(
+    kind: type[SessionStopped], has_langgraph: bool
+) -> type[SessionStopped]:
+    if not has_langgraph:
+        return kind
+    from langgraph.errors import GraphBubbleUp  # noqa: PLC0415
+
+    if issubclass(kind, GraphBubbleUp):
+        return kind
+    # The name and module stay, so that tracebacks read as users expect.
+    return cast(
+        "type[SessionStopped]",
+        type(
+            kind.__name__,
+            (kind, GraphBubbleUp),
+            {"__module__": __name__, "__doc__": kind.__doc__},
+        ),
+    )

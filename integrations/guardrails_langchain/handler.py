@@ -1,0 +1,405 @@
+"""The callback handler: enforces at every model and tool start.
+
+It is synchronous, runs inline and raises (`raise_error`), because everything
+else is not enforcement: LangChain swallows what asynchronous handlers raise on
+synchronous paths, and ships handlers that are not inline to a thread pool that
+can starve. Measured in microseconds, it does not hold up an event loop.
+"""
+
+import functools
+import logging
+from collections.abc import Callable, Mapping
+from typing import Any, ParamSpec
+from uuid import UUID
+
+from guardrails import Guard
+from guardrails.core.attribution import clean_name
+from guardrails.core.calls import CallStatus, ModelCall, Outcome, ToolCall
+from guardrails.core.fingerprints import size_bytes
+from guardrails.engine import Engine
+from guardrails.errors import CallRefused, SessionStopped
+from guardrails_langchain import translate
+from guardrails_langchain.bubbles import as_bubble, is_control_flow, is_interrupt
+from guardrails_langchain.runs import Root, Run, RunTree
+from langchain_core.callbacks import BaseCallbackHandler
+from langchain_core.messages import BaseMessage
+from langchain_core.outputs import LLMResult
+
+__all__ = ["GuardCallbackHandler", "handler_for", "tree_of"]
+
+P = ParamSpec("P")
+
+_TREE = "guardrails_langchain.tree"
+_HANDLER = "guardrails_langchain.handler"
+
+
+def _contained(hook: Callable[P, None]) -> Callable[P, None]:
+    """Lets only stops and refusals out of a hook; the host must not break."""
+
+    @functools.wraps(hook)
+    def run(*args: P.args, **kwargs: P.kwargs) -> None:
+        try:
+            hook(*args, **kwargs)
+        except (SessionStopped, CallRefused):
+            raise
+        except Exception as error:
+            handler = args[0]
+            assert isinstance(handler, GuardCallbackHandler)
+            handler.engine.contain(error, f"the hook {hook.__name__}")
+
+    return run
+
+
+class GuardCallbackHandler(BaseCallbackHandler):
+    """Guards all runs that it is passed to, and everything below them.
+
+    For `config={"callbacks": [GuardCallbackHandler(guard)]}`. Inside
+    `guard.session(...)` nothing need be passed. Used several times on one run,
+    also together with a session or `GuardMiddleware`, it counts once.
+
+    A root run outside any session opens one: its id is `session_id` or
+    `langfuse_session_id` of the run's metadata, else the thread's id, else new.
+
+    Args:
+        guard: The guard.
+        agent: Who acts; chooses the budget. By default LangChain's agent name.
+        names: `customer_id, user_id, feature, prompt_version, session_id,
+            tags`, as for `Guard.session`. They win over metadata.
+    """
+
+    raise_error = True
+    run_inline = True
+
+    def __init__(self, guard: Guard, *, agent: str | None = None, **names: Any) -> None:
+        guard.session(agent, **names)  # Refuses bad names here.
+        given = {"agent": agent, **names}
+        self._attach(guard.engine, {k: v for k, v in given.items() if v is not None})
+
+    @classmethod
+    def of_engine(cls, engine: Engine) -> "GuardCallbackHandler":
+        """Returns a handler for the sessions of a guard, which bring their names."""
+        handler = cls.__new__(cls)
+        super(GuardCallbackHandler, handler).__init__()
+        handler._attach(engine, {})
+        return handler
+
+    def _attach(self, engine: Engine, options: Mapping[str, object]) -> None:
+        self.engine = engine
+        self._options = options
+        self._tree = tree_of(engine)
+
+    # --- chains -------------------------------------------------------------
+
+    @_contained
+    def on_chain_start(
+        self,
+        serialized: dict[str, Any],
+        inputs: dict[str, Any],
+        *,
+        run_id: UUID,
+        parent_run_id: UUID | None = None,
+        metadata: dict[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        """Follows the run; raises only if a stop was swallowed above it."""
+        parent = self._tree.find(parent_run_id)
+        if parent is not None and parent.stop is not None:
+            raise self._raised(parent.stop, parent)
+        self._start(run_id, parent_run_id, metadata)
+
+    @_contained
+    def on_chain_end(
+        self, outputs: dict[str, Any], *, run_id: UUID, **kwargs: Any
+    ) -> None:
+        """Raises a stop again that this run swallowed."""
+        run = self._tree.end(run_id)
+        if run is None:
+            return
+        if run.parent is None:
+            is_paused = isinstance(outputs, dict) and "__interrupt__" in outputs
+            self._root_ended(run, is_paused=is_paused)
+        if run.stop is not None:
+            raise self._raised(run.stop, run.parent, root=run.root)
+
+    @_contained
+    def on_chain_error(
+        self, error: BaseException, *, run_id: UUID, **kwargs: Any
+    ) -> None:
+        """Follows a stop on its way out."""
+        self._failed(self._tree.end(run_id), error)
+
+    # --- models -------------------------------------------------------------
+
+    @_contained
+    def on_chat_model_start(
+        self,
+        serialized: dict[str, Any],
+        messages: list[list[BaseMessage]],
+        *,
+        run_id: UUID,
+        parent_run_id: UUID | None = None,
+        metadata: dict[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        """Reserves a model call."""
+        run = self._start(run_id, parent_run_id, metadata)
+        if run is not None:
+            call = translate.model_call(
+                serialized=serialized,
+                messages=messages,
+                prompts=None,
+                invocation_params=kwargs.get("invocation_params"),
+                metadata=metadata,
+            )
+            self._gate(run, call, batch_size=kwargs.get("batch_size"))
+
+    @_contained
+    def on_llm_start(
+        self,
+        serialized: dict[str, Any],
+        prompts: list[str],
+        *,
+        run_id: UUID,
+        parent_run_id: UUID | None = None,
+        metadata: dict[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        """Reserves a call of a text-completion model."""
+        run = self._start(run_id, parent_run_id, metadata)
+        if run is not None:
+            call = translate.model_call(
+                serialized=serialized,
+                messages=None,
+                prompts=prompts,
+                invocation_params=kwargs.get("invocation_params"),
+                metadata=metadata,
+            )
+            self._gate(run, call, batch_size=kwargs.get("batch_size"))
+
+    @_contained
+    def on_llm_end(self, response: LLMResult, *, run_id: UUID, **kwargs: Any) -> None:
+        """Books a model call. Never raises: its answer is paid for."""
+        run = self._tree.end(run_id)
+        if run is None or run.call is None:
+            return
+        if translate.is_cache_hit(response):
+            run.call.release()  # LangChain's own cache answered; nothing was sent.
+        else:
+            run.call.finish(translate.outcome_of_llm_end(response))
+        self._leaf_ended(run)
+
+    @_contained
+    def on_llm_error(
+        self, error: BaseException, *, run_id: UUID, **kwargs: Any
+    ) -> None:
+        """Books a model call that failed or was broken off."""
+        run = self._tree.end(run_id)
+        if run is not None and run.call is not None:
+            response = kwargs.get("response")
+            run.call.finish(translate.outcome_of_llm_error(error, response))
+        self._failed(run, error)
+
+    # --- tools --------------------------------------------------------------
+
+    @_contained
+    def on_tool_start(
+        self,
+        serialized: dict[str, Any],
+        input_str: str,
+        *,
+        run_id: UUID,
+        parent_run_id: UUID | None = None,
+        metadata: dict[str, Any] | None = None,
+        inputs: dict[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        """Reserves a tool call."""
+        run = self._start(run_id, parent_run_id, metadata)
+        if run is not None:
+            arguments = input_str if inputs is None else inputs
+            self._gate(run, self._tool_call(run, serialized, arguments, kwargs))
+            assert run.call is not None
+            run.call.enter_scope()
+
+    @_contained
+    def on_tool_end(self, output: Any, *, run_id: UUID, **kwargs: Any) -> None:
+        """Books a tool call."""
+        run = self._tree.end(run_id)
+        if run is None or run.call is None:
+            return
+        run.call.leave_scope()
+        run.call.finish(self._tool_outcome(run, output))
+        if run.stop is not None and run.parent is not None:
+            run.parent.stop = run.stop  # The tool swallowed it; its node may not.
+        self._leaf_ended(run)
+
+    @_contained
+    def on_tool_error(
+        self, error: BaseException, *, run_id: UUID, **kwargs: Any
+    ) -> None:
+        """Books a tool call that failed; one that waits for a person runs again."""
+        run = self._tree.end(run_id)
+        if run is not None and run.call is not None:
+            run.call.leave_scope()
+            if is_interrupt(error):
+                run.call.release()
+            else:
+                run.call.finish(self._tool_failure(run, error))
+        self._failed(run, error)
+
+    # --- the gate -----------------------------------------------------------
+
+    def _start(
+        self, run_id: UUID, parent_run_id: UUID | None, metadata: Mapping[str, Any] | None
+    ) -> Run | None:
+        return self._tree.start(
+            run_id,
+            parent_run_id=parent_run_id,
+            metadata=metadata,
+            options=self._options,
+        )
+
+    def _gate(
+        self,
+        run: Run,
+        call: ModelCall | ToolCall,
+        *,
+        batch_size: int | None = None,
+    ) -> None:
+        """Lets a call pass, or raises before it is made."""
+        try:
+            if run.root.stop is not None:
+                raise run.root.stop
+            run.call = run.session.begin(call, attribution=run.attribution)
+        except SessionStopped as stop:
+            self._tree.end(run.run_id)  # It gets no end event.
+            self._release_batch(run, batch_size)
+            raise self._raised(stop, run.parent, root=run.root) from None
+        except CallRefused:
+            self._tree.end(run.run_id)
+            self._release_batch(run, batch_size)
+            raise
+
+    def _release_batch(self, run: Run, batch_size: int | None) -> None:
+        """Gives back the calls of a batch that is refused as a whole: LangChain
+        reports all starts of `generate([...])` before it makes the first call."""
+        if not batch_size or batch_size < 2:
+            return
+        for sibling in self._tree.siblings(run):
+            if sibling.call is not None and isinstance(sibling.call.call, ModelCall):
+                self._tree.end(sibling.run_id)
+                sibling.call.release()
+
+    def _raised(
+        self, stop: SessionStopped, within: Run | None, *, root: Root | None = None
+    ) -> SessionStopped:
+        """Notes where a stop is raised, and returns it in the form to raise."""
+        root = root or (within.root if within is not None else None)
+        if root is not None:
+            root.stop = stop
+        if within is not None:
+            within.stop = stop
+            within.root.session.unsurfaced = as_bubble(stop)
+        elif root is not None:
+            root.session.unsurfaced = None
+        return as_bubble(stop)
+
+    def _failed(self, run: Run | None, error: BaseException) -> None:
+        """Follows a stop through a run that ended with an error."""
+        if run is None:
+            return
+        if run.stop is not None and run.parent is not None:
+            run.parent.stop = run.stop
+        elif run.stop is not None and isinstance(error, SessionStopped):
+            run.root.session.unsurfaced = None  # It reaches the caller of the root run.
+        if run.parent is None:
+            self._root_ended(run)
+
+    def _leaf_ended(self, run: Run) -> None:
+        if run.parent is None:
+            self._root_ended(run)
+
+    def _root_ended(self, run: Run, *, is_paused: bool = False) -> None:
+        """Stops the clock of a session that is over, or waits for a person."""
+        if run.root.owns_session or is_paused:
+            run.session.pause()
+
+    # --- translating --------------------------------------------------------
+
+    def _tool_call(
+        self,
+        run: Run,
+        serialized: Mapping[str, Any] | None,
+        arguments: object,
+        kwargs: Mapping[str, Any],
+    ) -> ToolCall:
+        name = clean_name((serialized or {}).get("name") or kwargs.get("name")) or "tool"
+        declared = self.engine.tools.get(name)
+        server = declared.server if declared else None
+        label = f"{server}/{name}" if server else name
+        call_id = kwargs.get("tool_call_id")
+        return ToolCall(
+            tool=name,
+            server=server,
+            call_id=call_id if isinstance(call_id, str) else None,
+            arguments_digest=self._digest(run, arguments, label),
+            bytes_in=size_bytes(arguments),
+        )
+
+    def _digest(self, run: Run, arguments: object, label: str) -> str | None:
+        if run.session.is_exempt(label):
+            return None
+        return run.session.fingerprint(arguments, label=label, is_result=False)
+
+    def _tool_outcome(self, run: Run, output: object) -> Outcome:
+        assert run.call is not None and isinstance(run.call.call, ToolCall)
+        return translate.outcome_of_tool_end(
+            output, key=self.engine.fingerprint_key, label=run.call.call.name
+        )
+
+    def _tool_failure(self, run: Run, error: BaseException) -> Outcome:
+        assert run.call is not None and isinstance(run.call.call, ToolCall)
+        if isinstance(error, SessionStopped) or is_control_flow(error):
+            # Neither says anything about the tool's own result.
+            status = (
+                CallStatus.ERROR
+                if isinstance(error, SessionStopped)
+                else CallStatus.OK
+            )
+            return Outcome(status=status)
+        return translate.outcome_of_tool_error(
+            error, key=self.engine.fingerprint_key, label=run.call.call.name
+        )
+
+
+def tree_of(engine: Engine) -> RunTree:
+    """Returns the one tree of runs of a guard."""
+    tree = engine.attachments.setdefault(_TREE, RunTree(engine))
+    assert isinstance(tree, RunTree)
+    return tree
+
+
+def handler_for(engine: Engine) -> GuardCallbackHandler:
+    """Returns the one handler that a guard's sessions use."""
+    known = engine.attachments.get(_HANDLER)
+    if known is None:
+        handler = GuardCallbackHandler.of_engine(engine)
+        known = engine.attachments.setdefault(_HANDLER, handler)
+    assert isinstance(known, GuardCallbackHandler)
+    return known
+
+
+class _StopFilter(logging.Filter):
+    """Drops LangChain's warning about a stop: the stop itself says it better."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        args = record.args
+        return not (
+            isinstance(args, tuple)
+            and len(args) == 3
+            and str(args[0]) == GuardCallbackHandler.__name__
+            and isinstance(args[2], str | SessionStopped | CallRefused)
+        )
+
+
+logging.getLogger("langchain_core.callbacks.manager").addFilter(_StopFilter())

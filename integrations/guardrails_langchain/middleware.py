@@ -1,0 +1,177 @@
+"""The middleware: guards an agent made by `create_agent` where it is made.
+
+It meters nothing itself, because a middleware sees only its own agent. It opens
+the scope of a session around each model call and tool call, so that the
+callback handler sees the call and all that is nested in it: the same path as
+everywhere else, counted once however many ways lead to it.
+"""
+
+import contextlib
+import threading
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable, Iterator
+from typing import Annotated, Any, NotRequired
+
+from guardrails import Guard, Session
+from guardrails.core.attribution import clean_name
+from guardrails.ids import new_id
+from guardrails.scope import current_session
+from guardrails_langchain.handler import tree_of
+from langchain.agents.middleware.types import (
+    AgentMiddleware,
+    AgentState,
+    ModelRequest,
+    ModelResponse,
+    PrivateStateAttr,
+)
+from langchain_core.messages import ToolMessage
+from langgraph.channels.untracked_value import UntrackedValue
+from langgraph.config import get_config
+from langgraph.prebuilt.tool_node import ToolCallRequest
+from langgraph.runtime import Runtime
+from langgraph.types import Command
+
+__all__ = ["GuardMiddleware"]
+
+SESSIONS_MAX = 1_000
+"""Sessions that a middleware keeps in hand. What they spent is in the store."""
+
+
+class GuardState(AgentState[Any]):
+    """The agent's state, with the id of the run's session."""
+
+    guardrails_session: NotRequired[Annotated[str, UntrackedValue, PrivateStateAttr]]
+
+
+class GuardMiddleware(AgentMiddleware[GuardState, Any, Any]):
+    """Guards one agent and everything nested in its calls.
+
+    For `create_agent(..., middleware=[GuardMiddleware(guard, agent="support")])`.
+    Inside `guard.session(...)` of the same agent it joins that session. Inside
+    another agent's session it opens one of its own, charged to both. Otherwise
+    the session is the thread's, or new for each run.
+
+    Put it first in the list: what is outside of it can still retry or replace a
+    call, though never pay for one after a stop.
+
+    Args:
+        guard: The guard.
+        agent: Who acts; chooses the budget.
+        names: `customer_id, user_id, feature, prompt_version, session_id,
+            tags`, as for `Guard.session`.
+    """
+
+    state_schema = GuardState
+
+    def __init__(self, guard: Guard, *, agent: str | None = None, **names: Any) -> None:
+        super().__init__()
+        guard.session(agent, **names)  # Refuses bad names here.
+        self._guard = guard
+        self._agent = agent
+        self._names = names
+        self._lock = threading.Lock()
+        self._sessions: OrderedDict[str, Session] = OrderedDict()
+        self._users: dict[str, int] = {}
+
+    def before_agent(
+        self, state: GuardState, runtime: Runtime[Any]
+    ) -> dict[str, Any] | None:
+        """Names the session of a run that has no thread."""
+        return {"guardrails_session": new_id("s")}
+
+    def wrap_model_call(
+        self,
+        request: ModelRequest[Any],
+        handler: Callable[[ModelRequest[Any]], ModelResponse[Any]],
+    ) -> ModelResponse[Any]:
+        """Makes the call inside the session's scope."""
+        with self._scope(request.state):
+            return handler(request)
+
+    async def awrap_model_call(
+        self,
+        request: ModelRequest[Any],
+        handler: Callable[[ModelRequest[Any]], Awaitable[ModelResponse[Any]]],
+    ) -> ModelResponse[Any]:
+        """Makes the call inside the session's scope."""
+        with self._scope(request.state):
+            return await handler(request)
+
+    def wrap_tool_call(
+        self,
+        request: ToolCallRequest,
+        handler: Callable[[ToolCallRequest], ToolMessage | Command[Any]],
+    ) -> ToolMessage | Command[Any]:
+        """Makes the call inside the session's scope."""
+        with self._scope(request.state):
+            return handler(request)
+
+    async def awrap_tool_call(
+        self,
+        request: ToolCallRequest,
+        handler: Callable[[ToolCallRequest], Awaitable[ToolMessage | Command[Any]]],
+    ) -> ToolMessage | Command[Any]:
+        """Makes the call inside the session's scope."""
+        with self._scope(request.state):
+            return await handler(request)
+
+    @contextlib.contextmanager
+    def _scope(self, state: Any) -> Iterator[None]:
+        """Opens the session's scope, unless the call is in it already."""
+        if self._is_guarded():
+            yield
+            return
+        session = self._session(state)
+        with self._lock:
+            self._users[session.session_id] = (
+                self._users.get(session.session_id, 0) + 1
+            )
+        session.activate()
+        token = current_session.set(session)
+        try:
+            yield
+        finally:
+            current_session.reset(token)
+            with self._lock:
+                self._users[session.session_id] -= 1
+                is_idle = not self._users[session.session_id]
+                if is_idle:
+                    del self._users[session.session_id]
+            if is_idle:
+                session.rest()
+
+    def _is_guarded(self) -> bool:
+        """Whether a session of this agent, or the run's own, is around already."""
+        outer = current_session.get()
+        if outer is None or outer.engine is not self._guard.engine:
+            config = get_config()
+            parent = getattr(config.get("callbacks"), "parent_run_id", None)
+            run = tree_of(self._guard.engine).find(parent)
+            if run is None:
+                return False
+            outer = run.session
+        return self._agent is None or outer.attribution.agent in (None, self._agent)
+
+    def _session(self, state: Any) -> Session:
+        """Returns the session of this run: given, the thread's, or the run's."""
+        metadata = get_config().get("metadata", {})
+        thread = clean_name(str(metadata.get("thread_id") or "")[:256])
+        outer = current_session.get()
+        session_id = (
+            self._names.get("session_id")
+            or (thread if outer is None else None)
+            or (state or {}).get("guardrails_session")
+            or new_id("s")
+        )
+        with self._lock:
+            session = self._sessions.get(session_id)
+            if session is None:
+                names = {k: v for k, v in self._names.items() if k != "session_id"}
+                session = self._guard.session(
+                    self._agent, session_id=session_id, **names
+                )
+                self._sessions[session_id] = session
+                if len(self._sessions) > SESSIONS_MAX:
+                    self._sessions.popitem(last=False)
+            self._sessions.move_to_end(session_id)
+            return session

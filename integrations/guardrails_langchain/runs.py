@@ -1,0 +1,233 @@
+"""Runs: which session and agent each LangChain run belongs to, and what became
+of a stop that was raised in it.
+
+Theory of operation
+-------------------
+LangChain reports runs as a tree: every chain, model and tool call has an id and
+its parent's. A run belongs to the innermost open session of its context, else
+to its parent's, else a root run opens a session of its own, named by its
+thread. All handlers of one guard share one tree, so a run that several of them
+see counts once.
+
+A stop raised at a model or tool start should travel up through the runs above
+it and out to the user; each run on its way ends with an error. A run that ends
+*well* although a stop was raised inside has swallowed it: then it is raised
+again, at that end or at the next start below it. Runs beside it are left
+alone: their results are paid for and stay in the checkpoint.
+
+Not every start has an end: a cancelled call reports nothing. What is open when
+its root run ends, or its session is left, is booked as broken off.
+"""
+
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from uuid import UUID
+
+from guardrails.core.attribution import Attribution, clean_name
+from guardrails.core.calls import CallStatus, Outcome
+from guardrails.engine import Engine
+from guardrails.errors import SessionStopped
+from guardrails.scope import current_session
+from guardrails.session import GuardedCall, Session
+
+__all__ = ["Root", "Run", "RunTree"]
+
+RUNS_MAX = 10_000
+"""Runs that are followed at once. Ends can be missing for ever, so the oldest
+are given up beyond it; their calls are booked as broken off."""
+
+_METADATA_NAMES = {
+    "customer_id": ("customer_id",),
+    "user_id": ("user_id", "langfuse_user_id"),
+    "feature": ("feature",),
+    "prompt_version": ("prompt_version",),
+}
+"""Names that a root run's metadata may carry, with the aliases that are read."""
+
+_SESSION_NAMES = ("session_id", "langfuse_session_id", "thread_id")
+
+
+@dataclass(slots=True, eq=False)
+class Root:
+    """What all runs below one root run share."""
+
+    run_id: UUID
+    session: Session
+    owns_session: bool
+    """The root run opened the session, so its end closes it."""
+    stop: SessionStopped | None = None
+    """The stop that ended this root run; every later gate raises it again."""
+    runs: dict[UUID, "Run"] = field(default_factory=dict)
+
+
+@dataclass(slots=True, eq=False)
+class Run:
+    """One chain, model or tool run."""
+
+    run_id: UUID
+    parent: "Run | None"
+    root: Root
+    session: Session
+    attribution: Attribution
+    call: GuardedCall | None = None
+    stop: SessionStopped | None = None
+    """A stop that was raised in here and has not left this run yet."""
+
+
+class RunTree:
+    """Follows the runs of one guard. Thread safe."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._lock = threading.RLock()
+        self._runs: dict[UUID, Run] = {}
+
+    def find(self, run_id: UUID | None) -> Run | None:
+        """Returns a run that is being followed."""
+        return None if run_id is None else self._runs.get(run_id)
+
+    def start(
+        self,
+        run_id: UUID,
+        *,
+        parent_run_id: UUID | None,
+        metadata: Mapping[str, object] | None,
+        options: Mapping[str, object],
+    ) -> Run | None:
+        """Follows a run; `None` if another handler of this guard does so."""
+        with self._lock:
+            if run_id in self._runs:
+                return None
+            parent = self.find(parent_run_id)
+            if parent is None:
+                run = self._root(run_id, metadata or {}, options)
+            else:
+                run = self._child(run_id, parent, metadata or {})
+            self._runs[run_id] = run
+            run.root.runs[run_id] = run
+            if len(self._runs) > RUNS_MAX:
+                self._give_up(next(iter(self._runs.values())))
+            return run
+
+    def end(self, run_id: UUID) -> Run | None:
+        """Stops following a run, and all below it if it is a root."""
+        with self._lock:
+            run = self._runs.pop(run_id, None)
+            if run is None:
+                return None
+            run.root.runs.pop(run_id, None)
+            left = list(run.root.runs.values()) if run.parent is None else []
+        for child in left:
+            self._give_up(child)
+        return run
+
+    def siblings(self, run: Run) -> list[Run]:
+        """Returns the other open runs that have the same parent."""
+        with self._lock:
+            return [
+                other
+                for other in self._runs.values()
+                if other is not run and other.parent is run.parent
+                and other.root is run.root
+            ]
+
+    def leave(self, session: Session) -> None:
+        """Books what is open in a session that is left."""
+        with self._lock:
+            left = [run for run in self._runs.values() if run.session is session]
+        for run in left:
+            self._give_up(run)
+
+    def _give_up(self, run: Run) -> None:
+        with self._lock:
+            self._runs.pop(run.run_id, None)
+            run.root.runs.pop(run.run_id, None)
+        if run.call is not None:
+            run.call.finish(
+                Outcome(status=CallStatus.BROKEN_OFF, output_tokens_max=0)
+            )
+
+    def _root(
+        self, run_id: UUID, metadata: Mapping[str, object], options: Mapping[str, object]
+    ) -> Run:
+        session = _ambient(self._engine)
+        owns_session = session is None
+        names = _names(metadata) | dict(options)
+        session_name = _first(metadata, _SESSION_NAMES)
+        if session is None:
+            names.setdefault("session_id", session_name)
+            names.setdefault("agent", clean_name(metadata.get("lc_agent_name")))
+            session = self._engine.open_session(
+                {key: name for key, name in names.items() if name is not None}
+            )
+        elif session_name is not None:
+            session.bind(session_name)
+        if self.leave not in session.exits:
+            session.exits.append(self.leave)
+        session.activate()
+        root = Root(run_id=run_id, session=session, owns_session=owns_session)
+        attribution = replace(
+            session.attribution,
+            session_id=session.session_id,
+            agent_run_id=str(run_id),
+            **({} if owns_session else _names(metadata)),
+        )
+        return Run(
+            run_id=run_id,
+            parent=None,
+            root=root,
+            session=session,
+            attribution=_nested(attribution, metadata),
+        )
+
+    def _child(self, run_id: UUID, parent: Run, metadata: Mapping[str, object]) -> Run:
+        session = _ambient(self._engine) or parent.session
+        attribution = parent.attribution
+        if session is not parent.session:
+            if self.leave not in session.exits:
+                session.exits.append(self.leave)
+            attribution = replace(
+                session.attribution,
+                session_id=session.session_id,
+                agent_run_id=attribution.agent_run_id,
+            )
+        return Run(
+            run_id=run_id,
+            parent=parent,
+            root=parent.root,
+            session=session,
+            attribution=_nested(attribution, metadata),
+        )
+
+
+def _ambient(engine: Engine) -> Session | None:
+    """Returns the innermost open session of this guard."""
+    session = current_session.get()
+    return session if session is not None and session.engine is engine else None
+
+
+def _nested(attribution: Attribution, metadata: Mapping[str, object]) -> Attribution:
+    """Returns the attribution with the agent that LangChain names, if it is
+    another than the one above it."""
+    agent = metadata.get("lc_agent_name")
+    if agent is None or agent == attribution.agent:
+        return attribution
+    name = clean_name(agent)
+    return attribution if name is None else attribution.under(name)
+
+
+def _names(metadata: Mapping[str, object]) -> dict[str, str | None]:
+    """Returns the names that metadata carries; they come from outside, so they
+    are made safe instead of refused."""
+    found = {key: _first(metadata, names) for key, names in _METADATA_NAMES.items()}
+    return {key: name for key, name in found.items() if name is not None}
+
+
+def _first(metadata: Mapping[str, object], names: tuple[str, ...]) -> str | None:
+    for name in names:
+        value = metadata.get(name)
+        if value is not None:
+            text = value if isinstance(value, str) else str(value)[:256]
+            return clean_name(text)
+    return None

@@ -1,0 +1,1 @@
+"""MCP sessions and servers: not part of this version."""

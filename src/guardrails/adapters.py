@@ -1,0 +1,113 @@
+"""Adapters: finds the integrations of frameworks that the program uses.
+
+An adapter is an entry point of the group `guardrails.adapters`, named after the
+top-level module of its framework. It is loaded only once that framework is
+imported, also when that happens later: so the guard itself imports no
+framework, and no order of imports leaves a framework unguarded.
+"""
+
+import importlib.abc
+import importlib.machinery
+import logging
+import sys
+import threading
+from collections.abc import Sequence
+from importlib.metadata import EntryPoint, entry_points
+from types import ModuleType
+from typing import Protocol
+
+__all__ = ["Adapter", "load_adapters", "loaded_adapters"]
+
+GROUP = "guardrails.adapters"
+
+_log = logging.getLogger("guardrails")
+_lock = threading.RLock()
+_waiting: dict[str, EntryPoint] = {}
+_loaded: dict[str, "Adapter"] = {}
+_watch: "_Watch | None" = None
+
+
+class Adapter(Protocol):
+    """What an adapter's module offers. Importing it hooks the framework."""
+
+    def wrap_object(self, guard: object, target: object, options: object) -> object:
+        """Returns the guarded object, or `None` if it is not this framework's."""
+        ...
+
+    def running_session(self, engine: object) -> object | None:
+        """Returns the session of the framework's run around the running code."""
+        ...
+
+
+def load_adapters() -> None:
+    """Loads the adapters of imported frameworks, and of later ones as they come."""
+    global _watch
+    with _lock:
+        if _watch is None:
+            for entry_point in entry_points(group=GROUP):
+                _waiting.setdefault(entry_point.name, entry_point)
+            _watch = _Watch()
+            sys.meta_path.insert(0, _watch)
+        for framework in [name for name in _waiting if name in sys.modules]:
+            _load(framework)
+
+
+def loaded_adapters() -> Sequence[Adapter]:
+    """Returns the adapters that are loaded."""
+    return list(_loaded.values())
+
+
+def _load(framework: str) -> None:
+    entry_point = _waiting.pop(framework, None)
+    if entry_point is None:
+        return
+    try:
+        _loaded[framework] = entry_point.load()
+    except Exception as error:
+        _log.error(
+            "guardrails: the adapter of %s cannot be loaded (%s: %s). Calls that it "
+            "makes are NOT guarded.",
+            framework,
+            type(error).__name__,
+            error,
+        )
+
+
+class _Watch(importlib.abc.MetaPathFinder):
+    """Loads an adapter right after its framework was imported."""
+
+    def find_spec(
+        self,
+        fullname: str,
+        path: Sequence[str] | None,
+        target: ModuleType | None = None,
+    ) -> importlib.machinery.ModuleSpec | None:
+        """Leaves finding to the others and only listens in."""
+        if fullname not in _waiting:
+            return None
+        spec = importlib.machinery.PathFinder.find_spec(fullname, path, target)
+        if spec is not None and spec.loader is not None:
+            spec.loader = _Listening(spec.loader)
+        return spec
+
+
+class _Listening(importlib.abc.Loader):
+    """Runs a module by its own loader, then loads the adapter that waits for it."""
+
+    def __init__(self, loader: importlib.abc.Loader) -> None:
+        self._loader = loader
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._loader, name)
+
+    def create_module(self, spec: importlib.machinery.ModuleSpec) -> ModuleType | None:
+        """Creates the module as its own loader does."""
+        return self._loader.create_module(spec)
+
+    def exec_module(self, module: ModuleType) -> None:
+        """Runs the module, then loads the adapter."""
+        self._loader.exec_module(module)
+        if module.__spec__ is not None:
+            module.__spec__.loader = self._loader
+        with _lock:
+            _load(module.__name__)

@@ -1,0 +1,56 @@
+"""The command line: `guardrails costs`, `guardrails demo`.
+
+Data goes to stdout, messages to stderr. Exit codes: 0 ok, 1 failure, 2 usage or
+configuration, 4 store unreachable.
+"""
+
+import sys
+from typing import Annotated
+
+import typer
+
+from guardrails.cli.costs import costs
+from guardrails.cli.demo import demo
+from guardrails.errors import ConfigurationError, StoreUnavailable
+
+__all__ = ["app", "main"]
+
+EXIT_CONFIGURATION = 2
+EXIT_STORE = 4
+
+app = typer.Typer(
+    name="guardrails",
+    help="Budgets for agents that hold, and where the money went.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+
+
+@app.callback(invoke_without_command=True)
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", help="Show the version and exit.")
+    ] = False,
+) -> None:
+    if version:
+        import guardrails  # noqa: PLC0415
+
+        typer.echo(f"guardrails-runtime {guardrails.__version__}")
+        raise typer.Exit
+
+
+app.command()(costs)
+app.command()(demo)
+
+
+def main() -> None:
+    """Runs the command line."""
+    try:
+        app()
+    except ConfigurationError as error:
+        typer.echo(f"guardrails: {error}", err=True)
+        sys.exit(EXIT_CONFIGURATION)
+    except StoreUnavailable as error:
+        typer.echo(f"guardrails: {error}", err=True)
+        sys.exit(EXIT_STORE)

@@ -1,0 +1,334 @@
+"""Schema: which keys a configuration has, and what each of them means."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from decimal import Decimal
+
+from guardrails.config.problems import shown
+from guardrails.config.section import Section
+from guardrails.config.settings import BudgetSettings, FileSettings, Settings
+from guardrails.config.values import (
+    amount_nano_usd,
+    count,
+    member,
+    name_text,
+    one_of,
+    rate_usd,
+    ratio,
+    seconds_ms,
+    text,
+)
+from guardrails.core.attribution import DIMENSIONS
+from guardrails.core.loops import LoopAction, LoopRule
+from guardrails.core.money import format_usd
+from guardrails.core.policy import (
+    Budget,
+    BudgetAction,
+    Mode,
+    OnStoreError,
+    OnUnpriced,
+    ToolRule,
+)
+from guardrails.core.windows import Window
+
+__all__ = ["read_file", "read_quick"]
+
+VERSION = "1"
+"""Of the format."""
+
+BUDGETS_MAX = 32
+"""Every call is charged to all of them in one operation."""
+
+WAIT_MS_MAX = 600_000
+"""Ten minutes. A call that waits longer looks hung to whoever started it."""
+
+_NOT_YET: Mapping[str, Mapping[str, str]] = {
+    "file": {
+        "alerts": "alert delivery is not available in this version; soft alerts are "
+        "logged. Remove the key."
+    },
+    "session": {
+        "closing_reserve_usd": "not available in this version. Remove the key, or "
+        "lower max_cost_usd by it."
+    },
+    "tool": {
+        "max_calls": "not available in this version. Remove the key, or limit all "
+        "tools together with max_tool_calls."
+    },
+    "on_limit": {
+        "finish": "not available in this version. Use raise.",
+        "pause": "not available in this version. Use raise.",
+    },
+}
+"""What the design has and this version does not do. A limit that is silently
+ignored is worse than an error."""
+
+_SHARED_LIMIT_KEYS = (
+    "max_cost_usd",
+    "max_tokens",
+    "max_steps",
+    "max_model_calls",
+    "max_tool_calls",
+)
+
+_SESSION_KEYS = (
+    *_SHARED_LIMIT_KEYS,
+    "max_wall_time_s",
+    "soft_alert_usd",
+    "soft_alert_ratio",
+)
+
+_RATE_KEYS = (
+    "input_per_1m_usd",
+    "output_per_1m_usd",
+    "cache_read_per_1m_usd",
+    "cache_write_per_1m_usd",
+    "cache_write_1h_per_1m_usd",
+)
+
+_DEFAULTS_KEYS = ("on_limit", "on_unpriced", "on_store_error", "loop", "estimate")
+
+_BELONGS_TO: Mapping[str, str] = {
+    "session": "defaults",
+    **dict.fromkeys(_SESSION_KEYS, "defaults.session"),
+    **dict.fromkeys(_DEFAULTS_KEYS, "defaults"),
+    "max_wait_s": "defaults",
+}
+"""Where keys belong that people write at the top."""
+
+
+def read_quick(section: Section) -> Settings:
+    """Reads the quick arguments of `Guard`, or their environment variables."""
+    return Settings(
+        store=section.read("store", text, is_secret=True),
+        project_id=section.read("project_id", name_text),
+        mode=section.read("mode", member(Mode)),
+        on_unpriced=section.read("on_unpriced", member(OnUnpriced)),
+        on_store_error=section.read("on_store_error", member(OnStoreError)),
+        session=_session(section),
+    )
+
+
+def read_file(section: Section) -> FileSettings:
+    """Reads the whole format."""
+    section.read("version", _version)
+    defaults = section.section("defaults")
+    defaults.read("on_limit", _on_limit)
+    session = defaults.section("session")
+    loop = defaults.section("loop")
+    estimate = defaults.read("estimate", one_of("default", "strict"))
+    settings = FileSettings(
+        store=section.read("store", text, is_secret=True),
+        project_id=section.read("project_id", name_text),
+        mode=section.read("mode", member(Mode)),
+        on_unpriced=defaults.read("on_unpriced", member(OnUnpriced)),
+        on_store_error=defaults.read("on_store_error", member(OnStoreError)),
+        session=_session(session),
+        agents=_agents(section.section("agents")),
+        budgets=_budgets(section),
+        tools=_tools(section.section("tools")),
+        loop=_loop(loop),
+        loop_action=loop.read("action", member(LoopAction)),
+        wait_ms_max=defaults.read("max_wait_s", _wait_ms) or 0,
+        is_estimate_strict=estimate == "strict",
+        model_prices=_models(models := section.section("models")),
+        aliases=_aliases(section.section("aliases"), models),
+    )
+    session.close(not_yet=_NOT_YET["session"])
+    loop.close()
+    defaults.close(elsewhere=dict.fromkeys(_SESSION_KEYS, "defaults.session"))
+    section.close(not_yet=_NOT_YET["file"], elsewhere=_BELONGS_TO)
+    return settings
+
+
+def _version(value: object, /, *, name: str) -> None:
+    if isinstance(value, bool) or str(value) != VERSION:
+        raise ValueError(
+            f"{name}: {shown(value)} is not a version of this format. "
+            f"Write version: {VERSION}."
+        )
+
+
+def _on_limit(value: object, /, *, name: str) -> str:
+    if isinstance(value, str) and value in _NOT_YET["on_limit"]:
+        raise ValueError(f"{name}: {value!r} is {_NOT_YET['on_limit'][value]}")
+    return one_of("raise")(value, name=name)
+
+
+def _wait_ms(value: object, /, *, name: str) -> int:
+    wait_ms = seconds_ms(value, name=name)
+    if wait_ms > WAIT_MS_MAX:
+        raise ValueError(
+            f"{name}: {shown(value)} is above {WAIT_MS_MAX // 1000} seconds, the "
+            "longest that a call may wait. Write less."
+        )
+    return wait_ms
+
+
+def _session(section: Section) -> BudgetSettings:
+    return replace(
+        _limits(section), wall_time_ms=section.read("max_wall_time_s", seconds_ms)
+    )
+
+
+def _limits(section: Section) -> BudgetSettings:
+    settings = BudgetSettings(
+        cost_nano_usd=section.read("max_cost_usd", amount_nano_usd),
+        tokens=section.read("max_tokens", count),
+        steps=section.read("max_steps", count),
+        model_calls=section.read("max_model_calls", count),
+        tool_calls=section.read("max_tool_calls", count),
+        soft_alert_nano_usd=section.read("soft_alert_usd", amount_nano_usd),
+        soft_alert_ratios=section.read_each("soft_alert_ratio", ratio),
+    )
+    limit, soft = settings.cost_nano_usd, settings.soft_alert_nano_usd
+    if limit is not None and soft is not None and soft > limit:
+        section.report(
+            f"{format_usd(soft)} is above "
+            f"max_cost_usd, {format_usd(limit)}, and would never alert. Lower it.",
+            "soft_alert_usd",
+        )
+    return settings
+
+
+def _loop(section: Section) -> LoopRule:
+    counts = {
+        "repeats": section.read("repeats", count),
+        "polling_repeats": section.read("polling_repeats", count),
+        "within": section.read("within", count),
+    }
+    written = {key: value for key, value in counts.items() if value is not None}
+    ignore_arguments = section.read_each("ignore_arguments", name_text) or ()
+    exempt = section.read_each("exempt", name_text) or ()
+    try:
+        rule = replace(LoopRule(), **written)
+    except ValueError as error:
+        key, _, message = str(error).removeprefix("loop.").partition(": ")
+        section.report(message, key)
+        return LoopRule()
+    return replace(rule, ignore_arguments=ignore_arguments, exempt=exempt)
+
+
+def _agents(agents: Section) -> tuple[tuple[str, BudgetSettings], ...]:
+    return tuple(
+        (pattern, _agent(agents.section(key))) for key, pattern in agents.names()
+    )
+
+
+def _agent(agent: Section) -> BudgetSettings:
+    session = agent.section("session")
+    settings = _session(session)
+    session.close(not_yet=_NOT_YET["session"])
+    agent.close(elsewhere=dict.fromkeys(_SESSION_KEYS, "session"))
+    return settings
+
+
+def _tools(tools: Section) -> tuple[ToolRule, ...]:
+    return tuple(_tool(pattern, tools.section(key)) for key, pattern in tools.names())
+
+
+def _tool(pattern: str, tool: Section) -> ToolRule:
+    cost_nano_usd = tool.read("cost_per_call_usd", amount_nano_usd)
+    if not any(tool.has(key) for key in _NOT_YET["tool"]):
+        tool.require("cost_per_call_usd")
+    tool.close(not_yet=_NOT_YET["tool"])
+    return ToolRule(pattern=pattern, cost_nano_usd=cost_nano_usd)
+
+
+def _models(models: Section) -> dict[str, Mapping[str, Decimal]]:
+    return {name: _rates(models.section(key)) for key, name in models.names()}
+
+
+def _rates(model: Section) -> Mapping[str, Decimal]:
+    rates = {key: model.read(key, rate_usd) for key in _RATE_KEYS}
+    model.require("input_per_1m_usd")
+    model.require("output_per_1m_usd")
+    model.close()
+    return {key: rate for key, rate in rates.items() if rate is not None}
+
+
+def _aliases(aliases: Section, models: Section) -> dict[str, str]:
+    """Reads what to look a model up as. One look-up: an alias of an alias is none."""
+    targets: dict[str, str] = {}
+    for key, name in aliases.names():
+        target = aliases.read(key, name_text)
+        if target is None:
+            continue
+        targets[name] = target
+        if aliases.has(target):
+            message = f"{target!r} is an alias too. Name the model that has a price."
+            aliases.report(message, key)
+        elif models.has(name):
+            message = "models has rates for it, and they win. Remove one of the two."
+            aliases.report(message, key)
+    return targets
+
+
+def _budgets(file: Section) -> tuple[Budget, ...]:
+    sections = file.sections("budgets")
+    if len(sections) > BUDGETS_MAX:
+        message = f"{len(sections)} budgets. Write at most {BUDGETS_MAX}."
+        file.report(message, "budgets")
+        return ()
+    budgets: list[Budget] = []
+    for section in sections:
+        budget = _budget(section)
+        if budget is None:
+            continue
+        for other in budgets:
+            _report_twins(section, budget, other)
+        budgets.append(budget)
+    return tuple(budgets)
+
+
+def _budget(section: Section) -> Budget | None:
+    """Reads a shared budget; `None` where its scope or window is a problem."""
+    name = section.read("name", name_text)
+    per = section.read_each("per", one_of(*DIMENSIONS))
+    every = section.read("every", member(Window))
+    action = section.read("action", member(BudgetAction)) or BudgetAction.STOP
+    settings = _limits(section)
+    section.require("name")
+    section.require("per")
+    section.require("every")
+    section.require(*_SHARED_LIMIT_KEYS)
+    section.close(elsewhere={"max_wall_time_s": "defaults.session"})
+    if name is None or per is None or every is None:
+        return None
+    scope = tuple(sorted(set(per)))
+    if every is Window.SESSION and not _is_inside_session(section, scope):
+        return None
+    return settings.budget(Budget(name=name, per=scope, every=every, action=action))
+
+
+def _is_inside_session(section: Section, scope: tuple[str, ...]) -> bool:
+    """Reports a scope that shares no session, or is the session itself."""
+    if "session_id" not in scope:
+        section.report(
+            "'session' needs session_id in per. Add it, or write day, month or total.",
+            "every",
+        )
+    elif scope == ("session_id",):
+        section.report(
+            "a session has one budget already. "
+            "Write its limits under defaults.session.",
+            "per",
+        )
+    else:
+        return True
+    return False
+
+
+def _report_twins(section: Section, budget: Budget, other: Budget) -> None:
+    if budget.name == other.name:
+        section.report(
+            f"{budget.name!r} is the name of another budget. Choose one of its own.",
+            "name",
+        )
+    if (budget.per, budget.every) == (other.per, other.every):
+        # Both would be the same account, and it would be charged twice.
+        section.report(
+            f"{other.name!r} has the same scope and window. "
+            "Write all limits into one of the two.",
+            "per",
+        )

@@ -1,0 +1,88 @@
+"""Calls: what is about to happen, and what happened."""
+
+import enum
+from dataclasses import dataclass, field
+
+from guardrails.core.estimates import PromptShape
+from guardrails.core.usage import TokenUsage
+
+__all__ = ["CallKind", "CallStatus", "ModelCall", "Outcome", "ToolCall"]
+
+
+class CallKind(enum.StrEnum):
+    """The two kinds of steps."""
+
+    MODEL = "model"
+    TOOL = "tool"
+
+
+class CallStatus(enum.StrEnum):
+    """How a call ended."""
+
+    OK = "ok"
+    ERROR = "error"
+    BROKEN_OFF = "broken_off"
+    """Cancelled, or a stream that nobody read to its end."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelCall:
+    """A model call that is about to be made."""
+
+    model: str
+    provider: str | None = None
+    """The provider or gateway id, such as `openai` or `aws`."""
+    input_tokens_max: int = 0
+    """An upper bound of the input, known without a tokenizer."""
+    prompt: PromptShape | None = None
+    """The sizes of the prompt, from which a closer bound follows."""
+    output_tokens_max: int | None = None
+    """The request's own bound on output; `None` when it sets none."""
+
+    kind: CallKind = field(default=CallKind.MODEL, init=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ToolCall:
+    """A tool call that is about to be made."""
+
+    tool: str
+    server: str | None = None
+    """The MCP server or service that offers the tool."""
+    call_id: str | None = None
+    """The model's id of this call: a replay of the same id is no repetition."""
+    arguments_digest: str | None = None
+    """Fingerprint of the arguments; `None` excludes the call from loops."""
+    cost_nano_usd: int | None = None
+    """The price of this call if its caller knows it better than the policy."""
+    bytes_in: int | None = None
+
+    kind: CallKind = field(default=CallKind.TOOL, init=False)
+
+    @property
+    def name(self) -> str:
+        """`server/tool`, or the bare tool."""
+        return f"{self.server}/{self.tool}" if self.server else self.tool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """What a call turned out to be. No content: sizes, counts and digests."""
+
+    status: CallStatus = CallStatus.OK
+    error_type: str | None = None
+    """The class name of the error, never its text."""
+    usage: TokenUsage | None = None
+    """As reported; `None` when the provider reported nothing."""
+    model: str | None = None
+    """The model that answered, often a dated snapshot of the one asked for."""
+    output_tokens_max: int | None = None
+    """Without a report: an upper bound of the output that was received."""
+    cost_nano_usd: int | None = None
+    """The cost as reported by the provider or gateway, which beats any table."""
+    result_digest: str | None = None
+    """Fingerprint of a tool's result; `None` when it is not known."""
+    bytes_out: int | None = None
+    latency_ms: int | None = None
+    is_unsent: bool = False
+    """The provider refused the request, or never saw it: nothing was consumed."""

@@ -1,0 +1,128 @@
+"""Decisions: puts a refusal of the ledger into words and exact amounts.
+
+A stop says who stopped, at what, after how many steps, and how to go on.
+"""
+
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import assert_never
+
+from guardrails.core.accounts import Stop, StopReason
+from guardrails.core.attribution import Attribution
+from guardrails.core.money import format_usd, usd
+from guardrails.core.operations import Refusal
+from guardrails.core.policy import Measure
+
+__all__ = ["Decision", "amount", "decide", "format_amount"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decision:
+    """A refusal in words."""
+
+    message: str
+    stop: Stop | None
+    """The stop that ends the session; `None` when the next call may pass."""
+    refusal: Refusal
+
+
+def decide(refusal: Refusal, attribution: Attribution, *, is_final: bool) -> Decision:
+    """Puts a refusal into words.
+
+    Args:
+        refusal: What the ledger answered.
+        attribution: Whom the call is charged to.
+        is_final: Whether waiting for open holds cannot help (`DENY`).
+    """
+    who = attribution.agent or "session"
+    where = f"session {attribution.session_id}"
+    stop = refusal.stop
+    if stop is not None:
+        what = _stop_text(stop)
+        how = _way_on(stop, attribution)
+        message = f"{who} stopped: {what}, after {refusal.steps} steps. {where}. {how}"
+    elif refusal.finding is not None:
+        finding = refusal.finding
+        message = (
+            f"Not run: {finding.tool} was called {finding.count} times with the same "
+            "arguments and result. Do not repeat it; go on with what you have."
+        )
+    elif is_final:
+        message = (
+            f"{who} stopped: {_limit_text(refusal)}, after {refusal.steps} steps. "
+            f"{where}. The budget of {refusal.line.scope} refuses until its window "
+            "turns or its limit is raised."
+        )
+    else:
+        message = (
+            f"{who}: call refused for now: {_limit_text(refusal)}, part of it held by "
+            f"calls in flight. {where}. Try again when they are done, or set "
+            "max_wait_s to let calls wait."
+        )
+    return Decision(message=message, stop=stop, refusal=refusal)
+
+
+def amount(measure: Measure, value: int) -> Decimal | int:
+    """Converts from the unit of the ledger: USD, seconds, or a count."""
+    match measure:
+        case Measure.COST:
+            return usd(value)
+        case Measure.WALL_TIME:
+            return Decimal(value).scaleb(-3)
+        case Measure.TOKENS | Measure.STEPS | Measure.MODEL_CALLS | Measure.TOOL_CALLS:
+            return value
+        case _:
+            assert_never(measure)
+
+
+def format_amount(measure: Measure, value: int) -> str:
+    """Writes an amount for people: `$0.98`, `118.2 s`, `25`."""
+    if measure is Measure.COST:
+        return format_usd(value)
+    if measure is Measure.WALL_TIME:
+        return f"{value / 1000:.1f} s"
+    return f"{value:,}"
+
+
+def _stop_text(stop: Stop) -> str:
+    match stop.reason:
+        case StopReason.BUDGET_EXCEEDED:
+            assert stop.measure is not None
+            return _used_text(stop.measure, stop.used, stop.allowed, stop.needed)
+        case StopReason.LOOP_DETECTED:
+            assert stop.finding is not None
+            finding = stop.finding
+            return (
+                f"{finding.tool} repeated {finding.count} times "
+                f"({finding.kind.value}), {format_usd(finding.cost_nano_usd)}"
+            )
+        case StopReason.KILLED:
+            by = f" by {stop.by}" if stop.by else ""
+            note = f": {stop.note}" if stop.note else ""
+            return f"killed{by}{note}"
+        case _:
+            assert_never(stop.reason)
+
+
+def _limit_text(refusal: Refusal) -> str:
+    assert refusal.measure is not None
+    return _used_text(
+        refusal.measure, refusal.used, refusal.allowed, refusal.needed
+    )
+
+
+def _used_text(measure: Measure, used: int, allowed: int, needed: int | None) -> str:
+    text = (
+        f"{format_amount(measure, used)} of {format_amount(measure, allowed)} "
+        f"({measure.value}) used"
+    )
+    if needed and measure in (Measure.COST, Measure.TOKENS):
+        text += f", the next call needs up to {format_amount(measure, needed)}"
+    return text
+
+
+def _way_on(stop: Stop, attribution: Attribution) -> str:
+    session = repr(attribution.session_id)
+    if stop.reason is StopReason.BUDGET_EXCEEDED and stop.measure is not None:
+        return f"To go on: guard.raise_limit({session}, {stop.measure.value}=...)"
+    return f"To go on: guard.resume({session})"

@@ -1,0 +1,96 @@
+"""Estimates: upper bounds of a model call, known before it and without a tokenizer.
+
+Every token of a byte-level vocabulary consumes at least one byte of UTF-8, so
+the byte length of a text bounds its tokens from above. That bound is loose for
+a long conversation, so once a provider has billed a prefix of it, the billed
+number replaces the bytes of that prefix: exact where it is long, rigorous for
+what was added.
+"""
+
+from dataclasses import dataclass
+
+__all__ = [
+    "MEDIA_PART_TOKENS_MAX",
+    "MESSAGE_OVERHEAD_TOKENS",
+    "OUTPUT_TOKENS_FLOOR",
+    "Anchor",
+    "PromptShape",
+    "input_tokens_max",
+    "output_tokens_max",
+]
+
+MESSAGE_OVERHEAD_TOKENS = 8
+"""Role and separators around one message; 3 or 4 in the published templates."""
+
+PREAMBLE_TOKENS_MAX = 600
+"""What a provider adds unseen, above all in front of tool definitions."""
+
+MEDIA_PART_TOKENS_MAX = 4_800
+"""One image, at the largest size that current vision models bill. The bytes of
+its base64 text say nothing about its tokens."""
+
+OUTPUT_TOKENS_FLOOR = 4_096
+"""Reserved for output where the request sets no bound of its own that is lower.
+A model's own maximum, often 64,000, would refuse every first call."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PromptShape:
+    """The sizes of a prompt, without its content."""
+
+    tools_tokens_max: int = 0
+    """Bound of the tool definitions that are sent along."""
+    message_tokens_max: tuple[int, ...] = ()
+    """Bound of each message, oldest first."""
+    is_reply: tuple[bool, ...] = ()
+    """Whether the model wrote the message; one entry per message."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Anchor:
+    """A prompt that was billed, and for how much."""
+
+    shape: PromptShape
+    billed_tokens: int
+    """Input plus output of that call."""
+
+
+def input_tokens_max(shape: PromptShape, anchor: Anchor | None = None) -> int:
+    """Bounds the input tokens of a prompt from above.
+
+    The anchor counts only if this prompt extends the anchored one, message by
+    message; a trimmed or edited history is bounded by its bytes again.
+    """
+    if anchor is not None and _extends(shape, anchor.shape):
+        known = len(anchor.shape.message_tokens_max)
+        added = list(shape.message_tokens_max[known:])
+        if added and shape.is_reply[known]:
+            added[0] = MESSAGE_OVERHEAD_TOKENS  # Its text was billed as output.
+        return anchor.billed_tokens + sum(added)
+    return (
+        PREAMBLE_TOKENS_MAX + shape.tools_tokens_max + sum(shape.message_tokens_max)
+    )
+
+
+def output_tokens_max(
+    *, requested: int | None, largest_seen: int, is_strict: bool
+) -> int:
+    """Bounds the output tokens of a call that cannot be clamped.
+
+    Args:
+        requested: The request's own bound, if it sets one.
+        largest_seen: The largest output of this agent and model so far.
+        is_strict: Reserve the whole of `requested`.
+    """
+    expected = max(OUTPUT_TOKENS_FLOOR, largest_seen)
+    if requested is None:
+        return expected
+    return requested if is_strict else min(requested, expected)
+
+
+def _extends(shape: PromptShape, earlier: PromptShape) -> bool:
+    known = len(earlier.message_tokens_max)
+    return (
+        shape.tools_tokens_max == earlier.tools_tokens_max
+        and shape.message_tokens_max[:known] == earlier.message_tokens_max
+    )

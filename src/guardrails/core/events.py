@@ -1,0 +1,43 @@
+"""Events: the attribution record of one settled call.
+
+The schema is closed: names, counts, sizes, costs and digests. There is no
+field that could hold a prompt, an argument, a result or an error text.
+"""
+
+from dataclasses import dataclass
+
+from guardrails.core.attribution import Attribution
+from guardrails.core.calls import CallKind, CallStatus
+from guardrails.core.usage import Charge, TokenUsage
+
+__all__ = ["EVENT_SCHEMA_VERSION", "Event"]
+
+EVENT_SCHEMA_VERSION = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Event:
+    """One model call or tool call that was made, and what it cost."""
+
+    event_id: str
+    """The id of its reservation: settling twice makes one event."""
+    time_ms: int
+    """When it settled, in milliseconds since 1970 (UTC)."""
+    attribution: Attribution
+    kind: CallKind
+    provider: str | None = None
+    model: str | None = None
+    """The model that answered, as its provider names it."""
+    server: str | None = None
+    tool: str | None = None
+    status: CallStatus
+    error_type: str | None = None
+    """The class name of an error, never its text."""
+    latency_ms: int | None = None
+    bytes_in: int | None = None
+    bytes_out: int | None = None
+    usage: TokenUsage | None = None
+    """As booked: `charge.status` says whether it was reported or estimated."""
+    charge: Charge
+    reserved_nano_usd: int
+    """The upper bound that was held for this call."""

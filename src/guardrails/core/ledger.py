@@ -1,0 +1,607 @@
+"""The ledger: the one place that knows what may be spent and what has been.
+
+Theory of operation
+-------------------
+An **account** holds the totals of one scope in one window. Before a call,
+`Reserve` holds the call's upper bound against every account it touches, or
+against none; afterwards `Settle` books the truth. A **hold** lives through
+
+    open ──settle──▶ settled
+     │ └──release──▶ released       the call was never sent; all is given back
+     └───sweep────▶ unconfirmed ──settle (late)──▶ settled
+
+Its owner may die. Its money may be spent then, so it is never given back:
+past its expiry a hold is *unconfirmed* and goes on counting until a late
+settle corrects it. Expiry moves an amount from `held` to `unconfirmed` and
+changes no sum, so nothing on the hot path waits for a sweep.
+
+What counts against a limit is posted + held + unconfirmed. The verdict is
+
+    ALLOW  the call fits
+    WAIT   it fits once open holds settle: refused now, and nothing is decided
+    DENY   it does not fit even without open holds
+
+A `DENY` by a session's own limit stops the session in the same operation. A
+stop is sticky: it is checked first, in every session above the call too, until
+`Resume` or `RaiseLimits` lifts it. A shared account stops nobody; it refuses
+until its window turns or its limit is raised.
+
+Invariants, whatever the order of operations:
+
+* With upper-bound estimates, posted + held + unconfirmed <= limit.
+* held is the sum of the open holds, unconfirmed that of the unconfirmed ones.
+* A refused `Reserve` changes nothing but the stop it sets.
+* The same id with the same content has the same effect once; with other
+  content it is a `Conflict` and has none.
+* Posted totals never decrease, so each threshold is crossed once; whoever
+  executes that settle is the only one in the fleet to be told.
+
+This file does not know where rows are kept, what time it is, what a model
+costs, or what is raised when a call is refused. `apply` is the specification:
+the memory store runs it under a lock, the SQLite store in a transaction, and
+every other store is compared with it, operation by operation.
+"""
+
+import math
+from collections.abc import Callable, MutableMapping
+from typing import TypeVar, cast
+
+from guardrails.core.accounts import (
+    Account,
+    Hold,
+    HoldState,
+    Line,
+    SessionState,
+    Stop,
+    StopReason,
+)
+from guardrails.core.calls import CallKind
+from guardrails.core.loops import LoopAction, LoopFinding, find_loop, remember
+from guardrails.core.operations import (
+    Close,
+    Conflict,
+    Crossing,
+    Operation,
+    RaiseLimits,
+    ReadAccount,
+    Refusal,
+    Release,
+    Released,
+    Reserve,
+    Reserved,
+    Resume,
+    Settle,
+    Settled,
+    StopSession,
+    Sweep,
+    Swept,
+    Verdict,
+)
+from guardrails.core.policy import Limits, Measure
+
+__all__ = ["NEVER_MS", "SETTLED_RETENTION_MS", "SWEEP_MAX", "Ledger"]
+
+SWEEP_MAX = 100
+"""Holds that one sweep touches, so that it never blocks a call for long."""
+
+SETTLED_RETENTION_MS = 25 * 3_600_000
+"""How long a finished hold is remembered, so that a repeated settle is known.
+Longer than a day: a journal may be replayed the morning after."""
+
+NEVER_MS = 2**53 - 1
+"""An unconfirmed hold waits for its late settle; it is never forgotten."""
+
+R = TypeVar("R")
+
+_ALLOWED = Reserved(verdict=Verdict.ALLOW)
+_SETTLED = Settled()
+_SETTLED_BEFORE = Settled(is_applied=False)
+
+
+class Ledger:
+    """Accounts and holds, and the operations on them. Not thread safe.
+
+    Args:
+        accounts: Account rows by key.
+        holds: Hold rows by id.
+    """
+
+    def __init__(
+        self,
+        accounts: MutableMapping[str, Account] | None = None,
+        holds: MutableMapping[str, Hold] | None = None,
+    ) -> None:
+        self.accounts = {} if accounts is None else accounts
+        self.holds = {} if holds is None else holds
+        self.changed_accounts: list[Account] = []
+        """Rows that the last operation changed or added."""
+        self.changed_holds: list[Hold] = []
+        """Rows that the last operation changed or added."""
+        self.removed_holds: list[Hold] = []
+        """Rows that the last operation removed."""
+
+    def apply(self, operation: Operation[R]) -> R:
+        """Applies one operation, wholly or not at all, and returns its reply."""
+        self.changed_accounts = []
+        self.changed_holds = []
+        self.removed_holds = []
+        return cast("R", _METHODS[type(operation)](self, operation))
+
+    # --- reserve ------------------------------------------------------------
+
+    def _reserve(self, op: Reserve) -> Reserved | Conflict:
+        hold = self.holds.get(op.hold_id)
+        if hold is not None:
+            return _ALLOWED if _is_same(hold, op) else Conflict(hold_id=op.hold_id)
+        accounts = self._accounts(op)
+        refusal, is_final = _refusal(op, accounts)
+        if refusal is not None and op.charging.is_enforced:
+            return self._refused(op, accounts, refusal, is_final=is_final)
+        crossings: list[Crossing] = []
+        for line, account in zip(op.charging.lines, accounts, strict=True):
+            before = _readings(line, account) if line.thresholds else None
+            account.held_nano_usd += op.cost_nano_usd
+            account.held_tokens += op.tokens
+            account.count(op.kind, 1)
+            self._save(account, op)
+            if before is not None:
+                crossings += _crossings(line, account, before)
+        self._hold(op, HoldState.OPEN, op.expires_at_ms)
+        if refusal is None and not crossings:
+            return _ALLOWED
+        return Reserved(
+            verdict=Verdict.ALLOW, refusal=refusal, crossings=tuple(crossings)
+        )
+
+    def _refused(
+        self,
+        op: Reserve,
+        accounts: list[Account],
+        refusal: Refusal,
+        *,
+        is_final: bool,
+    ) -> Reserved:
+        if not is_final:
+            return Reserved(verdict=Verdict.WAIT, refusal=refusal)
+        if not refusal.line.is_session or refusal.measure is None:
+            return Reserved(verdict=Verdict.DENY, refusal=refusal)
+        account = accounts[op.charging.accounts.index(refusal.line.account)]
+        account.stop = Stop(
+            reason=StopReason.BUDGET_EXCEEDED,
+            at_ms=op.now_ms,
+            measure=refusal.measure,
+            scope=refusal.line.scope,
+            used=refusal.used,
+            allowed=refusal.allowed,
+            needed=refusal.needed,
+        )
+        self._save(account, op)
+        return Reserved(
+            verdict=Verdict.DENY,
+            refusal=_stopped(refusal.line, account, account.stop),
+            new_stop=account.stop,
+        )
+
+    # --- settle and release -------------------------------------------------
+
+    def _settle(self, op: Settle) -> Settled | Conflict:
+        hold = self.holds.get(op.hold_id)
+        if hold is not None and hold.state is HoldState.SETTLED:
+            return _SETTLED_BEFORE
+        if hold is not None and hold.accounts != op.charging.accounts:
+            return Conflict(hold_id=op.hold_id)
+        is_late = hold is None or hold.state is not HoldState.OPEN
+        crossings: list[Crossing] = []
+        new_stop: Stop | None = None
+        for line, account in zip(op.charging.lines, self._accounts(op), strict=True):
+            before = _readings(line, account) if line.thresholds else None
+            if hold is not None:
+                account.drop(hold)
+            if hold is None or hold.state is HoldState.RELEASED:
+                account.count(op.kind, 1)
+            account.posted_nano_usd += op.cost_nano_usd
+            account.posted_tokens += op.tokens
+            self._save(account, op)
+            if before is not None:
+                crossings += _crossings(line, account, before)
+            if line.is_session and op.charging.is_enforced and account.stop is None:
+                account.stop = _overrun(line, account, op)
+                new_stop = new_stop or account.stop
+        self._hold(op, HoldState.SETTLED, op.now_ms + SETTLED_RETENTION_MS)
+        finding, loop_stop = (None, None) if op.trace is None else self._learn(op)
+        new_stop = new_stop or loop_stop
+        if not (is_late or crossings or new_stop or finding):
+            return _SETTLED
+        return Settled(
+            is_late=is_late,
+            crossings=tuple(crossings),
+            new_stop=new_stop,
+            finding=finding,
+        )
+
+    def _learn(self, op: Settle) -> tuple[LoopFinding | None, Stop | None]:
+        """Remembers a completed tool call and looks for a loop that it ends."""
+        rule = op.charging.loop
+        account = self.accounts[op.charging.accounts[0]]
+        session = account.session
+        if session is None or op.trace is None or rule is None:
+            return None, None
+        session.traces = remember(session.traces, op.trace)
+        finding = find_loop(session.traces, rule)
+        if finding is None:
+            return None, None
+        stop: Stop | None = None
+        stops = rule.action is LoopAction.STOP and op.charging.is_enforced
+        if stops and account.stop is None:
+            stop = account.stop = Stop(
+                reason=StopReason.LOOP_DETECTED,
+                at_ms=op.now_ms,
+                scope=op.charging.lines[0].scope,
+                finding=finding,
+            )
+        is_first = finding.count in (rule.repeats, rule.polling_repeats)
+        return (finding if is_first or stop else None), stop
+
+    def _release(self, op: Release) -> Released:
+        hold = self.holds.get(op.hold_id)
+        if hold is None or hold.state not in (HoldState.OPEN, HoldState.UNCONFIRMED):
+            return Released(is_applied=False)
+        for key in hold.accounts:
+            account = self.accounts[key]
+            account.drop(hold)
+            account.count(hold.kind, -1)
+            self.changed_accounts.append(account)
+        hold.state = HoldState.RELEASED
+        hold.expires_at_ms = op.now_ms + SETTLED_RETENTION_MS
+        self.changed_holds.append(hold)
+        return Released(is_applied=True)
+
+    def _sweep(self, op: Sweep) -> Swept:
+        due = sorted(
+            (hold for hold in self.holds.values() if hold.expires_at_ms <= op.now_ms),
+            key=lambda hold: (hold.expires_at_ms, hold.hold_id),
+        )[:SWEEP_MAX]
+        for hold in due:
+            if hold.state is HoldState.OPEN:
+                self._forfeit(hold)
+            else:
+                del self.holds[hold.hold_id]
+                self.removed_holds.append(hold)
+        return Swept(
+            unconfirmed=len(self.changed_holds), forgotten=len(self.removed_holds)
+        )
+
+    def _forfeit(self, hold: Hold) -> None:
+        for key in hold.accounts:
+            account = self.accounts[key]
+            account.drop(hold)
+            account.unconfirmed_nano_usd += hold.cost_nano_usd
+            account.unconfirmed_tokens += hold.tokens
+            self.changed_accounts.append(account)
+        hold.state = HoldState.UNCONFIRMED
+        hold.expires_at_ms = NEVER_MS
+        self.changed_holds.append(hold)
+
+    # --- sessions -----------------------------------------------------------
+
+    def _close(self, op: Close) -> Account | None:
+        account = self.accounts.get(op.account)
+        if account is None or account.session is None:
+            return None
+        account.session.touch(op.now_ms, op.active_ms)
+        account.session.ended_at_ms = op.now_ms
+        self.changed_accounts.append(account)
+        return account.copy()
+
+    def _stop(self, op: StopSession) -> Account:
+        account = self.accounts.setdefault(op.account, Account(key=op.account))
+        if account.session is None:
+            account.session = SessionState(
+                attribution=op.attribution,
+                started_at_ms=op.now_ms,
+                last_active_at_ms=op.now_ms,
+            )
+        if account.stop is None:
+            account.stop = Stop(
+                reason=StopReason.KILLED, at_ms=op.now_ms, by=op.by, note=op.note
+            )
+        self.changed_accounts.append(account)
+        return account.copy()
+
+    def _resume(self, op: Resume) -> Account | None:
+        account = self.accounts.get(op.account)
+        if account is None:
+            return None
+        account.stop = None
+        if account.session is not None:
+            account.session.traces = ()
+        self.changed_accounts.append(account)
+        return account.copy()
+
+    def _raise(self, op: RaiseLimits) -> Account:
+        account = self.accounts.setdefault(op.account, Account(key=op.account))
+        account.raised = _merged(account.raised or Limits(), op.limits)
+        account.alerted = ()
+        if account.stop and account.stop.reason is StopReason.BUDGET_EXCEEDED:
+            account.stop = None
+        self.changed_accounts.append(account)
+        return account.copy()
+
+    def _read(self, op: ReadAccount) -> Account | None:
+        account = self.accounts.get(op.account)
+        return None if account is None else account.copy()
+
+    # --- rows ---------------------------------------------------------------
+
+    def _accounts(self, op: Reserve | Settle) -> list[Account]:
+        """Returns the rows of the lines, in their order. A row that is new is
+        not kept until it is saved."""
+        known = self.accounts.get
+        accounts: list[Account] = []
+        for index, line in enumerate(op.charging.lines):
+            account = known(line.account)
+            if account is None:
+                account = Account(key=line.account, expires_at_ms=line.expires_at_ms)
+            if line.is_session and account.session is None:
+                started_at_ms = op.now_ms - op.active_ms[index]
+                account.session = SessionState(
+                    attribution=op.charging.attribution,
+                    started_at_ms=started_at_ms,
+                    last_active_at_ms=started_at_ms,
+                )
+            accounts.append(account)
+        return accounts
+
+    def _save(self, account: Account, op: Reserve | Settle) -> None:
+        """Keeps a row, and the time if it is a session's."""
+        if account.session is not None:
+            index = op.charging.accounts.index(account.key)
+            account.session.touch(op.now_ms, op.active_ms[index])
+        self.accounts[account.key] = account
+        self.changed_accounts.append(account)
+
+    def _hold(
+        self, op: Reserve | Settle, state: HoldState, expires_at_ms: int
+    ) -> None:
+        hold = self.holds.get(op.hold_id)
+        if hold is None:
+            hold = self.holds[op.hold_id] = Hold(
+                hold_id=op.hold_id,
+                state=state,
+                kind=op.kind,
+                accounts=op.charging.accounts,
+                cost_nano_usd=op.cost_nano_usd,
+                tokens=op.tokens,
+                expires_at_ms=expires_at_ms,
+            )
+        else:
+            hold.state = state
+            hold.expires_at_ms = expires_at_ms
+        self.changed_holds.append(hold)
+
+
+_METHODS: dict[type, Callable[..., object]] = {
+    Reserve: Ledger._reserve,
+    Settle: Ledger._settle,
+    Release: Ledger._release,
+    Sweep: Ledger._sweep,
+    Close: Ledger._close,
+    StopSession: Ledger._stop,
+    Resume: Ledger._resume,
+    RaiseLimits: Ledger._raise,
+    ReadAccount: Ledger._read,
+}
+
+
+# --- Pure leaves ------------------------------------------------------------
+
+
+def _is_same(hold: Hold, op: Reserve) -> bool:
+    return (
+        hold.cost_nano_usd == op.cost_nano_usd
+        and hold.tokens == op.tokens
+        and hold.kind is op.kind
+        and hold.accounts == op.charging.accounts
+    )
+
+
+def _refusal(op: Reserve, accounts: list[Account]) -> tuple[Refusal | None, bool]:
+    """Returns what stands in the way of a call, and whether waiting is in vain."""
+    waiting: Refusal | None = None
+    for index, account in enumerate(accounts):
+        line = op.charging.lines[index]
+        if account.stop is not None and line.is_binding:
+            return _stopped(line, account, account.stop), True
+        limits = _limits(line, account)
+        if limits.is_empty or not line.is_binding:
+            continue
+        refusal = _over_calls(limits, line, account, op, index)
+        if refusal is not None:
+            return refusal, True
+        refusal, is_final = _over_amounts(limits, line, account, op)
+        if is_final:
+            return refusal, True
+        waiting = waiting or refusal
+    if op.trace is not None and (looping := _looping(op, accounts[0])):
+        return looping, True
+    return waiting, False
+
+
+def _stopped(line: Line, account: Account, stop: Stop) -> Refusal:
+    return Refusal(
+        line=line,
+        used=stop.used,
+        allowed=stop.allowed,
+        needed=stop.needed or 0,
+        steps=account.steps,
+        stop=stop,
+    )
+
+
+def _over_calls(
+    limits: Limits, line: Line, account: Account, op: Reserve, index: int
+) -> Refusal | None:
+    """Returns the limit on steps or time that the call would pass. Steps are
+    never held, so waiting for open holds is in vain."""
+    if limits.steps is not None and account.steps >= limits.steps:
+        return _refused_by(Measure.STEPS, line, account, limits.steps, needed=1)
+    if op.kind is CallKind.MODEL:
+        calls, allowed, measure = (
+            account.model_calls,
+            limits.model_calls,
+            Measure.MODEL_CALLS,
+        )
+    else:
+        calls, allowed, measure = (
+            account.tool_calls,
+            limits.tool_calls,
+            Measure.TOOL_CALLS,
+        )
+    if allowed is not None and calls >= allowed:
+        return _refused_by(measure, line, account, allowed, needed=1)
+    if limits.wall_time_ms is not None and account.session is not None:
+        elapsed_ms = account.session.elapsed_ms(op.now_ms, op.active_ms[index])
+        if elapsed_ms >= limits.wall_time_ms:
+            return _refused_by(
+                Measure.WALL_TIME, line, account, limits.wall_time_ms, used=elapsed_ms
+            )
+    return None
+
+
+def _over_amounts(
+    limits: Limits, line: Line, account: Account, op: Reserve
+) -> tuple[Refusal | None, bool]:
+    """Returns the limit on tokens or money that the call would pass, and
+    whether it would pass it even if no hold were open."""
+    waiting: Refusal | None = None
+    if limits.tokens is not None:
+        after = account.used_tokens + op.tokens
+        if after > limits.tokens:
+            waiting = _refused_by(
+                Measure.TOKENS, line, account, limits.tokens, needed=op.tokens
+            )
+            if after - account.held_tokens > limits.tokens:
+                return waiting, True
+    if limits.cost_nano_usd is not None:
+        after = account.used_nano_usd + op.cost_nano_usd
+        if after > limits.cost_nano_usd:
+            refusal = _refused_by(
+                Measure.COST,
+                line,
+                account,
+                limits.cost_nano_usd,
+                needed=op.cost_nano_usd,
+            )
+            return refusal, after - account.held_nano_usd > limits.cost_nano_usd
+    return waiting, False
+
+
+def _refused_by(
+    measure: Measure,
+    line: Line,
+    account: Account,
+    allowed: int,
+    *,
+    needed: int = 0,
+    used: int | None = None,
+) -> Refusal:
+    return Refusal(
+        line=line,
+        measure=measure,
+        used=account.used(measure) if used is None else used,
+        allowed=allowed,
+        needed=needed,
+        steps=account.steps,
+    )
+
+
+def _looping(op: Reserve, account: Account) -> Refusal | None:
+    """Refuses the one call that would continue a loop, where the rule blocks."""
+    rule, trace, session = op.charging.loop, op.trace, account.session
+    if rule is None or trace is None or session is None:
+        return None
+    if rule.action is not LoopAction.BLOCK:
+        return None
+    finding = find_loop(session.traces, rule)
+    if finding is None or (finding.tool, finding.arguments_digest) != (
+        trace.tool,
+        trace.arguments_digest,
+    ):
+        return None
+    return Refusal(line=op.charging.lines[0], steps=account.steps, finding=finding)
+
+
+def _overrun(line: Line, account: Account, op: Settle) -> Stop | None:
+    """Returns the stop of a session whose settled calls passed a limit."""
+    limits = _limits(line, account)
+    cost = account.posted_nano_usd + account.unconfirmed_nano_usd
+    if limits.cost_nano_usd is not None and cost > limits.cost_nano_usd:
+        measure, used, allowed = Measure.COST, cost, limits.cost_nano_usd
+    else:
+        tokens = account.posted_tokens + account.unconfirmed_tokens
+        if limits.tokens is None or tokens <= limits.tokens:
+            return None
+        measure, used, allowed = Measure.TOKENS, tokens, limits.tokens
+    return Stop(
+        reason=StopReason.BUDGET_EXCEEDED,
+        at_ms=op.now_ms,
+        measure=measure,
+        scope=line.scope,
+        used=used,
+        allowed=allowed,
+    )
+
+
+def _readings(line: Line, account: Account) -> list[int]:
+    """Reads what the line's thresholds watch, in their order."""
+    return [account.posted(point.measure) for point in line.thresholds]
+
+
+def _crossings(line: Line, account: Account, before: list[int]) -> list[Crossing]:
+    """Returns the thresholds crossed since `before`, and marks them as told."""
+    limits = _limits(line, account)
+    crossings: list[Crossing] = []
+    for point, earlier in zip(line.thresholds, before, strict=True):
+        posted, limit = account.posted(point.measure), limits.of(point.measure)
+        value = point.value
+        if account.raised and point.ratio is not None and limit is not None:
+            value = math.ceil(limit * point.ratio)
+        if earlier < value <= posted and point.label not in account.alerted:
+            account.alerted = (*account.alerted, point.label)
+            crossings.append(
+                Crossing(line=line, threshold=point, posted=posted, limit=limit)
+            )
+    return crossings
+
+
+def _limits(line: Line, account: Account) -> Limits:
+    """Returns the policy's limits, raised where a person raised them."""
+    if account.raised is None:
+        return line.limits
+
+    def higher(limit: int | None, raised: int | None) -> int | None:
+        return limit if limit is None or raised is None else max(limit, raised)
+
+    return _each(higher, line.limits, account.raised)
+
+
+def _merged(earlier: Limits, later: Limits) -> Limits:
+    """Returns what two raises come to; `None` means not raised."""
+
+    def higher(one: int | None, other: int | None) -> int | None:
+        return max((x for x in (one, other) if x is not None), default=None)
+
+    return _each(higher, earlier, later)
+
+
+def _each(
+    combine: Callable[[int | None, int | None], int | None], one: Limits, other: Limits
+) -> Limits:
+    return Limits(
+        cost_nano_usd=combine(one.cost_nano_usd, other.cost_nano_usd),
+        tokens=combine(one.tokens, other.tokens),
+        steps=combine(one.steps, other.steps),
+        model_calls=combine(one.model_calls, other.model_calls),
+        tool_calls=combine(one.tool_calls, other.tool_calls),
+        wall_time_ms=combine(one.wall_time_ms, other.wall_time_ms),
+    )

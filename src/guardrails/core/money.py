@@ -1,0 +1,93 @@
+"""Money: integer nano-USD inside, `Decimal` at the edges, never float.
+
+One nano-USD is 1e-9 USD, fine enough to price a single token of the cheapest
+model exactly. Sums of integers do not drift, and integers up to 2**53 survive
+the doubles of Lua, so every store computes the same total.
+"""
+
+import re
+from decimal import Decimal
+
+__all__ = ["LIMIT_NANO_USD_MAX", "NANO_PER_USD", "format_usd", "nano_usd", "usd"]
+
+NANO_PER_USD = 10**9
+
+LIMIT_NANO_USD_MAX = 2**53 - 1
+"""The largest limit of one account, about 9.0 million USD: the largest integer
+that every store, Lua's doubles included, represents exactly."""
+
+_AMOUNT = re.compile(r"[0-9]{1,12}(\.[0-9]+)?", re.ASCII)
+_DECIMALS_MAX = 9
+
+
+def nano_usd(amount: object, *, name: str) -> int:
+    """Converts an amount in USD to integer nano-USD, exactly or not at all.
+
+    Args:
+        amount: A `Decimal`, an `int`, a decimal string such as `"0.50"`, or a
+            float whose shortest decimal form has at most nine decimals (YAML
+            reads `0.50` as a float).
+        name: The full path of the key, for the error message.
+
+    Raises:
+        ValueError: If the amount is no finite, non-negative number of USD with
+            at most nine decimals and below `LIMIT_NANO_USD_MAX`.
+    """
+    text = _plain(amount, name=name)
+    whole, _, decimals = text.partition(".")
+    decimals = decimals.rstrip("0")
+    if len(decimals) > _DECIMALS_MAX:
+        drift = " Floats drift:" if isinstance(amount, float) else ""
+        raise ValueError(
+            f"{name}: {amount!r} has more than {_DECIMALS_MAX} decimals."
+            f"{drift} Write the amount as a string, for example "
+            f'"{round(Decimal(text), _DECIMALS_MAX).normalize():f}".'
+        )
+    nano = int(whole) * NANO_PER_USD + int(decimals.ljust(_DECIMALS_MAX, "0"))
+    if nano > LIMIT_NANO_USD_MAX:
+        raise ValueError(
+            f"{name}: {amount!r} is above the largest amount, "
+            f"{usd(LIMIT_NANO_USD_MAX)} USD. Use a smaller one, or split the scope."
+        )
+    return nano
+
+
+def _plain(amount: object, *, name: str) -> str:
+    """Returns the amount as digits with an optional fraction."""
+    if isinstance(amount, bool) or not isinstance(amount, int | float | str | Decimal):
+        raise ValueError(
+            f"{name}: {amount!r} is not an amount in USD. "
+            'Write a number or a decimal string, for example "0.50".'
+        )
+    if isinstance(amount, str):
+        text = amount.strip()
+    else:
+        exact = Decimal(repr(amount)) if isinstance(amount, float) else Decimal(amount)
+        # An exponent is bounded before it is written out: 1e400 has 401 digits.
+        large = exact.is_finite() and abs(exact.adjusted()) > 40
+        text = str(exact) if large else f"{exact:f}"
+    if not _AMOUNT.fullmatch(text):
+        raise ValueError(
+            f"{name}: {amount!r} is not an amount in USD. It must be a finite "
+            'number of at least 0, such as "0.50" (a point, no comma, no sign).'
+        )
+    return text
+
+
+def usd(nano: int) -> Decimal:
+    """Converts integer nano-USD to an exact `Decimal` in USD."""
+    return Decimal(nano).scaleb(-_DECIMALS_MAX)
+
+
+def format_usd(nano: int | None) -> str:
+    """Writes an amount for people: `$1.00`, `$0.0135`, `-` for unknown.
+
+    Cents are always shown. Below one dollar the amount keeps up to six
+    decimals, because a single call often costs less than a cent.
+    """
+    if nano is None:
+        return "-"
+    decimals = 2 if abs(nano) >= NANO_PER_USD else 6
+    text = f"{usd(nano):.{decimals}f}"
+    whole, _, fraction = text.partition(".")
+    return f"${whole}.{fraction.rstrip('0').ljust(2, '0')}"

@@ -1,0 +1,252 @@
+"""Policy: the limits, thresholds, rules and prices that a guard enforces.
+
+Values only; an instance that exists is valid. `config.py` builds them from
+YAML, a dict or the environment.
+"""
+
+import enum
+from dataclasses import dataclass, field
+from decimal import Decimal
+from fnmatch import fnmatchcase
+from functools import cached_property
+
+from guardrails.core.attribution import DIMENSIONS
+from guardrails.core.loops import LoopAction, LoopRule
+from guardrails.core.money import LIMIT_NANO_USD_MAX
+from guardrails.core.windows import Window
+
+__all__ = [
+    "BudgetAction",
+    "Budget",
+    "Limits",
+    "Measure",
+    "Mode",
+    "OnStoreError",
+    "OnUnpriced",
+    "Policy",
+    "SoftAlerts",
+    "ToolRule",
+]
+
+
+class Measure(enum.StrEnum):
+    """What a budget limits. The values are the keys of the configuration."""
+
+    COST = "max_cost_usd"
+    TOKENS = "max_tokens"
+    STEPS = "max_steps"
+    MODEL_CALLS = "max_model_calls"
+    TOOL_CALLS = "max_tool_calls"
+    WALL_TIME = "max_wall_time_s"
+
+
+class Mode(enum.StrEnum):
+    """Whether limits bind."""
+
+    ENFORCE = "enforce"
+    OBSERVE = "observe"
+    """Decide and record everything, block nothing."""
+    OFF = "off"
+    """Do nothing at all."""
+
+
+class BudgetAction(enum.StrEnum):
+    """What happens at the hard limit of a shared budget."""
+
+    STOP = "stop"
+    ALERT = "alert"
+    """Only tell people."""
+
+
+class OnUnpriced(enum.StrEnum):
+    """What to do with a model whose price is not known."""
+
+    REFUSE = "refuse"
+    """Refuse the call while a cost limit applies to it; else record it."""
+    WORST_CASE = "worst_case"
+    """Charge the rate of an expensive model, flagged `estimated`."""
+    ALLOW = "allow"
+    """Make the call; it adds nothing to the cost and is counted as unpriced."""
+
+
+class OnStoreError(enum.StrEnum):
+    """What to do while the store cannot be reached."""
+
+    CLOSED = "closed"
+    """Refuse every call."""
+    LOCAL = "local"
+    """Go on enforcing in this process, from the last known totals."""
+    OPEN = "open"
+    """Make every call, uncounted."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """The hard limits of one budget; `None` does not limit.
+
+    Raises:
+        ValueError: If a limit is negative or not representable.
+    """
+
+    cost_nano_usd: int | None = None
+    tokens: int | None = None
+    steps: int | None = None
+    """Model calls and tool calls together."""
+    model_calls: int | None = None
+    tool_calls: int | None = None
+    wall_time_ms: int | None = None
+    """Of a session only: time during which an agent run was active."""
+
+    def __post_init__(self) -> None:
+        for measure in Measure:
+            limit = self.of(measure)
+            if limit is not None and not 0 <= limit <= LIMIT_NANO_USD_MAX:
+                raise ValueError(
+                    f"{measure.value}: {limit!r} must be at least 0 and at most "
+                    f"{LIMIT_NANO_USD_MAX}."
+                )
+
+    def of(self, measure: Measure) -> int | None:
+        """Returns the limit in the unit of the ledger (nano-USD, counts, ms)."""
+        match measure:
+            case Measure.COST:
+                return self.cost_nano_usd
+            case Measure.TOKENS:
+                return self.tokens
+            case Measure.STEPS:
+                return self.steps
+            case Measure.MODEL_CALLS:
+                return self.model_calls
+            case Measure.TOOL_CALLS:
+                return self.tool_calls
+            case Measure.WALL_TIME:
+                return self.wall_time_ms
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing is limited."""
+        return (
+            self.cost_nano_usd is None
+            and self.steps is None
+            and self.tokens is None
+            and self.wall_time_ms is None
+            and self.model_calls is None
+            and self.tool_calls is None
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SoftAlerts:
+    """Where people are told before the hard limit.
+
+    Raises:
+        ValueError: If a ratio is not above 0 and at most 1.
+    """
+
+    cost_nano_usd: int | None = None
+    """An amount of money."""
+    ratios: tuple[Decimal, ...] = ()
+    """Fractions of every limit of the budget."""
+
+    def __post_init__(self) -> None:
+        for ratio in self.ratios:
+            if not (ratio.is_finite() and 0 < ratio <= 1):
+                raise ValueError(
+                    f"soft_alert_ratio: {ratio} must be above 0 and at most 1. "
+                    "For an amount of money use soft_alert_usd."
+                )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Budget:
+    """Limits for one scope in one window.
+
+    Raises:
+        ValueError: If the scope names an unknown dimension, or limits wall
+            time outside a session.
+    """
+
+    name: str
+    per: tuple[str, ...]
+    """The scope: dimensions of the attribution, sorted. Empty is the project."""
+    every: Window
+    limits: Limits = field(default_factory=Limits)
+    soft_alerts: SoftAlerts = field(default_factory=SoftAlerts)
+    action: BudgetAction = BudgetAction.STOP
+
+    def __post_init__(self) -> None:
+        for dimension in self.per:
+            if dimension not in DIMENSIONS:
+                raise ValueError(
+                    f"budget {self.name!r}: per: {dimension!r} is not one of "
+                    f"{', '.join(DIMENSIONS)}."
+                )
+        if self.limits.wall_time_ms is not None and self.every is not Window.SESSION:
+            raise ValueError(
+                f"budget {self.name!r}: max_wall_time_s limits a session only."
+            )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ToolRule:
+    """The price of a tool's calls."""
+
+    pattern: str
+    """A glob over `server/tool`, or over the bare tool."""
+    cost_nano_usd: int | None = None
+    """Per call; `None` leaves the price unknown."""
+
+
+SESSION_BUDGET = Budget(name="session", per=("session_id",), every=Window.SESSION)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Policy:
+    """Everything that a guard enforces."""
+
+    mode: Mode = Mode.ENFORCE
+    session: Budget = SESSION_BUDGET
+    """The budget of a session whose agent has none of its own."""
+    agents: tuple[tuple[str, Budget], ...] = ()
+    """Session budgets by glob over the agent's name."""
+    budgets: tuple[Budget, ...] = ()
+    """Shared budgets, charged together with the session, all or nothing."""
+    tools: tuple[ToolRule, ...] = ()
+    loop: LoopRule = LoopRule(action=LoopAction.WARN)
+    on_unpriced: OnUnpriced = OnUnpriced.REFUSE
+    on_store_error: OnStoreError = OnStoreError.LOCAL
+    wait_ms_max: int = 0
+    """How long a call waits while only other open holds stand in its way."""
+    is_estimate_strict: bool = False
+    """Reserve the model's full output bound, also where it cannot be lowered."""
+
+    def session_budget(self, agent: str | None) -> Budget:
+        """Returns the session budget of an agent: the most specific glob wins."""
+        matching = [
+            (_specificity(pattern), budget)
+            for pattern, budget in self.agents
+            if agent is not None and fnmatchcase(agent, pattern)
+        ]
+        return max(matching, key=lambda found: found[0])[1] if matching else self.session
+
+    def tool_rule(self, name: str) -> ToolRule | None:
+        """Returns the rule of `server/tool`: the most specific glob wins."""
+        bare = name.rpartition("/")[2]
+        matching = [
+            rule
+            for rule in self.tools
+            if fnmatchcase(name, rule.pattern) or fnmatchcase(bare, rule.pattern)
+        ]
+        return max(matching, key=lambda rule: _specificity(rule.pattern), default=None)
+
+    @cached_property
+    def limits_nothing(self) -> bool:
+        """Whether no budget has any limit."""
+        budgets = (self.session, *(b for _, b in self.agents), *self.budgets)
+        return all(budget.limits.is_empty for budget in budgets)
+
+
+def _specificity(pattern: str) -> tuple[bool, int]:
+    """Orders globs: a plain name first, then by the characters it pins down."""
+    wild = sum(pattern.count(character) for character in "*?[")
+    return (wild == 0, len(pattern) - wild)

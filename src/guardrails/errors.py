@@ -1,0 +1,140 @@
+"""What guardrails raises.
+
+    GuardrailsError
+    ├── SessionStopped            policy ended the session; nothing paid starts after it
+    │   ├── BudgetExceeded        a hard limit
+    │   └── LoopDetected          the agent repeats itself
+    ├── CallRefused               policy refused this one call; a later one may pass
+    │   └── UnpricedModelError    its model has no known price (the developer mends it)
+    ├── ConfigurationError        a limit, key or name is wrong (the developer mends it)
+    ├── ReservationConflict       one reservation id, two contents (the developer mends it)
+    └── StoreUnavailable          the ledger cannot be reached (the operator mends it)
+
+Stops and refusals are raised into the guarded program, before the call that
+they prevent. Faults are raised where a guard is built or asked; inside a
+running agent they are contained, counted and logged.
+"""
+
+from collections.abc import Mapping
+from decimal import Decimal
+from typing import Any
+
+from guardrails.core.attribution import Attribution
+
+__all__ = [
+    "BudgetExceeded",
+    "CallRefused",
+    "ConfigurationError",
+    "GuardrailsError",
+    "LoopDetected",
+    "ReservationConflict",
+    "SessionStopped",
+    "StoreUnavailable",
+    "UnpricedModelError",
+]
+
+
+class GuardrailsError(Exception):
+    """Everything that guardrails raises on purpose."""
+
+
+class ConfigurationError(GuardrailsError, ValueError):
+    """A limit, key or name is wrong. The message names it, its value and the fix."""
+
+
+class ReservationConflict(GuardrailsError):
+    """A reservation id was used again with other content."""
+
+
+class StoreUnavailable(GuardrailsError):
+    """The store cannot be reached, read or written."""
+
+
+class CallRefused(GuardrailsError):
+    """This one call was refused before it was made. The session goes on."""
+
+
+class UnpricedModelError(CallRefused):
+    """The model's price is not known while a cost limit applies to the call."""
+
+
+class SessionStopped(GuardrailsError):
+    """The session is over: no paid call starts in it until it is resumed.
+
+    Carries where the session stood. Pickles, and holds no content.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        reason: str = "stopped",
+        session_id: str | None = None,
+        agent: str | None = None,
+        attribution: Attribution | None = None,
+        steps: int = 0,
+        **details: Any,
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.reason = reason
+        """`budget_exceeded`, `loop_detected` or `killed`."""
+        self.session_id = session_id
+        self.agent = agent
+        self.attribution = attribution
+        self.steps = steps
+        """Steps that the session had made."""
+        self.__dict__.update(details)
+
+    def __reduce__(self) -> tuple[object, ...]:
+        state: Mapping[str, object] = {
+            key: value for key, value in self.__dict__.items() if key != "__notes__"
+        }
+        return (_rebuilt, (_public_type(type(self)), dict(state)))
+
+
+class BudgetExceeded(SessionStopped):
+    """A hard limit is reached, or the next call would pass it.
+
+    Attributes:
+        limit: The limit's key in the configuration, such as `max_cost_usd`.
+        scope: What the budget is kept per, such as `session` or
+            `customer_id=acme`.
+        spent: What counts against the limit: settled, held and unconfirmed.
+            A `Decimal` in USD for money, seconds for wall time, else an `int`.
+        allowed: The limit, in the same unit.
+        needed: What the refused call would have added at most; `None` when the
+            limit was passed by a call that had already been made.
+        top_costs: The most expensive tools and models of the session, as
+            `(name, cost in USD, calls)`, most expensive first.
+    """
+
+    limit: str
+    scope: str
+    spent: Decimal | int
+    allowed: Decimal | int
+    needed: Decimal | int | None
+    top_costs: tuple[tuple[str, Decimal, int], ...]
+
+
+class LoopDetected(SessionStopped):
+    """The agent repeats the same call without getting anywhere.
+
+    Attributes:
+        tool: `server/tool` of the call that repeats.
+        count: How many calls of the repetition were seen.
+        cost: What they cost in USD, as far as it is known.
+    """
+
+    tool: str
+    count: int
+    cost: Decimal
+
+
+def _public_type(kind: type) -> type:
+    """Adapters raise subclasses that also are their framework's own kind."""
+    return next(base for base in kind.__mro__ if base.__module__ == __name__)
+
+
+def _rebuilt(kind: type[SessionStopped], state: dict[str, Any]) -> SessionStopped:
+    return kind(**state)

@@ -1,0 +1,621 @@
+"""The guard: what a program holds, and all that it offers."""
+
+import atexit
+import functools
+import inspect
+import os
+import weakref
+from collections.abc import Callable, Mapping, Sequence
+from decimal import Decimal
+from pathlib import Path
+from typing import Never, ParamSpec, TypeVar, cast
+
+from guardrails.adapters import load_adapters, loaded_adapters
+from guardrails.clock import SystemClock
+from guardrails.config import (
+    Configuration,
+    attribution_from_environment,
+    load_configuration,
+)
+from guardrails.core.accounts import Account
+from guardrails.core.admission import account_key
+from guardrails.core.attribution import Attribution, check_name
+from guardrails.core.calls import ModelCall, ToolCall
+from guardrails.core.money import nano_usd
+from guardrails.core.operations import RaiseLimits, ReadAccount, Resume, StopSession
+from guardrails.core.policy import Limits, Measure, Mode, Policy
+from guardrails.core.windows import Window
+from guardrails.engine import Engine, ToolPrice
+from guardrails.errors import ConfigurationError
+from guardrails.ids import new_id
+from guardrails.ports import Clock, EventSink, PriceBook, Store
+from guardrails.prices import Prices
+from guardrails.scope import current_call, current_session
+from guardrails.session import GuardedCall, Session
+from guardrails.sinks import LogSink
+from guardrails.stores import open_store
+from guardrails.stores.resilient import ResilientStore
+
+__all__ = ["Guard"]
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+Amount = Decimal | str | int | float
+
+
+class Guard:
+    """Stops agents at their limits and records where the money went.
+
+    Without arguments it reads `guardrails.yaml`, searched upwards from the
+    working directory, and `GUARDRAILS_*` from the environment; arguments win.
+    Without any limit nothing is limited and everything is recorded.
+
+    A guard may be shared by all threads and tasks of a process, and several
+    guards may live side by side.
+
+    Args:
+        config: A path to a YAML file, or its content as a mapping.
+        policy: A ready policy, instead of `config` and the limits below.
+        store: `sqlite` (one file in the user's data directory, the default),
+            `sqlite:///path`, `memory://`, or a store of your own.
+        project_id: The project; accounts of two projects never meet.
+        mode: `enforce`, `observe` (decide and record, block nothing) or `off`.
+        max_cost_usd: Hard limit of a session: a decimal string or `Decimal`.
+        soft_alert_usd: The amount at which people are told.
+        soft_alert_ratio: Fractions of every limit at which people are told.
+        max_steps: Hard limit of model calls and tool calls together.
+        max_model_calls: Hard limit of model calls.
+        max_tool_calls: Hard limit of tool calls.
+        max_tokens: Hard limit of input and output tokens together.
+        max_wall_time_s: Hard limit of the time a session is active, in seconds.
+        on_unpriced: `refuse`, `worst_case` or `allow` for models whose price is
+            not known.
+        on_store_error: `closed`, `local` or `open` while the store is away.
+        prices: A price book of your own, instead of the built-in one.
+        clock: For tests: `guardrails.testing.FakeClock`.
+        sinks: Who else is told what happens, beside the log.
+
+    Raises:
+        ConfigurationError: If a limit, key or name is wrong. All that is wrong
+            is named at once.
+        StoreUnavailable: If the store cannot be opened.
+    """
+
+    def __init__(
+        self,
+        config: str | os.PathLike[str] | Mapping[str, object] | None = None,
+        *,
+        policy: Policy | None = None,
+        store: str | os.PathLike[str] | Store | None = None,
+        project_id: str | None = None,
+        mode: str | None = None,
+        max_cost_usd: Amount | None = None,
+        soft_alert_usd: Amount | None = None,
+        soft_alert_ratio: Sequence[float] | float | None = None,
+        max_steps: int | None = None,
+        max_model_calls: int | None = None,
+        max_tool_calls: int | None = None,
+        max_tokens: int | None = None,
+        max_wall_time_s: float | None = None,
+        on_unpriced: str | None = None,
+        on_store_error: str | None = None,
+        prices: PriceBook | None = None,
+        clock: Clock | None = None,
+        sinks: Sequence[EventSink] = (),
+        **unknown: Never,
+    ) -> None:
+        overrides: dict[str, object] = {
+            "project_id": project_id,
+            "mode": mode,
+            "max_cost_usd": max_cost_usd,
+            "soft_alert_usd": soft_alert_usd,
+            "soft_alert_ratio": soft_alert_ratio,
+            "max_steps": max_steps,
+            "max_model_calls": max_model_calls,
+            "max_tool_calls": max_tool_calls,
+            "max_tokens": max_tokens,
+            "max_wall_time_s": max_wall_time_s,
+            "on_unpriced": on_unpriced,
+            "on_store_error": on_store_error,
+            "store": os.fspath(store) if _is_url(store) else None,
+            **unknown,
+        }
+        configuration = load_configuration(
+            config if policy is None else {},
+            environ=os.environ,
+            cwd=Path.cwd(),
+            overrides={k: v for k, v in overrides.items() if v is not None},
+        )
+        self._configuration = configuration
+        clock = clock or SystemClock()
+        policy = policy or configuration.policy
+        real_store = (
+            open_store(configuration.store or "sqlite")
+            if store is None or _is_url(store)
+            else cast("Store", store)
+        )
+        if policy.mode is not Mode.OFF:
+            real_store.secret()  # Says now, not in the agent, what is wrong with it.
+        self._engine = Engine(
+            policy=policy,
+            store=ResilientStore(
+                real_store, on_error=policy.on_store_error, clock=clock
+            ),
+            prices=prices
+            or Prices(
+                models=configuration.model_prices, aliases=configuration.aliases
+            ),
+            clock=clock,
+            open_session=self._open,
+            sinks=(LogSink(), *sinks),
+        )
+        self._defaults = attribution_from_environment(os.environ)
+        self._own_session: Session | None = None
+        atexit.register(_close_at_exit, weakref.ref(self))
+        load_adapters()
+
+    @property
+    def engine(self) -> Engine:
+        """For adapters: executes the operations of this guard."""
+        return self._engine
+
+    @property
+    def configuration(self) -> Configuration:
+        """What was configured, and where each part came from."""
+        return self._configuration
+
+    @property
+    def store(self) -> Store:
+        """The store, with the policy for its failures around it."""
+        return self._engine.store
+
+    # --- guarding -----------------------------------------------------------
+
+    def session(
+        self,
+        agent: str | None = None,
+        /,
+        *,
+        customer_id: str | None = None,
+        user_id: str | None = None,
+        feature: str | None = None,
+        prompt_version: str | None = None,
+        project_id: str | None = None,
+        session_id: str | None = None,
+        tags: Mapping[str, str] | None = None,
+    ) -> Session:
+        """Opens a session: one agent interaction with one budget.
+
+        Use it as a context manager, sync or async. Inside another session of
+        this guard it inherits the names that are not given, and is charged to
+        both: neither budget is passed.
+
+        Args:
+            agent: Who acts; chooses the budget.
+            customer_id: For whom.
+            user_id: On whose behalf.
+            feature: What for.
+            prompt_version: With which prompt.
+            project_id: In which project.
+            session_id: Joins an existing session, in any process. Without it a
+                session takes the thread id of the first LangGraph run inside,
+                or a new id.
+            tags: Free pairs, at most 16.
+
+        Raises:
+            ConfigurationError: If a name is empty, too long or has control
+                characters.
+        """
+        names = {
+            "agent": agent,
+            "customer_id": customer_id,
+            "user_id": user_id,
+            "feature": feature,
+            "prompt_version": prompt_version,
+            "project_id": project_id,
+            "session_id": session_id,
+        }
+        given = {key: name for key, name in names.items() if name is not None}
+        parent = self._ambient()
+        return Session(
+            self._engine,
+            attribution=self._attribution(given, tags, parent),
+            parent=parent,
+        )
+
+    def call(
+        self,
+        *,
+        model: str | None = None,
+        provider: str | None = None,
+        input_bytes: int | None = None,
+        input_tokens: int | None = None,
+        max_output_tokens: int | None = None,
+        tool: str | None = None,
+        server: str | None = None,
+        arguments: object = None,
+        cost_usd: Amount | None = None,
+        call_id: str | None = None,
+        reservation_id: str | None = None,
+    ) -> GuardedCall:
+        """Guards one call that no integration knows: reserve before, settle after.
+
+        Belongs to the session around it; without one, to a session that this
+        guard keeps for the process.
+
+        Args:
+            model: The model, for a model call.
+            provider: Its provider, such as `openai`; makes its price certain.
+            input_bytes: The prompt's length in UTF-8: an upper bound of tokens.
+            input_tokens: An upper bound of the input, if you know a closer one.
+            max_output_tokens: The request's own bound on output.
+            tool: The tool, for a tool call.
+            server: The server or service that offers it.
+            arguments: The tool's arguments, for recognising loops; only a
+                digest is kept.
+            cost_usd: The price of this tool call, if the policy has none.
+            call_id: The model's id of this tool call.
+            reservation_id: Makes a repeated reservation of the same call count
+                once.
+
+        Raises:
+            ConfigurationError: If it is not clear which call is meant.
+        """
+        if (model is None) == (tool is None):
+            raise ConfigurationError(
+                f"call: give either model= or tool= (model={model!r}, tool={tool!r})."
+            )
+        session = self.current_session()
+        if model is not None:
+            sizes = {
+                "input_bytes": input_bytes,
+                "input_tokens": input_tokens,
+                "max_output_tokens": max_output_tokens,
+            }
+            for key, size in sizes.items():
+                if size is not None and (isinstance(size, bool) or size < 0):
+                    raise ConfigurationError(f"call: {key}={size!r} must be at least 0.")
+            bound = input_tokens if input_tokens is not None else input_bytes
+            planned: ModelCall | ToolCall = ModelCall(
+                model=_name(model, "model"),
+                provider=None if provider is None else _name(provider, "provider"),
+                input_tokens_max=bound or 0,
+                output_tokens_max=max_output_tokens,
+            )
+        else:
+            assert tool is not None
+            name = f"{server}/{tool}" if server else tool
+            digest = (
+                None
+                if arguments is None or session.is_exempt(name)
+                else session.fingerprint(arguments, label=name, is_result=False)
+            )
+            planned = ToolCall(
+                tool=_name(tool, "tool"),
+                server=None if server is None else _name(server, "server"),
+                call_id=call_id,
+                arguments_digest=digest,
+                cost_nano_usd=None
+                if cost_usd is None
+                else _nano_usd(cost_usd, "cost_usd"),
+            )
+        return GuardedCall(session, planned, hold_id=reservation_id)
+
+    def tool(
+        self,
+        *,
+        name: str | None = None,
+        server: str | None = None,
+        cost_usd: Amount | None = None,
+    ) -> Callable[[Callable[P, T]], Callable[P, T]]:
+        """Guards a function as a tool, sync or async: limits, price and loops.
+
+        The price also holds where a framework calls the function as a tool of
+        the same name; the call is then counted once.
+
+        Args:
+            name: The tool's name; the function's by default.
+            server: The server or service that it calls.
+            cost_usd: The price of one call.
+
+        Raises:
+            ConfigurationError: If the price is wrong, or the function is a
+                generator: its work happens after the call has returned.
+        """
+        cost = None if cost_usd is None else _nano_usd(cost_usd, "tool.cost_usd")
+
+        def decorate(function: Callable[P, T]) -> Callable[P, T]:
+            tool = _name(name or function.__name__, "tool.name")
+            if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(
+                function
+            ):
+                raise ConfigurationError(
+                    f"tool {tool!r}: a generator function cannot be guarded, because "
+                    "its work happens after the call has returned. Guard the function "
+                    "that consumes it, or return a list."
+                )
+            self._engine.tools[tool] = ToolPrice(server=server, cost_nano_usd=cost)
+            signature = inspect.signature(function)
+
+            def guarded(args: tuple[object, ...], kwargs: dict[str, object]) -> object:
+                """Returns the call, or `None` if a framework guards it already."""
+                outer = current_call.get()
+                if (
+                    outer is not None
+                    and outer.is_open
+                    and isinstance(outer.call, ToolCall)
+                    and outer.call.tool == tool
+                ):
+                    return None
+                return self.call(
+                    tool=tool,
+                    server=server,
+                    arguments=_bound(signature, args, kwargs),
+                    cost_usd=cost_usd,
+                )
+
+            if inspect.iscoroutinefunction(function):
+
+                @functools.wraps(function)
+                async def run_async(*args: P.args, **kwargs: P.kwargs) -> object:
+                    call = guarded(args, kwargs)
+                    if not isinstance(call, GuardedCall):
+                        return await function(*args, **kwargs)
+                    async with call:
+                        result = await function(*args, **kwargs)
+                        call.settle(result=result)
+                        return result
+
+                return cast("Callable[P, T]", run_async)
+
+            @functools.wraps(function)
+            def run(*args: P.args, **kwargs: P.kwargs) -> T:
+                call = guarded(args, kwargs)
+                if not isinstance(call, GuardedCall):
+                    return function(*args, **kwargs)
+                with call:
+                    result = function(*args, **kwargs)
+                    call.settle(result=result)
+                    return result
+
+            return run
+
+        return decorate
+
+    def wrap(
+        self,
+        target: T,
+        *,
+        agent: str | None = None,
+        server: str | None = None,
+        customer_id: str | None = None,
+        user_id: str | None = None,
+        feature: str | None = None,
+        prompt_version: str | None = None,
+        session_id: str | None = None,
+        tags: Mapping[str, str] | None = None,
+    ) -> T:
+        """Returns the same object, guarded: any LangChain runnable or graph.
+
+        Raises:
+            ConfigurationError: If no installed integration knows such objects.
+        """
+        load_adapters()
+        names = {
+            "agent": agent,
+            "customer_id": customer_id,
+            "user_id": user_id,
+            "feature": feature,
+            "prompt_version": prompt_version,
+            "session_id": session_id,
+        }
+        options = {
+            **{key: name for key, name in names.items() if name is not None},
+            **({"tags": tags} if tags else {}),
+            **({"server": server} if server else {}),
+        }
+        for adapter in loaded_adapters():
+            wrapped = adapter.wrap_object(self, target, options)
+            if wrapped is not None:
+                return cast("T", wrapped)
+        raise ConfigurationError(
+            f"wrap: no integration for {type(target).__module__}."
+            f"{type(target).__qualname__}. Install the extra that knows it, for "
+            'example guardrails-runtime[langchain], or use guard.call(...).'
+        )
+
+    # --- operating ----------------------------------------------------------
+
+    def raise_limit(
+        self,
+        session_id: str,
+        *,
+        max_cost_usd: Amount | None = None,
+        max_steps: int | None = None,
+        max_model_calls: int | None = None,
+        max_tool_calls: int | None = None,
+        max_tokens: int | None = None,
+        max_wall_time_s: float | None = None,
+        by: str | None = None,
+    ) -> None:
+        """Raises limits of one session above the policy's, in every process.
+
+        Lifts a stop that a budget set. A lower value than the policy's has no
+        effect.
+
+        Raises:
+            ConfigurationError: If an amount is wrong.
+            StoreUnavailable: If the store cannot be reached.
+        """
+        given = {
+            "max_cost_usd": max_cost_usd,
+            "max_steps": max_steps,
+            "max_model_calls": max_model_calls,
+            "max_tool_calls": max_tool_calls,
+            "max_tokens": max_tokens,
+            "max_wall_time_s": max_wall_time_s,
+        }
+        given = {key: value for key, value in given.items() if value is not None}
+        if not given:
+            raise ConfigurationError(
+                f"raise_limit: name a limit, such as {Measure.COST.value}='2.00'."
+            )
+        configuration = load_configuration(
+            {}, environ={}, cwd=None, overrides=dict(given)
+        )
+        limits = configuration.policy.session.limits
+        self._engine.store.execute(
+            RaiseLimits(account=self._session_key(session_id), limits=limits)
+        )
+
+    def stop(
+        self, session_id: str, *, reason: str | None = None, by: str | None = None
+    ) -> None:
+        """Ends a session in every process, at its next call.
+
+        Raises:
+            StoreUnavailable: If the store cannot be reached.
+        """
+        attribution = self._attribution({"session_id": session_id}, None, None)
+        self._engine.store.execute(
+            StopSession(
+                account=self._session_key(session_id),
+                attribution=attribution,
+                now_ms=self._engine.clock.now_ms(),
+                by=None if by is None else _name(by, "by"),
+                note=None if reason is None else _name(reason, "reason"),
+            )
+        )
+
+    def resume(self, session_id: str) -> None:
+        """Lifts the stop of a session, whatever set it.
+
+        Raises:
+            StoreUnavailable: If the store cannot be reached.
+        """
+        self._engine.store.execute(Resume(account=self._session_key(session_id)))
+
+    def account(self, session_id: str) -> Account | None:
+        """Returns the totals of a session; `None` before its first call."""
+        return self._engine.store.execute(
+            ReadAccount(account=self._session_key(session_id))
+        )
+
+    def close(self) -> None:
+        """Books what is left and closes the store. The guard can be used again."""
+        if self._own_session is not None:
+            self._own_session.pause()
+            self._own_session = None
+        self._engine.store.close()
+
+    def current_session(self) -> Session:
+        """Returns the session around the running code, else the guard's own."""
+        session = self._ambient()
+        if session is not None:
+            return session
+        if self._own_session is None:
+            self._own_session = self.session(session_id=new_id("proc"))
+            self._own_session.activate()
+        return self._own_session
+
+    def _open(self, names: Mapping[str, object]) -> Session:
+        """Opens a session for an adapter, whose names were checked or cleaned."""
+        given = {key: name for key, name in names.items() if key != "tags"}
+        tags = cast("Mapping[str, str] | None", names.get("tags"))
+        return Session(
+            self._engine,
+            attribution=self._attribution(cast("dict[str, str]", given), tags, None),
+            parent=None,
+        )
+
+    def _ambient(self) -> Session | None:
+        """Returns the innermost open session of this guard, or that of the tool
+        call around the running code, or that of the framework's run."""
+        session, call = current_session.get(), current_call.get()
+        if session is None and call is not None:
+            session = call.session
+        if session is not None and session.engine is self._engine:
+            return session
+        for adapter in loaded_adapters():
+            session = adapter.running_session(self._engine)
+            if isinstance(session, Session):
+                return session
+        return None
+
+    def _attribution(
+        self,
+        given: dict[str, str],
+        tags: Mapping[str, str] | None,
+        parent: Session | None,
+    ) -> Attribution:
+        project = {"project_id": self._configuration.project_id}
+        try:
+            if parent is None:
+                return Attribution.of(
+                    **(project | self._defaults | given), tags=tags or {}
+                )
+            agent = given.pop("agent", None)
+            inherited = parent.attribution
+            names = {
+                key: getattr(inherited, key)
+                for key in (
+                    "project_id",
+                    "customer_id",
+                    "user_id",
+                    "feature",
+                    "prompt_version",
+                )
+            }
+            child = Attribution.of(
+                **(names | given), tags=dict(inherited.tags) | dict(tags or {})
+            )
+        except ValueError as error:
+            raise ConfigurationError(str(error)) from None
+        return child.following(inherited, agent)
+
+    def _session_key(self, session_id: str) -> str:
+        names = {"project_id": self._configuration.project_id, "session_id": session_id}
+        try:
+            attribution = Attribution.of(**names)
+        except ValueError as error:
+            raise ConfigurationError(str(error)) from None
+        return account_key(
+            attribution, per=("session_id",), every=Window.SESSION, now_ms=0
+        )
+
+
+def _is_url(store: object) -> bool:
+    return isinstance(store, str | os.PathLike)
+
+
+def _name(value: object, key: str) -> str:
+    try:
+        return check_name(value, key=key)
+    except ValueError as error:
+        raise ConfigurationError(str(error)) from None
+
+
+def _nano_usd(value: object, key: str) -> int:
+    try:
+        return nano_usd(value, name=key)
+    except ValueError as error:
+        raise ConfigurationError(str(error)) from None
+
+
+def _bound(
+    signature: inspect.Signature, args: tuple[object, ...], kwargs: dict[str, object]
+) -> object:
+    """Returns the arguments by name, so that f(1) and f(x=1) are the same call."""
+    try:
+        bound = signature.bind(*args, **kwargs)
+    except TypeError:  # The function itself will say so better.
+        return (args, kwargs)
+    bound.apply_defaults()
+    return dict(bound.arguments)
+
+
+def _close_at_exit(reference: "weakref.ref[Guard]") -> None:
+    guard = reference()
+    if guard is not None:
+        guard.close()

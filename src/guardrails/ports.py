@@ -1,0 +1,146 @@
+"""Ports: what the guard needs from the outside, as small protocols."""
+
+from collections.abc import Sequence
+from typing import Protocol, TypeVar
+
+from guardrails.core.accounts import Account, Stop
+from guardrails.core.attribution import Attribution
+from guardrails.core.events import Event
+from guardrails.core.loops import LoopFinding
+from guardrails.core.operations import Crossing, Operation
+from guardrails.core.rollups import Spend
+from guardrails.core.usage import Charge, TokenUsage
+
+__all__ = ["Clock", "EventSink", "History", "PriceBook", "Store"]
+
+R = TypeVar("R")
+
+
+class Clock(Protocol):
+    """The time."""
+
+    def now_ms(self) -> int:
+        """Returns milliseconds since 1970 (UTC)."""
+        ...
+
+    def monotonic_ms(self) -> int:
+        """Returns milliseconds of a clock that is never set."""
+        ...
+
+    def sleep(self, seconds: float) -> None:
+        """Blocks the calling thread."""
+        ...
+
+    async def asleep(self, seconds: float) -> None:
+        """Suspends the calling task."""
+        ...
+
+
+class History(Protocol):
+    """What was spent, for reports. Readers never wait for writers."""
+
+    def spend(
+        self, *, project_id: str, by: str, since_ms: int, until_ms: int
+    ) -> Sequence[Spend]:
+        """Sums whole hours per name of one of `ROLLUP_DIMENSIONS`.
+
+        Args:
+            project_id: The project.
+            by: The dimension.
+            since_ms: The hour that contains this instant is the first.
+            until_ms: The hour that contains this instant is the last.
+
+        Returns:
+            One entry per name, most expensive first.
+        """
+        ...
+
+    def session_accounts(
+        self, *, project_id: str, session_ids: Sequence[str]
+    ) -> Sequence[Account]:
+        """Returns the accounts of sessions that are known, in no order."""
+        ...
+
+    def events(
+        self, *, project_id: str, session_id: str, limit: int
+    ) -> Sequence[Event]:
+        """Returns the last events of a session, oldest first."""
+        ...
+
+
+class Store(Protocol):
+    """Applies ledger operations atomically.
+
+    Raises from every method: `StoreUnavailable` when the store cannot be
+    reached, read or written. An operation that raised may have been applied;
+    applying it again under its id is safe.
+    """
+
+    @property
+    def history(self) -> History:
+        """What was spent."""
+        ...
+
+    def execute(self, operation: Operation[R]) -> R:
+        """Applies an operation. Thread safe."""
+        ...
+
+    async def aexecute(self, operation: Operation[R]) -> R:
+        """Applies an operation without blocking the event loop for long."""
+        ...
+
+    def secret(self) -> bytes:
+        """Returns a random key, made once and the same for all who share the store."""
+        ...
+
+    def close(self) -> None:
+        """Gives up what the store holds; a closed store may be used again."""
+        ...
+
+
+class PriceBook(Protocol):
+    """What models cost."""
+
+    def price(
+        self, *, provider: str | None, model: str, usage: TokenUsage, now_ms: int
+    ) -> Charge:
+        """Prices reported usage; `unpriced` when no rate is known."""
+        ...
+
+    def bound(
+        self,
+        *,
+        provider: str | None,
+        model: str,
+        input_tokens: int,
+        output_tokens: int,
+        now_ms: int,
+    ) -> Charge:
+        """Bounds the price of a call that uses at most these tokens."""
+        ...
+
+    def worst_case(
+        self, *, provider: str | None, input_tokens: int, output_tokens: int
+    ) -> Charge:
+        """Prices a call of an unknown model at the rate of an expensive one."""
+        ...
+
+
+class EventSink(Protocol):
+    """Is told what happened. Never blocks; what it raises is contained."""
+
+    def settled(self, event: Event) -> None:
+        """A call was booked."""
+        ...
+
+    def crossed(self, crossing: Crossing, attribution: Attribution) -> None:
+        """A soft threshold was crossed; told once per account and threshold."""
+        ...
+
+    def stopped(self, stop: Stop, attribution: Attribution) -> None:
+        """A session was stopped; told once."""
+        ...
+
+    def looped(self, finding: LoopFinding, attribution: Attribution) -> None:
+        """A loop was recognised; told once per run of repetitions."""
+        ...

@@ -1,0 +1,607 @@
+"""Sessions and guarded calls: what the user of a guard holds in hand."""
+
+import asyncio
+import contextvars
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from decimal import Decimal
+from fnmatch import fnmatchcase
+from types import TracebackType
+from typing import Self
+
+from guardrails.core.accounts import Account, Charging
+from guardrails.core.admission import (
+    Reservation,
+    account_key,
+    session_line,
+    shared_lines,
+)
+from guardrails.core.attribution import Attribution
+from guardrails.core.calls import CallKind, CallStatus, ModelCall, Outcome, ToolCall
+from guardrails.core.estimates import Anchor, input_tokens_max
+from guardrails.core.events import Event
+from guardrails.core.fingerprints import fingerprint
+from guardrails.core.money import nano_usd, usd
+from guardrails.core.operations import Close, ReadAccount, Settle
+from guardrails.core.policy import Budget, Mode
+from guardrails.core.usage import TokenUsage
+from guardrails.core.windows import Window, window_end_ms
+from guardrails.engine import Engine
+from guardrails.errors import ConfigurationError, SessionStopped
+from guardrails.ids import new_id
+from guardrails.scope import current_call, current_session
+
+__all__ = ["GuardedCall", "Session"]
+
+ANCHORS_MAX = 64
+"""Prompts whose billed size a session remembers: one per nested agent and model."""
+
+CHARGINGS_MAX = 256
+"""Attributions whose accounts a session remembers: nested agents and runs."""
+
+EVENTS_MAX = 1_000
+"""Events that `Session.events` returns at most."""
+
+
+ExitHook = Callable[["Session"], None]
+"""What an adapter wants done when a session is left, such as settling calls
+that were broken off. What it raises is contained."""
+
+_BREAKS = (asyncio.CancelledError, GeneratorExit, KeyboardInterrupt)
+"""Errors that say that nobody waits for the call any more."""
+
+
+class Session:
+    """One agent interaction with one budget.
+
+    A context manager, sync and async. Everything guarded inside is charged to
+    it, also in nested calls, asyncio tasks and `asyncio.to_thread`; carry it
+    into bare threads with `guardrails.carried`. Safe to use from many threads.
+
+    The figures are read from the store: they include what other processes
+    spend in the same session.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        *,
+        attribution: Attribution,
+        parent: "Session | None" = None,
+    ) -> None:
+        self._engine = engine
+        self._attribution = attribution
+        self._parent = parent
+        self._budget: Budget = engine.policy.session_budget(attribution.agent)
+        self._lock = threading.RLock()
+        self._anchors: OrderedDict[tuple[tuple[str, ...], str], Anchor] = OrderedDict()
+        self._chargings: OrderedDict[Attribution, tuple[Charging, int]] = OrderedDict()
+        self._active_from_ms: int | None = None
+        self._token: contextvars.Token[Session | None] | None = None
+        self.unsurfaced: SessionStopped | None = None
+        """A stop that was raised inside a framework and has not been seen to
+        reach the code around it. Leaving the session raises it again."""
+        self.exits: list[ExitHook] = []
+        """What adapters want done when the session is left."""
+
+    # --- what a user reads --------------------------------------------------
+
+    @property
+    def session_id(self) -> str:
+        """The id: as given, else the thread's of the first run inside, else new."""
+        with self._lock:
+            if self._attribution.session_id is None:
+                self._bind(new_id("s"))
+            assert self._attribution.session_id is not None
+            return self._attribution.session_id
+
+    @property
+    def attribution(self) -> Attribution:
+        """Whom the session is charged to."""
+        return self._attribution
+
+    @property
+    def spent(self) -> Decimal:
+        """USD that settled calls cost, as far as it is known."""
+        account = self._account()
+        return usd(account.posted_nano_usd) if account else Decimal(0)
+
+    @property
+    def remaining(self) -> Decimal | None:
+        """USD that new calls may still cost; `None` without a cost limit."""
+        limit = self._budget.limits.cost_nano_usd
+        account = self._account()
+        if limit is None:
+            return None
+        if account and account.raised and account.raised.cost_nano_usd is not None:
+            limit = max(limit, account.raised.cost_nano_usd)
+        used = account.used_nano_usd if account else 0
+        return usd(max(0, limit - used))
+
+    @property
+    def steps(self) -> int:
+        """Model calls and tool calls that were admitted."""
+        account = self._account()
+        return account.steps if account else 0
+
+    @property
+    def wall_time_s(self) -> float:
+        """Seconds during which the session was active, waiting for people aside."""
+        account, now_ms = self._account(), self._engine.clock.now_ms()
+        if account is None or account.session is None:
+            return self._active_ms() / 1000
+        return account.session.elapsed_ms(now_ms, self._active_ms()) / 1000
+
+    @property
+    def status(self) -> str:
+        """`active`, `completed`, or why it stopped: `budget_exceeded`,
+        `loop_detected`, `killed`."""
+        account = self._account()
+        if account is not None and account.stop is not None:
+            return account.stop.reason.value
+        if self._active_from_ms is not None:
+            return "active"
+        is_over = account is not None and account.session is not None
+        is_over = is_over and account.session.ended_at_ms is not None
+        return "completed" if is_over else "active"
+
+    def events(self) -> Sequence[Event]:
+        """Returns the last settled calls, oldest first, at most 1,000."""
+        return self._engine.store.history.events(
+            project_id=self._attribution.project_id,
+            session_id=self.session_id,
+            limit=EVENTS_MAX,
+        )
+
+    # --- context ------------------------------------------------------------
+
+    def __enter__(self) -> Self:
+        if self._token is not None:
+            raise ConfigurationError(
+                "session: this object is entered already. Open another session with "
+                "the same session_id for concurrent work."
+            )
+        self._token = current_session.set(self)
+        self.activate()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._leave()
+        self._close_in_store()
+        self._surface(error)
+
+    async def __aenter__(self) -> Self:
+        return self.__enter__()
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._leave()
+        await asyncio.to_thread(self._close_in_store)
+        self._surface(error)
+
+    def activate(self) -> None:
+        """Starts the session's wall time, if it does not run."""
+        with self._lock:
+            if self._active_from_ms is None:
+                self._active_from_ms = self._engine.clock.monotonic_ms()
+
+    def pause(self) -> None:
+        """Stops the wall time and says so in the store: nothing runs now."""
+        self._close_in_store()
+
+    def rest(self) -> None:
+        """Stops the wall time between two calls, without telling the store."""
+        with self._lock:
+            self._active_from_ms = None
+
+    def _leave(self) -> None:
+        if self._token is not None:
+            current_session.reset(self._token)
+            self._token = None
+        for hook in self.exits:
+            try:
+                hook(self)
+            except Exception as error:
+                self._engine.contain(error, "leaving a session")
+
+    def _close_in_store(self) -> None:
+        with self._lock:
+            active_ms, self._active_from_ms = self._active_ms(), None
+        if self._attribution.session_id is None:
+            return
+        try:
+            self._engine.store.execute(
+                Close(
+                    account=self.account_key,
+                    now_ms=self._engine.clock.now_ms(),
+                    active_ms=active_ms,
+                )
+            )
+        except Exception as error:
+            self._engine.contain(error, "closing a session")
+
+    def _surface(self, error: BaseException | None) -> None:
+        """Raises a stop that a framework swallowed, unless it is on its way."""
+        stop, self.unsurfaced = self.unsurfaced, None
+        if stop is not None and not isinstance(error, SessionStopped):
+            raise stop from error
+
+    # --- what adapters and the guard use ------------------------------------
+
+    @property
+    def engine(self) -> Engine:
+        """The guard's engine."""
+        return self._engine
+
+    @property
+    def account_key(self) -> str:
+        """The key of the session's account."""
+        self.session_id  # noqa: B018 - binds the id
+        return account_key(
+            self._attribution, per=("session_id",), every=Window.SESSION, now_ms=0
+        )
+
+    def bind(self, session_id: str) -> None:
+        """Takes a thread's id, if the session has no id yet."""
+        with self._lock:
+            if self._attribution.session_id is None:
+                self._bind(session_id)
+
+    def begin(
+        self,
+        call: ModelCall | ToolCall,
+        *,
+        attribution: Attribution | None = None,
+        hold_id: str | None = None,
+    ) -> "GuardedCall":
+        """Reserves a call and returns it.
+
+        Raises:
+            SessionStopped: If a limit, a loop or a person ended the session.
+            CallRefused: If only this call may not be made.
+        """
+        guarded = GuardedCall(self, call, attribution=attribution, hold_id=hold_id)
+        guarded.reserve()
+        return guarded
+
+    def is_exempt(self, tool: str) -> bool:
+        """Whether a tool (`server/tool`) may repeat as often as it likes."""
+        return any(fnmatchcase(tool, glob) for glob in self._engine.policy.loop.exempt)
+
+    def fingerprint(self, value: object, *, label: str, is_result: bool) -> str:
+        """Returns the digest of a tool's arguments or result."""
+        ignored = () if is_result else self._engine.policy.loop.ignore_arguments
+        return fingerprint(
+            value, key=self._engine.fingerprint_key, label=label, ignore=ignored
+        )
+
+    def charging(self, attribution: Attribution | None = None) -> Charging:
+        """Returns the accounts that a call is charged to now."""
+        session_id = self.session_id
+        who = attribution or self._attribution
+        if who.session_id != session_id:
+            who = replace(who, session_id=session_id)
+        now_ms = self._engine.clock.now_ms()
+        with self._lock:
+            known = self._chargings.get(who)
+            if known is not None and now_ms < known[1]:
+                return known[0]
+            charging = self._new_charging(who, now_ms)
+            # The keys of calendar accounts change at midnight.
+            until_ms = window_end_ms(Window.DAY, now_ms=now_ms)
+            assert until_ms is not None
+            self._chargings[who] = (charging, until_ms)
+            if len(self._chargings) > CHARGINGS_MAX:
+                self._chargings.popitem(last=False)
+            return charging
+
+    def active_ms(self) -> tuple[int, ...]:
+        """Returns how long each session of the chain has been active here."""
+        return tuple([session._active_ms() for session in self._chain()])
+
+    def anchor(self, call: ModelCall, agent_path: tuple[str, ...]) -> Anchor | None:
+        """Returns the last billed prompt of this agent and model."""
+        return self._anchors.get((agent_path, call.model))
+
+    def learn(
+        self, call: ModelCall, agent_path: tuple[str, ...], usage: TokenUsage | None
+    ) -> None:
+        """Remembers what a prompt was billed, as the bound of the next one."""
+        if usage is None or call.prompt is None:
+            return
+        with self._lock:
+            self._anchors[(agent_path, call.model)] = Anchor(
+                shape=call.prompt, billed_tokens=usage.total_tokens
+            )
+            if len(self._anchors) > ANCHORS_MAX:
+                self._anchors.popitem(last=False)
+
+    def _new_charging(self, who: Attribution, now_ms: int) -> Charging:
+        policy = self._engine.policy
+        own = session_line(self._budget, replace(who, session_id=self.session_id))
+        around = [
+            replace(
+                session_line(session._budget, session._attribution),
+                scope=f"session {session.session_id}",
+            )
+            for session in self._chain()[1:]
+        ]
+        shared = shared_lines(policy.budgets, who, now_ms=now_ms)
+        return Charging(
+            attribution=who,
+            lines=(own, *around, *shared),
+            loop=policy.loop,
+            is_enforced=policy.mode is Mode.ENFORCE,
+        )
+
+    def _chain(self) -> "list[Session]":
+        """Returns this session and those around it, innermost first."""
+        chain, session = [self], self._parent
+        seen = {self.session_id}
+        while session is not None:
+            if session.session_id not in seen:
+                seen.add(session.session_id)
+                chain.append(session)
+            session = session._parent
+        return chain
+
+    def _bind(self, session_id: str) -> None:
+        self._attribution = replace(self._attribution, session_id=session_id)
+
+    def _active_ms(self) -> int:
+        started_ms = self._active_from_ms
+        if started_ms is None:
+            return 0
+        return self._engine.clock.monotonic_ms() - started_ms
+
+    def _account(self) -> Account | None:
+        return self._engine.store.execute(ReadAccount(account=self.account_key))
+
+
+class GuardedCall:
+    """One model call or tool call: reserved on entering, settled on leaving.
+
+    A context manager, sync and async; not for reuse. Inside, `settle` books
+    what was consumed. Without it the whole reservation is booked, flagged
+    `estimated`; after an error at least the input is.
+
+    Raises:
+        SessionStopped: On entering, if the session is over or this call would
+            pass one of its limits. Nothing has been sent then.
+        CallRefused: On entering, if only this call may not be made.
+    """
+
+    def __init__(
+        self,
+        session: Session,
+        call: ModelCall | ToolCall,
+        *,
+        attribution: Attribution | None = None,
+        hold_id: str | None = None,
+    ) -> None:
+        self._session = session
+        self._engine = session.engine
+        self._call = call
+        self._hold_id = hold_id
+        self._attribution = attribution
+        self._reservation: Reservation | None = None
+        self._outcome: Outcome | None = None
+        self._is_async = False
+        self._is_done = False
+        self._outer: GuardedCall | None = None
+        self._started_ms = 0
+
+    @property
+    def call(self) -> ModelCall | ToolCall:
+        """What was reserved."""
+        return self._call
+
+    @property
+    def session(self) -> Session:
+        """The session that is charged."""
+        return self._session
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the call is reserved and neither settled nor released."""
+        return self._reservation is not None and not self._is_done
+
+    def settle(
+        self,
+        usage: TokenUsage | None = None,
+        *,
+        cost_usd: Decimal | str | int | None = None,
+        model: str | None = None,
+        result: object = None,
+    ) -> None:
+        """Books what the call consumed. Only the first settling counts.
+
+        Inside `async with` the booking is done on leaving.
+
+        Args:
+            usage: The tokens that the provider reported.
+            cost_usd: The cost, if the provider or gateway reported it.
+            model: The model that answered, if not the one asked for.
+            result: A tool's result, for recognising loops; only its digest is
+                kept.
+        """
+        digest: str | None = None
+        if isinstance(self._call, ToolCall) and result is not None:
+            digest = self._session.fingerprint(
+                result, label=self._call.name, is_result=True
+            )
+        outcome = Outcome(
+            usage=usage,
+            model=model,
+            cost_nano_usd=None
+            if cost_usd is None
+            else nano_usd(cost_usd, name="cost_usd"),
+            result_digest=digest,
+        )
+        if self._is_async:
+            self._outcome = self._outcome or outcome
+        else:
+            self.finish(outcome)
+
+    def release(self) -> None:
+        """Gives the reservation back, because the call was never sent."""
+        if self.is_open:
+            self._is_done = True
+            assert self._reservation is not None
+            self._engine.release(self._reservation)
+
+    def __enter__(self) -> Self:
+        self.reserve()
+        self.enter_scope()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.leave_scope()
+        self.finish(self._outcome or _outcome_of(error))
+
+    async def __aenter__(self) -> Self:
+        self._is_async = True
+        await self.areserve()
+        self.enter_scope()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.leave_scope()
+        op = self._settlement(self._outcome or _outcome_of(error))
+        if op is not None:
+            # Booked even if this task is cancelled meanwhile.
+            await asyncio.shield(self._engine.asettle(op))
+
+    # --- for adapters -------------------------------------------------------
+
+    def reserve(self) -> None:
+        """Holds the call's upper bound."""
+        reservation = self._plan()
+        if reservation is not None:
+            self._engine.reserve(reservation)
+            self._admitted(reservation)
+
+    async def areserve(self) -> None:
+        """Like `reserve`; a cancelled reservation is given back."""
+        reservation = self._plan()
+        if reservation is None:
+            return
+        task = asyncio.ensure_future(self._engine.areserve(reservation))
+        try:
+            await asyncio.shield(task)
+        except asyncio.CancelledError:
+            _give_back(self._engine, task, reservation)
+            raise
+        self._admitted(reservation)
+
+    def finish(self, outcome: Outcome) -> None:
+        """Books what the call turned out to be, once. Never raises."""
+        op = self._settlement(outcome)
+        if op is not None:
+            self._engine.settle(op)
+
+    def enter_scope(self) -> None:
+        """Marks this context as being inside the call, if it is a tool's."""
+        if self._call.kind is CallKind.TOOL:
+            self._outer = current_call.get()
+            current_call.set(self)
+
+    def leave_scope(self) -> None:
+        """Ends `enter_scope`. In another context than it this does nothing."""
+        if current_call.get() is self:
+            current_call.set(self._outer)
+
+    def _plan(self) -> Reservation | None:
+        """Plans the call; `None` when the guard is off."""
+        if self._engine.policy.mode is Mode.OFF or self._reservation is not None:
+            return None
+        self._session.activate()
+        charging = self._session.charging(self._attribution)
+        call = self._call
+        if isinstance(call, ModelCall) and call.prompt is not None:
+            anchor = self._session.anchor(call, charging.attribution.agent_path)
+            bound = input_tokens_max(call.prompt, anchor)
+            call = self._call = replace(call, input_tokens_max=bound)
+        return self._engine.plan(
+            call,
+            hold_id=self._hold_id or new_id(),
+            charging=charging,
+            active_ms=self._session.active_ms(),
+        )
+
+    def _admitted(self, reservation: Reservation) -> None:
+        self._reservation = reservation
+        self._started_ms = self._engine.clock.monotonic_ms()
+
+    def _settlement(self, outcome: Outcome) -> Settle | None:
+        """Plans the booking; `None` if there is nothing (more) to book."""
+        if self._is_done or self._reservation is None:
+            return None
+        self._is_done = True
+        try:
+            if outcome.latency_ms is None:
+                now_ms = self._engine.clock.monotonic_ms()
+                outcome = replace(outcome, latency_ms=now_ms - self._started_ms)
+            if isinstance(self._call, ModelCall):
+                path = self._reservation.op.charging.attribution.agent_path
+                self._session.learn(self._call, path, outcome.usage)
+            return self._engine.plan_settlement(
+                self._reservation, outcome, active_ms=self._session.active_ms()
+            )
+        except Exception as error:
+            self._engine.contain(error, "settling a call")
+            return None
+
+
+def _outcome_of(error: BaseException | None) -> Outcome:
+    """Returns the outcome of a call that nobody settled."""
+    if error is None:
+        return Outcome()
+    broken_off = isinstance(error, _BREAKS)
+    return Outcome(
+        status=CallStatus.BROKEN_OFF if broken_off else CallStatus.ERROR,
+        error_type=type(error).__name__,
+        output_tokens_max=0,
+    )
+
+
+_undoing: set[asyncio.Task[None]] = set()
+"""Keeps background tasks alive until they are done."""
+
+
+def _give_back(
+    engine: Engine, reserving: asyncio.Future[None], reservation: Reservation
+) -> None:
+    """Releases a reservation whose task was cancelled, once it is made."""
+
+    async def undo() -> None:
+        try:
+            await reserving
+        except Exception:  # noqa: BLE001 - refused: there is nothing to give back
+            return
+        await engine.arelease(reservation)
+
+    task = asyncio.ensure_future(undo())
+    _undoing.add(task)
+    task.add_done_callback(_undoing.discard)

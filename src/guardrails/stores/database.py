@@ -1,0 +1,196 @@
+"""The database file: creating, opening and migrating it, and saying what is wrong."""
+
+import contextlib
+import errno
+import os
+import sqlite3
+import time
+from collections.abc import Iterator
+from importlib.resources import files
+from pathlib import Path
+
+from guardrails.errors import StoreUnavailable
+
+try:
+    import fcntl
+except ImportError:  # Windows: SQLite's own busy handler has to do.
+    fcntl = None
+
+__all__ = ["WAIT_SECONDS_MAX", "Turnstile", "explain", "open_database"]
+
+APPLICATION_ID = 0x6772646C
+"""`grdl` in the file's header: this is a guardrails ledger."""
+
+WAIT_SECONDS_MAX = 2.0
+"""How long an operation waits for other processes. An operation takes about
+0.1 ms, so a longer wait means that a process hangs in the middle of one."""
+
+_POLL_SECONDS_MIN = 0.000_05
+_POLL_SECONDS_MAX = 0.001
+"""The longest sleep between two tries: a few operations of other processes."""
+
+
+def open_database(path: Path) -> sqlite3.Connection:
+    """Opens the ledger at `path`, creating or migrating it as needed.
+
+    Raises:
+        StoreUnavailable: If it is no guardrails ledger, or a newer one.
+        sqlite3.Error: If it cannot be read or written.
+        OSError: If it cannot be created.
+    """
+    _create(path)
+    connection = sqlite3.connect(
+        path,
+        timeout=WAIT_SECONDS_MAX,
+        isolation_level=None,
+        check_same_thread=False,
+        cached_statements=64,
+    )
+    try:
+        _migrate(connection, path)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def explain(path: Path, error: Exception) -> str:
+    """Says what is wrong with the file, and how to mend it."""
+    text = str(error)
+    if "readonly" in text or "read-only" in text or isinstance(error, PermissionError):
+        fix = "Make the file and its directory writable for this user."
+    elif "disk is full" in text or getattr(error, "errno", None) == errno.ENOSPC:
+        fix = "The disk is full: free some space. Nothing of the ledger was changed."
+    elif "not a database" in text or "malformed" in text:
+        fix = (
+            "The file is damaged or is something else. It was left as it is: move it "
+            "away and a new ledger is started, or point `store` elsewhere."
+        )
+    elif "locked" in text or isinstance(error, TimeoutError):
+        fix = (
+            f"Another process held the file for {WAIT_SECONDS_MAX:g} s. Look for one "
+            "that hangs, and keep the file off network file systems."
+        )
+    elif "unable to open" in text or isinstance(error, OSError):
+        fix = "Check that the path exists and is a writable file on a local disk."
+    else:
+        fix = "Point `store` elsewhere, or mend the file."
+    return f"store: sqlite file {str(path)!r}: {text or type(error).__name__}. {fix}"
+
+
+class Turnstile:
+    """Lets one process at a time write, in roughly fair turns.
+
+    Only for fairness: SQLite's own lock guards the file. So where there are no
+    file locks, passing through at once is correct.
+    """
+
+    def __init__(self, path: Path) -> None:
+        flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0)
+        self._file = os.open(f"{path}-lock", flags, 0o600)
+
+    @contextlib.contextmanager
+    def turn(self) -> Iterator[None]:
+        """Waits for a turn, at most `WAIT_SECONDS_MAX`.
+
+        Raises:
+            TimeoutError: If another process kept its turn for so long.
+        """
+        if fcntl is None:
+            yield
+            return
+        self._enter()
+        try:
+            yield
+        finally:
+            fcntl.flock(self._file, fcntl.LOCK_UN)
+
+    def close(self) -> None:
+        """Closes the lock file."""
+        os.close(self._file)
+
+    def _enter(self) -> None:
+        assert fcntl is not None
+        # A blocking lock could not be given up when its holder hangs.
+        give_up_at = pause = 0.0
+        while True:
+            try:
+                fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                if not give_up_at:
+                    give_up_at = time.monotonic() + WAIT_SECONDS_MAX
+                elif time.monotonic() > give_up_at:
+                    raise TimeoutError("locked by another process") from None
+                pause = min(max(pause * 2, _POLL_SECONDS_MIN), _POLL_SECONDS_MAX)
+                time.sleep(pause)
+            else:
+                return
+
+
+def _create(path: Path) -> None:
+    """Creates the file for its owner alone; SQLite's side files inherit that."""
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
+
+
+def _migrate(connection: sqlite3.Connection, path: Path) -> None:
+    migrations = _migrations()
+    version = _pragma(connection, "user_version")
+    if version != len(migrations):
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("BEGIN IMMEDIATE")
+        # Another process may have migrated while this one waited.
+        version = _pragma(connection, "user_version")
+        _check(connection, path, version=version, known=len(migrations))
+        # `executescript` would commit first, so statements run one by one.
+        for script in migrations[version:]:
+            for statement in _statements(script):
+                connection.execute(statement)
+        connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+        connection.execute(f"PRAGMA user_version = {len(migrations)}")
+        connection.execute("COMMIT")
+    _check(connection, path, version=len(migrations), known=len(migrations))
+    # In WAL mode NORMAL survives kill -9; a power cut may lose the last moments.
+    connection.execute("PRAGMA synchronous = NORMAL")
+    # A checkpoint syncs the disk, so it is done once per 16 MiB of log, not 4.
+    connection.execute("PRAGMA wal_autocheckpoint = 4000")
+
+
+def _check(
+    connection: sqlite3.Connection, path: Path, *, version: int, known: int
+) -> None:
+    if version > known:
+        raise StoreUnavailable(
+            f"store: sqlite file {str(path)!r} has schema {version}, this version of "
+            f"guardrails knows up to {known}. Upgrade guardrails-runtime, or point "
+            "`store` elsewhere. The file was left as it is."
+        )
+    tables = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0]
+    if tables and _pragma(connection, "application_id") != APPLICATION_ID:
+        raise StoreUnavailable(
+            f"store: sqlite file {str(path)!r} belongs to another program. Point "
+            "`store` elsewhere. The file was left as it is."
+        )
+
+
+def _pragma(connection: sqlite3.Connection, name: str) -> int:
+    return connection.execute(f"PRAGMA {name}").fetchone()[0]
+
+
+def _migrations() -> list[str]:
+    """Returns the scripts in order; the n-th leads to schema n."""
+    folder = files("guardrails.stores") / "migrations"
+    scripts = sorted(
+        (script for script in folder.iterdir() if script.name.endswith(".sql")),
+        key=lambda script: script.name,
+    )
+    return [script.read_text(encoding="utf-8") for script in scripts]
+
+
+def _statements(script: str) -> Iterator[str]:
+    statement = ""
+    for line in script.splitlines(keepends=True):
+        statement += line
+        if sqlite3.complete_statement(statement):
+            yield statement
+            statement = ""

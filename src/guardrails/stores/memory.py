@@ -1,0 +1,120 @@
+"""The memory store: the pure ledger under a lock. One process, nothing kept."""
+
+import threading
+from collections import deque
+from collections.abc import Sequence
+from typing import TypeVar
+
+from guardrails.core.accounts import Account
+from guardrails.core.events import Event
+from guardrails.core.ledger import Ledger
+from guardrails.core.operations import Operation, Settle, Settled
+from guardrails.core.rollups import HOUR_MS, Spend, cells_of, spend_of
+from guardrails.ids import new_key
+
+__all__ = ["MemoryStore"]
+
+EVENTS_MAX = 100_000
+"""Events kept for reports, about 100 MB. Limits do not depend on them."""
+
+R = TypeVar("R")
+
+
+class MemoryStore:
+    """Keeps the ledger in this process. For tests, demos and single processes."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._ledger = Ledger()
+        self._history = _MemoryHistory(self._ledger, self._lock)
+        self._secret = new_key()
+
+    @property
+    def history(self) -> "_MemoryHistory":
+        """What was spent."""
+        return self._history
+
+    def execute(self, operation: Operation[R]) -> R:
+        """Applies an operation. Thread safe."""
+        with self._lock:
+            reply = self._ledger.apply(operation)
+            if (
+                isinstance(operation, Settle)
+                and isinstance(reply, Settled)
+                and reply.is_applied
+            ):
+                self._history.add(operation.event)
+            return reply
+
+    async def aexecute(self, operation: Operation[R]) -> R:
+        """Applies an operation; it takes microseconds, so it is done at once."""
+        return self.execute(operation)
+
+    def secret(self) -> bytes:
+        """Returns this store's random key."""
+        return self._secret
+
+    def close(self) -> None:
+        """Does nothing: the store lives as long as the object."""
+
+
+class _MemoryHistory:
+    """Sums and events of a memory store; guarded by the store's lock."""
+
+    def __init__(self, ledger: Ledger, lock: threading.Lock) -> None:
+        self._ledger = ledger
+        self._lock = lock
+        self._events: deque[Event] = deque(maxlen=EVENTS_MAX)
+
+    def add(self, event: Event) -> None:
+        """Books an event; the caller holds the lock."""
+        self._events.append(event)
+
+    def spend(
+        self, *, project_id: str, by: str, since_ms: int, until_ms: int
+    ) -> Sequence[Spend]:
+        """Sums whole hours per name, most expensive first."""
+        hours = range(since_ms // HOUR_MS, until_ms // HOUR_MS + 1)
+        sums: dict[str | None, Spend] = {}
+        with self._lock:
+            events = list(self._events)
+        for event in events:
+            if event.attribution.project_id != project_id:
+                continue
+            if event.time_ms // HOUR_MS not in hours:
+                continue
+            for dimension, name in cells_of(event):
+                if dimension == by:
+                    known = sums.get(name)
+                    spend = spend_of(event, name=name)
+                    sums[name] = spend if known is None else known.plus(spend)
+        return sorted(
+            sums.values(), key=lambda s: (-s.total_nano_usd, -s.steps, s.name or "")
+        )
+
+    def session_accounts(
+        self, *, project_id: str, session_ids: Sequence[str]
+    ) -> Sequence[Account]:
+        """Returns the accounts of sessions that are known."""
+        wanted = set(session_ids)
+        with self._lock:
+            return [
+                account.copy()
+                for account in self._ledger.accounts.values()
+                if account.session is not None
+                and account.session.attribution.project_id == project_id
+                and account.session.attribution.session_id in wanted
+            ]
+
+    def events(
+        self, *, project_id: str, session_id: str, limit: int
+    ) -> Sequence[Event]:
+        """Returns the last events of a session, oldest first."""
+        with self._lock:
+            events = [
+                event
+                for event in self._events
+                if event.attribution.session_id == session_id
+                and event.attribution.project_id == project_id
+            ]
+        return events[-limit:]

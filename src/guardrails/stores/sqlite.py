@@ -1,0 +1,391 @@
+"""The SQLite store: the embedded default, one file that all processes share.
+
+Theory of operation
+-------------------
+Each operation is one immediate transaction: it loads the rows that the
+operation names, runs the pure ledger on them, and writes back what changed. So
+the semantics are those of `core/ledger.py`, and a process that dies leaves
+either all of an operation or nothing. Write-ahead logging lets reports read
+while agents write.
+
+SQLite makes a second writer sleep and retry, which starves one of eight
+processes for seconds. A lock file in front of the transaction shortens its
+sleep; it is only there for fairness, correctness does not depend on it.
+
+A connection does not survive a fork, and a closed store may be used again: the
+connection is opened when it is first needed in a process.
+"""
+
+import asyncio
+import contextlib
+import os
+import sqlite3
+import threading
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TypeVar
+
+from guardrails.core.accounts import Account, Hold
+from guardrails.core.attribution import Attribution
+from guardrails.core.events import Event
+from guardrails.core.ledger import SWEEP_MAX, Ledger
+from guardrails.core.loops import ToolTrace
+from guardrails.core.operations import (
+    Close,
+    Operation,
+    RaiseLimits,
+    ReadAccount,
+    Release,
+    Reserve,
+    Resume,
+    Settle,
+    Settled,
+    StopSession,
+    Sweep,
+)
+from guardrails.core.rollups import HOUR_MS, ROLLUP_DIMENSIONS, Spend
+from guardrails.errors import StoreUnavailable
+from guardrails.ids import new_key
+from guardrails.stores import rows
+from guardrails.stores.database import Turnstile, explain, open_database
+
+__all__ = ["SQLiteStore"]
+
+R = TypeVar("R")
+
+_ACCOUNTS = ", ".join(rows.ACCOUNT_COLUMNS)
+_WIDTH = len(rows.ACCOUNT_COLUMNS)
+_UNKNOWN = Attribution()
+
+
+def _upsert(
+    table: str,
+    columns: Sequence[str],
+    *,
+    keys: int,
+    add: bool = False,
+    count: int = 1,
+) -> str:
+    """Writes an upsert of `count` rows; `add` sums instead of replacing."""
+    marks = ", ".join([f"({', '.join('?' * len(columns))})"] * count)
+    changes = ", ".join(
+        f"{name} = {f'{name} + ' if add else ''}excluded.{name}"
+        for name in columns[keys:]
+    )
+    conflict = ", ".join(columns[:keys])
+    return (
+        f"INSERT INTO {table} ({', '.join(columns)}) VALUES {marks} "
+        f"ON CONFLICT ({conflict}) DO UPDATE SET {changes}"
+    )
+
+
+_ADD_ACCOUNT = _upsert("accounts", rows.ACCOUNT_COLUMNS, keys=1)
+# An update of a known row costs half of an upsert.
+_CHANGE_ACCOUNT = (
+    f"UPDATE accounts SET {' = ?, '.join(rows.ACCOUNT_COLUMNS[1:])} = ? WHERE key = ?"
+)
+_SAVE_SESSION = _upsert("sessions", rows.SESSION_COLUMNS, keys=1)
+_SAVE_HOLD = _upsert("holds", rows.HOLD_COLUMNS, keys=1)
+_SAVE_TRACES = _upsert("traces", ("key", "traces"), keys=1)
+_ADD_EVENT = (
+    f"INSERT INTO events ({', '.join(rows.EVENT_COLUMNS)}) "
+    f"VALUES ({', '.join('?' * len(rows.EVENT_COLUMNS))})"
+)
+_ADD_ROLLUPS = _upsert(
+    "rollups",
+    ("project_id", "hour", "dimension", "name", *rows.ROLLUP_SUMS),
+    keys=4,
+    add=True,
+    count=len(ROLLUP_DIMENSIONS) - 1,  # An event has a model or a tool.
+)
+
+
+class SQLiteStore:
+    """Keeps the ledger in one file, shared by the processes of one machine.
+
+    Args:
+        path: The database file. It is created with mode 0600, its directory
+            with mode 0700. Not for network file systems.
+
+    Raises:
+        StoreUnavailable: From every method, if the file cannot be opened, read
+            or written, is no guardrails ledger, or comes from a newer version.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self._path = Path(path)
+        self._lock = threading.RLock()
+        self._connection: sqlite3.Connection | None = None
+        self._turnstile: Turnstile | None = None
+        self._process_id = 0
+        self._history = _SQLiteHistory(self)
+
+    @property
+    def path(self) -> Path:
+        """The database file."""
+        return self._path
+
+    @property
+    def history(self) -> "_SQLiteHistory":
+        """What was spent."""
+        return self._history
+
+    def execute(self, operation: Operation[R]) -> R:
+        """Applies an operation in one transaction. Thread safe."""
+        with self._lock, self._faults():
+            connection, turnstile = self._opened()
+            with turnstile.turn(), _transaction(connection):
+                loaded = _load(connection, operation)
+                reply = loaded.ledger.apply(operation)
+                _save(connection, loaded)
+                if (
+                    isinstance(operation, Settle)
+                    and isinstance(reply, Settled)
+                    and reply.is_applied
+                ):
+                    _book(connection, operation.event)
+            return reply
+
+    async def aexecute(self, operation: Operation[R]) -> R:
+        """Applies an operation in a thread, since it waits for the disk."""
+        return await asyncio.to_thread(self.execute, operation)
+
+    def secret(self) -> bytes:
+        """Returns the file's random key, made by whoever asks first."""
+        with self._lock, self._faults():
+            connection, turnstile = self._opened()
+            with turnstile.turn(), _transaction(connection):
+                connection.execute(
+                    "INSERT INTO secrets (name, value) VALUES ('fingerprint', ?) "
+                    "ON CONFLICT (name) DO NOTHING",
+                    (new_key(),),
+                )
+                query = "SELECT value FROM secrets WHERE name = 'fingerprint'"
+                return connection.execute(query).fetchone()[0]
+
+    def close(self) -> None:
+        """Closes the file. The next operation opens it again."""
+        with self._lock:
+            if self._process_id == os.getpid():
+                if self._connection is not None:
+                    self._connection.close()
+                if self._turnstile is not None:
+                    self._turnstile.close()
+            self._connection = self._turnstile = None
+
+    @contextlib.contextmanager
+    def reading(self) -> Iterator[sqlite3.Connection]:
+        """Lends the connection to a report."""
+        with self._lock, self._faults():
+            yield self._opened()[0]
+
+    def _opened(self) -> tuple[sqlite3.Connection, Turnstile]:
+        """Returns what this process has open; the caller holds the lock."""
+        process_id = os.getpid()
+        if self._process_id != process_id:
+            # A fork shares the parent's connection: forget it, do not close it.
+            self._connection = self._turnstile = None
+            self._process_id = process_id
+        if self._connection is None:
+            self._connection = open_database(self._path)
+        if self._turnstile is None:
+            self._turnstile = Turnstile(self._path)
+        return self._connection, self._turnstile
+
+    @contextlib.contextmanager
+    def _faults(self) -> Iterator[None]:
+        """Turns what SQLite and the system raise into `StoreUnavailable`."""
+        try:
+            yield
+        except (sqlite3.Error, OSError) as error:
+            raise StoreUnavailable(explain(self._path, error)) from error
+
+
+class _SQLiteHistory:
+    """Reads sums and events. A report is one read transaction."""
+
+    def __init__(self, store: SQLiteStore) -> None:
+        self._store = store
+
+    def spend(
+        self, *, project_id: str, by: str, since_ms: int, until_ms: int
+    ) -> Sequence[Spend]:
+        """Sums whole hours per name, most expensive first."""
+        assert by in ROLLUP_DIMENSIONS, by
+        sums = ", ".join(f"sum({name})" for name in rows.ROLLUP_SUMS)
+        # Naming the hours one by one makes each a seek; a range would read the
+        # cells of all dimensions in it.
+        query = (
+            f"SELECT name, {sums} FROM rollups WHERE project_id = ? AND dimension = ? "
+            "AND hour IN (WITH RECURSIVE hours(hour) AS (VALUES (?) UNION ALL "
+            "SELECT hour + 1 FROM hours WHERE hour < ?) SELECT hour FROM hours) "
+            "GROUP BY name ORDER BY sum(model_nano_usd + tool_nano_usd) DESC, "
+            "sum(model_calls + tool_calls) DESC, name"
+        )
+        span = (since_ms // HOUR_MS, max(since_ms, until_ms) // HOUR_MS)
+        with self._store.reading() as connection:
+            found = connection.execute(query, (project_id, by, *span)).fetchall()
+        return [rows.spend_from(row) for row in found]
+
+    def session_accounts(
+        self, *, project_id: str, session_ids: Sequence[str]
+    ) -> Sequence[Account]:
+        """Returns the accounts of sessions that are known."""
+        query = (
+            f"SELECT {_ACCOUNTS}, attribution FROM sessions JOIN accounts USING (key) "
+            "WHERE project_id = ? AND session_id = ?"
+        )
+        with self._store.reading() as connection:
+            found = [
+                connection.execute(query, (project_id, session_id)).fetchone()
+                for session_id in session_ids
+            ]
+        return [
+            rows.account_from(row[:_WIDTH], rows.attribution_from(row[_WIDTH]))
+            for row in found
+            if row is not None
+        ]
+
+    def events(
+        self, *, project_id: str, session_id: str, limit: int
+    ) -> Sequence[Event]:
+        """Returns the last events of a session, oldest first."""
+        query = (
+            f"SELECT {', '.join(rows.EVENT_COLUMNS)} FROM events WHERE project_id = ? "
+            "AND session_id = ? ORDER BY time_ms DESC, event_id DESC LIMIT ?"
+        )
+        with self._store.reading() as connection:
+            found = connection.execute(
+                query, (project_id, session_id, limit)
+            ).fetchall()
+        return [rows.event_from(row) for row in reversed(found)]
+
+
+# --- One operation ----------------------------------------------------------
+
+
+@contextlib.contextmanager
+def _transaction(connection: sqlite3.Connection) -> Iterator[None]:
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+    except BaseException:
+        # A full disk may have rolled back already.
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        raise
+    connection.execute("COMMIT")
+
+
+class _Loaded:
+    """The rows that an operation names, and what they were."""
+
+    def __init__(
+        self,
+        accounts: dict[str, Account],
+        holds: dict[str, Hold],
+        traces: dict[str, tuple[ToolTrace, ...]],
+    ) -> None:
+        self.accounts = frozenset(accounts)
+        self.sessions = {key for key, account in accounts.items() if account.session}
+        self.traces = traces
+        self.ledger = Ledger(accounts, holds)
+
+
+def _load(connection: sqlite3.Connection, operation: Operation[R]) -> _Loaded:
+    """Loads the rows that an operation names."""
+    holds: dict[str, Hold] = {}
+    traces: dict[str, tuple[ToolTrace, ...]] = {}
+    match operation:
+        case Reserve() | Settle():
+            charging = operation.charging
+            holds = _holds(connection, "hold_id = ?", (operation.hold_id,))
+            accounts = _accounts(connection, charging.accounts, charging.attribution)
+            if operation.trace is not None and charging.loop is not None:
+                traces = _traces(connection, accounts, charging.accounts[0])
+        case Release():
+            holds = _holds(connection, "hold_id = ?", (operation.hold_id,))
+            accounts = _accounts(connection, _accounts_of(holds), _UNKNOWN)
+        case Sweep():
+            due = "expires_at_ms <= ? ORDER BY expires_at_ms, hold_id LIMIT ?"
+            holds = _holds(connection, due, (operation.now_ms, SWEEP_MAX))
+            accounts = _accounts(connection, _accounts_of(holds), _UNKNOWN)
+        case Close() | StopSession() | RaiseLimits() | ReadAccount() | Resume():
+            attribution = _attribution(connection, operation.account)
+            accounts = _accounts(connection, (operation.account,), attribution)
+            traces = _traces(connection, accounts, operation.account)
+        case _:
+            raise TypeError(f"no such operation: {type(operation).__name__}")
+    return _Loaded(accounts, holds, traces)
+
+
+def _accounts(
+    connection: sqlite3.Connection, keys: Sequence[str], attribution: Attribution
+) -> dict[str, Account]:
+    """Loads accounts. An attribution is written when its session opens and
+    never changed, so operations on the hot path do not load it."""
+    marks = ", ".join("?" * len(keys))
+    query = f"SELECT {_ACCOUNTS} FROM accounts WHERE key IN ({marks})"
+    found = connection.execute(query, keys)
+    return {row[0]: rows.account_from(row, attribution) for row in found}
+
+
+def _attribution(connection: sqlite3.Connection, key: str) -> Attribution:
+    query = "SELECT attribution FROM sessions WHERE key = ?"
+    found = connection.execute(query, (key,)).fetchone()
+    return _UNKNOWN if found is None else rows.attribution_from(found[0])
+
+
+def _holds(
+    connection: sqlite3.Connection, condition: str, values: tuple[object, ...]
+) -> dict[str, Hold]:
+    found = connection.execute(
+        f"SELECT {', '.join(rows.HOLD_COLUMNS)} FROM holds WHERE {condition}", values
+    )
+    return {row[0]: rows.hold_from(row) for row in found}
+
+
+def _accounts_of(holds: dict[str, Hold]) -> list[str]:
+    return sorted({key for hold in holds.values() for key in hold.accounts})
+
+
+def _traces(
+    connection: sqlite3.Connection, accounts: dict[str, Account], key: str
+) -> dict[str, tuple[ToolTrace, ...]]:
+    account = accounts.get(key)
+    if account is None or account.session is None:
+        return {}
+    query = "SELECT traces FROM traces WHERE key = ?"
+    found = connection.execute(query, (key,)).fetchone()
+    if found is None:
+        return {}
+    account.session.traces = rows.traces_from(found[0])
+    return {key: account.session.traces}
+
+
+def _save(connection: sqlite3.Connection, loaded: _Loaded) -> None:
+    """Writes back what an operation changed."""
+    ledger = loaded.ledger
+    for row in ledger.changed_accounts:
+        key, *columns = rows.account_row(row)
+        if key in loaded.accounts:
+            connection.execute(_CHANGE_ACCOUNT, (*columns, key))
+        else:
+            connection.execute(_ADD_ACCOUNT, (key, *columns))
+        if row.session is None:
+            continue
+        if row.key not in loaded.sessions:
+            connection.execute(_SAVE_SESSION, rows.session_row(row))
+        if row.session.traces != loaded.traces.get(row.key, ()):
+            text = rows.traces_text(row.session.traces)
+            connection.execute(_SAVE_TRACES, (row.key, text))
+    for hold in ledger.changed_holds:
+        connection.execute(_SAVE_HOLD, rows.hold_row(hold))
+    for hold in ledger.removed_holds:
+        connection.execute("DELETE FROM holds WHERE hold_id = ?", (hold.hold_id,))
+
+
+def _book(connection: sqlite3.Connection, event: Event) -> None:
+    """Writes an event and its rollups."""
+    connection.execute(_ADD_EVENT, rows.event_row(event))
+    connection.execute(_ADD_ROLLUPS, rows.rollup_columns(event))

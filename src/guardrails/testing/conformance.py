@@ -1,0 +1,516 @@
+"""The battery that every store passes: inherit it and name a store.
+
+    class TestMyStore(StoreConformance):
+        @pytest.fixture
+        def store(self):
+            ...
+"""
+
+import asyncio
+import threading
+from collections.abc import Callable, Sequence
+
+from guardrails.core.accounts import Account, Charging, Line, StopReason, Threshold
+from guardrails.core.attribution import Attribution
+from guardrails.core.calls import CallKind, CallStatus
+from guardrails.core.events import Event
+from guardrails.core.ledger import SETTLED_RETENTION_MS
+from guardrails.core.loops import LoopRule, ToolTrace
+from guardrails.core.operations import (
+    Close,
+    Conflict,
+    RaiseLimits,
+    ReadAccount,
+    Release,
+    Reserve,
+    Reserved,
+    Resume,
+    Settle,
+    Settled,
+    StopSession,
+    Sweep,
+    Verdict,
+)
+from guardrails.core.policy import Limits, Measure
+from guardrails.core.usage import Charge, PriceStatus, TokenUsage
+from guardrails.ports import Store
+
+__all__ = ["StoreConformance", "charging", "reserve", "settle"]
+
+NOW_MS = 1_764_000_000_000
+WORKERS = 50
+CENT = 10_000_000
+"""One cent in nano-USD."""
+
+
+def charging(
+    *,
+    session: str = "s",
+    limits: Limits | None = None,
+    shared: Limits | None = None,
+    thresholds: tuple[Threshold, ...] = (),
+    loop: LoopRule | None = None,
+    is_enforced: bool = True,
+) -> Charging:
+    """Builds what a call is charged to: a session and one shared account."""
+    who = Attribution.of(agent="a", customer_id="acme", session_id=session)
+    return Charging(
+        attribution=who,
+        lines=(
+            Line(
+                account=f"p/session/{session}",
+                scope="session",
+                limits=limits or Limits(),
+                thresholds=thresholds,
+                is_session=True,
+            ),
+            Line(
+                account="p/total/customer_id=acme",
+                scope="customer_id=acme",
+                limits=shared or Limits(),
+            ),
+        ),
+        loop=loop,
+        is_enforced=is_enforced,
+    )
+
+
+def reserve(
+    hold_id: str,
+    to: Charging,
+    *,
+    cost: int = CENT,
+    tokens: int = 10,
+    kind: CallKind = CallKind.MODEL,
+    now_ms: int = NOW_MS,
+    ttl_ms: int = 1_000,
+    active_ms: int = 0,
+) -> Reserve:
+    """Builds a reservation."""
+    return Reserve(
+        hold_id=hold_id,
+        charging=to,
+        kind=kind,
+        cost_nano_usd=cost,
+        tokens=tokens,
+        now_ms=now_ms,
+        expires_at_ms=now_ms + ttl_ms,
+        active_ms=(active_ms,),
+    )
+
+
+def settle(
+    hold_id: str,
+    to: Charging,
+    *,
+    cost: int = CENT,
+    tokens: int = 10,
+    kind: CallKind = CallKind.MODEL,
+    now_ms: int = NOW_MS,
+    active_ms: int = 0,
+    trace: ToolTrace | None = None,
+) -> Settle:
+    """Builds a settlement with its event."""
+    is_model = kind is CallKind.MODEL
+    event = Event(
+        event_id=hold_id,
+        time_ms=now_ms,
+        attribution=to.attribution,
+        kind=kind,
+        model="m" if is_model else None,
+        tool=None if is_model else "t",
+        status=CallStatus.OK,
+        usage=TokenUsage(input_tokens=tokens) if is_model else None,
+        charge=Charge(cost_nano_usd=cost, status=PriceStatus.PRICED, source="test"),
+        reserved_nano_usd=cost,
+    )
+    return Settle(
+        hold_id=hold_id,
+        charging=to,
+        kind=kind,
+        cost_nano_usd=cost,
+        tokens=tokens,
+        now_ms=now_ms,
+        active_ms=(active_ms,),
+        event=event,
+        trace=trace,
+    )
+
+
+def _account(store: Store, key: str = "p/session/s") -> Account:
+    account = store.execute(ReadAccount(account=key))
+    assert account is not None
+    return account
+
+
+def _verdict(reply: Reserved | Conflict) -> Verdict:
+    assert isinstance(reply, Reserved)
+    return reply.verdict
+
+
+class StoreConformance:
+    """What every store must do. The fixture `store` returns a fresh one."""
+
+    def test_holds_then_posts(self, store: Store) -> None:
+        """A reservation is held on every line; settling books the truth instead."""
+        to = charging()
+        assert _verdict(store.execute(reserve("h", to))) is Verdict.ALLOW
+        held = _account(store)
+        store.execute(settle("h", to, cost=3, tokens=2))
+        posted = _account(store, "p/total/customer_id=acme")
+
+        assert (held.held_nano_usd, held.held_tokens, held.steps) == (CENT, 10, 1)
+        assert (posted.posted_nano_usd, posted.posted_tokens) == (3, 2)
+        assert (posted.held_nano_usd, posted.steps, posted.model_calls) == (0, 1, 1)
+
+    def test_takes_all_lines_or_none(self, store: Store) -> None:
+        """A refusal by the last line leaves the first as it was."""
+        to = charging(shared=Limits(cost_nano_usd=CENT - 1))
+        reply = store.execute(reserve("h", to))
+
+        assert _verdict(reply) is Verdict.DENY
+        assert store.execute(ReadAccount(account="p/session/s")) is None
+
+    def test_admits_up_to_the_limit_exactly(self, store: Store) -> None:
+        """A call that fills a budget to the last nano-dollar is admitted."""
+        to = charging(limits=Limits(cost_nano_usd=2 * CENT))
+        for hold_id in ("1", "2"):
+            assert _verdict(store.execute(reserve(hold_id, to))) is Verdict.ALLOW
+            store.execute(settle(hold_id, to))
+        free = store.execute(reserve("3", to, cost=0))
+        one_more = store.execute(reserve("4", to, cost=1))
+
+        assert _verdict(free) is Verdict.ALLOW
+        assert _verdict(one_more) is Verdict.DENY
+
+    def test_waits_while_only_open_holds_are_in_the_way(self, store: Store) -> None:
+        """WAIT decides nothing: once the hold settles low, the call fits."""
+        to = charging(limits=Limits(cost_nano_usd=CENT))
+        store.execute(reserve("1", to))
+        waiting = store.execute(reserve("2", to))
+        store.execute(settle("1", to, cost=0))
+        admitted = store.execute(reserve("2", to))
+
+        assert _verdict(waiting) is Verdict.WAIT
+        assert _verdict(admitted) is Verdict.ALLOW
+
+    def test_a_stop_is_sticky_until_the_limit_is_raised(self, store: Store) -> None:
+        """After a DENY even a free call is refused; raising lifts the stop."""
+        to = charging(limits=Limits(cost_nano_usd=CENT))
+        first = store.execute(reserve("1", to, cost=CENT + 1))
+        again = store.execute(reserve("2", to, cost=0))
+        store.execute(
+            RaiseLimits(account="p/session/s", limits=Limits(cost_nano_usd=2 * CENT))
+        )
+        raised = store.execute(reserve("3", to, cost=CENT + 1))
+
+        assert isinstance(first, Reserved) and first.new_stop is not None
+        assert first.new_stop.reason is StopReason.BUDGET_EXCEEDED
+        assert first.new_stop.measure is Measure.COST
+        assert isinstance(again, Reserved) and again.new_stop is None
+        assert again.verdict is Verdict.DENY
+        assert _verdict(raised) is Verdict.ALLOW
+
+    def test_a_shared_budget_stops_no_session(self, store: Store) -> None:
+        """What a shared account refuses is refused; the session lives on."""
+        to = charging(shared=Limits(cost_nano_usd=CENT))
+        denied = store.execute(reserve("1", to, cost=CENT + 1))
+        smaller = store.execute(reserve("2", to))
+
+        assert isinstance(denied, Reserved) and denied.new_stop is None
+        assert denied.verdict is Verdict.DENY
+        assert _verdict(smaller) is Verdict.ALLOW
+
+    def test_counts_one_reservation_once(self, store: Store) -> None:
+        """The same id with the same content has its effect once."""
+        to = charging()
+        for _ in range(3):
+            assert _verdict(store.execute(reserve("h", to))) is Verdict.ALLOW
+        for _ in range(3):
+            store.execute(settle("h", to))
+        replayed = store.execute(settle("h", to))
+        account = _account(store)
+
+        assert isinstance(replayed, Settled) and not replayed.is_applied
+        assert (account.steps, account.posted_nano_usd) == (1, CENT)
+        assert account.held_nano_usd == 0
+
+    def test_refuses_one_id_with_two_contents(self, store: Store) -> None:
+        """Other content under a known id is a conflict and has no effect."""
+        to = charging()
+        store.execute(reserve("h", to))
+        before = _account(store)
+        reply = store.execute(reserve("h", to, cost=2 * CENT))
+        other = store.execute(settle("h", charging(session="other")))
+
+        assert isinstance(reply, Conflict)
+        assert isinstance(other, Conflict)
+        assert _account(store) == before
+
+    def test_release_gives_all_back(self, store: Store) -> None:
+        """A call that was never sent leaves no amount and no step."""
+        to = charging()
+        store.execute(reserve("h", to))
+        assert store.execute(Release(hold_id="h", now_ms=NOW_MS)).is_applied
+        assert not store.execute(Release(hold_id="h", now_ms=NOW_MS)).is_applied
+        account = _account(store)
+
+        assert (account.held_nano_usd, account.held_tokens, account.steps) == (0, 0, 0)
+
+    def test_an_expired_hold_is_charged_until_it_settles(self, store: Store) -> None:
+        """Its owner may have spent it, so it goes on counting; late is not lost."""
+        to = charging(limits=Limits(cost_nano_usd=CENT))
+        store.execute(reserve("h", to))
+        swept = store.execute(Sweep(now_ms=NOW_MS + 1_000))
+        unconfirmed = _account(store)
+        denied = store.execute(reserve("2", charging(session="s"), cost=0))
+        late = store.execute(settle("h", to, cost=7))
+        account = _account(store)
+
+        assert swept.unconfirmed == 1
+        assert (unconfirmed.held_nano_usd, unconfirmed.unconfirmed_nano_usd) == (
+            0,
+            CENT,
+        )
+        assert _verdict(denied) is Verdict.ALLOW
+        assert isinstance(late, Settled) and late.is_late and late.is_applied
+        assert (account.posted_nano_usd, account.unconfirmed_nano_usd) == (7, 0)
+
+    def test_an_unconfirmed_amount_denies(self, store: Store) -> None:
+        """What may be spent is no reason to wait."""
+        to = charging(limits=Limits(cost_nano_usd=CENT))
+        store.execute(reserve("h", to))
+        store.execute(Sweep(now_ms=NOW_MS + 1_000))
+
+        assert _verdict(store.execute(reserve("2", to))) is Verdict.DENY
+
+    def test_settles_the_truth_above_the_reservation(self, store: Store) -> None:
+        """What is spent is spent: it is booked, and the session ends."""
+        to = charging(limits=Limits(cost_nano_usd=CENT))
+        store.execute(reserve("h", to))
+        reply = store.execute(settle("h", to, cost=3 * CENT))
+        after = store.execute(reserve("2", to, cost=0))
+
+        assert _account(store).posted_nano_usd == 3 * CENT
+        assert isinstance(reply, Settled) and reply.new_stop is not None
+        assert _verdict(after) is Verdict.DENY
+
+    def test_books_a_settlement_whose_hold_is_lost(self, store: Store) -> None:
+        """A settlement names all that it needs."""
+        reply = store.execute(settle("gone", charging()))
+        account = _account(store)
+
+        assert isinstance(reply, Settled) and reply.is_late and reply.is_applied
+        assert (account.posted_nano_usd, account.steps) == (CENT, 1)
+
+    def test_tells_each_threshold_once(self, store: Store) -> None:
+        """Only the settle that crosses it is told, also when it is replayed."""
+        point = Threshold(measure=Measure.COST, value=CENT + 1, label="soft")
+        to = charging(thresholds=(point,))
+        replies = []
+        for number in range(4):
+            store.execute(reserve(str(number), to))
+            replies.append(store.execute(settle(str(number), to)))
+        replies.append(store.execute(settle("1", to)))
+        told = [len(reply.crossings) for reply in replies if isinstance(reply, Settled)]
+
+        assert told == [0, 1, 0, 0, 0]
+
+    def test_limits_steps_and_calls_by_kind(self, store: Store) -> None:
+        """Steps count both kinds, the other limits one each."""
+        to = charging(limits=Limits(steps=3, model_calls=1))
+        kinds = (CallKind.MODEL, CallKind.TOOL, CallKind.TOOL, CallKind.TOOL)
+        verdicts = [
+            _verdict(store.execute(reserve(str(i), to, kind=kind)))
+            for i, kind in enumerate(kinds)
+        ]
+        other = charging(session="t", limits=Limits(model_calls=1))
+        store.execute(reserve("m1", other))
+        second = store.execute(reserve("m2", other))
+
+        assert verdicts == [*[Verdict.ALLOW] * 3, Verdict.DENY]
+        assert isinstance(second, Reserved) and second.new_stop is not None
+        assert second.new_stop.measure is Measure.MODEL_CALLS
+
+    def test_limits_tokens(self, store: Store) -> None:
+        """Tokens are held and posted like money."""
+        to = charging(limits=Limits(tokens=25))
+        store.execute(reserve("1", to))
+        store.execute(reserve("2", to))
+        waiting = store.execute(reserve("3", to))
+        store.execute(settle("1", to, tokens=10))
+        store.execute(settle("2", to, tokens=10))
+
+        assert _verdict(waiting) is Verdict.WAIT
+        assert _verdict(store.execute(reserve("3", to))) is Verdict.DENY
+
+    def test_adds_active_time_and_no_waiting(self, store: Store) -> None:
+        """Overlapping reports count once; the time between two runs does not."""
+        to = charging(limits=Limits(wall_time_ms=5_000))
+        store.execute(reserve("1", to, now_ms=NOW_MS, active_ms=1_000))
+        store.execute(settle("1", to, now_ms=NOW_MS + 1_000, active_ms=2_000))
+        store.execute(
+            Close(account="p/session/s", now_ms=NOW_MS + 1_500, active_ms=2_500)
+        )
+        later = NOW_MS + 3_600_000
+        admitted = store.execute(reserve("2", to, now_ms=later, active_ms=500))
+        session = _account(store).session
+        denied = store.execute(reserve("3", to, now_ms=later + 2_000, active_ms=2_500))
+
+        assert _verdict(admitted) is Verdict.ALLOW
+        assert session is not None and session.active_ms == 3_000
+        assert isinstance(denied, Reserved) and denied.new_stop is not None
+        assert denied.new_stop.measure is Measure.WALL_TIME
+
+    def test_stops_and_resumes_by_hand(self, store: Store) -> None:
+        """A session can be stopped before it begins, and taken up again."""
+        to = charging()
+        store.execute(
+            StopSession(
+                account="p/session/s",
+                attribution=to.attribution,
+                now_ms=NOW_MS,
+                by="ops",
+                note="invoice",
+            )
+        )
+        denied = store.execute(reserve("1", to))
+        store.execute(Resume(account="p/session/s"))
+
+        assert isinstance(denied, Reserved) and denied.refusal is not None
+        stop = denied.refusal.stop
+        assert stop is not None and (stop.by, stop.note) == ("ops", "invoice")
+        assert _verdict(store.execute(reserve("1", to))) is Verdict.ALLOW
+
+    def test_finds_a_loop_in_the_settle(self, store: Store) -> None:
+        """The third identical call with an identical result ends the session."""
+        to = charging(loop=LoopRule())
+        trace = ToolTrace(tool="t", arguments_digest="a", result_digest="r")
+        replies = []
+        for number in range(3):
+            store.execute(reserve(str(number), to, kind=CallKind.TOOL))
+            replies.append(
+                store.execute(
+                    settle(str(number), to, kind=CallKind.TOOL, trace=trace)
+                )
+            )
+        denied = store.execute(reserve("after", to))
+        last = replies[-1]
+
+        assert [r.new_stop for r in replies[:2] if isinstance(r, Settled)] == [None] * 2
+        assert isinstance(last, Settled) and last.new_stop is not None
+        assert last.new_stop.finding is not None and last.new_stop.finding.count == 3
+        assert _verdict(denied) is Verdict.DENY
+
+    def test_observes_without_refusing(self, store: Store) -> None:
+        """Unenforced, everything is recorded and nothing is refused."""
+        to = charging(limits=Limits(steps=1), is_enforced=False)
+        store.execute(reserve("1", to))
+        reply = store.execute(reserve("2", to))
+
+        assert isinstance(reply, Reserved) and reply.verdict is Verdict.ALLOW
+        assert reply.refusal is not None and reply.new_stop is None
+        assert _account(store).stop is None
+
+    def test_forgets_finished_holds_after_their_retention(self, store: Store) -> None:
+        """A sweep forgets what is long over, and only that."""
+        to = charging()
+        store.execute(reserve("h", to))
+        store.execute(settle("h", to))
+        early = store.execute(Sweep(now_ms=NOW_MS + SETTLED_RETENTION_MS - 1))
+        late = store.execute(Sweep(now_ms=NOW_MS + SETTLED_RETENTION_MS))
+
+        assert (early.forgotten, late.forgotten) == (0, 1)
+        assert _account(store).posted_nano_usd == CENT
+
+    def test_history_adds_up_to_the_accounts(self, store: Store) -> None:
+        """Events, sums by dimension and account totals are the same money."""
+        to = charging()
+        for number in range(5):
+            kind = CallKind.MODEL if number % 2 else CallKind.TOOL
+            store.execute(reserve(str(number), to, kind=kind))
+            store.execute(settle(str(number), to, kind=kind, cost=number))
+        span = {"project_id": "default", "since_ms": NOW_MS, "until_ms": NOW_MS}
+        history = store.history
+        events = history.events(project_id="default", session_id="s", limit=10)
+        sums = {
+            by: sum(spend.total_nano_usd for spend in history.spend(by=by, **span))
+            for by in ("session_id", "agent", "customer_id", "user_id", "project_id")
+        }
+        tools, models = history.spend(by="tool", **span), history.spend(
+            by="model", **span
+        )
+
+        assert set(sums.values()) == {10}
+        assert sum(event.charge.cost_nano_usd or 0 for event in events) == 10
+        assert [spend.tool_calls for spend in tools] == [3]
+        assert [spend.model_calls for spend in models] == [2]
+        assert _account(store).posted_nano_usd == 10
+
+    def test_history_keeps_events_whole(self, store: Store) -> None:
+        """An event comes back as it was booked."""
+        to = charging()
+        op = settle("h", to)
+        store.execute(op)
+        events = store.history.events(project_id="default", session_id="s", limit=10)
+
+        assert list(events) == [op.event]
+
+    def test_one_secret_per_store(self, store: Store) -> None:
+        """The key of fingerprints is random, long and stays."""
+        assert len(store.secret()) >= 16
+        assert store.secret() == store.secret()
+
+    def test_threads_never_pass_the_limit(self, store: Store) -> None:
+        """50 threads at one cent against 20 cents make exactly 20 calls."""
+        assert self._race(store, _in_threads) == 20
+
+    def test_tasks_never_pass_the_limit(self, store: Store) -> None:
+        """50 tasks at one cent against 20 cents make exactly 20 calls."""
+
+        async def work(number: int) -> bool:
+            to = charging(limits=Limits(cost_nano_usd=20 * CENT))
+            reply = await store.aexecute(reserve(f"h{number}", to))
+            await asyncio.sleep(0)
+            if _verdict(reply) is not Verdict.ALLOW:
+                return False
+            await store.aexecute(settle(f"h{number}", to))
+            return True
+
+        async def race() -> list[bool]:
+            return await asyncio.gather(*(work(n) for n in range(WORKERS)))
+
+        assert sum(asyncio.run(race())) == 20
+        assert _account(store).posted_nano_usd == 20 * CENT
+
+    def _race(
+        self, store: Store, run: Callable[[Callable[[int], bool]], Sequence[bool]]
+    ) -> int:
+        to = charging(limits=Limits(cost_nano_usd=20 * CENT))
+
+        def work(number: int) -> bool:
+            reply = store.execute(reserve(f"h{number}", to))
+            if _verdict(reply) is not Verdict.ALLOW:
+                return False
+            store.execute(settle(f"h{number}", to))
+            return True
+
+        calls = sum(run(work))
+        assert _account(store).posted_nano_usd == calls * CENT
+        return calls
+
+
+def _in_threads(work: Callable[[int], bool]) -> list[bool]:
+    results = [False] * WORKERS
+    barrier = threading.Barrier(WORKERS)
+
+    def run(number: int) -> None:
+        barrier.wait()
+        results[number] = work(number)
+
+    threads = [threading.Thread(target=run, args=(n,)) for n in range(WORKERS)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return results

@@ -40,8 +40,9 @@ check-lint: $(VENV)/.dev
 
 check-types: $(VENV)/.dev
 	@$(BIN)/basedpyright --pythonpath $(BIN)/python
+# --verifytypes knows no --pythonpath: it asks the first python of the PATH.
 	@for package in guardrails guardrails_langchain; do \
-		report=$$($(BIN)/basedpyright --pythonpath $(BIN)/python --ignoreexternal \
+		report=$$(PATH="$(abspath $(BIN)):$$PATH" basedpyright --ignoreexternal \
 		--verifytypes $$package) || { echo "$$report"; exit 1; }; done
 
 check-imports: $(VENV)/.dev
@@ -69,8 +70,7 @@ test-oldest: $(OLDEST)/.test ## Run the adapter's tests on the oldest frameworks
 clean: ## Remove environments, caches and reports
 	@rm -rf $(VENV) $(OLDEST) .hypothesis .pytest_cache .ruff_cache .import_linter_cache \
 		.coverage .coverage.* build dist htmlcov
-	@find src integrations tests examples benchmarks -name __pycache__ -type d -prune \
-		-exec rm -rf {} +
+	@find . -path './.?*' -prune -o -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # ------------------------------------------------------------------- set-up
 # A stamp is newer than what it was made from, so a second run is instant.

@@ -139,13 +139,13 @@ def test_every_public_module_lists_its_public_names_in_order() -> None:
     assert not [path for path, names in exported.items() if names != in_order(names)]
 
 
-@pytest.mark.parametrize("pattern", [MACHINE_PATH, REGISTRY_HOST])
+@pytest.mark.parametrize("pattern", [MACHINE_PATH, REGISTRY_HOST], ids=["path", "host"])
 def test_no_file_names_a_machine_or_a_registry(pattern: re.Pattern[str]) -> None:
     found = [
         f"{name(path)}:{number}: {match.group()}"
         for path in texts()
         for number, line in enumerate(
-            path.read_text(encoding="utf-8").splitlines(), start=1
+            path.read_text(encoding="utf-8", errors="replace").splitlines(), start=1
         )
         if (match := pattern.search(line))
     ]

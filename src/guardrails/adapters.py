@@ -12,9 +12,11 @@ import logging
 import sys
 import threading
 from collections.abc import Sequence
-from importlib.metadata import EntryPoint, entry_points
 from types import ModuleType
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
 
 __all__ = ["Adapter", "load_adapters", "loaded_adapters"]
 
@@ -22,7 +24,7 @@ GROUP = "guardrails.adapters"
 
 _log = logging.getLogger("guardrails")
 _lock = threading.RLock()
-_waiting: dict[str, EntryPoint] = {}
+_waiting: "dict[str, EntryPoint]" = {}
 _loaded: dict[str, "Adapter"] = {}
 _watch: "_Watch | None" = None
 
@@ -44,6 +46,9 @@ def load_adapters() -> None:
     global _watch
     with _lock:
         if _watch is None:
+            # Imported late: a program that builds no guard pays nothing for it.
+            from importlib.metadata import entry_points  # noqa: PLC0415
+
             for entry_point in entry_points(group=GROUP):
                 _waiting.setdefault(entry_point.name, entry_point)
             _watch = _Watch()

@@ -325,13 +325,18 @@ class Engine:
     def _model_bound(
         self, call: ModelCall, output_tokens: int, charging: Charging, now_ms: int
     ) -> Charge:
-        charge = self.prices.bound(
-            provider=call.provider,
-            model=call.model,
-            input_tokens=call.input_tokens_max,
-            output_tokens=output_tokens,
-            now_ms=now_ms,
-        )
+        try:
+            charge = self.prices.bound(
+                provider=call.provider,
+                model=call.model,
+                input_tokens=call.input_tokens_max,
+                output_tokens=output_tokens,
+                now_ms=now_ms,
+            )
+        except Exception as error:
+            # Without a price the policy decides; a failure is no way past it.
+            self.contain(error, "pricing a call")
+            charge = UNPRICED
         if charge.cost_nano_usd is not None:
             return charge
         if self.policy.on_unpriced is OnUnpriced.WORST_CASE:
@@ -398,9 +403,7 @@ class Engine:
         # The model that answered, often a dated snapshot, beats the alias.
         for model in (outcome.model, call.model):
             if model is not None and charge.cost_nano_usd is None:
-                charge = self.prices.price(
-                    provider=call.provider, model=model, usage=usage, now_ms=now_ms
-                )
+                charge = self._price(call, model, usage, now_ms)
         if (
             charge.cost_nano_usd is None
             and self.policy.on_unpriced is OnUnpriced.WORST_CASE
@@ -413,6 +416,17 @@ class Engine:
         if outcome.usage is None and charge.cost_nano_usd is not None:
             return replace(charge, status=PriceStatus.ESTIMATED)
         return charge
+
+    def _price(
+        self, call: ModelCall, model: str, usage: TokenUsage, now_ms: int
+    ) -> Charge:
+        try:
+            return self.prices.price(
+                provider=call.provider, model=model, usage=usage, now_ms=now_ms
+            )
+        except Exception as error:
+            self.contain(error, "pricing a call")
+            return UNPRICED
 
     def _bounded_usage(self, reservation: Reservation, outcome: Outcome) -> TokenUsage:
         """Bounds the usage of a call that reported none, by its reservation."""

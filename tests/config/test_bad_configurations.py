@@ -17,7 +17,7 @@ from guardrails.config.section import TEXT_CHARACTERS_MAX
 from guardrails.config.yaml_nodes import FILE_BYTES_MAX
 from guardrails.errors import ConfigurationError
 
-from .conftest import Load
+from tests.config.conftest import Load
 
 BAD_FILES = sorted((Path(__file__).parent / "bad").glob("*.yaml"))
 

@@ -21,7 +21,7 @@ from guardrails.core.policy import (
 from guardrails.core.windows import Window
 from guardrails.errors import ConfigurationError
 
-from .conftest import Load
+from tests.config.conftest import Load
 
 EVERYTHING = """
 version: 1

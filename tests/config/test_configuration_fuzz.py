@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from guardrails.config import Configuration, load_configuration
 from guardrails.errors import ConfigurationError
 
-from .test_configuration_format import EVERYTHING
+from tests.config.test_configuration_format import EVERYTHING
 
 SNIPPETS = [
     *"{}[]&*!|>'\"%@`#,:?-~\n\t \\\0\x85\u2028\ud800é१",

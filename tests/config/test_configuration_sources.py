@@ -9,7 +9,7 @@ from guardrails.config import load_configuration
 from guardrails.core.policy import Mode, OnStoreError, OnUnpriced
 from guardrails.errors import ConfigurationError
 
-from .conftest import Load
+from tests.config.conftest import Load
 
 FILE = """
 store: from-file

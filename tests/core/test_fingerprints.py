@@ -7,13 +7,14 @@ import os
 import subprocess
 import sys
 import time
-from collections import OrderedDict, UserDict, namedtuple
+from collections import OrderedDict, UserDict
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from pathlib import PurePosixPath
 from types import SimpleNamespace
+from typing import NamedTuple
 from uuid import UUID
 
 import pytest
@@ -21,7 +22,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel
 
-from guardrails.core.fingerprints import NODES_MAX, fingerprint, size_bytes
+from guardrails.core.fingerprints import fingerprint, size_bytes
+from guardrails.core.plain import NODES_MAX
 
 KEY = b"a key of this deployment"
 
@@ -40,6 +42,11 @@ JSON = st.recursive(
 
 
 TEXT = st.text("aß😀 ")
+
+
+class NamedPair(NamedTuple):
+    x: int
+    y: int
 
 
 def digest(value: object) -> str:
@@ -68,7 +75,7 @@ def test_keeps_its_digests_between_releases() -> None:
         ({"a": "b"}, OrderedDict(a="b")),
         ({("a", 1): 2, ("b", 1): 3}, {("b", 1): 3, ("a", 1): 2}),
         ("open", enum.StrEnum("State", {"OPEN": "open"})("open")),
-        ([1, 2], namedtuple("Pair", "x y")(1, 2)),
+        ([1, 2], NamedPair(1, 2)),
     ],
 )
 def test_takes_these_values_for_the_same(values: tuple[object, ...]) -> None:
@@ -289,7 +296,7 @@ def _hostile(base: type, *arguments: object) -> object:
         __hash__ = __eq__ = __instancecheck__ = __subclasscheck__ = _touched
 
     names = {*dir(base), "__bool__", "__bytes__", "model_dump"} - CONSTRUCTION
-    hooks = {name: _touched for name in names} | {"__class__": property(_touched)}
+    hooks = dict.fromkeys(names, _touched) | {"__class__": property(_touched)}
     return Kind(f"Hostile{base.__name__}", (base,), hooks)(*arguments)
 
 
@@ -410,7 +417,7 @@ def test_sees_small_arguments_beside_a_huge_one() -> None:
     assert digest(arguments(1)) != digest(arguments(2))
 
 
-@given(value=st.recursive(st.from_type(object), lambda i: st.tuples(i), max_leaves=5))
+@given(value=st.recursive(st.from_type(object), st.tuples, max_leaves=5))
 def test_never_raises(value: object) -> None:
     assert len(digest(value)) == 32
     size_bytes(value)

@@ -8,7 +8,6 @@ replace the limits that a file gives to single agents.
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from decimal import Decimal
 from os import PathLike
 from pathlib import Path
 from typing import cast
@@ -28,6 +27,7 @@ from guardrails.core.policy import (
     OnUnpriced,
     Policy,
 )
+from guardrails.prices import ModelPrice
 
 __all__ = ["Configuration", "load_configuration"]
 
@@ -44,7 +44,7 @@ class Configuration:
     store: str | None = field(repr=False)
     """The URL of the store; `None` is the default. May contain a password."""
     project_id: str
-    model_prices: Mapping[str, Mapping[str, Decimal]]
+    model_prices: Mapping[str, ModelPrice]
     """The user's own rates by model."""
     aliases: Mapping[str, str]
     """What to look a model up as; a target is never an alias itself."""

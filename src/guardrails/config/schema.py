@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
-from decimal import Decimal
 
 from guardrails.config.problems import shown
 from guardrails.config.section import Section
@@ -30,6 +29,8 @@ from guardrails.core.policy import (
     ToolRule,
 )
 from guardrails.core.windows import Window
+from guardrails.errors import ConfigurationError
+from guardrails.prices import ModelPrice
 
 __all__ = ["read_file", "read_quick"]
 
@@ -76,14 +77,6 @@ _SESSION_KEYS = (
     "max_wall_time_s",
     "soft_alert_usd",
     "soft_alert_ratio",
-)
-
-_RATE_KEYS = (
-    "input_per_1m_usd",
-    "output_per_1m_usd",
-    "cache_read_per_1m_usd",
-    "cache_write_per_1m_usd",
-    "cache_write_1h_per_1m_usd",
 )
 
 _DEFAULTS_KEYS = ("on_limit", "on_unpriced", "on_store_error", "loop", "estimate")
@@ -235,16 +228,34 @@ def _tool(pattern: str, tool: Section) -> ToolRule:
     return ToolRule(pattern=pattern, cost_nano_usd=cost_nano_usd)
 
 
-def _models(models: Section) -> dict[str, Mapping[str, Decimal]]:
-    return {name: _rates(models.section(key)) for key, name in models.names()}
+def _models(models: Section) -> dict[str, ModelPrice]:
+    prices = {name: _model(models.section(key)) for key, name in models.names()}
+    return {name: price for name, price in prices.items() if price is not None}
 
 
-def _rates(model: Section) -> Mapping[str, Decimal]:
-    rates = {key: model.read(key, rate_usd) for key in _RATE_KEYS}
+def _model(model: Section) -> ModelPrice | None:
+    input_usd = model.read("input_per_1m_usd", rate_usd)
+    output_usd = model.read("output_per_1m_usd", rate_usd)
+    cache_read_usd = model.read("cache_read_per_1m_usd", rate_usd)
+    cache_write_usd = model.read("cache_write_per_1m_usd", rate_usd)
+    cache_write_1h_usd = model.read("cache_write_1h_per_1m_usd", rate_usd)
     model.require("input_per_1m_usd")
     model.require("output_per_1m_usd")
     model.close()
-    return {key: rate for key, rate in rates.items() if rate is not None}
+    if input_usd is None or output_usd is None:
+        return None
+    try:
+        return ModelPrice(
+            input_per_1m_usd=input_usd,
+            output_per_1m_usd=output_usd,
+            cache_read_per_1m_usd=cache_read_usd,
+            cache_write_per_1m_usd=cache_write_usd,
+            cache_write_1h_per_1m_usd=cache_write_1h_usd,
+        )
+    except ConfigurationError as error:
+        key, _, message = str(error).partition(": ")
+        model.report(message, key)
+        return None
 
 
 def _aliases(aliases: Section, models: Section) -> dict[str, str]:

@@ -18,6 +18,7 @@ from guardrails.core.policy import (
     SoftAlerts,
     ToolRule,
 )
+from guardrails.prices import ModelPrice
 
 __all__ = ["BudgetSettings", "FileSettings", "Settings"]
 
@@ -97,5 +98,5 @@ class FileSettings(Settings):
     loop_action: LoopAction | None = None
     wait_ms_max: int = 0
     is_estimate_strict: bool = False
-    model_prices: Mapping[str, Mapping[str, Decimal]]
+    model_prices: Mapping[str, ModelPrice]
     aliases: Mapping[str, str]

@@ -27,6 +27,9 @@ __all__ = ["FILE_BYTES_MAX", "read_yaml"]
 FILE_BYTES_MAX = 256 * 1024
 """Far above any real configuration, and parsed within seconds."""
 
+PROBLEM_CHARACTERS_MAX = 200
+"""Longer than any sentence of PyYAML. It repeats names from the file in full."""
+
 _NULLS = ("", "~", "null", "Null", "NULL")
 """What YAML reads as no value, if it is not in quotes."""
 
@@ -182,9 +185,10 @@ def _syntax_problem(error: Exception, text: str, source: str) -> tuple[str, Plac
         mark = error.problem_mark or error.context_mark
         if mark is not None:
             words = f"{error.context or ''} {error.problem or ''}".split()
+            problem = " ".join(words)[:PROBLEM_CHARACTERS_MAX]
             line = text.splitlines()[mark.line : mark.line + 1]
-            hint = _hint(" ".join(words), "".join(line))
-            return f"not valid YAML: {' '.join(words)}.{hint}", _place(mark, source)
+            hint = _hint(problem, "".join(line))
+            return f"not valid YAML: {problem}.{hint}", _place(mark, source)
     if isinstance(error, yaml.reader.ReaderError):
         character = f"U+{ord(text[error.position]):04X}"
         place = _place_after(text[: error.position], source)

@@ -90,9 +90,14 @@ class Charging:
     accounts: tuple[str, ...] = field(init=False)
     """The keys of the lines' accounts, in their order."""
 
+    has_thresholds: bool = field(init=False)
+    """Whether any line has soft thresholds to watch."""
+
     def __post_init__(self) -> None:
         keys = tuple([line.account for line in self.lines])
         object.__setattr__(self, "accounts", keys)
+        watched = any(line.thresholds for line in self.lines)
+        object.__setattr__(self, "has_thresholds", watched)
 
     @property
     def limits_cost(self) -> bool:

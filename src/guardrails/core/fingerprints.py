@@ -6,24 +6,30 @@ never look alike. It is written level by level, not by recursion: depth costs no
 stack. Each bound below cuts what is written, never what is counted, so a cut
 value still says how long it is, and says the same every time.
 
-Values come from models, servers and users. Nothing here calls a method that their
-classes could have overridden: built-in accessors are used unbound, such as
-`dict.items(value)`. Of other objects only the fields of dataclasses, pydantic
-models and enums are read, past any `__getattribute__`.
+Values are read with `plain`, so that nothing here runs their code.
 """
 
-import contextlib
-import enum
-import types
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable
 from datetime import date, datetime, time, timedelta, timezone
 from decimal import Decimal
 from hashlib import blake2b
-from itertools import chain, islice, repeat
+from itertools import repeat
 from operator import itemgetter
 from pathlib import PosixPath, PurePosixPath, PureWindowsPath, WindowsPath
 from typing import Any, cast
 from uuid import UUID
+
+from guardrails.core.plain import (
+    DEPTH_MAX,
+    DICT,
+    LIST,
+    NODES_MAX,
+    contained,
+    fields,
+    nodes_of,
+    size_bytes,
+    type_name,
+)
 
 __all__ = ["fingerprint", "size_bytes"]
 
@@ -37,17 +43,7 @@ TEXT_CHARACTERS_MAX = 2**17
 """Hashed of all strings together: two of the longest."""
 
 SHORT_CHARACTERS = 16
-"""Hashed of every string, however many there are."""
-
-NODES_MAX = 5_000
-"""Values that are looked at, over all levels: about 4 ms. What takes longer than
-the member of a list counts as more, see `NODES_OF_MEMBER` and `CONTAINER_NODES`."""
-
-CONTAINER_NODES = 4
-"""What opening a container counts as, on top of its members."""
-
-DEPTH_MAX = 64
-"""Levels that are looked at. Tool schemas nest below 10; a cycle ends here."""
+"""Strings up to here are hashed whole, however many there are."""
 
 KEY_PARTS_MAX = 16
 """Parts that are looked at of a tuple that is a key or an element of a set."""
@@ -94,26 +90,12 @@ def fingerprint(
         raise ValueError(f"key: {len(key)} bytes; it must have 1 to 64 bytes.")
     try:
         text = _canonical_text(value, ignore=ignore)
-    except Exception:  # The value changes in another thread, or memory is short.
+    # The value changes in another thread, or memory is short.
+    except Exception:  # noqa: BLE001
         text = f"?{_type_text(type(value))}"
     # Lone surrogates arrive in JSON; "surrogatepass" encodes them, too.
     data = f"{len(label)}:{label}{text}".encode("utf-8", "surrogatepass")
     return blake2b(data, digest_size=DIGEST_BYTES, key=key).hexdigest()
-
-
-def size_bytes(value: object) -> int | None:
-    """Returns about how many bytes a value takes as JSON in UTF-8.
-
-    A lower bound if there are more than `NODES_MAX` values or `DEPTH_MAX` levels.
-    It never raises and calls no method of the value.
-
-    Returns:
-        `None` if the value is, or contains, no plain data: unknown is not 0.
-    """
-    try:
-        return _size(value)
-    except Exception:  # The value changes in another thread, or memory is short.
-        return None
 
 
 def _canonical_text(value: object, *, ignore: Collection[str]) -> str:
@@ -155,7 +137,7 @@ def _flat_text(value: object, *, ignore: Collection[str]) -> str | None:
             return None
         parts.append(f"s{len(name)}:{name}{text}")
     parts.sort()
-    return f"{_DICT}{len(parts)};{''.join(parts)}"
+    return f"{DICT}{len(parts)};{''.join(parts)}"
 
 
 class _Text:
@@ -184,11 +166,11 @@ class _Text:
 
     def write_members(self, kind: str, members: list[Any]) -> None:
         """Writes what is inside a container, in an order of its own."""
-        if kind == _LIST:
+        if kind == LIST:
             self.write(zip(repeat(""), members))
             return
         room = self.characters_left // len(members)
-        if kind == _DICT:
+        if kind == DICT:
             named = [(_element_text(name, room), member) for name, member in members]
             named.sort(key=itemgetter(0))
             self.write(named)
@@ -199,58 +181,36 @@ class _Text:
 
     def write_without(self, names: Collection[str], value: object) -> None:
         """Writes a dict as if it had none of these keys."""
-        kind, items, length = _contained(value, self.nodes_left) or (_DICT, [], 0)
+        kind, items, length = contained(value, self.nodes_left) or (DICT, [], 0)
         kept = [
             item for item in items if type(item[0]) is not str or item[0] not in names
         ]
         self.parts.append(self._claim(kind, kept, length - len(items) + len(kept)))
 
     def _open(self, value: object) -> str:
-        contained = _contained(value, self.nodes_left)
-        if contained is not None:
-            return self._claim(*contained)
-        name = _type_text(type(value))
+        kind = type(value)
+        if not self.nodes_left and (kind is list or kind is dict):
+            # What follows says the same, four times as slowly.
+            length = len(cast("list[object] | dict[object, object]", value))
+            return f"{LIST if kind is list else DICT}{length};"
+        container = contained(value, self.nodes_left)
+        if container is not None:
+            return self._claim(*container)
+        name = _type_text(kind)
         if not self.nodes_left:
             return name
-        return name + self._claim(*_fields(value, self.nodes_left))
+        return name + self._claim(*fields(value, self.nodes_left))
 
     def _claim(self, kind: str, members: list[Any], length: int) -> str:
-        nodes = len(members) * NODES_OF_MEMBER[kind] + CONTAINER_NODES
-        self.nodes_left = max(0, self.nodes_left - nodes)
+        self.nodes_left = max(0, self.nodes_left - nodes_of(kind, members))
         if members:
             self.opened.append((kind, members))
         return f"{kind}{length};"
 
 
-_DICT, _LIST, _SET = "d", "l", "e"
-
-NODES_OF_MEMBER = {_LIST: 1, _SET: 2, _DICT: 3}
-"""Elements of sets are sorted; items of dicts are two values, and sorted."""
-
-
-_CONTAINERS: tuple[
-    tuple[type, str, Callable[[Any], Iterable[Any]], Callable[[Any], int]], ...
-] = (
-    (list, _LIST, list[Any].__iter__, list[Any].__len__),
-    (dict, _DICT, dict[Any, Any].items, dict[Any, Any].__len__),
-    (tuple, _LIST, tuple[Any, ...].__iter__, tuple[Any, ...].__len__),
-    (set, _SET, set[Any].__iter__, set[Any].__len__),
-    (frozenset, _SET, frozenset[Any].__iter__, frozenset[Any].__len__),
-)
-
-
-def _contained(value: object, nodes: int) -> tuple[str, list[Any], int] | None:
-    """Returns kind, first members and length of a container, else `None`."""
-    kind = type(value)
-    for base, tag, iterate, length_of in _CONTAINERS:
-        if issubclass(kind, base):
-            length = length_of(value)
-            bound = nodes // NODES_OF_MEMBER[tag]
-            # Every process iterates a set in another order: no part of it is
-            # stable, so that it is written as a whole or not at all.
-            is_out = tag == _SET and length > bound
-            return tag, [] if is_out else list(islice(iterate(value), bound)), length
-    return None
+def _type_text(kind: type) -> str:
+    name = type_name(kind)
+    return f"o{len(name)}:{name}"
 
 
 def _element_text(value: object, characters_left: int) -> str:
@@ -265,7 +225,7 @@ def _element_text(value: object, characters_left: int) -> str:
         _scalar_text(part, SHORT_CHARACTERS) or _type_text(type(part))
         for part in parts[:KEY_PARTS_MAX]
     ]
-    return f"{_LIST}{len(parts)};{''.join(texts)}"
+    return f"{LIST}{len(parts)};{''.join(texts)}"
 
 
 def _scalar_text(value: object, characters_left: int) -> str | None:
@@ -307,11 +267,10 @@ def _other_scalar_text(
         return _integer_text(int.__int__(cast("int", value)), characters_left)
     if issubclass(kind, float):
         return _float_text(float.__float__(cast("float", value)))
-    for standard, written in _STANDARD:
-        if kind is standard:
-            text = written(value)
-            return _type_text(kind) + _cut_text("s", str, text, characters_left)
-    return None
+    text = _standard_text(value)
+    if text is None:
+        return None
+    return _type_text(kind) + _cut_text("s", str, text, characters_left)
 
 
 def _cut_text(tag: str, base: type[Any], value: object, characters_left: int) -> str:
@@ -350,10 +309,22 @@ def _float_text(value: float) -> str:
     return f"r{value.hex()};"
 
 
+def _standard_text(value: object) -> str | None:
+    """Writes a scalar of the standard library, such as a date; `None` for others.
+
+    Exact types only: the methods of a subclass are the user's.
+    """
+    kind = type(value)
+    for standard, written in _STANDARD:
+        if kind is standard:
+            return written(value)
+    return None
+
+
 def _clock_text(value: Any) -> str:
     """Writes a `datetime` or `time`; a zone of the user's own is not asked."""
     zone: object = value.tzinfo
-    zone_text = str(zone) if type(zone) is timezone else _NAME(type(zone))
+    zone_text = str(zone) if type(zone) is timezone else type_name(type(zone))
     return f"{value.replace(tzinfo=None).isoformat()} {value.fold} {zone_text}"
 
 
@@ -367,107 +338,3 @@ _STANDARD: tuple[tuple[type, Callable[[Any], str]], ...] = (
     (UUID, str),
     *((path, str) for path in (PosixPath, PurePosixPath, WindowsPath, PureWindowsPath)),
 )
-"""Types of the standard library that have no members. Subclasses are unknown
-objects: their methods are the user's."""
-
-_NAMESPACE: Callable[[type], Mapping[str, object]] = type.__dict__["__dict__"].__get__
-_ANCESTORS: Callable[[type], tuple[type, ...]] = type.__dict__["__mro__"].__get__
-_NAME: Callable[[type], str] = type.__dict__["__name__"].__get__
-"""Accessors of classes that no metaclass can override."""
-
-
-def _type_text(kind: type) -> str:
-    name = _NAME(kind)
-    return f"o{len(name)}:{name}"
-
-
-def _fields(value: object, nodes: int) -> tuple[str, list[Any], int]:
-    """Returns the fields of a dataclass, a pydantic model or an enum member.
-
-    None of any other object: its attributes are caches, locks and counters, with
-    which no two calls would ever be alike.
-    """
-    namespaces = [_NAMESPACE(ancestor) for ancestor in _ANCESTORS(type(value))]
-    names = _field_names(value, namespaces)
-    first = names[: nodes // NODES_OF_MEMBER[_DICT]]
-    found: dict[str, object] = {}
-    for namespace in namespaces if first else ():
-        state = namespace.get("__dict__")
-        if type(state) is types.GetSetDescriptorType:
-            attributes = state.__get__(value)
-            found |= {name: attributes[name] for name in first if name in attributes}
-        for name in first:
-            slot = namespace.get(name)
-            if type(slot) is types.MemberDescriptorType:
-                with contextlib.suppress(AttributeError):  # It was never set.
-                    found[name] = slot.__get__(value)
-    return _DICT, list(found.items()), len(names)
-
-
-def _field_names(
-    value: object, namespaces: Iterable[Mapping[str, object]]
-) -> list[str]:
-    if issubclass(type(type(value)), enum.EnumMeta):
-        return ["_value_"]
-    for namespace in namespaces:
-        for declared in ("__dataclass_fields__", "__pydantic_fields__"):
-            fields = namespace.get(declared)
-            if type(fields) is dict:
-                names = cast("dict[object, object]", fields)
-                return [name for name in names if type(name) is str]
-    return []
-
-
-def _size(value: object) -> int | None:
-    total = 0
-    nodes_left = NODES_MAX
-    characters_left = TEXT_CHARACTERS_MAX
-    level: list[object] = [value]
-    for _ in range(DEPTH_MAX):
-        inner: list[object] = []
-        for member in level:
-            size = _scalar_size(member, characters_left)
-            if size is not None:
-                characters_left -= size
-            else:
-                contained = _contained(member, nodes_left)
-                kind, members, length = contained or _fields(member, nodes_left)
-                if contained is None and not length:
-                    return None
-                # Quotes are not counted; brackets, commas and colons are.
-                size = 2 + length * (2 if kind == _DICT else 1)
-                nodes = len(members) * NODES_OF_MEMBER[kind] + CONTAINER_NODES
-                nodes_left = max(0, nodes_left - nodes)
-                inner += chain.from_iterable(members) if kind == _DICT else members
-            total += size
-        if not inner:
-            break
-        level = inner
-    return total
-
-
-def _scalar_size(value: object, characters_left: int) -> int | None:
-    """Returns the size of a value that has no members; `None` for any other."""
-    kind = type(value)
-    if kind is dict or kind is list:
-        return None
-    if issubclass(kind, str):
-        return _string_size(cast("str", value), characters_left)
-    if value is None or kind is bool:
-        return 4
-    if issubclass(kind, int):
-        return 1 + int.bit_length(cast("int", value)) * 3 // 10
-    if issubclass(kind, (bytes, bytearray)):
-        base: type[Any] = bytes if issubclass(kind, bytes) else bytearray
-        return base.__len__(value)
-    text = _scalar_text(value, STRING_CHARACTERS_MAX)
-    return None if text is None else len(text)
-
-
-def _string_size(text: str, characters_left: int) -> int:
-    length = str.__len__(text)
-    if str.isascii(text):
-        return length
-    room = max(SHORT_CHARACTERS, min(characters_left, STRING_CHARACTERS_MAX))
-    sample = str.__getitem__(text, slice(room))
-    return len(sample.encode("utf-8", "surrogatepass")) * length // len(sample)

@@ -137,21 +137,17 @@ class Ledger:
         refusal, is_final = _refusal(op, accounts)
         if refusal is not None and op.charging.is_enforced:
             return self._refused(op, accounts, refusal, is_final=is_final)
-        crossings: list[Crossing] = []
-        for line, account in zip(op.charging.lines, accounts, strict=True):
-            before = _readings(line, account) if line.thresholds else None
+        before = _readings(op, accounts)
+        self._save(op, accounts)
+        for account in accounts:
             account.held_nano_usd += op.cost_nano_usd
             account.held_tokens += op.tokens
             account.count(op.kind, 1)
-            self._save(account, op)
-            if before is not None:
-                crossings += _crossings(line, account, before)
-        self._hold(op, HoldState.OPEN, op.expires_at_ms)
+        crossings = _crossings(op, accounts, before)
+        self._finish(op, None, HoldState.OPEN, op.expires_at_ms)
         if refusal is None and not crossings:
             return _ALLOWED
-        return Reserved(
-            verdict=Verdict.ALLOW, refusal=refusal, crossings=tuple(crossings)
-        )
+        return Reserved(verdict=Verdict.ALLOW, refusal=refusal, crossings=crossings)
 
     def _refused(
         self,
@@ -175,7 +171,7 @@ class Ledger:
             allowed=refusal.allowed,
             needed=refusal.needed,
         )
-        self._save(account, op)
+        self._save(op, [account])
         return Reserved(
             verdict=Verdict.DENY,
             refusal=_stopped(refusal.line, account, account.stop),
@@ -191,30 +187,30 @@ class Ledger:
         if hold is not None and hold.accounts != op.charging.accounts:
             return Conflict(hold_id=op.hold_id)
         is_late = hold is None or hold.state is not HoldState.OPEN
-        crossings: list[Crossing] = []
         new_stop: Stop | None = None
-        for line, account in zip(op.charging.lines, self._accounts(op), strict=True):
-            before = _readings(line, account) if line.thresholds else None
+        accounts = self._accounts(op)
+        before = _readings(op, accounts)
+        self._save(op, accounts)
+        for line, account in zip(op.charging.lines, accounts, strict=True):
             if hold is not None:
                 account.drop(hold)
             if hold is None or hold.state is HoldState.RELEASED:
                 account.count(op.kind, 1)
             account.posted_nano_usd += op.cost_nano_usd
             account.posted_tokens += op.tokens
-            self._save(account, op)
-            if before is not None:
-                crossings += _crossings(line, account, before)
             if line.is_session and op.charging.is_enforced and account.stop is None:
                 account.stop = _overrun(line, account, op)
                 new_stop = new_stop or account.stop
-        self._hold(op, HoldState.SETTLED, op.now_ms + SETTLED_RETENTION_MS)
+        crossings = _crossings(op, accounts, before)
+        forget_at_ms = op.now_ms + SETTLED_RETENTION_MS
+        self._finish(op, hold, HoldState.SETTLED, forget_at_ms)
         finding, loop_stop = (None, None) if op.trace is None else self._learn(op)
         new_stop = new_stop or loop_stop
         if not (is_late or crossings or new_stop or finding):
             return _SETTLED
         return Settled(
             is_late=is_late,
-            crossings=tuple(crossings),
+            crossings=crossings,
             new_stop=new_stop,
             finding=finding,
         )
@@ -226,7 +222,8 @@ class Ledger:
         session = account.session
         if session is None or op.trace is None or rule is None:
             return None, None
-        session.traces = remember(session.traces, op.trace)
+        earlier = session.traces
+        session.traces = remember(earlier, op.trace)
         finding = find_loop(session.traces, rule)
         if finding is None:
             return None, None
@@ -239,8 +236,8 @@ class Ledger:
                 scope=op.charging.lines[0].scope,
                 finding=finding,
             )
-        is_first = finding.count in (rule.repeats, rule.polling_repeats)
-        return (finding if is_first or stop else None), stop
+        is_told = _is_same_loop(finding, find_loop(earlier, rule))
+        return (None if is_told and stop is None else finding), stop
 
     def _release(self, op: Release) -> Released:
         hold = self.holds.get(op.hold_id)
@@ -352,18 +349,23 @@ class Ledger:
             accounts.append(account)
         return accounts
 
-    def _save(self, account: Account, op: Reserve | Settle) -> None:
-        """Keeps a row, and the time if it is a session's."""
-        if account.session is not None:
-            index = op.charging.accounts.index(account.key)
-            account.session.touch(op.now_ms, op.active_ms[index])
-        self.accounts[account.key] = account
-        self.changed_accounts.append(account)
+    def _save(self, op: Reserve | Settle, accounts: list[Account]) -> None:
+        """Keeps rows, and notes until when their sessions were active."""
+        for account in accounts:
+            if account.session is not None:
+                index = op.charging.accounts.index(account.key)
+                account.session.touch(op.now_ms, op.active_ms[index])
+            self.accounts[account.key] = account
+        self.changed_accounts = accounts
 
-    def _hold(
-        self, op: Reserve | Settle, state: HoldState, expires_at_ms: int
+    def _finish(
+        self,
+        op: Reserve | Settle,
+        hold: Hold | None,
+        state: HoldState,
+        expires_at_ms: int,
     ) -> None:
-        hold = self.holds.get(op.hold_id)
+        """Moves a hold on, or keeps a new one."""
         if hold is None:
             hold = self.holds[op.hold_id] = Hold(
                 hold_id=op.hold_id,
@@ -410,18 +412,21 @@ def _refusal(op: Reserve, accounts: list[Account]) -> tuple[Refusal | None, bool
     waiting: Refusal | None = None
     for index, account in enumerate(accounts):
         line = op.charging.lines[index]
-        if account.stop is not None and line.is_binding:
-            return _stopped(line, account, account.stop), True
-        limits = _limits(line, account)
-        if limits.is_empty or not line.is_binding:
+        if not line.is_binding:
             continue
+        if account.stop is not None:
+            return _stopped(line, account, account.stop), True
+        limits = line.limits
+        if account.raised is not None:
+            limits = _limits(line, account)
         refusal = _over_calls(limits, line, account, op, index)
         if refusal is not None:
             return refusal, True
-        refusal, is_final = _over_amounts(limits, line, account, op)
-        if is_final:
-            return refusal, True
-        waiting = waiting or refusal
+        refusal = _over_amounts(limits, line, account, op)
+        if refusal is not None:
+            if not _fits_without_holds(refusal, account):
+                return refusal, True
+            waiting = waiting or refusal
     if op.trace is not None and (looping := _looping(op, accounts[0])):
         return looping, True
     return waiting, False
@@ -470,30 +475,32 @@ def _over_calls(
 
 def _over_amounts(
     limits: Limits, line: Line, account: Account, op: Reserve
-) -> tuple[Refusal | None, bool]:
-    """Returns the limit on tokens or money that the call would pass, and
-    whether it would pass it even if no hold were open."""
+) -> Refusal | None:
+    """Returns the limit on money or tokens that the call would pass, first one
+    that waiting does not help with."""
     waiting: Refusal | None = None
-    if limits.tokens is not None:
-        after = account.used_tokens + op.tokens
-        if after > limits.tokens:
-            waiting = _refused_by(
-                Measure.TOKENS, line, account, limits.tokens, needed=op.tokens
-            )
-            if after - account.held_tokens > limits.tokens:
-                return waiting, True
-    if limits.cost_nano_usd is not None:
-        after = account.used_nano_usd + op.cost_nano_usd
-        if after > limits.cost_nano_usd:
-            refusal = _refused_by(
-                Measure.COST,
-                line,
-                account,
-                limits.cost_nano_usd,
-                needed=op.cost_nano_usd,
-            )
-            return refusal, after - account.held_nano_usd > limits.cost_nano_usd
-    return waiting, False
+    cost_limit, token_limit = limits.cost_nano_usd, limits.tokens
+    if cost_limit is not None and account.used_nano_usd + op.cost_nano_usd > cost_limit:
+        waiting = _refused_by(
+            Measure.COST, line, account, cost_limit, needed=op.cost_nano_usd
+        )
+        if not _fits_without_holds(waiting, account):
+            return waiting
+    if token_limit is not None and account.used_tokens + op.tokens > token_limit:
+        refusal = _refused_by(
+            Measure.TOKENS, line, account, token_limit, needed=op.tokens
+        )
+        if waiting is None or not _fits_without_holds(refusal, account):
+            return refusal
+    return waiting
+
+
+def _fits_without_holds(refusal: Refusal, account: Account) -> bool:
+    """Whether the call would fit if no hold were open."""
+    held = account.held_tokens
+    if refusal.measure is Measure.COST:
+        held = account.held_nano_usd
+    return refusal.used - held + refusal.needed <= refusal.allowed
 
 
 def _refused_by(
@@ -512,6 +519,13 @@ def _refused_by(
         allowed=allowed,
         needed=needed,
         steps=account.steps,
+    )
+
+
+def _is_same_loop(finding: LoopFinding, earlier: LoopFinding | None) -> bool:
+    return earlier is not None and (
+        (finding.kind, finding.tool, finding.arguments_digest)
+        == (earlier.kind, earlier.tool, earlier.arguments_digest)
     )
 
 
@@ -552,26 +566,38 @@ def _overrun(line: Line, account: Account, op: Settle) -> Stop | None:
     )
 
 
-def _readings(line: Line, account: Account) -> list[int]:
-    """Reads what the line's thresholds watch, in their order."""
-    return [account.posted(point.measure) for point in line.thresholds]
+def _readings(op: Reserve | Settle, accounts: list[Account]) -> list[list[int]]:
+    """Reads what the thresholds watch: per line, in their order."""
+    if not op.charging.has_thresholds:
+        return []
+    return [
+        [account.posted(point.measure) for point in line.thresholds]
+        for line, account in zip(op.charging.lines, accounts, strict=True)
+    ]
 
 
-def _crossings(line: Line, account: Account, before: list[int]) -> list[Crossing]:
+def _crossings(
+    op: Reserve | Settle, accounts: list[Account], before: list[list[int]]
+) -> tuple[Crossing, ...]:
     """Returns the thresholds crossed since `before`, and marks them as told."""
-    limits = _limits(line, account)
+    if not before:
+        return ()
     crossings: list[Crossing] = []
-    for point, earlier in zip(line.thresholds, before, strict=True):
-        posted, limit = account.posted(point.measure), limits.of(point.measure)
-        value = point.value
-        if account.raised and point.ratio is not None and limit is not None:
-            value = math.ceil(limit * point.ratio)
-        if earlier < value <= posted and point.label not in account.alerted:
-            account.alerted = (*account.alerted, point.label)
-            crossings.append(
-                Crossing(line=line, threshold=point, posted=posted, limit=limit)
-            )
-    return crossings
+    for line, account, readings in zip(
+        op.charging.lines, accounts, before, strict=True
+    ):
+        limits = _limits(line, account)
+        for point, earlier in zip(line.thresholds, readings, strict=True):
+            posted, limit = account.posted(point.measure), limits.of(point.measure)
+            value = point.value
+            if account.raised and point.ratio is not None and limit is not None:
+                value = math.ceil(limit * point.ratio)
+            if earlier < value <= posted and point.label not in account.alerted:
+                account.alerted = (*account.alerted, point.label)
+                crossings.append(
+                    Crossing(line=line, threshold=point, posted=posted, limit=limit)
+                )
+    return tuple(crossings)
 
 
 def _limits(line: Line, account: Account) -> Limits:

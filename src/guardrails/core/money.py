@@ -18,6 +18,8 @@ that every store, Lua's doubles included, represents exactly."""
 
 _AMOUNT = re.compile(r"[0-9]{1,12}(\.[0-9]+)?", re.ASCII)
 _DECIMALS_MAX = 9
+_CENT = Decimal("0.01")
+_CENT_NANO_USD = NANO_PER_USD // 100
 
 
 def nano_usd(amount: object, *, name: str) -> int:
@@ -75,8 +77,9 @@ def _plain(amount: object, *, name: str) -> str:
 
 
 def usd(nano: int) -> Decimal:
-    """Converts integer nano-USD to an exact `Decimal` in USD."""
-    return Decimal(nano).scaleb(-_DECIMALS_MAX)
+    """Converts integer nano-USD to an exact `Decimal` in USD, cents at least."""
+    exact = Decimal(nano).scaleb(-_DECIMALS_MAX).normalize()
+    return exact if abs(nano) % _CENT_NANO_USD else exact.quantize(_CENT)
 
 
 def format_usd(nano: int | None) -> str:

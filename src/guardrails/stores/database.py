@@ -1,6 +1,5 @@
 """The database file: creating, opening and migrating it, and saying what is wrong."""
 
-import contextlib
 import errno
 import os
 import sqlite3
@@ -61,6 +60,8 @@ def explain(path: Path, error: Exception) -> str:
         fix = "Make the file and its directory writable for this user."
     elif "disk is full" in text or getattr(error, "errno", None) == errno.ENOSPC:
         fix = "The disk is full: free some space. Nothing of the ledger was changed."
+    elif "disk I/O error" in text:
+        fix = "The disk fails or its quota is used up: check it, or free some space."
     elif "not a database" in text or "malformed" in text:
         fix = (
             "The file is damaged or is something else. It was left as it is: move it "
@@ -89,28 +90,14 @@ class Turnstile:
         flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0)
         self._file = os.open(f"{path}-lock", flags, 0o600)
 
-    @contextlib.contextmanager
-    def turn(self) -> Iterator[None]:
+    def enter(self) -> None:
         """Waits for a turn, at most `WAIT_SECONDS_MAX`.
 
         Raises:
             TimeoutError: If another process kept its turn for so long.
         """
         if fcntl is None:
-            yield
             return
-        self._enter()
-        try:
-            yield
-        finally:
-            fcntl.flock(self._file, fcntl.LOCK_UN)
-
-    def close(self) -> None:
-        """Closes the lock file."""
-        os.close(self._file)
-
-    def _enter(self) -> None:
-        assert fcntl is not None
         # A blocking lock could not be given up when its holder hangs.
         give_up_at = pause = 0.0
         while True:
@@ -126,6 +113,15 @@ class Turnstile:
             else:
                 return
 
+    def leave(self) -> None:
+        """Ends the turn."""
+        if fcntl is not None:
+            fcntl.flock(self._file, fcntl.LOCK_UN)
+
+    def close(self) -> None:
+        """Closes the lock file."""
+        os.close(self._file)
+
 
 def _create(path: Path) -> None:
     """Creates the file for its owner alone; SQLite's side files inherit that."""
@@ -135,13 +131,13 @@ def _create(path: Path) -> None:
 
 def _migrate(connection: sqlite3.Connection, path: Path) -> None:
     migrations = _migrations()
-    version = _pragma(connection, "user_version")
+    # Before anything is written: the file may be somebody else's.
+    version = _checked_version(connection, path, known=len(migrations))
     if version != len(migrations):
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("BEGIN IMMEDIATE")
         # Another process may have migrated while this one waited.
-        version = _pragma(connection, "user_version")
-        _check(connection, path, version=version, known=len(migrations))
+        version = _checked_version(connection, path, known=len(migrations))
         # `executescript` would commit first, so statements run one by one.
         for script in migrations[version:]:
             for statement in _statements(script):
@@ -149,28 +145,28 @@ def _migrate(connection: sqlite3.Connection, path: Path) -> None:
         connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
         connection.execute(f"PRAGMA user_version = {len(migrations)}")
         connection.execute("COMMIT")
-    _check(connection, path, version=len(migrations), known=len(migrations))
     # In WAL mode NORMAL survives kill -9; a power cut may lose the last moments.
     connection.execute("PRAGMA synchronous = NORMAL")
     # A checkpoint syncs the disk, so it is done once per 16 MiB of log, not 4.
     connection.execute("PRAGMA wal_autocheckpoint = 4000")
 
 
-def _check(
-    connection: sqlite3.Connection, path: Path, *, version: int, known: int
-) -> None:
-    if version > known:
-        raise StoreUnavailable(
-            f"store: sqlite file {str(path)!r} has schema {version}, this version of "
-            f"guardrails knows up to {known}. Upgrade guardrails-runtime, or point "
-            "`store` elsewhere. The file was left as it is."
-        )
+def _checked_version(connection: sqlite3.Connection, path: Path, *, known: int) -> int:
+    """Returns the schema of a ledger, 0 for an empty file; only reads."""
     tables = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0]
     if tables and _pragma(connection, "application_id") != APPLICATION_ID:
         raise StoreUnavailable(
             f"store: sqlite file {str(path)!r} belongs to another program. Point "
             "`store` elsewhere. The file was left as it is."
         )
+    version = _pragma(connection, "user_version")
+    if version > known:
+        raise StoreUnavailable(
+            f"store: sqlite file {str(path)!r} has schema {version}, this version of "
+            f"guardrails knows up to {known}. Upgrade guardrails-runtime, or point "
+            "`store` elsewhere. The file was left as it is."
+        )
+    return version
 
 
 def _pragma(connection: sqlite3.Connection, name: str) -> int:

@@ -12,8 +12,10 @@ SQLite makes a second writer sleep and retry, which starves one of eight
 processes for seconds. A lock file in front of the transaction shortens its
 sleep; it is only there for fairness, correctness does not depend on it.
 
-A connection does not survive a fork, and a closed store may be used again: the
-connection is opened when it is first needed in a process.
+A closed store may be used again: the connection is opened when it is needed.
+None is carried across a fork. SQLite would take the parent's locks for the
+child's own, and the parent's closing would delete the log that the child goes
+on writing to. So a fork waits for the running operation and closes first.
 """
 
 import asyncio
@@ -21,11 +23,12 @@ import contextlib
 import os
 import sqlite3
 import threading
-from collections.abc import Iterator, Sequence
+import weakref
+from collections.abc import Generator, Sequence
 from pathlib import Path
 from typing import TypeVar
 
-from guardrails.core.accounts import Account, Hold
+from guardrails.core.accounts import Account, Hold, HoldState
 from guardrails.core.attribution import Attribution
 from guardrails.core.events import Event
 from guardrails.core.ledger import SWEEP_MAX, Ledger
@@ -117,8 +120,9 @@ class SQLiteStore:
         self._lock = threading.RLock()
         self._connection: sqlite3.Connection | None = None
         self._turnstile: Turnstile | None = None
-        self._process_id = 0
+        self._process_id = os.getpid()
         self._history = _SQLiteHistory(self)
+        _open_stores.add(self)
 
     @property
     def path(self) -> Path:
@@ -132,19 +136,16 @@ class SQLiteStore:
 
     def execute(self, operation: Operation[R]) -> R:
         """Applies an operation in one transaction. Thread safe."""
-        with self._lock, self._faults():
-            connection, turnstile = self._opened()
-            with turnstile.turn(), _transaction(connection):
-                loaded = _load(connection, operation)
-                reply = loaded.ledger.apply(operation)
-                _save(connection, loaded)
-                if (
-                    isinstance(operation, Settle)
-                    and isinstance(reply, Settled)
-                    and reply.is_applied
-                ):
-                    _book(connection, operation.event)
-            return reply
+        with self._lock:
+            try:
+                connection, turnstile = self._opened()
+                turnstile.enter()
+                try:
+                    return _execute(connection, operation)
+                finally:
+                    turnstile.leave()
+            except (sqlite3.Error, OSError) as error:
+                raise StoreUnavailable(explain(self._path, error)) from error
 
     async def aexecute(self, operation: Operation[R]) -> R:
         """Applies an operation in a thread, since it waits for the disk."""
@@ -152,53 +153,56 @@ class SQLiteStore:
 
     def secret(self) -> bytes:
         """Returns the file's random key, made by whoever asks first."""
-        with self._lock, self._faults():
-            connection, turnstile = self._opened()
-            with turnstile.turn(), _transaction(connection):
-                connection.execute(
-                    "INSERT INTO secrets (name, value) VALUES ('fingerprint', ?) "
-                    "ON CONFLICT (name) DO NOTHING",
-                    (new_key(),),
-                )
-                query = "SELECT value FROM secrets WHERE name = 'fingerprint'"
-                return connection.execute(query).fetchone()[0]
+        with self.reading() as connection:
+            # A statement of its own is a transaction of its own.
+            connection.execute(
+                "INSERT INTO secrets (name, value) VALUES ('fingerprint', ?) "
+                "ON CONFLICT (name) DO NOTHING",
+                (new_key(),),
+            )
+            query = "SELECT value FROM secrets WHERE name = 'fingerprint'"
+            return connection.execute(query).fetchone()[0]
 
     def close(self) -> None:
         """Closes the file. The next operation opens it again."""
         with self._lock:
-            if self._process_id == os.getpid():
-                if self._connection is not None:
-                    self._connection.close()
-                if self._turnstile is not None:
-                    self._turnstile.close()
+            if self._connection is not None:
+                self._connection.close()
+            if self._turnstile is not None:
+                self._turnstile.close()
             self._connection = self._turnstile = None
 
+    def before_fork(self) -> None:
+        """Waits for the running operation, keeps others out, and closes."""
+        self._lock.acquire()
+        self.close()
+
+    def after_fork(self) -> None:
+        """Lets operations in again."""
+        self._lock.release()
+
     @contextlib.contextmanager
-    def reading(self) -> Iterator[sqlite3.Connection]:
-        """Lends the connection to a report."""
-        with self._lock, self._faults():
-            yield self._opened()[0]
+    def reading(self) -> Generator[sqlite3.Connection]:
+        """Lends the connection, to a report for example."""
+        with self._lock:
+            try:
+                yield self._opened()[0]
+            except (sqlite3.Error, OSError) as error:
+                raise StoreUnavailable(explain(self._path, error)) from error
 
     def _opened(self) -> tuple[sqlite3.Connection, Turnstile]:
         """Returns what this process has open; the caller holds the lock."""
         process_id = os.getpid()
         if self._process_id != process_id:
-            # A fork shares the parent's connection: forget it, do not close it.
-            self._connection = self._turnstile = None
+            # A server in C forked without telling Python. Forgetting is not enough:
+            # while the parent's connection is open, this process takes no locks.
+            self.close()
             self._process_id = process_id
         if self._connection is None:
             self._connection = open_database(self._path)
         if self._turnstile is None:
             self._turnstile = Turnstile(self._path)
         return self._connection, self._turnstile
-
-    @contextlib.contextmanager
-    def _faults(self) -> Iterator[None]:
-        """Turns what SQLite and the system raise into `StoreUnavailable`."""
-        try:
-            yield
-        except (sqlite3.Error, OSError) as error:
-            raise StoreUnavailable(explain(self._path, error)) from error
 
 
 class _SQLiteHistory:
@@ -261,20 +265,54 @@ class _SQLiteHistory:
         return [rows.event_from(row) for row in reversed(found)]
 
 
+# --- Forks ------------------------------------------------------------------
+
+_open_stores: "weakref.WeakSet[SQLiteStore]" = weakref.WeakSet()
+_forking = threading.Lock()
+_stores_at_fork: list[SQLiteStore] = []
+
+
+def _before_fork() -> None:
+    _forking.acquire()
+    _stores_at_fork[:] = _open_stores
+    for store in _stores_at_fork:
+        store.before_fork()
+
+
+def _after_fork() -> None:
+    for store in _stores_at_fork:
+        store.after_fork()
+    _stores_at_fork.clear()
+    _forking.release()
+
+
+if hasattr(os, "register_at_fork"):  # Not on Windows, which has no fork.
+    os.register_at_fork(
+        before=_before_fork,
+        after_in_parent=_after_fork,
+        after_in_child=_after_fork,
+    )
+
+
 # --- One operation ----------------------------------------------------------
 
 
-@contextlib.contextmanager
-def _transaction(connection: sqlite3.Connection) -> Iterator[None]:
+def _execute(connection: sqlite3.Connection, operation: Operation[R]) -> R:
     connection.execute("BEGIN IMMEDIATE")
     try:
-        yield
+        loaded = _load(connection, operation)
+        reply = loaded.ledger.apply(operation)
+        _save(connection, loaded)
+        if isinstance(reply, Settled) and reply.is_applied:
+            assert isinstance(operation, Settle)
+            _book(connection, operation.event)
+        connection.execute("COMMIT")
     except BaseException:
         # A full disk may have rolled back already.
         if connection.in_transaction:
             connection.execute("ROLLBACK")
         raise
-    connection.execute("COMMIT")
+    return reply
 
 
 class _Loaded:
@@ -300,6 +338,8 @@ def _load(connection: sqlite3.Connection, operation: Operation[R]) -> _Loaded:
         case Reserve() | Settle():
             charging = operation.charging
             holds = _holds(connection, "hold_id = ?", (operation.hold_id,))
+            if not holds and isinstance(operation, Settle):
+                holds = _forgotten(connection, operation)
             accounts = _accounts(connection, charging.accounts, charging.attribution)
             if operation.trace is not None and charging.loop is not None:
                 traces = _traces(connection, accounts, charging.accounts[0])
@@ -343,6 +383,28 @@ def _holds(
         f"SELECT {', '.join(rows.HOLD_COLUMNS)} FROM holds WHERE {condition}", values
     )
     return {row[0]: rows.hold_from(row) for row in found}
+
+
+def _forgotten(connection: sqlite3.Connection, op: Settle) -> dict[str, Hold]:
+    """Returns the hold of a settlement that was swept long after it was booked:
+    its event outlives it, so that a replay is recognised however late it comes."""
+    who = op.charging.attribution
+    query = (
+        "SELECT 1 FROM events WHERE project_id = ? AND session_id = ? AND event_id = ?"
+    )
+    key = (who.project_id, who.session_id or "", op.event.event_id)
+    if connection.execute(query, key).fetchone() is None:
+        return {}
+    hold = Hold(
+        hold_id=op.hold_id,
+        state=HoldState.SETTLED,
+        kind=op.kind,
+        accounts=op.charging.accounts,
+        cost_nano_usd=op.cost_nano_usd,
+        tokens=op.tokens,
+        expires_at_ms=op.now_ms,
+    )
+    return {op.hold_id: hold}
 
 
 def _accounts_of(holds: dict[str, Hold]) -> list[str]:

@@ -1,0 +1,1 @@
+"""What a guarded call costs, as ratios against a baseline of the same run."""

@@ -1,0 +1,297 @@
+"""Prompts: bounds of what LangChain is about to send, without its content.
+
+A token of a byte-level vocabulary is at least one byte of UTF-8, so that bytes
+bound tokens from above, whatever the model. Every field of a message that may
+reach the provider counts; what LangChain holds twice, such as tool calls that are
+content blocks as well, counts once. Media count by their number.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeGuard, cast
+
+from langchain_core.messages import BaseMessage
+
+from guardrails.core.estimates import (
+    MEDIA_PART_TOKENS_MAX,
+    MESSAGE_OVERHEAD_TOKENS,
+    PromptShape,
+)
+from guardrails.core.fingerprints import size_bytes
+from guardrails.core.usage import TOKENS_MAX
+
+__all__ = ["content_tokens_max", "output_limit", "prompt_shape"]
+
+OPAQUE_TOKENS_MAX = 4_096
+"""Of what cannot be written as JSON, such as a schema class, on top of the part
+of it that can be read."""
+
+DEPTH_MAX = 6
+"""Levels of content blocks in which media are looked for; what is deeper counts by
+its bytes. A tool's result holds blocks, and a block a source: 4."""
+
+CANDIDATES_MAX = 128
+"""The largest `n` that a provider accepts (OpenAI's API reference, 2026-11)."""
+
+_MEDIA = frozenset(
+    {
+        "audio",
+        "computer_screenshot",
+        "document",
+        "file",
+        "image",
+        "image_generation_call",
+        "image_url",
+        "input_audio",
+        "input_file",
+        "input_image",
+        "media",
+        "video",
+        "video_url",
+    }
+)
+_UNTYPED_MEDIA = frozenset({"audio", "document", "image", "inline_data", "video"})
+"""Members that make a block without a type a medium, in Bedrock's and Gemini's
+own formats."""
+_DATA = frozenset(
+    {"b64_json", "base64", "bytes", "data", "file_data", "image_url", "result", "url"}
+)
+"""Members of a medium that hold or name its data; all others are text."""
+
+_REPLIES = ("ai", "AIMessageChunk")
+_TOOL_CALLS = frozenset({"function_call", "tool_call", "tool_call_chunk", "tool_use"})
+_UNSENT_ARGUMENTS = frozenset({"parsed", "tool_calls"})
+"""Additional arguments that stay here, or repeat a field of the message."""
+_DEFINITIONS = (
+    "tools",
+    "toolConfig",
+    "functions",
+    "response_format",
+    "response_schema",
+    "output_config",
+    "output_format",
+)
+_LIMITS = (
+    "max_tokens",
+    "max_completion_tokens",
+    "max_output_tokens",
+    "max_tokens_to_sample",
+    "max_new_tokens",
+    "maxTokens",
+    "maxOutputTokens",
+    "num_predict",
+)
+"""In the order in which they count: ChatOpenAI lets a bound `max_tokens` win over
+the `max_completion_tokens` of the model."""
+_LIMIT_GROUPS = (
+    "generationConfig",
+    "generation_config",
+    "inferenceConfig",
+    "inference_config",
+)
+_CANDIDATES = ("best_of", "candidate_count", "n")
+
+_json = json.JSONEncoder(ensure_ascii=False).encode
+
+
+def prompt_shape(
+    *,
+    messages: Sequence[Sequence[BaseMessage]] | None,
+    prompts: Sequence[str] | None,
+    invocation_params: Mapping[str, Any] | None,
+) -> PromptShape:
+    """Returns the bounds of a prompt, from what LangChain's start hooks get.
+
+    Args:
+        messages: Of `on_chat_model_start`: batches of messages, oldest first.
+        prompts: Of `on_llm_start`.
+        invocation_params: What else is sent. Of it, tools and schemas count.
+    """
+    bounds: list[int] = []
+    replies: list[bool] = []
+    for batch in messages or ():
+        for message in batch:
+            bounds.append(MESSAGE_OVERHEAD_TOKENS + content_tokens_max(message))
+            replies.append(message.type in _REPLIES)
+    for prompt in prompts or ():
+        bounds.append(MESSAGE_OVERHEAD_TOKENS + _bytes(prompt))
+        replies.append(False)
+    return PromptShape(
+        tools_tokens_max=_definitions_tokens_max(invocation_params or {}),
+        message_tokens_max=tuple(bounds),
+        is_reply=tuple(replies),
+    )
+
+
+def output_limit(
+    invocation_params: Mapping[str, Any] | None, metadata: Mapping[str, Any] | None
+) -> int | None:
+    """Returns the request's own bound on output tokens, for all its candidates.
+
+    `None` if it has none that makes sense. A bound in a group of its own, such as
+    `inferenceConfig`, and one beside it: the larger one counts.
+    """
+    params = invocation_params or {}
+    groups = (params, *(params.get(name) for name in _LIMIT_GROUPS))
+    limits = [limit for limit in map(_limit, groups) if limit is not None]
+    if not limits:
+        reported = (metadata or {}).get("ls_max_tokens")
+        if not _is_sane(reported, TOKENS_MAX):
+            return None
+        limits = [reported]
+    candidates = [params.get(name) for name in _CANDIDATES]
+    count = max([1, *(n for n in candidates if _is_sane(n, CANDIDATES_MAX))])
+    return min(max(limits) * count, TOKENS_MAX)
+
+
+def content_tokens_max(message: BaseMessage) -> int:
+    """Returns an upper bound of the tokens of what a message says."""
+    # This runs for every message of the history before every call: it reads the
+    # fields from where pydantic keeps them, and looks at the rare ones last.
+    get = message.__dict__.get
+    content = get("content")
+    calls = get("tool_calls")
+    total = 0
+    if type(content) is str:
+        total = len(content) if content.isascii() else _bytes(content)
+    elif content:
+        total = _parts_tokens_max(content, has_calls=bool(calls))
+    if calls:
+        total += _calls_bytes(get("tool_call_chunks") or calls)
+    total += _bytes(get("name")) + _bytes(get("tool_call_id"))
+    if get("additional_kwargs") or get("invalid_tool_calls"):
+        total += _extras_bytes(message)
+    return total
+
+
+def _extras_bytes(message: BaseMessage) -> int:
+    fields = message.__dict__
+    extras = [
+        value
+        for name, value in message.additional_kwargs.items()
+        if name not in _UNSENT_ARGUMENTS and value is not None
+    ]
+    extras += fields.get("invalid_tool_calls") or ()
+    return sum(map(_json_bytes, extras))
+
+
+def _calls_bytes(calls: Sequence[Mapping[str, Any]]) -> int:
+    """Returns the bytes of tool calls: names, ids and arguments."""
+    total = 0
+    for call in calls:
+        total += MESSAGE_OVERHEAD_TOKENS + _bytes(call.get("name"))
+        total += _bytes(call.get("id")) + _arguments_bytes(call.get("args"))
+    return total
+
+
+def _arguments_bytes(arguments: object) -> int:
+    """Returns the bytes of arguments as JSON, or an unfinished piece of it."""
+    if isinstance(arguments, str):
+        return _bytes(arguments)
+    if type(arguments) is not dict:
+        return _json_bytes(arguments)
+    given = cast("dict[str, str]", arguments)
+    try:
+        text = "".join([*given, *given.values()])
+    except TypeError:  # Not all are strings.
+        return _json_bytes(given)
+    if not text.isascii() or not text.isprintable():
+        return _json_bytes(given)
+    # Half the time of writing it: per argument two pairs of quotes, a colon, a
+    # comma and two blanks, and a backslash for each quote and backslash.
+    return 2 + 8 * len(given) + len(text) + text.count('"') + text.count("\\")
+
+
+def _parts_tokens_max(parts: Any, *, has_calls: bool = False, depth: int = 0) -> int:
+    """Bounds content blocks; of those that repeat tool calls only the calls count."""
+    blocks = cast("list[object]", parts) if isinstance(parts, list) else [parts]
+    return sum(
+        _part_tokens_max(part, depth)
+        for part in blocks
+        if not (has_calls and _kind(part) in _TOOL_CALLS)
+    )
+
+
+def _part_tokens_max(part: object, depth: int) -> int:
+    if isinstance(part, str):
+        return _bytes(part)
+    if not isinstance(part, dict):
+        return _json_bytes(part)
+    block = cast("dict[str, Any]", part)
+    kind = block.get("type")
+    if kind in _MEDIA or (kind is None and _has_untyped_medium(block)):
+        return MEDIA_PART_TOKENS_MAX + _text_beside_medium(block, depth)
+    if depth >= DEPTH_MAX:
+        return _json_bytes(block)
+    total = 0
+    for name, member in block.items():
+        total += _bytes(name)
+        if name in ("content", "output", "value") and isinstance(member, list | dict):
+            total += _parts_tokens_max(member, depth=depth + 1)
+        elif isinstance(member, str):
+            total += _bytes(member)
+        elif member is not None:
+            total += _json_bytes(member)
+    return total
+
+
+def _has_untyped_medium(block: Mapping[str, object]) -> bool:
+    return any(isinstance(block.get(name), dict) for name in _UNTYPED_MEDIA)
+
+
+def _text_beside_medium(block: Mapping[str, Any], depth: int) -> int:
+    """Bounds captions, and documents that are sent as text."""
+    total = sum(
+        _bytes(member)
+        for name, member in block.items()
+        if isinstance(member, str) and name not in _DATA
+    )
+    source: Any = block.get("source")
+    if _kind(source) in ("content", "text") and depth < DEPTH_MAX:
+        total += _parts_tokens_max(list(source.values()), depth=depth + 1)
+    return total
+
+
+def _kind(part: object) -> object:
+    return (
+        cast("dict[str, object]", part).get("type") if isinstance(part, dict) else None
+    )
+
+
+def _definitions_tokens_max(params: Mapping[str, Any]) -> int:
+    """Bounds the tool definitions and schemas that are sent along."""
+    total = 0
+    for name in _DEFINITIONS:
+        value = params.get(name)
+        if isinstance(value, list | tuple):
+            total += sum(map(_json_bytes, cast("Sequence[object]", value)))
+        elif value is not None:
+            total += _json_bytes(value)
+    return total
+
+
+def _json_bytes(value: object) -> int:
+    """Returns the bytes of a value as JSON, or a bound if it is none."""
+    try:
+        return _bytes(_json(value))
+    except Exception:  # noqa: BLE001 - cyclic, too deep, or of a class that is no JSON
+        # Twice: the size leaves out quotes and escapes.
+        return OPAQUE_TOKENS_MAX + 2 * (size_bytes(value) or 0)
+
+
+def _bytes(text: str | None) -> int:
+    if not text:
+        return 0
+    return len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))
+
+
+def _limit(group: object) -> int | None:
+    if not isinstance(group, Mapping):
+        return None
+    limits = cast("Mapping[str, object]", group)
+    found = (limits.get(name) for name in _LIMITS)
+    return next((limit for limit in found if _is_sane(limit, TOKENS_MAX)), None)
+
+
+def _is_sane(value: object, most: int) -> TypeGuard[int]:
+    return type(value) is int and 1 <= value <= most

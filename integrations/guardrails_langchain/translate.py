@@ -1,0 +1,307 @@
+"""Translate: LangChain's objects to calls and outcomes. No policy, no I/O.
+
+Nothing here raises, and nothing that is returned holds content: sizes, counts,
+names and keyed digests only.
+"""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from typing import Any, cast
+
+from langchain_core.messages import BaseMessage, ToolMessage
+from langchain_core.outputs import ChatGeneration, LLMResult
+
+from guardrails.core.attribution import clean_name
+from guardrails.core.calls import CallStatus, ModelCall, Outcome
+from guardrails.core.fingerprints import fingerprint, size_bytes
+from guardrails_langchain.prompts import (
+    content_tokens_max,
+    output_limit,
+    prompt_shape,
+)
+from guardrails_langchain.usage import (
+    is_cache_hit,
+    model_of,
+    reported_cost_nano_usd,
+    usage_of,
+)
+
+__all__ = [
+    "is_cache_hit",
+    "model_call",
+    "model_of",
+    "outcome_of_llm_end",
+    "outcome_of_llm_error",
+    "outcome_of_tool_end",
+    "outcome_of_tool_error",
+    "output_limit",
+    "prompt_shape",
+    "received_tokens_max",
+    "reported_cost_nano_usd",
+    "usage_of",
+]
+
+UNKNOWN_MODEL = "unknown"
+"""Of a model whose integration does not name it: no table has a price for it."""
+
+CAUSES_MAX = 4
+"""Errors that are followed from effect to cause; integrations wrap once or twice."""
+
+RESULTS_MAX = 100
+"""Messages of one tool result; a hand-off brings two or three."""
+
+BLOCKS_MAX = 10_000
+"""Content blocks of a result that are looked at: more than a fingerprint reads."""
+
+_BROKEN_OFF = (GeneratorExit, asyncio.CancelledError, KeyboardInterrupt)
+
+_UNDECIDED_STATUSES = frozenset({408, 499, 502, 504, 524})
+"""A proxy gave up on a request that the provider may go on with, and bill."""
+
+_UNREACHED = frozenset(
+    {
+        "ConnectError",
+        "ConnectTimeout",
+        "ConnectionRefusedError",
+        "PoolTimeout",
+        "gaierror",
+    }
+)
+"""Errors of the HTTP clients before a request is sent (httpx, requests, sockets)."""
+
+_PROVIDERS = {
+    "amazon_bedrock": "aws",
+    "anthropic-bedrock": "aws",
+    "anthropic-mantle": "aws",
+    "openai-mantle": "aws",
+    "google_genai": "google",
+    "google_vertexai": "google",
+}
+"""LangChain's names of providers (`ls_provider`) that differ from those of prices."""
+
+
+def model_call(
+    *,
+    serialized: Mapping[str, Any] | None,
+    messages: Sequence[Sequence[BaseMessage]] | None,
+    prompts: Sequence[str] | None,
+    invocation_params: Mapping[str, Any] | None,
+    metadata: Mapping[str, Any] | None,
+) -> ModelCall:
+    """Returns the call that a start hook announces.
+
+    The arguments are those of `on_chat_model_start` (with `messages`) and of
+    `on_llm_start` (with `prompts`). The bound of the input is in `prompt`.
+    """
+    names, params = metadata or {}, invocation_params or {}
+    candidates = (
+        names.get("ls_model_name"),
+        *(params.get(name) for name in ("model", "model_name", "model_id")),
+        (serialized or {}).get("name"),
+    )
+    model = next(filter(None, map(clean_name, candidates)), UNKNOWN_MODEL)
+    provider = clean_name(names.get("ls_provider"))
+    return ModelCall(
+        model=model.removeprefix("models/"),  # Gemini's resource names.
+        provider=_PROVIDERS.get(provider, provider) if provider else None,
+        prompt=prompt_shape(
+            messages=messages, prompts=prompts, invocation_params=invocation_params
+        ),
+        output_tokens_max=output_limit(invocation_params, metadata),
+    )
+
+
+def received_tokens_max(response: LLMResult | None) -> int:
+    """Returns an upper bound of the output that a response holds, whole or not.
+
+    Reasoning that a provider bills but does not show is not in it.
+    """
+    if response is None:
+        return 0
+    return sum(
+        content_tokens_max(generation.message)
+        if isinstance(generation, ChatGeneration)
+        else len(generation.text.encode("utf-8", "surrogatepass"))
+        for candidates in response.generations
+        for generation in candidates
+    )
+
+
+def outcome_of_llm_end(result: LLMResult, *, latency_ms: int | None = None) -> Outcome:
+    """Returns the outcome of a model call that was answered.
+
+    Without a report of its usage the outcome bounds it by what was received.
+    """
+    usage = usage_of(result)
+    return Outcome(
+        usage=usage,
+        model=model_of(result),
+        cost_nano_usd=reported_cost_nano_usd(result),
+        output_tokens_max=received_tokens_max(result) if usage is None else None,
+        latency_ms=latency_ms,
+    )
+
+
+def outcome_of_llm_error(
+    error: BaseException, response: LLMResult | None, *, latency_ms: int | None = None
+) -> Outcome:
+    """Returns the outcome of a model call that failed or was broken off.
+
+    Args:
+        error: As raised. A refusal of the provider (a status of 400 or more) and a
+            failure to connect mean that nothing was consumed, unless some of the
+            answer had been received.
+        response: What had been received, if LangChain knows.
+        latency_ms: How long the call took.
+    """
+    received = received_tokens_max(response)
+    usage = usage_of(response) if response is not None else None
+    if usage is not None and received and not usage.output_tokens:
+        usage = None  # Of the start of a stream: Bedrock reports the input first.
+    is_cut = isinstance(error, _BROKEN_OFF)
+    return Outcome(
+        status=CallStatus.BROKEN_OFF if is_cut else CallStatus.ERROR,
+        error_type=_type_name(error),
+        usage=usage,
+        model=model_of(response) if response is not None else None,
+        output_tokens_max=received if usage is None else None,
+        latency_ms=latency_ms,
+        is_unsent=not is_cut and not received and usage is None and _is_unsent(error),
+    )
+
+
+def outcome_of_tool_end(
+    output: object, *, key: bytes, label: str, latency_ms: int | None = None
+) -> Outcome:
+    """Returns the outcome of a tool call that returned.
+
+    Args:
+        output: A `ToolMessage`, a `Command` with messages, or a bare value.
+        key: The key of fingerprints.
+        label: `server/tool`.
+        latency_ms: How long the call took.
+    """
+    messages = _tool_messages(output)
+    contents = [_without_ids(message.content) for message in messages]
+    result = contents[0] if len(contents) == 1 else contents or _without_ids(output)
+    is_error = any(message.status == "error" for message in messages)
+    return Outcome(
+        status=CallStatus.ERROR if is_error else CallStatus.OK,
+        result_digest=fingerprint(result, key=key, label=label),
+        bytes_out=size_bytes(result),
+        latency_ms=latency_ms,
+    )
+
+
+def outcome_of_tool_error(
+    error: BaseException, *, key: bytes, label: str, latency_ms: int | None = None
+) -> Outcome:
+    """Returns the outcome of a tool call that raised.
+
+    The digest of its result is that of the error's class and text, so that an
+    error that comes again and again is recognised as a loop.
+    """
+    if isinstance(error, _BROKEN_OFF):
+        return Outcome(
+            status=CallStatus.BROKEN_OFF,
+            error_type=_type_name(error),
+            latency_ms=latency_ms,
+        )
+    try:
+        text = str(error)
+    except Exception:  # noqa: BLE001 - the text of somebody else's class
+        text = ""
+    failure = {"error": [type(error).__name__, text]}
+    return Outcome(
+        status=CallStatus.ERROR,
+        error_type=_type_name(error),
+        result_digest=fingerprint(failure, key=key, label=label),
+        latency_ms=latency_ms,
+    )
+
+
+def _type_name(error: BaseException) -> str | None:
+    return clean_name(type(error).__name__)
+
+
+def _is_unsent(error: BaseException) -> bool:
+    """Whether an error or its cause says that nothing was consumed."""
+    cause: BaseException | None = error
+    for _ in range(CAUSES_MAX):
+        if cause is None:
+            return False
+        status = _status(cause)
+        if status is not None:
+            return 400 <= status < 600 and status not in _UNDECIDED_STATUSES
+        if type(cause).__name__ in _UNREACHED:
+            return True
+        cause = cause.__cause__
+    return False
+
+
+def _status(error: BaseException) -> int | None:
+    """Returns the HTTP status that an error carries, wherever its client keeps it."""
+    response = _attribute(error, "response")
+    statuses = (
+        _attribute(error, "status_code"),
+        _attribute(response, "status_code"),
+        _attribute(error, "code"),  # google-genai
+        _aws_status(response),
+    )
+    return next((status for status in statuses if type(status) is int), None)
+
+
+def _aws_status(response: object) -> object:
+    if not isinstance(response, dict):
+        return None
+    metadata = cast("dict[str, Any]", response).get("ResponseMetadata")
+    if not isinstance(metadata, dict):
+        return None
+    return cast("dict[str, Any]", metadata).get("HTTPStatusCode")
+
+
+def _attribute(source: object, name: str) -> object:
+    try:
+        return getattr(source, name, None)
+    except Exception:  # noqa: BLE001 - a property of somebody else's class
+        return None
+
+
+def _tool_messages(output: object) -> list[ToolMessage]:
+    """Returns the tool messages of a result, also those in LangGraph's commands."""
+    outputs = _listed(output)
+    for value in [*outputs]:
+        # By name: a command is LangGraph's, which may not be installed.
+        if type(value).__name__ == "Command":
+            update = _attribute(value, "update")
+            if isinstance(update, dict):
+                update = list(cast("dict[object, object]", update).items())
+            for item in _listed(update):
+                if isinstance(item, tuple):
+                    outputs += _listed(cast("tuple[object, ...]", item)[-1])
+    return [value for value in outputs if isinstance(value, ToolMessage)]
+
+
+def _listed(value: object) -> list[object]:
+    values = cast("list[object]", value) if isinstance(value, list) else [value]
+    return values[:RESULTS_MAX]
+
+
+def _without_ids(content: object) -> object:
+    """Leaves out the ids that LangChain gives to content blocks, new every time."""
+    if not isinstance(content, list):
+        return content
+    return [
+        {
+            name: member
+            for name, member in block.items()
+            if not _is_auto_id(name, member)
+        }
+        if type(block) is dict
+        else block
+        for block in cast("list[dict[object, object] | str]", content)[:BLOCKS_MAX]
+    ]
+
+
+def _is_auto_id(name: object, value: object) -> bool:
+    return name == "id" and isinstance(value, str) and value.startswith("lc_")

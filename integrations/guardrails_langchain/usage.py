@@ -1,0 +1,329 @@
+"""Usage: what LangChain's results say about tokens, models and costs.
+
+The converters of LangChain agree on the shape of `usage_metadata`, not on its
+keys: Anthropic and Bedrock move cache writes to `ephemeral_*` keys, OpenAI puts
+the service tier in front of others, some gateways report zeros for "unknown".
+Read from the sources of langchain-anthropic 1.7.10, langchain-openai 1.7.4,
+langchain-aws 1.9.1, langchain-google-genai 4.4.2, langchain-openrouter 0.2.9 and
+langchain-litellm 0.11.2.
+
+Nothing here raises: a number that cannot be true makes the report unknown.
+"""
+
+import math
+import re
+from collections.abc import Callable, Iterator, Mapping
+from decimal import Decimal
+from fractions import Fraction
+from typing import Any, cast
+
+from langchain_core.messages import BaseMessage
+from langchain_core.outputs import ChatGeneration, LLMResult
+
+from guardrails.core.attribution import clean_name
+from guardrails.core.money import LIMIT_NANO_USD_MAX, NANO_PER_USD
+from guardrails.core.usage import TOKENS_MAX, TokenUsage
+
+__all__ = ["is_cache_hit", "model_of", "reported_cost_nano_usd", "usage_of"]
+
+ORDINARY_TIERS = frozenset({"auto", "default", "on_demand", "standard"})
+"""Names of the tier that the list prices are for."""
+
+SEARCHES_COUNTED_MAX = 10_000
+"""Content blocks that are looked at for web searches."""
+
+_AMOUNT = re.compile(r"[0-9]{1,40}(\.[0-9]{1,40})?([eE][-+]?[0-9]{1,2})?")
+"""Finite, not negative, and bounded: an exponent is written out as digits."""
+
+_INPUT = ("input_tokens", "prompt_tokens", "inputTokens")
+_OUTPUT = ("output_tokens", "completion_tokens", "outputTokens")
+_READ = ("cache_read_input_tokens", "cacheReadInputTokens", "prompt_cache_hit_tokens")
+_WRITE = (
+    "cache_creation_input_tokens",
+    "cache_write_input_tokens",
+    "cacheWriteInputTokens",
+)
+_INPUT_DETAILS = ("prompt_tokens_details", "input_tokens_details")
+_OUTPUT_DETAILS = ("completion_tokens_details", "output_tokens_details")
+
+
+def usage_of(result: LLMResult) -> TokenUsage | None:
+    """Returns the usage of a model call, or `None` if it was not reported.
+
+    Read from `usage_metadata` of the messages, else from `token_usage` or `usage`
+    of `llm_output` or `response_metadata`. Candidates of one prompt (`n` > 1)
+    repeat the report of their call, which counts once; prompts add up.
+
+    A report of zero tokens, or with an impossible number of input or output
+    tokens, is none. An impossible part is 0. Parts larger than their total are
+    taken to be missing from it, and added.
+    """
+    reports = (
+        _reports(result, _standard_report)
+        or _reported(_raw_report(result.llm_output))[:1]
+        or _reports(result, lambda m: _raw_report(_get(m, "response_metadata")))
+    )
+    if not reports:
+        return None
+    total = {name: sum(report[name] for report in reports) for name in reports[0]}
+    if total["input_tokens"] + total["output_tokens"] > TOKENS_MAX:
+        return None
+    return TokenUsage(
+        **total, web_searches=_web_searches(result), service_tier=_service_tier(result)
+    )
+
+
+def model_of(result: LLMResult) -> str | None:
+    """Returns the model that answered, often a dated snapshot of the one asked."""
+    for source in _sources(result):
+        for name in ("model_name", "model", "model_id"):
+            model = clean_name(_get(source, name))
+            if model is not None:
+                return model.removeprefix("models/")  # Gemini's resource names.
+    return None
+
+
+def is_cache_hit(result: LLMResult) -> bool:
+    """Whether LangChain's own cache answered, so that no provider was called.
+
+    It then reports the usage of the cached call with a `total_cost` of 0.
+    """
+    costs = [
+        _get(_get(message, "usage_metadata"), "total_cost")
+        for candidates in _messages(result)
+        for message in candidates
+    ]
+    return bool(costs) and all(
+        type(cost) in (int, float) and not cost for cost in costs
+    )
+
+
+def reported_cost_nano_usd(result: LLMResult) -> int | None:
+    """Returns the cost that a gateway reported, rounded up; `None` if none did.
+
+    OpenRouter says `cost`, and for a key of the user's own adds what its owner
+    pays elsewhere as `cost_details.upstream_inference_cost`. LiteLLM says
+    `response_cost`, which is 0 for models that it has no price of: not reported.
+    """
+    for source in _sources(result):
+        for place in (source, _get(source, "usage"), _get(source, "token_usage")):
+            cost = _nano_usd(_get(place, "cost"))
+            if cost is not None:
+                is_own_key = _get(place, "is_byok") is True or cost == 0
+                details = _get(place, "cost_details")
+                upstream = _nano_usd(_get(details, "upstream_inference_cost"))
+                return cost + (upstream or 0) if is_own_key else cost
+            cost = _nano_usd(_get(place, "response_cost"))
+            if cost:
+                return cost
+    return None
+
+
+def _messages(result: LLMResult) -> Iterator[list[BaseMessage]]:
+    """Yields the messages of each prompt's candidates."""
+    for candidates in result.generations:
+        messages = [c.message for c in candidates if isinstance(c, ChatGeneration)]
+        if messages:
+            yield messages
+
+
+def _sources(result: LLMResult) -> Iterator[object]:
+    """Yields what holds provider metadata, best first."""
+    for candidates in _messages(result):
+        for message in candidates:
+            yield _get(message, "response_metadata")
+    yield result.llm_output
+
+
+def _reports(
+    result: LLMResult, read: Callable[[BaseMessage], dict[str, int] | None]
+) -> list[dict[str, int]]:
+    """Reads one report per prompt; more if its candidates do not say the same."""
+    found: list[dict[str, int]] = []
+    for candidates in _messages(result):
+        reports = _reported(*map(read, candidates))
+        is_same = all(report == reports[0] for report in reports)
+        found += reports[:1] if is_same else reports
+    return found
+
+
+def _reported(*reports: dict[str, int] | None) -> list[dict[str, int]]:
+    return [report for report in reports if report is not None]
+
+
+def _standard_report(message: BaseMessage) -> dict[str, int] | None:
+    """Reads `usage_metadata`, in which cache reads and writes are input."""
+    usage = _get(message, "usage_metadata")
+    read_from = _get(usage, "input_token_details")
+    written = _get(usage, "output_token_details")
+    short_lived = _count(_get(read_from, "ephemeral_5m_input_tokens")) or 0
+    long_lived = _count(_get(read_from, "ephemeral_1h_input_tokens")) or 0
+    by_lifetime = short_lived + long_lived
+    writes = _part(read_from, "cache_creation")
+    return _report(
+        input_tokens=_count(_get(usage, "input_tokens")),
+        output_tokens=_count(_get(usage, "output_tokens")),
+        cache_read_tokens=_part(read_from, "cache_read"),
+        # The converters set `cache_creation` to 0 when they know the lifetimes;
+        # one that repeats their sum there means the same tokens.
+        cache_write_tokens=by_lifetime + (writes if writes != by_lifetime else 0),
+        cache_write_1h_tokens=long_lived,
+        input_audio_tokens=_part(read_from, "audio"),
+        reasoning_tokens=_part(written, "reasoning"),
+        output_audio_tokens=_part(written, "audio"),
+    )
+
+
+def _raw_report(source: object) -> dict[str, int] | None:
+    """Reads a provider's own usage, where LangChain did not."""
+    usage = _first(source, ("token_usage", "usage"))
+    details, written = _first(usage, _INPUT_DETAILS), _first(usage, _OUTPUT_DETAILS)
+    read = _count(_first(usage, _READ) or _get(details, "cached_tokens")) or 0
+    write = _count(_first(usage, _WRITE) or _get(details, "cache_write_tokens")) or 0
+    lifetimes = _get(usage, "cache_creation")
+    input_tokens = _count(_first(usage, _INPUT))
+    # Anthropic and Bedrock leave cached tokens out of the input; OpenAI, and
+    # LiteLLM, which has the names of both, do not.
+    is_exclusive = (
+        _get(usage, "prompt_tokens") is None and _get(details, "cached_tokens") is None
+    ) or _get(usage, "cache_write_input_tokens") is not None
+    if is_exclusive and input_tokens is not None:
+        input_tokens += read + write
+    return _report(
+        input_tokens=input_tokens,
+        output_tokens=_count(_first(usage, _OUTPUT)),
+        cache_read_tokens=read,
+        cache_write_tokens=write,
+        cache_write_1h_tokens=_count(_get(lifetimes, "ephemeral_1h_input_tokens")) or 0,
+        input_audio_tokens=_count(_get(details, "audio_tokens")) or 0,
+        reasoning_tokens=_count(_get(written, "reasoning_tokens")) or 0,
+        output_audio_tokens=_count(_get(written, "audio_tokens")) or 0,
+    )
+
+
+def _report(
+    *, input_tokens: int | None, output_tokens: int | None, **parts: int
+) -> dict[str, int] | None:
+    """Makes the parts of a report agree with its totals."""
+    if (
+        input_tokens is None
+        or output_tokens is None
+        or not input_tokens + output_tokens
+    ):
+        return None
+    cached = parts["cache_read_tokens"] + parts["cache_write_tokens"]
+    if cached > input_tokens:
+        input_tokens += cached
+    if parts["reasoning_tokens"] > output_tokens:
+        output_tokens += parts["reasoning_tokens"]
+    return {
+        **parts,
+        "input_tokens": input_tokens,
+        "output_tokens": output_tokens,
+        "cache_write_1h_tokens": min(
+            parts["cache_write_1h_tokens"], parts["cache_write_tokens"]
+        ),
+        "input_audio_tokens": min(parts["input_audio_tokens"], input_tokens),
+        "output_audio_tokens": min(parts["output_audio_tokens"], output_tokens),
+    }
+
+
+def _service_tier(result: LLMResult) -> str | None:
+    """Returns the tier that was billed, unless it is the ordinary one."""
+    for candidates in _messages(result):
+        for message in candidates:
+            usage = _get(message, "usage_metadata")
+            for details in ("input_token_details", "output_token_details"):
+                for name in _names(_get(usage, details)):
+                    for part in ("_cache_read", "_reasoning"):
+                        if name.endswith(part):
+                            return clean_name(name.removesuffix(part))
+    for source in _sources(result):
+        for place in (source, _get(source, "usage")):
+            tier = clean_name(_get(place, "service_tier"))
+            if tier is not None:
+                return None if tier.lower() in ORDINARY_TIERS else tier
+    return None
+
+
+def _web_searches(result: LLMResult) -> int:
+    """Counts searches as reported, else the calls of them in the answer."""
+    for source in _sources(result):
+        used = _get(_get(source, "usage"), "server_tool_use")
+        searches = _count(_get(used, "web_search_requests"))
+        if searches is not None:
+            return searches
+    return sum(
+        _is_web_search(block)
+        for candidates in _messages(result)
+        for blocks in (
+            candidates[0].content,
+            _get(candidates[0].additional_kwargs, "tool_outputs"),
+        )
+        if isinstance(blocks, list)
+        for block in cast("list[object]", blocks)[:SEARCHES_COUNTED_MAX]
+    )
+
+
+def _is_web_search(block: object) -> bool:
+    kind = _get(block, "type")
+    is_call = kind in ("server_tool_use", "server_tool_call")
+    return (
+        is_call and _get(block, "name") == "web_search"
+    ) or kind == "web_search_call"
+
+
+def _part(details: object, part: str) -> int:
+    """Returns a part whose name may have a service tier in front of it."""
+    for name in _names(details):
+        if name == part or name.endswith(f"_{part}"):
+            count = _count(_get(details, name))
+            if count is not None:
+                return count
+    return 0
+
+
+def _count(value: object) -> int | None:
+    """Returns a number of tokens that can be true, else `None`."""
+    if isinstance(value, str) and value.isascii() and value.isdigit():
+        value = float(value)
+    if isinstance(value, float) and math.isfinite(value):
+        value = math.ceil(value)  # OpenRouter reports whole numbers as floats.
+    if type(value) is int and 0 <= value <= TOKENS_MAX:
+        return value
+    return None
+
+
+def _nano_usd(value: object) -> int | None:
+    """Returns an amount in USD as nano-USD, rounded up, if it is one."""
+    if isinstance(value, bool) or not isinstance(value, int | float | str | Decimal):
+        return None
+    if isinstance(value, int) and value > LIMIT_NANO_USD_MAX:
+        return None  # Too long to be written out.
+    text = str(value)
+    if not _AMOUNT.fullmatch(text):
+        return None
+    nano = math.ceil(Fraction(text) * NANO_PER_USD)
+    return nano if nano <= LIMIT_NANO_USD_MAX else None
+
+
+def _first(source: object, names: tuple[str, ...]) -> object:
+    found = (_get(source, name) for name in names)
+    return next((value for value in found if value is not None), None)
+
+
+def _names(source: object) -> list[str]:
+    if not isinstance(source, Mapping):
+        return []
+    names = cast("Mapping[Any, Any]", source)
+    return [name for name in names if isinstance(name, str)]
+
+
+def _get(source: object, name: str) -> Any:
+    """Reads from mappings and objects alike; LiteLLM's usage is an object."""
+    try:
+        if isinstance(source, Mapping):
+            return cast("Mapping[str, Any]", source).get(name)
+        return getattr(source, name, None)
+    except Exception:  # noqa: BLE001 - a property of somebody else's class
+        return None

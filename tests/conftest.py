@@ -1,0 +1,74 @@
+"""Fixtures for every test: its own environment, and nothing left behind."""
+
+import asyncio
+import contextlib
+import gc
+import inspect
+import os
+import threading
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+
+THREAD_GRACE_SECONDS = 5.0
+"""How long a thread that was told to end may take. One that was not never ends."""
+
+OPEN_FILES = Path("/proc/self/fd")
+"""What this process has open, where the system says so."""
+
+LEDGER_ENDINGS = (".db", ".sqlite3", "-wal", "-shm", "-lock")
+
+
+@pytest.fixture(autouse=True)
+def own_environment(
+    monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """Hides the developer's own settings, and keeps the default ledger apart."""
+    for name in list(os.environ):
+        if name.startswith(("GUARDRAILS_", "MCPSPEND_")):
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path_factory.getbasetemp() / "data"))
+
+
+@pytest.fixture(autouse=True)
+def no_thread_or_ledger_left_open() -> Iterator[None]:
+    """Fails a test that leaves a thread running or a ledger's file open."""
+    threads, files = set(threading.enumerate()), _open_ledgers()
+    yield
+    for thread in set(threading.enumerate()) - threads:
+        thread.join(THREAD_GRACE_SECONDS)
+        assert not thread.is_alive(), f"{thread.name} is still running"
+    left = _open_ledgers() - files
+    if left:
+        gc.collect()  # A connection in a cycle is closed once that is collected.
+        left = _open_ledgers() - files
+    assert not left, f"still open: {sorted(left)}; close the guard or the store"
+
+
+@pytest.fixture(autouse=True)
+def no_task_left_pending(
+    request: pytest.FixtureRequest, no_thread_or_ledger_left_open: None
+) -> None:
+    """Fails an asynchronous test that leaves a task pending."""
+    # The loop ends with this fixture, so the threads are counted after it.
+    if inspect.iscoroutinefunction(getattr(request, "function", None)):
+        request.getfixturevalue("_tasks_of_the_test")
+
+
+@pytest.fixture
+async def _tasks_of_the_test() -> AsyncIterator[None]:
+    yield
+    await asyncio.sleep(0)  # Lets callbacks run that are due already.
+    left = asyncio.all_tasks() - {asyncio.current_task()}
+    assert not left, f"still pending: {left}"
+
+
+def _open_ledgers() -> set[str]:
+    found: set[str] = set()
+    for entry in OPEN_FILES.glob("*") if OPEN_FILES.is_dir() else ():
+        with contextlib.suppress(OSError):  # Closed since it was listed.
+            target = str(entry.readlink())
+            if target.removesuffix(" (deleted)").endswith(LEDGER_ENDINGS):
+                found.add(f"{entry.name}: {target}")
+    return found

@@ -1,0 +1,273 @@
+"""A cancelled task leaves nothing held: what was not sent is given back, and what
+was sent is booked, however far the call had come."""
+
+import asyncio
+import contextlib
+from collections.abc import Iterator
+from decimal import Decimal
+from pathlib import Path
+from typing import TypeVar
+
+import pytest
+
+from guardrails import CallRefused, Guard, GuardedCall, TokenUsage
+from guardrails.core.calls import CallStatus
+from guardrails.core.operations import Operation, Reserve, Settle
+from guardrails.ports import History, Store
+from guardrails.stores import open_store
+from guardrails.stores.memory import MemoryStore
+from guardrails.testing import FakeClock
+
+R = TypeVar("R")
+
+TASKS = 200
+
+TURNS_MAX = 25
+"""More turns of the event loop than a call takes from its start to its end."""
+
+
+@pytest.fixture(params=["memory", "sqlite"])
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
+    urls = {"memory": "memory://", "sqlite": tmp_path / "ledger.sqlite3"}
+    store = open_store(urls[request.param])
+    yield store
+    store.close()
+
+
+class SlowStore:
+    """A memory store whose answers to one kind of operation wait to be let go.
+
+    Args:
+        slow: The kind of operation.
+        applies_first: Whether an operation is applied before the wait, like one
+            whose reply is on its way, or after it, like one still on its way there.
+    """
+
+    def __init__(self, slow: type[object], *, applies_first: bool) -> None:
+        self._inner = MemoryStore()
+        self._slow = slow
+        self._applies_first = applies_first
+        self.asked = asyncio.Event()
+        self.answer = asyncio.Event()
+
+    @property
+    def history(self) -> History:
+        return self._inner.history
+
+    def execute(self, operation: Operation[R]) -> R:
+        return self._inner.execute(operation)
+
+    async def aexecute(self, operation: Operation[R]) -> R:
+        if not isinstance(operation, self._slow):
+            return self._inner.execute(operation)
+        if self._applies_first:
+            reply = self._inner.execute(operation)
+        self.asked.set()
+        await self.answer.wait()
+        return reply if self._applies_first else self._inner.execute(operation)
+
+    def secret(self) -> bytes:
+        return self._inner.secret()
+
+    def close(self) -> None:
+        self._inner.close()
+
+
+def one_cent(guard: Guard) -> GuardedCall:
+    return guard.call(
+        model="gpt-4o", provider="openai", input_tokens=4_000, max_output_tokens=0
+    )
+
+
+def held(guard: Guard) -> int:
+    account = guard.account("shared")
+    return account.held_nano_usd if account else 0
+
+
+async def turns(count: int) -> None:
+    for _ in range(count):
+        await asyncio.sleep(0)
+
+
+async def test_tasks_that_are_cancelled_anywhere_leave_nothing_held(
+    store: Store,
+) -> None:
+    guard = Guard({}, store=store)
+    never = asyncio.Event()
+    entered = 0
+
+    async def work(turns_inside: int) -> None:
+        nonlocal entered
+        async with guard.session(session_id="shared"), one_cent(guard) as call:
+            entered += 1
+            await turns(turns_inside)
+            call.settle(TokenUsage(input_tokens=1_000))
+            if turns_inside % 2:
+                await never.wait()
+
+    tasks = [asyncio.create_task(work(index % 7)) for index in range(TASKS)]
+    for index, task in enumerate(tasks):
+        await turns(index % TURNS_MAX)
+        task.cancel()
+    ended = await asyncio.gather(*tasks, return_exceptions=True)
+
+    assert held(guard) == 0
+    account = guard.account("shared")
+    assert account is not None
+    assert account.steps == entered
+    assert account.posted_nano_usd > 0
+    assert {type(end) for end in ended} <= {asyncio.CancelledError, type(None)}
+    assert not guard.engine.failures
+
+
+@pytest.mark.parametrize("applies_first", [True, False])
+async def test_a_task_that_is_cancelled_while_it_reserves_gives_back(
+    applies_first: bool,
+) -> None:
+    store = SlowStore(Reserve, applies_first=applies_first)
+    guard = Guard({}, store=store, max_cost_usd="0.01")
+
+    async def work() -> None:
+        async with guard.session(session_id="shared"), one_cent(guard):
+            pytest.fail("cancelled before this")
+
+    task = asyncio.create_task(work())
+    await store.asked.wait()
+    task.cancel()
+    await turns(3)
+    store.answer.set()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+    account = guard.account("shared")
+    assert account is not None
+    assert (account.used_nano_usd, account.steps) == (0, 0)
+    async with guard.session(session_id="shared"), one_cent(guard):
+        pass  # The budget is for others to use again, at once.
+
+
+@pytest.mark.parametrize("applies_first", [True, False])
+async def test_a_task_that_is_cancelled_while_it_settles_books(
+    applies_first: bool,
+) -> None:
+    store = SlowStore(Settle, applies_first=applies_first)
+    guard = Guard({}, store=store)
+
+    async def work() -> None:
+        async with guard.session(session_id="shared"), one_cent(guard) as call:
+            call.settle(TokenUsage(input_tokens=2_000))
+
+    task = asyncio.create_task(work())
+    await store.asked.wait()
+    task.cancel()
+    await turns(3)
+    store.answer.set()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+    assert held(guard) == 0
+    assert guard.session(session_id="shared").spent == Decimal("0.005")
+
+
+async def test_a_refusal_is_not_lost_in_a_cancellation() -> None:
+    store = SlowStore(Reserve, applies_first=True)
+    guard = Guard({}, store=store, max_steps=0)
+
+    async def work() -> None:
+        async with guard.session(session_id="shared"), one_cent(guard):
+            pytest.fail("there is no step to make")
+
+    task = asyncio.create_task(work())
+    await store.asked.wait()
+    task.cancel()
+    store.answer.set()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+    assert guard.session(session_id="shared").status == "budget_exceeded"
+
+
+async def test_a_call_that_is_cancelled_in_its_body_is_booked_as_broken_off(
+    store: Store,
+) -> None:
+    guard = Guard({}, store=store)
+    inside = asyncio.Event()
+
+    async def work() -> None:
+        async with guard.session(session_id="shared"), one_cent(guard):
+            inside.set()
+            await asyncio.Event().wait()
+
+    task = asyncio.create_task(work())
+    await inside.wait()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+    session = guard.session(session_id="shared")
+    (event,) = session.events()
+    assert event.status is CallStatus.BROKEN_OFF
+    assert session.spent == Decimal("0.01")
+
+
+async def test_a_time_out_ends_a_call_as_it_ends_any_other_code(store: Store) -> None:
+    guard = Guard({}, store=store)
+
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0), guard.session(session_id="shared"):
+            async with one_cent(guard):
+                await asyncio.Event().wait()
+
+    assert held(guard) == 0
+
+
+def test_a_program_that_ends_in_the_middle_books_what_was_sent(store: Store) -> None:
+    guard = Guard({}, store=store)
+
+    async def work() -> None:
+        async with guard.session(session_id="shared"), one_cent(guard):
+            await asyncio.Event().wait()
+
+    async def program() -> None:
+        tasks = [asyncio.create_task(work()) for _ in range(TASKS)]
+        while held(guard) < TASKS // 2:
+            await asyncio.sleep(0)
+        del tasks  # `asyncio.run` cancels them, and all that they have begun.
+
+    asyncio.run(program())
+
+    account = guard.account("shared")
+    assert account is not None
+    assert account.held_nano_usd == 0
+    assert account.posted_nano_usd == account.steps * 10_000_000
+
+
+class YieldingClock(FakeClock):
+    """A fake clock that lets other tasks run while one waits."""
+
+    async def asleep(self, seconds: float) -> None:
+        await super().asleep(seconds)
+        await asyncio.sleep(0)
+
+
+async def test_a_task_that_is_cancelled_while_it_waits_for_room_holds_nothing(
+    store: Store,
+) -> None:
+    config = {"defaults": {"max_wait_s": 600}}
+    clock = YieldingClock()
+    guard = Guard(config, store=store, max_cost_usd="0.01", clock=clock)
+
+    async def work() -> None:
+        with contextlib.suppress(CallRefused):
+            async with guard.session(session_id="shared"), one_cent(guard):
+                pytest.fail("there is no room")
+
+    async with guard.session(session_id="shared"), one_cent(guard):
+        task = asyncio.create_task(work())
+        await turns(TURNS_MAX)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    assert held(guard) == 0
+    assert guard.session(session_id="shared").steps == 1

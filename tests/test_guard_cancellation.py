@@ -213,10 +213,12 @@ async def test_a_call_that_is_cancelled_in_its_body_is_booked_as_broken_off(
 async def test_a_time_out_ends_a_call_as_it_ends_any_other_code(store: Store) -> None:
     guard = Guard({}, store=store)
 
+    async def work() -> None:
+        async with guard.session(session_id="shared"), one_cent(guard):
+            await asyncio.Event().wait()
+
     with pytest.raises(TimeoutError):
-        async with asyncio.timeout(0), guard.session(session_id="shared"):
-            async with one_cent(guard):
-                await asyncio.Event().wait()
+        await asyncio.wait_for(work(), timeout=0.01)
 
     assert held(guard) == 0
 
@@ -224,21 +226,26 @@ async def test_a_time_out_ends_a_call_as_it_ends_any_other_code(store: Store) ->
 def test_a_program_that_ends_in_the_middle_books_what_was_sent(store: Store) -> None:
     guard = Guard({}, store=store)
 
-    async def work() -> None:
-        async with guard.session(session_id="shared"), one_cent(guard):
-            await asyncio.Event().wait()
-
     async def program() -> None:
+        sent = asyncio.Semaphore(0)
+
+        async def work() -> None:
+            async with guard.session(session_id="shared"), one_cent(guard):
+                sent.release()
+                await asyncio.Event().wait()
+
         tasks = [asyncio.create_task(work()) for _ in range(TASKS)]
-        while held(guard) < TASKS // 2:
-            await asyncio.sleep(0)
-        del tasks  # `asyncio.run` cancels them, and all that they have begun.
+        for _ in range(TASKS // 2):
+            await sent.acquire()
+        assert not any(task.done() for task in tasks)
+        # The end of `asyncio.run` cancels them, and all that they have begun.
 
     asyncio.run(program())
 
     account = guard.account("shared")
     assert account is not None
     assert account.held_nano_usd == 0
+    assert account.steps >= TASKS // 2
     assert account.posted_nano_usd == account.steps * 10_000_000
 
 

@@ -5,14 +5,16 @@ sinks. The methods come in pairs; the only line that differs hands the
 operation to the store.
 """
 
+import asyncio
+import contextlib
 import logging
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from guardrails.core.accounts import Charging, Stop, StopReason
 from guardrails.core.admission import (
@@ -40,6 +42,7 @@ from guardrails.core.usage import UNPRICED, Charge, PriceStatus, TokenUsage
 from guardrails.errors import (
     BudgetExceeded,
     CallRefused,
+    GuardrailsError,
     LoopDetected,
     ReservationConflict,
     SessionStopped,
@@ -70,6 +73,8 @@ TOP_COSTS = 3
 
 TOP_COSTS_EVENTS = 1_000
 """Calls that are looked at for them."""
+
+R = TypeVar("R")
 
 _log = logging.getLogger("guardrails")
 
@@ -174,17 +179,32 @@ class Engine:
             pause_ms = min(pause_ms * 2, 100)
 
     async def areserve(self, reservation: Reservation) -> None:
-        """Like `reserve`, for asyncio."""
+        """Like `reserve`, for asyncio. A task that is cancelled holds nothing."""
         self._sweep_sometimes()
         give_up_at_ms = self.clock.monotonic_ms() + self.policy.wait_ms_max
         pause_ms = 1
         while True:
+            asking, cancelled = await _to_its_end(self.store.aexecute(reservation.op))
+            if cancelled is not None:
+                await self._give_back(reservation, asking)
+                raise cancelled
             with _refusing(reservation):
-                reply = await self.store.aexecute(reservation.op)
+                reply = asking.result()
             if self._admits(reservation, reply, is_last=self._is_late(give_up_at_ms)):
                 return
             await self.clock.asleep(pause_ms / 1000)
             pause_ms = min(pause_ms * 2, 100)
+
+    async def _give_back(
+        self, reservation: Reservation, asking: "asyncio.Task[Reserved | Conflict]"
+    ) -> None:
+        """Gives back what a task was granted although it was cancelled."""
+        if asking.cancelled():  # The event loop ends: nobody knows the answer.
+            self.release(reservation)
+        elif asking.exception() is None:
+            with contextlib.suppress(GuardrailsError):  # Refused: nothing is held.
+                if self._admits(reservation, asking.result(), is_last=True):
+                    await self.arelease(reservation)
 
     def _is_late(self, give_up_at_ms: int) -> bool:
         return self.clock.monotonic_ms() >= give_up_at_ms
@@ -242,11 +262,17 @@ class Engine:
             self.contain(error, "settling a call")
 
     async def asettle(self, op: Settle) -> None:
-        """Like `settle`, for asyncio."""
-        try:
-            self._settled(op, await self.store.aexecute(op))
-        except Exception as error:
-            self.contain(error, "settling a call")
+        """Like `settle`, for asyncio. A cancelled task books before it ends."""
+        booking, cancelled = await _to_its_end(self.store.aexecute(op))
+        if booking.cancelled():  # The event loop ends. Booking twice counts once.
+            self.settle(op)
+        else:
+            try:
+                self._settled(op, booking.result())
+            except Exception as error:
+                self.contain(error, "settling a call")
+        if cancelled is not None:
+            raise cancelled
 
     def release(self, reservation: Reservation) -> None:
         """Gives a call back that was never sent. Never raises."""
@@ -257,12 +283,15 @@ class Engine:
             self.contain(error, "releasing a call")
 
     async def arelease(self, reservation: Reservation) -> None:
-        """Like `release`, for asyncio."""
-        try:
-            now_ms = self.clock.now_ms()
-            await self.store.aexecute(plan_release(reservation, now_ms=now_ms))
-        except Exception as error:
+        """Like `release`, for asyncio. A cancelled task gives back before it ends."""
+        op = plan_release(reservation, now_ms=self.clock.now_ms())
+        releasing, cancelled = await _to_its_end(self.store.aexecute(op))
+        if releasing.cancelled():  # The event loop ends.
+            self.release(reservation)
+        elif (error := releasing.exception()) is not None:
             self.contain(error, "releasing a call")
+        if cancelled is not None:
+            raise cancelled
 
     def contain(self, error: BaseException, doing: str) -> None:
         """Counts a failure of ours and says so; it never reaches the host."""
@@ -313,212 +342,6 @@ class Engine:
         except Exception as error:
             self.contain(error, "sweeping")
 
-    # --- prices -------------------------------------------------------------
-
-    def _output_tokens(self, call: ModelCall, agent: str | None) -> int:
-        return output_tokens_max(
-            requested=call.output_tokens_max,
-            largest_seen=self._outputs.get((agent, call.model), 0),
-            is_strict=self.policy.is_estimate_strict,
-        )
-
-    def _model_bound(
-        self, call: ModelCall, output_tokens: int, charging: Charging, now_ms: int
-    ) -> Charge:
-        try:
-            charge = self.prices.bound(
-                provider=call.provider,
-                model=call.model,
-                input_tokens=call.input_tokens_max,
-                output_tokens=output_tokens,
-                now_ms=now_ms,
-            )
-        except Exception as error:
-            # Without a price the policy decides; a failure is no way past it.
-            self.contain(error, "pricing a call")
-            charge = UNPRICED
-        if charge.cost_nano_usd is not None:
-            return charge
-        if self.policy.on_unpriced is OnUnpriced.WORST_CASE:
-            return self.prices.worst_case(
-                provider=call.provider,
-                input_tokens=call.input_tokens_max,
-                output_tokens=output_tokens,
-            )
-        refuses = self.policy.on_unpriced is OnUnpriced.REFUSE
-        if refuses and charging.limits_cost and charging.is_enforced:
-            raise UnpricedModelError(
-                f"the price of model {call.model!r} (provider {call.provider!r}) is "
-                "not known and a cost limit applies, so the call was not made. Add "
-                f"models: {{{call.model!r}: {{input_per_1m_usd: ..., "
-                "output_per_1m_usd: ...}} to guardrails.yaml, or set on_unpriced to "
-                "worst_case or allow."
-            )
-        return charge
-
-    def _tool_charge(self, call: ToolCall) -> Charge:
-        cost = call.cost_nano_usd
-        if cost is None:
-            rule = self.policy.tool_rule(call.name)
-            declared = self.tools.get(call.tool)
-            if rule is not None:
-                cost = rule.cost_nano_usd
-            elif declared is not None:
-                cost = declared.cost_nano_usd
-        if cost is None:
-            return UNPRICED
-        return Charge(cost_nano_usd=cost, status=PriceStatus.PRICED, source="config")
-
-    def _settled_charge(
-        self, reservation: Reservation, outcome: Outcome, now_ms: int
-    ) -> tuple[TokenUsage | None, Charge]:
-        """Returns the usage and the cost to book."""
-        call = reservation.call
-        usage = outcome.usage
-        if isinstance(call, ModelCall):
-            if outcome.is_unsent:
-                usage = TokenUsage()
-            elif usage is None:
-                usage = self._bounded_usage(reservation, outcome)
-            else:
-                self._learn_output(call, reservation, usage)
-        if outcome.cost_nano_usd is not None:
-            return usage, Charge(
-                cost_nano_usd=outcome.cost_nano_usd,
-                status=PriceStatus.REPORTED,
-                source="provider",
-            )
-        if outcome.is_unsent:
-            return usage, Charge(
-                cost_nano_usd=0, status=PriceStatus.PRICED, source="not billed"
-            )
-        if usage is None or isinstance(call, ToolCall):
-            return None, reservation.charge
-        return usage, self._model_charge(call, outcome, usage, now_ms)
-
-    def _model_charge(
-        self, call: ModelCall, outcome: Outcome, usage: TokenUsage, now_ms: int
-    ) -> Charge:
-        charge = UNPRICED
-        # The model that answered, often a dated snapshot, beats the alias.
-        for model in (outcome.model, call.model):
-            if model is not None and charge.cost_nano_usd is None:
-                charge = self._price(call, model, usage, now_ms)
-        if (
-            charge.cost_nano_usd is None
-            and self.policy.on_unpriced is OnUnpriced.WORST_CASE
-        ):
-            return self.prices.worst_case(
-                provider=call.provider,
-                input_tokens=usage.input_tokens,
-                output_tokens=usage.output_tokens,
-            )
-        if outcome.usage is None and charge.cost_nano_usd is not None:
-            return replace(charge, status=PriceStatus.ESTIMATED)
-        return charge
-
-    def _price(
-        self, call: ModelCall, model: str, usage: TokenUsage, now_ms: int
-    ) -> Charge:
-        try:
-            return self.prices.price(
-                provider=call.provider, model=model, usage=usage, now_ms=now_ms
-            )
-        except Exception as error:
-            self.contain(error, "pricing a call")
-            return UNPRICED
-
-    def _bounded_usage(self, reservation: Reservation, outcome: Outcome) -> TokenUsage:
-        """Bounds the usage of a call that reported none, by its reservation."""
-        reserved_output = reservation.op.tokens - reservation.input_tokens
-        output = outcome.output_tokens_max
-        return TokenUsage(
-            input_tokens=reservation.input_tokens,
-            output_tokens=reserved_output if output is None else output,
-        )
-
-    def _learn_output(
-        self, call: ModelCall, reservation: Reservation, usage: TokenUsage
-    ) -> None:
-        key = (reservation.op.charging.attribution.agent, call.model)
-        if usage.output_tokens > self._outputs.get(key, 0):
-            with self._lock:
-                self._outputs[key] = usage.output_tokens
-                if len(self._outputs) > OUTPUTS_MAX:
-                    self._outputs.popitem(last=False)
-
-    # --- refusals -----------------------------------------------------------
-
-    def _refusal(
-        self, refusal: Refusal, charging: Charging, *, is_final: bool
-    ) -> SessionStopped | CallRefused:
-        """Returns the exception that a refusal is raised as."""
-        who = charging.attribution
-        decision = decide(refusal, who, is_final=is_final)
-        if not is_final or (decision.stop is None and refusal.finding is not None):
-            return CallRefused(decision.message)
-        common = {
-            "session_id": who.session_id,
-            "agent": who.agent,
-            "attribution": who,
-            "steps": refusal.steps,
-        }
-        stop = decision.stop or Stop(
-            reason=StopReason.BUDGET_EXCEEDED,
-            at_ms=0,
-            measure=refusal.measure,
-            scope=refusal.line.scope,
-            used=refusal.used,
-            allowed=refusal.allowed,
-            needed=refusal.needed,
-        )
-        if stop.measure is not None:
-            needed = None if stop.needed is None else amount(stop.measure, stop.needed)
-            return BudgetExceeded(
-                decision.message,
-                reason=stop.reason.value,
-                limit=stop.measure.value,
-                scope=stop.scope or refusal.line.scope,
-                spent=amount(stop.measure, stop.used),
-                allowed=amount(stop.measure, stop.allowed),
-                needed=needed,
-                top_costs=self._top_costs(charging),
-                **common,
-            )
-        if stop.finding is not None:
-            return LoopDetected(
-                decision.message,
-                reason=stop.reason.value,
-                tool=stop.finding.tool,
-                count=stop.finding.count,
-                cost=usd(stop.finding.cost_nano_usd),
-                **common,
-            )
-        return SessionStopped(decision.message, reason=stop.reason.value, **common)
-
-    def _top_costs(self, charging: Charging) -> tuple[tuple[str, Decimal, int], ...]:
-        """Returns what the session spent most on, most expensive first."""
-        who = charging.attribution
-        sums: dict[str, tuple[int, int]] = {}
-        try:
-            events = self.store.history.events(
-                project_id=who.project_id,
-                session_id=who.session_id or "",
-                limit=TOP_COSTS_EVENTS,
-            )
-        except Exception as error:
-            self.contain(error, "reading the causes of a stop")
-            return ()
-        for event in events:
-            tool = f"{event.server}/{event.tool}" if event.server else event.tool
-            name = event.model or tool or "?"
-            cost, calls = sums.get(name, (0, 0))
-            sums[name] = (cost + spend_of(event).total_nano_usd, calls + 1)
-        ranked = sorted(sums.items(), key=lambda item: (-item[1][0], item[0]))
-        return tuple(
-            (name, usd(cost), calls) for name, (cost, calls) in ranked[:TOP_COSTS]
-        )
-
 
 class _refusing:
     """Turns an unavailable store into a refusal of this one call: the policy
@@ -535,3 +358,21 @@ class _refusing:
             raise CallRefused(
                 f"call refused: {error} (on_store_error decides what happens then)"
             ) from error
+
+
+async def _to_its_end(
+    work: Coroutine[Any, Any, R],
+) -> "tuple[asyncio.Task[R], asyncio.CancelledError | None]":
+    """Waits until the work is done, although this task may be cancelled meanwhile.
+
+    A store's answer takes milliseconds, and without it nobody would know what is
+    held. So a cancellation waits for it, and is returned to be raised then.
+    """
+    task = asyncio.ensure_future(work)
+    cancelled: asyncio.CancelledError | None = None
+    while not task.done():
+        try:
+            await asyncio.wait([task])
+        except asyncio.CancelledError as error:
+            cancelled = error
+    return task, cancelled

@@ -490,8 +490,7 @@ class GuardedCall:
         self.leave_scope()
         op = self._settlement(self._outcome or _outcome_of(error))
         if op is not None:
-            # Booked even if this task is cancelled meanwhile.
-            await asyncio.shield(self._engine.asettle(op))
+            await self._engine.asettle(op)
 
     # --- for adapters -------------------------------------------------------
 
@@ -503,17 +502,11 @@ class GuardedCall:
             self._admitted(reservation)
 
     async def areserve(self) -> None:
-        """Like `reserve`; a cancelled reservation is given back."""
+        """Like `reserve`, for asyncio."""
         reservation = self._plan()
-        if reservation is None:
-            return
-        task = asyncio.ensure_future(self._engine.areserve(reservation))
-        try:
-            await asyncio.shield(task)
-        except asyncio.CancelledError:
-            _give_back(self._engine, task, reservation)
-            raise
-        self._admitted(reservation)
+        if reservation is not None:
+            await self._engine.areserve(reservation)
+            self._admitted(reservation)
 
     def finish(self, outcome: Outcome) -> None:
         """Books what the call turned out to be, once. Never raises."""
@@ -584,24 +577,3 @@ def _outcome_of(error: BaseException | None) -> Outcome:
         error_type=type(error).__name__,
         output_tokens_max=0,
     )
-
-
-_undoing: set[asyncio.Task[None]] = set()
-"""Keeps background tasks alive until they are done."""
-
-
-def _give_back(
-    engine: Engine, reserving: asyncio.Future[None], reservation: Reservation
-) -> None:
-    """Releases a reservation whose task was cancelled, once it is made."""
-
-    async def undo() -> None:
-        try:
-            await reserving
-        except Exception:  # noqa: BLE001 - refused: there is nothing to give back
-            return
-        await engine.arelease(reservation)
-
-    task = asyncio.ensure_future(undo())
-    _undoing.add(task)
-    task.add_done_callback(_undoing.discard)

@@ -3,6 +3,8 @@
 The files in `bad/` have one defect each; their first line is the message.
 """
 
+import itertools
+import json
 import math
 from decimal import Decimal
 from pathlib import Path
@@ -15,8 +17,8 @@ from guardrails.config.problems import PROBLEMS_SHOWN_MAX, shown
 from guardrails.config.schema import BUDGETS_MAX
 from guardrails.config.section import TEXT_CHARACTERS_MAX
 from guardrails.config.yaml_nodes import FILE_BYTES_MAX
+from guardrails.core.attribution import DIMENSIONS
 from guardrails.errors import ConfigurationError
-
 from tests.config.conftest import Load
 
 BAD_FILES = sorted((Path(__file__).parent / "bad").glob("*.yaml"))
@@ -68,17 +70,16 @@ def test_all_defects_are_reported_together_in_the_order_of_the_file(load: Load) 
             environ={"GUARDRAILS_MAX_STEPS": "many"},
             max_tokens=True,
         )
+    no_count = "is not a whole number of at least 0. Write digits only, for example 40."
     starts = [line.split(": ")[:2] for line in str(caught.value).splitlines()]
     assert starts == [
         ["guardrails.yaml:2:7", "mode"],
         ["guardrails.yaml:4:25", "defaults.session.max_steps"],
         ["guardrails.yaml:4:29", "defaults.session.max_cost"],
         ["guardrails.yaml:6:35", "agents.bot.session.max_cost_usd"],
-        ["max_tokens", "True is not a whole number of at least 0. Write digits only, "
-         "for example 40."],
-        ["GUARDRAILS_MAX_STEPS", "'many' is not a whole number of at least 0. Write "
-         "digits only, for example 40."],
-    ]  # fmt: skip
+        ["max_tokens", f"True {no_count}"],
+        ["GUARDRAILS_MAX_STEPS", f"'many' {no_count}"],
+    ]
 
 
 def test_defects_beyond_the_readable_number_are_counted() -> None:
@@ -156,6 +157,8 @@ def test_a_bad_ratio_is_refused(value: object) -> None:
 
 def test_a_version_must_be_the_number_one() -> None:
     assert message_of({"version": True}).startswith("version: True is not a version")
+    assert message_of({"version": ENDLESS}).startswith("version: an integer of 20001")
+    assert message_of({"version": 1.0}).startswith("version: 1.0 is not a version")
     assert message_of({"version": 1.5}).startswith("version: 1.5 is not a version")
 
 
@@ -190,13 +193,79 @@ def test_what_is_neither_a_path_nor_a_dict_is_refused() -> None:
 
 
 def test_more_budgets_than_a_call_can_be_charged_to_are_refused() -> None:
-    budgets: list[object] = [
-        {"name": f"b{index}", "per": [], "every": "day", "max_steps": 1}
-        for index in range(BUDGETS_MAX + 1)
-    ]
-    assert message_of({"budgets": budgets}) == (
+    def budgets(number: int) -> dict[str, object]:
+        scopes = [
+            {"name": f"{every}-{scope}", "per": scope, "every": every, "max_steps": 1}
+            for every in ("day", "month", "total")
+            for size in (1, 2)
+            for scope in itertools.combinations(DIMENSIONS, size)
+        ]
+        return {"budgets": scopes[:number]}
+
+    largest = load_configuration(
+        budgets(BUDGETS_MAX), environ={}, cwd=None, overrides={}
+    )
+    assert len(largest.policy.budgets) == BUDGETS_MAX
+    assert message_of(budgets(BUDGETS_MAX + 1)) == (
         f"budgets: {BUDGETS_MAX + 1} budgets. Write at most {BUDGETS_MAX}."
     )
+
+
+@pytest.mark.parametrize(
+    ("largest", "smallest_refused"),
+    [
+        ({"defaults": {"max_wait_s": 600}}, {"defaults": {"max_wait_s": 600.001}}),
+        (
+            session(max_cost_usd="0.50", soft_alert_usd="0.50"),
+            session(max_cost_usd="0.50", soft_alert_usd="0.500000001"),
+        ),
+        (session(soft_alert_ratio=1), session(soft_alert_ratio="1.0001")),
+        ({"store": "x" * 4096}, {"store": "x" * 4097}),
+        (
+            {"models": {"m": {"input_per_1m_usd": 9000, "output_per_1m_usd": 0}}},
+            {"models": {"m": {"input_per_1m_usd": "9000.1", "output_per_1m_usd": 0}}},
+        ),
+    ],
+)
+def test_a_bound_is_inclusive(
+    largest: dict[str, object], smallest_refused: dict[str, object]
+) -> None:
+    load_configuration(largest, environ={}, cwd=None, overrides={})
+    message_of(smallest_refused)
+
+
+@pytest.mark.parametrize("is_file", [True, False])
+def test_nesting_is_bounded_alike_in_a_file_and_a_dict(
+    load: Load, is_file: bool
+) -> None:
+    def nested(levels: int) -> str:
+        # The list under a key is the first level, its innermost item the last.
+        inner: object = "x"
+        for _ in range(levels - 1):
+            inner = [inner]
+        config = {"unknown": inner}
+        if not is_file:
+            return message_of(config)
+        with pytest.raises(ConfigurationError) as caught:
+            load(json.dumps(config))
+        return str(caught.value)
+
+    assert "unknown key" in nested(DEPTH_MAX)
+    assert f"more than {DEPTH_MAX} levels" in nested(DEPTH_MAX + 1)
+
+
+def test_values_are_counted_up_to_the_bound() -> None:
+    config: dict[str, object] = {"unknown": ["x"] * (NODES_MAX - 1)}
+    assert "unknown key" in message_of(config)
+    config = {"unknown": ["x"] * NODES_MAX}
+    assert f"more than {NODES_MAX} values" in message_of(config)
+
+
+def test_keys_that_would_spoil_the_line_are_written_safely() -> None:
+    assert message_of({"a\nb": 1}).startswith("'a\\nb': unknown key.")
+    assert message_of({"k" * 61: 1}).startswith("'kkk")
+    assert message_of({"k" * 60: 1}).startswith("k" * 60 + ": unknown key.")
+    assert message_of({"k k": 1}).startswith('"k k": unknown key.')
 
 
 def test_an_endless_text_is_refused_and_not_repeated() -> None:

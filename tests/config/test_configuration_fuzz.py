@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 
 from guardrails.config import Configuration, load_configuration
 from guardrails.errors import ConfigurationError
-
 from tests.config.test_configuration_format import EVERYTHING
 
 SNIPPETS = [
@@ -130,7 +129,7 @@ def read_back(content: bytes) -> Configuration | None:
 
 
 @given(edits)
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=200, deadline=None)
 def test_a_randomly_edited_file_loads_or_is_refused(
     changes: list[tuple[float, int, str]],
 ) -> None:

@@ -1,6 +1,5 @@
 """Sources: which of them wins, and where a file is found."""
 
-import os
 from pathlib import Path
 
 import pytest
@@ -8,7 +7,6 @@ import pytest
 from guardrails.config import load_configuration
 from guardrails.core.policy import Mode, OnStoreError, OnUnpriced
 from guardrails.errors import ConfigurationError
-
 from tests.config.conftest import Load
 
 FILE = """
@@ -173,7 +171,7 @@ def test_a_file_is_found_upwards(tmp_path: Path) -> None:
     (tmp_path / "guardrails.yaml").write_text("project_id: above\n")
     found = load_configuration(None, environ={}, cwd=folder, overrides={})
     assert found.project_id == "above"
-    assert found.sources == (os.path.join("..", "..", "guardrails.yaml"),)
+    assert found.sources == (str(Path("..", "..", "guardrails.yaml")),)
 
     (folder.parent / "guardrails.yaml").write_text("project_id: nearer\n")
     found = load_configuration(None, environ={}, cwd=folder, overrides={})

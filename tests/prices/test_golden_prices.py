@@ -1,6 +1,7 @@
 """Known prices: what a call costs under every spelling of its provider and model.
 
-The amounts come from the providers' public lists, by hand: 1,000 input and 100
+The amounts come from the providers' public lists, by hand (those of Hugging Face and
+Fireworks, which change often, from genai-prices 0.2.3): 1,000 input and 100
 output tokens at 2.50 and 10 USD per million are 3,500,000 nano-USD.
 """
 

@@ -187,7 +187,7 @@ def _find_file(
 
 def _folder(cwd: Path | None) -> Path:
     try:
-        return Path(os.path.abspath(cwd or os.curdir))
+        return Path(cwd or os.curdir).resolve()
     except OSError:
         return Path(os.curdir)  # The process's own folder has been deleted.
 

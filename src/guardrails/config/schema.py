@@ -1,6 +1,6 @@
 """Schema: which keys a configuration has, and what each of them means."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 from guardrails.config.problems import shown
@@ -19,7 +19,7 @@ from guardrails.config.values import (
 )
 from guardrails.core.attribution import DIMENSIONS
 from guardrails.core.loops import LoopAction, LoopRule
-from guardrails.core.money import format_usd
+from guardrails.core.money import usd
 from guardrails.core.policy import (
     Budget,
     BudgetAction,
@@ -34,7 +34,7 @@ from guardrails.prices import ModelPrice
 
 __all__ = ["read_file", "read_quick"]
 
-VERSION = "1"
+VERSION = 1
 """Of the format."""
 
 BUDGETS_MAX = 32
@@ -124,8 +124,8 @@ def read_file(section: Section) -> FileSettings:
         loop_action=loop.read("action", member(LoopAction)),
         wait_ms_max=defaults.read("max_wait_s", _wait_ms) or 0,
         is_estimate_strict=estimate == "strict",
-        model_prices=_models(models := section.section("models")),
-        aliases=_aliases(section.section("aliases"), models),
+        model_prices=(prices := _models(section.section("models"))),
+        aliases=_aliases(section.section("aliases"), prices),
     )
     session.close(not_yet=_NOT_YET["session"])
     loop.close()
@@ -135,7 +135,7 @@ def read_file(section: Section) -> FileSettings:
 
 
 def _version(value: object, /, *, name: str) -> None:
-    if isinstance(value, bool) or str(value) != VERSION:
+    if isinstance(value, bool | float) or value not in (VERSION, str(VERSION)):
         raise ValueError(
             f"{name}: {shown(value)} is not a version of this format. "
             f"Write version: {VERSION}."
@@ -177,11 +177,15 @@ def _limits(section: Section) -> BudgetSettings:
     limit, soft = settings.cost_nano_usd, settings.soft_alert_nano_usd
     if limit is not None and soft is not None and soft > limit:
         section.report(
-            f"{format_usd(soft)} is above "
-            f"max_cost_usd, {format_usd(limit)}, and would never alert. Lower it.",
+            f"{_exact(soft)} is above max_cost_usd, {_exact(limit)}, and would never "
+            "alert. Lower it.",
             "soft_alert_usd",
         )
     return settings
+
+
+def _exact(nano_usd: int) -> str:
+    return f"{usd(nano_usd).normalize():f}"
 
 
 def _loop(section: Section) -> LoopRule:
@@ -229,8 +233,20 @@ def _tool(pattern: str, tool: Section) -> ToolRule:
 
 
 def _models(models: Section) -> dict[str, ModelPrice]:
-    prices = {name: _model(models.section(key)) for key, name in models.names()}
+    prices = {name: _model(models.section(key)) for key, name in _model_names(models)}
     return {name: price for name, price in prices.items() if price is not None}
+
+
+def _model_names(section: Section) -> list[tuple[str, str]]:
+    """Returns keys and names, and reports what is the same in another case."""
+    names = list(section.names())
+    first_keys: dict[str, str] = {}
+    for key, name in names:
+        first = first_keys.setdefault(name.lower(), key)
+        if first != key:
+            message = f"the same name as {first!r}; case does not matter. Remove one."
+            section.report(message, key)
+    return names
 
 
 def _model(model: Section) -> ModelPrice | None:
@@ -258,18 +274,21 @@ def _model(model: Section) -> ModelPrice | None:
         return None
 
 
-def _aliases(aliases: Section, models: Section) -> dict[str, str]:
+def _aliases(aliases: Section, priced: Iterable[str]) -> dict[str, str]:
     """Reads what to look a model up as. One look-up: an alias of an alias is none."""
+    names = _model_names(aliases)
+    lower_names = {name.lower() for _, name in names}
+    lower_priced = {name.lower() for name in priced}
     targets: dict[str, str] = {}
-    for key, name in aliases.names():
+    for key, name in names:
         target = aliases.read(key, name_text)
         if target is None:
             continue
         targets[name] = target
-        if aliases.has(target):
+        if target.lower() in lower_names:
             message = f"{target!r} is an alias too. Name the model that has a price."
             aliases.report(message, key)
-        elif models.has(name):
+        elif name.lower() in lower_priced:
             message = "models has rates for it, and they win. Remove one of the two."
             aliases.report(message, key)
     return targets

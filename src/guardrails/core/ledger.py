@@ -42,25 +42,29 @@ the memory store runs it under a lock, the SQLite store in a transaction, and
 every other store is compared with it, operation by operation.
 """
 
-import math
 from collections.abc import Callable, MutableMapping
-from typing import TypeVar, cast
+from typing import ClassVar, TypeVar, cast
 
 from guardrails.core.accounts import (
     Account,
     Hold,
     HoldState,
-    Line,
     SessionState,
     Stop,
     StopReason,
 )
-from guardrails.core.calls import CallKind
+from guardrails.core.limits import (
+    crossings_of,
+    merged_limits,
+    overrun,
+    readings_of,
+    refusal_of,
+    stopped,
+)
 from guardrails.core.loops import LoopAction, LoopFinding, find_loop, remember
 from guardrails.core.operations import (
     Close,
     Conflict,
-    Crossing,
     Operation,
     RaiseLimits,
     ReadAccount,
@@ -77,7 +81,7 @@ from guardrails.core.operations import (
     Swept,
     Verdict,
 )
-from guardrails.core.policy import Limits, Measure
+from guardrails.core.policy import Limits
 
 __all__ = ["NEVER_MS", "SETTLED_RETENTION_MS", "SWEEP_MAX", "Ledger"]
 
@@ -111,8 +115,10 @@ class Ledger:
         accounts: MutableMapping[str, Account] | None = None,
         holds: MutableMapping[str, Hold] | None = None,
     ) -> None:
-        self.accounts = {} if accounts is None else accounts
-        self.holds = {} if holds is None else holds
+        self.accounts: MutableMapping[str, Account] = (
+            {} if accounts is None else accounts
+        )
+        self.holds: MutableMapping[str, Hold] = {} if holds is None else holds
         self.changed_accounts: list[Account] = []
         """Rows that the last operation changed or added."""
         self.changed_holds: list[Hold] = []
@@ -125,7 +131,7 @@ class Ledger:
         self.changed_accounts = []
         self.changed_holds = []
         self.removed_holds = []
-        return cast("R", _METHODS[type(operation)](self, operation))
+        return cast("R", self._methods[type(operation)](self, operation))
 
     # --- reserve ------------------------------------------------------------
 
@@ -134,16 +140,16 @@ class Ledger:
         if hold is not None:
             return _ALLOWED if _is_same(hold, op) else Conflict(hold_id=op.hold_id)
         accounts = self._accounts(op)
-        refusal, is_final = _refusal(op, accounts)
+        refusal, is_final = refusal_of(op, accounts)
         if refusal is not None and op.charging.is_enforced:
             return self._refused(op, accounts, refusal, is_final=is_final)
-        before = _readings(op, accounts)
+        before = readings_of(op, accounts)
         self._save(op, accounts)
         for account in accounts:
             account.held_nano_usd += op.cost_nano_usd
             account.held_tokens += op.tokens
             account.count(op.kind, 1)
-        crossings = _crossings(op, accounts, before)
+        crossings = crossings_of(op, accounts, before)
         self._finish(op, None, HoldState.OPEN, op.expires_at_ms)
         if refusal is None and not crossings:
             return _ALLOWED
@@ -174,7 +180,7 @@ class Ledger:
         self._save(op, [account])
         return Reserved(
             verdict=Verdict.DENY,
-            refusal=_stopped(refusal.line, account, account.stop),
+            refusal=stopped(refusal.line, account, account.stop),
             new_stop=account.stop,
         )
 
@@ -189,7 +195,7 @@ class Ledger:
         is_late = hold is None or hold.state is not HoldState.OPEN
         new_stop: Stop | None = None
         accounts = self._accounts(op)
-        before = _readings(op, accounts)
+        before = readings_of(op, accounts)
         self._save(op, accounts)
         for line, account in zip(op.charging.lines, accounts, strict=True):
             if hold is not None:
@@ -199,9 +205,9 @@ class Ledger:
             account.posted_nano_usd += op.cost_nano_usd
             account.posted_tokens += op.tokens
             if line.is_session and op.charging.is_enforced and account.stop is None:
-                account.stop = _overrun(line, account, op)
+                account.stop = overrun(line, account, op)
                 new_stop = new_stop or account.stop
-        crossings = _crossings(op, accounts, before)
+        crossings = crossings_of(op, accounts, before)
         forget_at_ms = op.now_ms + SETTLED_RETENTION_MS
         self._finish(op, hold, HoldState.SETTLED, forget_at_ms)
         finding, loop_stop = (None, None) if op.trace is None else self._learn(op)
@@ -236,7 +242,7 @@ class Ledger:
                 scope=op.charging.lines[0].scope,
                 finding=finding,
             )
-        is_told = _is_same_loop(finding, find_loop(earlier, rule))
+        is_told = finding.continues(find_loop(earlier, rule))
         return (None if is_told and stop is None else finding), stop
 
     def _release(self, op: Release) -> Released:
@@ -317,7 +323,7 @@ class Ledger:
 
     def _raise(self, op: RaiseLimits) -> Account:
         account = self.accounts.setdefault(op.account, Account(key=op.account))
-        account.raised = _merged(account.raised or Limits(), op.limits)
+        account.raised = merged_limits(account.raised or Limits(), op.limits)
         account.alerted = ()
         if account.stop and account.stop.reason is StopReason.BUDGET_EXCEEDED:
             account.stop = None
@@ -331,8 +337,7 @@ class Ledger:
     # --- rows ---------------------------------------------------------------
 
     def _accounts(self, op: Reserve | Settle) -> list[Account]:
-        """Returns the rows of the lines, in their order. A row that is new is
-        not kept until it is saved."""
+        """Returns the rows of the lines, in their order; new ones are not kept yet."""
         known = self.accounts.get
         accounts: list[Account] = []
         for index, line in enumerate(op.charging.lines):
@@ -381,21 +386,17 @@ class Ledger:
             hold.expires_at_ms = expires_at_ms
         self.changed_holds.append(hold)
 
-
-_METHODS: dict[type, Callable[..., object]] = {
-    Reserve: Ledger._reserve,
-    Settle: Ledger._settle,
-    Release: Ledger._release,
-    Sweep: Ledger._sweep,
-    Close: Ledger._close,
-    StopSession: Ledger._stop,
-    Resume: Ledger._resume,
-    RaiseLimits: Ledger._raise,
-    ReadAccount: Ledger._read,
-}
-
-
-# --- Pure leaves ------------------------------------------------------------
+    _methods: ClassVar[dict[type, Callable[..., object]]] = {
+        Reserve: _reserve,
+        Settle: _settle,
+        Release: _release,
+        Sweep: _sweep,
+        Close: _close,
+        StopSession: _stop,
+        Resume: _resume,
+        RaiseLimits: _raise,
+        ReadAccount: _read,
+    }
 
 
 def _is_same(hold: Hold, op: Reserve) -> bool:
@@ -404,230 +405,4 @@ def _is_same(hold: Hold, op: Reserve) -> bool:
         and hold.tokens == op.tokens
         and hold.kind is op.kind
         and hold.accounts == op.charging.accounts
-    )
-
-
-def _refusal(op: Reserve, accounts: list[Account]) -> tuple[Refusal | None, bool]:
-    """Returns what stands in the way of a call, and whether waiting is in vain."""
-    waiting: Refusal | None = None
-    for index, account in enumerate(accounts):
-        line = op.charging.lines[index]
-        if not line.is_binding:
-            continue
-        if account.stop is not None:
-            return _stopped(line, account, account.stop), True
-        limits = line.limits
-        if account.raised is not None:
-            limits = _limits(line, account)
-        refusal = _over_calls(limits, line, account, op, index)
-        if refusal is not None:
-            return refusal, True
-        refusal = _over_amounts(limits, line, account, op)
-        if refusal is not None:
-            if not _fits_without_holds(refusal, account):
-                return refusal, True
-            waiting = waiting or refusal
-    if op.trace is not None and (looping := _looping(op, accounts[0])):
-        return looping, True
-    return waiting, False
-
-
-def _stopped(line: Line, account: Account, stop: Stop) -> Refusal:
-    return Refusal(
-        line=line,
-        used=stop.used,
-        allowed=stop.allowed,
-        needed=stop.needed or 0,
-        steps=account.steps,
-        stop=stop,
-    )
-
-
-def _over_calls(
-    limits: Limits, line: Line, account: Account, op: Reserve, index: int
-) -> Refusal | None:
-    """Returns the limit on steps or time that the call would pass. Steps are
-    never held, so waiting for open holds is in vain."""
-    if limits.steps is not None and account.steps >= limits.steps:
-        return _refused_by(Measure.STEPS, line, account, limits.steps, needed=1)
-    if op.kind is CallKind.MODEL:
-        calls, allowed, measure = (
-            account.model_calls,
-            limits.model_calls,
-            Measure.MODEL_CALLS,
-        )
-    else:
-        calls, allowed, measure = (
-            account.tool_calls,
-            limits.tool_calls,
-            Measure.TOOL_CALLS,
-        )
-    if allowed is not None and calls >= allowed:
-        return _refused_by(measure, line, account, allowed, needed=1)
-    if limits.wall_time_ms is not None and account.session is not None:
-        elapsed_ms = account.session.elapsed_ms(op.now_ms, op.active_ms[index])
-        if elapsed_ms >= limits.wall_time_ms:
-            return _refused_by(
-                Measure.WALL_TIME, line, account, limits.wall_time_ms, used=elapsed_ms
-            )
-    return None
-
-
-def _over_amounts(
-    limits: Limits, line: Line, account: Account, op: Reserve
-) -> Refusal | None:
-    """Returns the limit on money or tokens that the call would pass, first one
-    that waiting does not help with."""
-    waiting: Refusal | None = None
-    cost_limit, token_limit = limits.cost_nano_usd, limits.tokens
-    if cost_limit is not None and account.used_nano_usd + op.cost_nano_usd > cost_limit:
-        waiting = _refused_by(
-            Measure.COST, line, account, cost_limit, needed=op.cost_nano_usd
-        )
-        if not _fits_without_holds(waiting, account):
-            return waiting
-    if token_limit is not None and account.used_tokens + op.tokens > token_limit:
-        refusal = _refused_by(
-            Measure.TOKENS, line, account, token_limit, needed=op.tokens
-        )
-        if waiting is None or not _fits_without_holds(refusal, account):
-            return refusal
-    return waiting
-
-
-def _fits_without_holds(refusal: Refusal, account: Account) -> bool:
-    """Whether the call would fit if no hold were open."""
-    held = account.held_tokens
-    if refusal.measure is Measure.COST:
-        held = account.held_nano_usd
-    return refusal.used - held + refusal.needed <= refusal.allowed
-
-
-def _refused_by(
-    measure: Measure,
-    line: Line,
-    account: Account,
-    allowed: int,
-    *,
-    needed: int = 0,
-    used: int | None = None,
-) -> Refusal:
-    return Refusal(
-        line=line,
-        measure=measure,
-        used=account.used(measure) if used is None else used,
-        allowed=allowed,
-        needed=needed,
-        steps=account.steps,
-    )
-
-
-def _is_same_loop(finding: LoopFinding, earlier: LoopFinding | None) -> bool:
-    return earlier is not None and (
-        (finding.kind, finding.tool, finding.arguments_digest)
-        == (earlier.kind, earlier.tool, earlier.arguments_digest)
-    )
-
-
-def _looping(op: Reserve, account: Account) -> Refusal | None:
-    """Refuses the one call that would continue a loop, where the rule blocks."""
-    rule, trace, session = op.charging.loop, op.trace, account.session
-    if rule is None or trace is None or session is None:
-        return None
-    if rule.action is not LoopAction.BLOCK:
-        return None
-    finding = find_loop(session.traces, rule)
-    if finding is None or (finding.tool, finding.arguments_digest) != (
-        trace.tool,
-        trace.arguments_digest,
-    ):
-        return None
-    return Refusal(line=op.charging.lines[0], steps=account.steps, finding=finding)
-
-
-def _overrun(line: Line, account: Account, op: Settle) -> Stop | None:
-    """Returns the stop of a session whose settled calls passed a limit."""
-    limits = _limits(line, account)
-    cost = account.posted_nano_usd + account.unconfirmed_nano_usd
-    if limits.cost_nano_usd is not None and cost > limits.cost_nano_usd:
-        measure, used, allowed = Measure.COST, cost, limits.cost_nano_usd
-    else:
-        tokens = account.posted_tokens + account.unconfirmed_tokens
-        if limits.tokens is None or tokens <= limits.tokens:
-            return None
-        measure, used, allowed = Measure.TOKENS, tokens, limits.tokens
-    return Stop(
-        reason=StopReason.BUDGET_EXCEEDED,
-        at_ms=op.now_ms,
-        measure=measure,
-        scope=line.scope,
-        used=used,
-        allowed=allowed,
-    )
-
-
-def _readings(op: Reserve | Settle, accounts: list[Account]) -> list[list[int]]:
-    """Reads what the thresholds watch: per line, in their order."""
-    if not op.charging.has_thresholds:
-        return []
-    return [
-        [account.posted(point.measure) for point in line.thresholds]
-        for line, account in zip(op.charging.lines, accounts, strict=True)
-    ]
-
-
-def _crossings(
-    op: Reserve | Settle, accounts: list[Account], before: list[list[int]]
-) -> tuple[Crossing, ...]:
-    """Returns the thresholds crossed since `before`, and marks them as told."""
-    if not before:
-        return ()
-    crossings: list[Crossing] = []
-    for line, account, readings in zip(
-        op.charging.lines, accounts, before, strict=True
-    ):
-        limits = _limits(line, account)
-        for point, earlier in zip(line.thresholds, readings, strict=True):
-            posted, limit = account.posted(point.measure), limits.of(point.measure)
-            value = point.value
-            if account.raised and point.ratio is not None and limit is not None:
-                value = math.ceil(limit * point.ratio)
-            if earlier < value <= posted and point.label not in account.alerted:
-                account.alerted = (*account.alerted, point.label)
-                crossings.append(
-                    Crossing(line=line, threshold=point, posted=posted, limit=limit)
-                )
-    return tuple(crossings)
-
-
-def _limits(line: Line, account: Account) -> Limits:
-    """Returns the policy's limits, raised where a person raised them."""
-    if account.raised is None:
-        return line.limits
-
-    def higher(limit: int | None, raised: int | None) -> int | None:
-        return limit if limit is None or raised is None else max(limit, raised)
-
-    return _each(higher, line.limits, account.raised)
-
-
-def _merged(earlier: Limits, later: Limits) -> Limits:
-    """Returns what two raises come to; `None` means not raised."""
-
-    def higher(one: int | None, other: int | None) -> int | None:
-        return max((x for x in (one, other) if x is not None), default=None)
-
-    return _each(higher, earlier, later)
-
-
-def _each(
-    combine: Callable[[int | None, int | None], int | None], one: Limits, other: Limits
-) -> Limits:
-    return Limits(
-        cost_nano_usd=combine(one.cost_nano_usd, other.cost_nano_usd),
-        tokens=combine(one.tokens, other.tokens),
-        steps=combine(one.steps, other.steps),
-        model_calls=combine(one.model_calls, other.model_calls),
-        tool_calls=combine(one.tool_calls, other.tool_calls),
-        wall_time_ms=combine(one.wall_time_ms, other.wall_time_ms),
     )

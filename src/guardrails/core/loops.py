@@ -102,6 +102,13 @@ class LoopFinding:
     cost_nano_usd: int
     """What those calls cost, as far as it is known."""
 
+    def continues(self, earlier: "LoopFinding | None") -> bool:
+        """Whether an earlier finding was of the same run of repetitions."""
+        return earlier is not None and (
+            (self.kind, self.tool, self.arguments_digest)
+            == (earlier.kind, earlier.tool, earlier.arguments_digest)
+        )
+
 
 def remember(traces: Sequence[ToolTrace], trace: ToolTrace) -> tuple[ToolTrace, ...]:
     """Returns the traces with one more, oldest first.

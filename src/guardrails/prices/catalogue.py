@@ -121,7 +121,7 @@ def _rates(
             continue
         if key in _PER_1M:
             unit, count = _PER_1M[key]
-            known[unit] = rate(usd * count)
+            known[unit] = rate(usd) * count
         elif key.endswith("_mtok") and (side := key.partition("_")[0]) in others:
             others[side] = max(others[side], rate(usd))
     return Rates.of(

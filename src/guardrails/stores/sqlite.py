@@ -23,7 +23,6 @@ import contextlib
 import os
 import sqlite3
 import threading
-import weakref
 from collections.abc import Generator, Sequence
 from pathlib import Path
 from typing import TypeVar
@@ -51,6 +50,7 @@ from guardrails.errors import StoreUnavailable
 from guardrails.ids import new_key
 from guardrails.stores import rows
 from guardrails.stores.database import Turnstile, explain, open_database
+from guardrails.stores.forks import close_at_fork
 
 __all__ = ["SQLiteStore"]
 
@@ -122,7 +122,7 @@ class SQLiteStore:
         self._turnstile: Turnstile | None = None
         self._process_id = os.getpid()
         self._history = _SQLiteHistory(self)
-        _open_stores.add(self)
+        close_at_fork(self)
 
     @property
     def path(self) -> Path:
@@ -265,35 +265,6 @@ class _SQLiteHistory:
         return [rows.event_from(row) for row in reversed(found)]
 
 
-# --- Forks ------------------------------------------------------------------
-
-_open_stores: "weakref.WeakSet[SQLiteStore]" = weakref.WeakSet()
-_forking = threading.Lock()
-_stores_at_fork: list[SQLiteStore] = []
-
-
-def _before_fork() -> None:
-    _forking.acquire()
-    _stores_at_fork[:] = _open_stores
-    for store in _stores_at_fork:
-        store.before_fork()
-
-
-def _after_fork() -> None:
-    for store in _stores_at_fork:
-        store.after_fork()
-    _stores_at_fork.clear()
-    _forking.release()
-
-
-if hasattr(os, "register_at_fork"):  # Not on Windows, which has no fork.
-    os.register_at_fork(
-        before=_before_fork,
-        after_in_parent=_after_fork,
-        after_in_child=_after_fork,
-    )
-
-
 # --- One operation ----------------------------------------------------------
 
 
@@ -386,8 +357,10 @@ def _holds(
 
 
 def _forgotten(connection: sqlite3.Connection, op: Settle) -> dict[str, Hold]:
-    """Returns the hold of a settlement that was swept long after it was booked:
-    its event outlives it, so that a replay is recognised however late it comes."""
+    """Returns the hold of a settlement that was booked and swept long ago.
+
+    Its event outlives it, so a replay is recognised however late it comes.
+    """
     who = op.charging.attribution
     query = (
         "SELECT 1 FROM events WHERE project_id = ? AND session_id = ? AND event_id = ?"

@@ -46,7 +46,7 @@ check-types: $(VENV)/.dev
 		--verifytypes $$package) || { echo "$$report"; exit 1; }; done
 
 check-imports: $(VENV)/.dev
-	@$(BIN)/lint-imports --no-cache --no-logo
+	@report=$$($(BIN)/lint-imports --no-cache --no-logo) || { echo "$$report"; exit 1; }
 
 check-spelling: $(VENV)/.dev
 	@$(BIN)/codespell

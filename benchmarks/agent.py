@@ -1,14 +1,14 @@
-"""A turn of a LangGraph agent, one model call and one tool call, with a guard
-and without."""
+"""A turn of a LangGraph agent: one model call, one tool call, with and without."""
 
 from collections.abc import Callable, Iterator
+
+from langchain.agents import create_agent
+from langchain_core.messages import AIMessage, ToolMessage
+from langchain_core.tools import tool
 
 from benchmarks.measuring import interleaved_us, line
 from guardrails import Guard
 from guardrails.testing import ScriptedChatModel
-from langchain.agents import create_agent
-from langchain_core.messages import AIMessage, ToolMessage
-from langchain_core.tools import tool
 
 __all__ = ["measure_agent"]
 

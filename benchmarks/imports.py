@@ -34,8 +34,7 @@ def measure_imports() -> Iterator[str]:
 
 def _milliseconds(code: str) -> float:
     timed = (
-        f"import time; t = time.perf_counter(); {code}; "
-        "print(time.perf_counter() - t)"
+        f"import time; t = time.perf_counter(); {code}; print(time.perf_counter() - t)"
     )
     environment = {k: v for k, v in os.environ.items() if k != NO_BYTE_CODE}
     out = subprocess.run(

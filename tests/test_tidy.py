@@ -139,6 +139,19 @@ def test_every_public_module_lists_its_public_names_in_order() -> None:
     assert not [path for path, names in exported.items() if names != in_order(names)]
 
 
+def test_nobody_imports_a_private_name() -> None:
+    taken = [
+        f"{name(path)}:{node.lineno}: {alias.name}"
+        for path in MODULES
+        for node in ast.walk(parsed(path))
+        if isinstance(node, ast.ImportFrom)
+        for alias in node.names
+        if alias.name.startswith("_") and not alias.name.startswith("__")
+    ]
+
+    assert not taken
+
+
 @pytest.mark.parametrize("pattern", [MACHINE_PATH, REGISTRY_HOST], ids=["path", "host"])
 def test_no_file_names_a_machine_or_a_registry(pattern: re.Pattern[str]) -> None:
     found = [

@@ -46,7 +46,7 @@ def wrap_object(guard: object, target: object, options: object) -> object:
 def __getattr__(name: str) -> object:
     # Imported late: it needs the whole of langchain, a handler only its core.
     if name == "GuardMiddleware":
-        from guardrails_langchain.middleware import GuardMiddleware  # noqa: PLC0415
+        from guardrails_langchain.middleware import GuardMiddleware
 
         return GuardMiddleware
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,12 +1,13 @@
 """Ambient handlers: every run inside `guard.session` is guarded by itself."""
 
+from langchain_core.callbacks import BaseCallbackHandler
+from langchain_core.runnables.config import var_child_runnable_config
+from langchain_core.tracers.context import register_configure_hook
+
 from guardrails import Guard, Session
 from guardrails.engine import Engine
 from guardrails.scope import current_session
 from guardrails_langchain.handler import GuardCallbackHandler, handler_for, tree_of
-from langchain_core.callbacks import BaseCallbackHandler
-from langchain_core.runnables.config import var_child_runnable_config
-from langchain_core.tracers.context import register_configure_hook
 
 __all__ = ["hook", "install", "running_session", "uninstall"]
 

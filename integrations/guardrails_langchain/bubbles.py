@@ -21,11 +21,9 @@ def as_bubble(stop: SessionStopped) -> SessionStopped:
     Fresh, because an exception object collects notes and tracebacks wherever
     it is raised.
     """
-    kind = _bubble_kind(type(stop), "langgraph" in sys.modules)
+    kind = _bubble_kind(type(stop), has_langgraph="langgraph" in sys.modules)
     copy = kind(stop.message)
-    copy.__dict__.update(
-        {k: v for k, v in stop.__dict__.items() if k != "__notes__"}
-    )
+    copy.__dict__.update({k: v for k, v in stop.__dict__.items() if k != "__notes__"})
     return copy
 
 
@@ -43,11 +41,11 @@ def is_control_flow(error: BaseException) -> bool:
 
 @functools.cache
 def _bubble_kind(
-    kind: type[SessionStopped], has_langgraph: bool
+    kind: type[SessionStopped], *, has_langgraph: bool
 ) -> type[SessionStopped]:
     if not has_langgraph:
         return kind
-    from langgraph.errors import GraphBubbleUp  # noqa: PLC0415
+    from langgraph.errors import GraphBubbleUp
 
     if issubclass(kind, GraphBubbleUp):
         return kind

@@ -12,6 +12,10 @@ from collections.abc import Callable, Mapping
 from typing import Any, ParamSpec
 from uuid import UUID
 
+from langchain_core.callbacks import BaseCallbackHandler
+from langchain_core.messages import BaseMessage
+from langchain_core.outputs import LLMResult
+
 from guardrails import Guard
 from guardrails.core.attribution import clean_name
 from guardrails.core.calls import CallStatus, ModelCall, Outcome, ToolCall
@@ -21,9 +25,6 @@ from guardrails.errors import CallRefused, SessionStopped
 from guardrails_langchain import translate
 from guardrails_langchain.bubbles import as_bubble, is_control_flow, is_interrupt
 from guardrails_langchain.runs import Root, Run, RunTree
-from langchain_core.callbacks import BaseCallbackHandler
-from langchain_core.messages import BaseMessage
-from langchain_core.outputs import LLMResult
 
 __all__ = ["GuardCallbackHandler", "handler_for", "tree_of"]
 
@@ -116,7 +117,7 @@ class GuardCallbackHandler(BaseCallbackHandler):
         if run is None:
             return
         if run.parent is None:
-            is_paused = isinstance(outputs, dict) and "__interrupt__" in outputs
+            is_paused = "__interrupt__" in (outputs or ())
             self._root_ended(run, is_paused=is_paused)
         if run.stop is not None:
             raise self._raised(run.stop, run.parent, root=run.root)
@@ -219,7 +220,7 @@ class GuardCallbackHandler(BaseCallbackHandler):
             arguments = input_str if inputs is None else inputs
             self._gate(run, self._tool_call(run, serialized, arguments, kwargs))
             assert run.call is not None
-            run.call.enter_scope()
+            run.call.enter_scope(is_offered=True)
 
     @_contained
     def on_tool_end(self, output: Any, *, run_id: UUID, **kwargs: Any) -> None:
@@ -250,7 +251,10 @@ class GuardCallbackHandler(BaseCallbackHandler):
     # --- the gate -----------------------------------------------------------
 
     def _start(
-        self, run_id: UUID, parent_run_id: UUID | None, metadata: Mapping[str, Any] | None
+        self,
+        run_id: UUID,
+        parent_run_id: UUID | None,
+        metadata: Mapping[str, Any] | None,
     ) -> Run | None:
         return self._tree.start(
             run_id,
@@ -281,8 +285,10 @@ class GuardCallbackHandler(BaseCallbackHandler):
             raise
 
     def _release_batch(self, run: Run, batch_size: int | None) -> None:
-        """Gives back the calls of a batch that is refused as a whole: LangChain
-        reports all starts of `generate([...])` before it makes the first call."""
+        """Gives back the calls of a batch that is refused as a whole.
+
+        LangChain reports all starts of `generate([...])` before the first call.
+        """
         if not batch_size or batch_size < 2:
             return
         for sibling in self._tree.siblings(run):
@@ -333,8 +339,10 @@ class GuardCallbackHandler(BaseCallbackHandler):
         arguments: object,
         kwargs: Mapping[str, Any],
     ) -> ToolCall:
-        name = clean_name((serialized or {}).get("name") or kwargs.get("name")) or "tool"
-        declared = self.engine.tools.get(name)
+        name = (
+            clean_name((serialized or {}).get("name") or kwargs.get("name")) or "tool"
+        )
+        declared = self.engine.charges.tools.get(name)
         server = declared.server if declared else None
         label = f"{server}/{name}" if server else name
         call_id = kwargs.get("tool_call_id")
@@ -352,19 +360,19 @@ class GuardCallbackHandler(BaseCallbackHandler):
         return run.session.fingerprint(arguments, label=label, is_result=False)
 
     def _tool_outcome(self, run: Run, output: object) -> Outcome:
-        assert run.call is not None and isinstance(run.call.call, ToolCall)
+        assert run.call is not None
+        assert isinstance(run.call.call, ToolCall)
         return translate.outcome_of_tool_end(
             output, key=self.engine.fingerprint_key, label=run.call.call.name
         )
 
     def _tool_failure(self, run: Run, error: BaseException) -> Outcome:
-        assert run.call is not None and isinstance(run.call.call, ToolCall)
+        assert run.call is not None
+        assert isinstance(run.call.call, ToolCall)
         if isinstance(error, SessionStopped) or is_control_flow(error):
             # Neither says anything about the tool's own result.
             status = (
-                CallStatus.ERROR
-                if isinstance(error, SessionStopped)
-                else CallStatus.OK
+                CallStatus.ERROR if isinstance(error, SessionStopped) else CallStatus.OK
             )
             return Outcome(status=status)
         return translate.outcome_of_tool_error(

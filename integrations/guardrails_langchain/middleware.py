@@ -9,14 +9,9 @@ everywhere else, counted once however many ways lead to it.
 import contextlib
 import threading
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Generator
 from typing import Annotated, Any, NotRequired
 
-from guardrails import Guard, Session
-from guardrails.core.attribution import clean_name
-from guardrails.ids import new_id
-from guardrails.scope import current_session
-from guardrails_langchain.handler import tree_of
 from langchain.agents.middleware.types import (
     AgentMiddleware,
     AgentState,
@@ -30,6 +25,12 @@ from langgraph.config import get_config
 from langgraph.prebuilt.tool_node import ToolCallRequest
 from langgraph.runtime import Runtime
 from langgraph.types import Command
+
+from guardrails import Guard, Session
+from guardrails.core.attribution import clean_name
+from guardrails.ids import new_id
+from guardrails.scope import current_session
+from guardrails_langchain.handler import tree_of
 
 __all__ = ["GuardMiddleware"]
 
@@ -116,16 +117,14 @@ class GuardMiddleware(AgentMiddleware[GuardState, Any, Any]):
             return await handler(request)
 
     @contextlib.contextmanager
-    def _scope(self, state: Any) -> Iterator[None]:
+    def _scope(self, state: Any) -> Generator[None]:
         """Opens the session's scope, unless the call is in it already."""
         if self._is_guarded():
             yield
             return
         session = self._session(state)
         with self._lock:
-            self._users[session.session_id] = (
-                self._users.get(session.session_id, 0) + 1
-            )
+            self._users[session.session_id] = self._users.get(session.session_id, 0) + 1
         session.activate()
         token = current_session.set(session)
         try:

@@ -7,8 +7,8 @@ content blocks as well, counts once. Media count by their number.
 """
 
 import json
-from json.encoder import encode_basestring
 from collections.abc import Mapping, Sequence
+from json.encoder import encode_basestring
 from typing import Any, TypeGuard, cast
 
 from langchain_core.messages import BaseMessage
@@ -218,16 +218,16 @@ def _part_tokens_max(part: object, depth: int) -> int:
     if not isinstance(part, dict):
         return _json_bytes(part)
     block = cast("dict[str, Any]", part)
-    kind = block.get("type")
+    kind = _kind(block)
     if kind == "text" and len(block) == len(("type", "text")):
-        return _bytes(block.get("text"))
+        return _part_tokens_max(block.get("text"), depth)
     if kind in _MEDIA or (kind is None and _has_untyped_medium(block)):
         return MEDIA_PART_TOKENS_MAX + _text_beside_medium(block, depth)
     if depth >= DEPTH_MAX:
         return _json_bytes(block)
     total = 0
     for name, member in block.items():
-        total += _bytes(name)
+        total += _bytes(str(name))
         if name in ("content", "output", "value") and isinstance(member, list | dict):
             total += _parts_tokens_max(member, depth=depth + 1)
         elif isinstance(member, str):
@@ -254,10 +254,11 @@ def _text_beside_medium(block: Mapping[str, Any], depth: int) -> int:
     return total
 
 
-def _kind(part: object) -> object:
-    return (
-        cast("dict[str, object]", part).get("type") if isinstance(part, dict) else None
-    )
+def _kind(part: object) -> str | None:
+    kind: object = None
+    if isinstance(part, dict):
+        kind = cast("dict[str, object]", part).get("type")
+    return kind if isinstance(kind, str) else None
 
 
 def _definitions_tokens_max(params: Mapping[str, Any]) -> int:
@@ -276,7 +277,7 @@ def _json_bytes(value: object) -> int:
     """Returns the bytes of a value as JSON, or a bound if it is none."""
     try:
         return _bytes(_json(value))
-    except Exception:  # noqa: BLE001 - cyclic, too deep, or of a class that is no JSON
+    except Exception:
         # Twice: the size leaves out quotes and escapes.
         return OPAQUE_TOKENS_MAX + 2 * (size_bytes(value) or 0)
 

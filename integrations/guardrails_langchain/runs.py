@@ -1,5 +1,4 @@
-"""Runs: which session and agent each LangChain run belongs to, and what became
-of a stop that was raised in it.
+"""Runs: whose each LangChain run is, and what became of a stop raised in it.
 
 Theory of operation
 -------------------
@@ -28,8 +27,9 @@ from guardrails.core.attribution import Attribution, clean_name
 from guardrails.core.calls import CallStatus, Outcome
 from guardrails.engine import Engine
 from guardrails.errors import SessionStopped
+from guardrails.guarded_call import GuardedCall
 from guardrails.scope import current_session
-from guardrails.session import GuardedCall, Session
+from guardrails.session import Session
 
 __all__ = ["Root", "Run", "RunTree"]
 
@@ -128,7 +128,8 @@ class RunTree:
             return [
                 other
                 for other in self._runs.values()
-                if other is not run and other.parent is run.parent
+                if other is not run
+                and other.parent is run.parent
                 and other.root is run.root
             ]
 
@@ -144,12 +145,13 @@ class RunTree:
             self._runs.pop(run.run_id, None)
             run.root.runs.pop(run.run_id, None)
         if run.call is not None:
-            run.call.finish(
-                Outcome(status=CallStatus.BROKEN_OFF, output_tokens_max=0)
-            )
+            run.call.finish(Outcome(status=CallStatus.BROKEN_OFF, output_tokens_max=0))
 
     def _root(
-        self, run_id: UUID, metadata: Mapping[str, object], options: Mapping[str, object]
+        self,
+        run_id: UUID,
+        metadata: Mapping[str, object],
+        options: Mapping[str, object],
     ) -> Run:
         session = _ambient(self._engine)
         owns_session = session is None
@@ -208,8 +210,7 @@ def _ambient(engine: Engine) -> Session | None:
 
 
 def _nested(attribution: Attribution, metadata: Mapping[str, object]) -> Attribution:
-    """Returns the attribution with the agent that LangChain names, if it is
-    another than the one above it."""
+    """Adds the agent that LangChain names, if it is another than the one above."""
     agent = metadata.get("lc_agent_name")
     if agent is None or agent == attribution.agent:
         return attribution
@@ -218,8 +219,7 @@ def _nested(attribution: Attribution, metadata: Mapping[str, object]) -> Attribu
 
 
 def _names(metadata: Mapping[str, object]) -> dict[str, str | None]:
-    """Returns the names that metadata carries; they come from outside, so they
-    are made safe instead of refused."""
+    """Returns the names that metadata carries, made safe: they come from outside."""
     found = {key: _first(metadata, names) for key, names in _METADATA_NAMES.items()}
     return {key: name for key, name in found.items() if name is not None}
 

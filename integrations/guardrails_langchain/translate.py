@@ -209,7 +209,7 @@ def outcome_of_tool_error(
         )
     try:
         text = str(error)
-    except Exception:  # noqa: BLE001 - the text of somebody else's class
+    except Exception:
         text = ""
     failure = {"error": [type(error).__name__, text]}
     return Outcome(
@@ -263,7 +263,7 @@ def _aws_status(response: object) -> object:
 def _attribute(source: object, name: str) -> object:
     try:
         return getattr(source, name, None)
-    except Exception:  # noqa: BLE001 - a property of somebody else's class
+    except Exception:
         return None
 
 

@@ -325,5 +325,5 @@ def _get(source: object, name: str) -> Any:
         if isinstance(source, Mapping):
             return cast("Mapping[str, Any]", source).get(name)
         return getattr(source, name, None)
-    except Exception:  # noqa: BLE001 - a property of somebody else's class
+    except Exception:
         return None

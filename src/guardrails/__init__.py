@@ -16,8 +16,9 @@ from guardrails.errors import (
     UnpricedModelError,
 )
 from guardrails.guard import Guard
+from guardrails.guarded_call import GuardedCall
 from guardrails.scope import carried
-from guardrails.session import GuardedCall, Session
+from guardrails.session import Session
 
 __all__ = [
     "Attribution",
@@ -49,7 +50,7 @@ __all__ = [
 
 def __getattr__(name: str) -> str:
     if name == "__version__":
-        from importlib.metadata import version  # noqa: PLC0415
+        from importlib.metadata import version
 
         return version("guardrails-runtime")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -47,7 +47,7 @@ def load_adapters() -> None:
     with _lock:
         if _watch is None:
             # Imported late: a program that builds no guard pays nothing for it.
-            from importlib.metadata import entry_points  # noqa: PLC0415
+            from importlib.metadata import entry_points
 
             for entry_point in entry_points(group=GROUP):
                 _waiting.setdefault(entry_point.name, entry_point)

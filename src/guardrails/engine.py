@@ -9,14 +9,12 @@ import asyncio
 import contextlib
 import logging
 import threading
-from collections import OrderedDict
-from collections.abc import Callable, Coroutine, Mapping, Sequence
-from dataclasses import dataclass, replace
-from decimal import Decimal
+from collections.abc import Callable, Coroutine, Generator, Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from guardrails.core.accounts import Charging, Stop, StopReason
+from guardrails.charges import Charges
+from guardrails.core.accounts import Charging
 from guardrails.core.admission import (
     Reservation,
     plan_release,
@@ -24,38 +22,29 @@ from guardrails.core.admission import (
     plan_settle,
 )
 from guardrails.core.calls import ModelCall, Outcome, ToolCall
-from guardrails.core.decisions import amount, decide
-from guardrails.core.estimates import output_tokens_max
-from guardrails.core.money import usd
 from guardrails.core.operations import (
     Conflict,
-    Refusal,
     Reserved,
     Settle,
     Settled,
     Sweep,
     Verdict,
 )
-from guardrails.core.policy import OnUnpriced, Policy
-from guardrails.core.rollups import spend_of
-from guardrails.core.usage import UNPRICED, Charge, PriceStatus, TokenUsage
+from guardrails.core.policy import Policy
 from guardrails.errors import (
-    BudgetExceeded,
     CallRefused,
     GuardrailsError,
-    LoopDetected,
     ReservationConflict,
-    SessionStopped,
     StoreUnavailable,
-    UnpricedModelError,
 )
 from guardrails.ids import new_key
 from guardrails.ports import Clock, EventSink, PriceBook, Store
+from guardrails.refusals import refusal_error
 
 if TYPE_CHECKING:
     from guardrails.session import Session
 
-__all__ = ["Engine", "ToolPrice"]
+__all__ = ["Engine"]
 
 HOLD_TTL_MS = 600_000
 """How long a call may run before its hold counts as unconfirmed: longer than
@@ -65,26 +54,9 @@ SWEEP_EVERY = 256
 """Calls between two sweeps: rare enough to cost nothing, often enough that
 what is over does not pile up."""
 
-OUTPUTS_MAX = 4_096
-"""Pairs of agent and model whose largest output is remembered."""
-
-TOP_COSTS = 3
-"""Causes that a stop names."""
-
-TOP_COSTS_EVENTS = 1_000
-"""Calls that are looked at for them."""
-
 R = TypeVar("R")
 
 _log = logging.getLogger("guardrails")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ToolPrice:
-    """What `@guard.tool` declares about a function."""
-
-    server: str | None
-    cost_nano_usd: int | None
 
 
 class Engine:
@@ -102,18 +74,15 @@ class Engine:
     ) -> None:
         self.policy = policy
         self.store = store
-        self.prices = prices
         self.clock = clock
         self.open_session = open_session
         """Opens a session for adapters, by the names of `Guard.session`."""
         self.sinks = sinks
-        self.tools: dict[str, ToolPrice] = {}
-        """Declared tools by name."""
+        self.charges = Charges(policy=policy, prices=prices, contain=self.contain)
         self.attachments: dict[str, object] = {}
         """What adapters keep per guard, by a name of their own."""
         self.failures = 0
         """Failures of ours that were contained."""
-        self._outputs: OrderedDict[tuple[str | None, str], int] = OrderedDict()
         self._lock = threading.Lock()
         self._calls = 0
 
@@ -145,10 +114,10 @@ class Engine:
         now_ms = self.clock.now_ms()
         output_tokens = 0
         if isinstance(call, ModelCall):
-            output_tokens = self._output_tokens(call, charging.attribution.agent)
-            charge = self._model_bound(call, output_tokens, charging, now_ms)
+            output_tokens = self.charges.output_tokens(call, charging.attribution.agent)
+            charge = self.charges.model_bound(call, output_tokens, charging, now_ms)
         else:
-            charge = self._tool_charge(call)
+            charge = self.charges.tool_charge(call)
         return plan_reserve(
             call,
             hold_id=hold_id,
@@ -171,7 +140,7 @@ class Engine:
         give_up_at_ms = self.clock.monotonic_ms() + self.policy.wait_ms_max
         pause_ms = 1
         while True:
-            with _refusing(reservation):
+            with _refusing():
                 reply = self.store.execute(reservation.op)
             if self._admits(reservation, reply, is_last=self._is_late(give_up_at_ms)):
                 return
@@ -188,7 +157,7 @@ class Engine:
             if cancelled is not None:
                 await self._give_back(reservation, asking)
                 raise cancelled
-            with _refusing(reservation):
+            with _refusing():
                 reply = asking.result()
             if self._admits(reservation, reply, is_last=self._is_late(give_up_at_ms)):
                 return
@@ -229,8 +198,11 @@ class Engine:
         if reply.verdict is Verdict.WAIT and not is_last:
             return False
         assert reply.refusal is not None
-        raise self._refusal(
-            reply.refusal, op.charging, is_final=reply.verdict is Verdict.DENY
+        raise refusal_error(
+            reply.refusal,
+            op.charging,
+            is_final=reply.verdict is Verdict.DENY,
+            store=self.store,
         )
 
     # --- settle and release -------------------------------------------------
@@ -244,7 +216,7 @@ class Engine:
     ) -> Settle:
         """Plans to book what a call turned out to be."""
         now_ms = self.clock.now_ms()
-        usage, charge = self._settled_charge(reservation, outcome, now_ms)
+        usage, charge = self.charges.settled_charge(reservation, outcome, now_ms)
         return plan_settle(
             reservation,
             outcome=outcome,
@@ -343,21 +315,15 @@ class Engine:
             self.contain(error, "sweeping")
 
 
-class _refusing:
-    """Turns an unavailable store into a refusal of this one call: the policy
-    is `closed`, or nothing more can be remembered."""
-
-    def __init__(self, reservation: Reservation) -> None:
-        self._reservation = reservation
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: object, error: object, traceback: object) -> None:
-        if isinstance(error, StoreUnavailable):
-            raise CallRefused(
-                f"call refused: {error} (on_store_error decides what happens then)"
-            ) from error
+@contextlib.contextmanager
+def _refusing() -> Generator[None]:
+    """Turns an unavailable store into a refusal of this one call."""
+    try:
+        yield
+    except StoreUnavailable as error:
+        raise CallRefused(
+            f"call refused: {error} (on_store_error decides what happens then)"
+        ) from error
 
 
 async def _to_its_end(

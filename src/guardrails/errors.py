@@ -1,13 +1,13 @@
 """What guardrails raises.
 
     GuardrailsError
-    ├── SessionStopped            policy ended the session; nothing paid starts after it
+    ├── SessionStopped            policy ended the session; nothing paid follows
     │   ├── BudgetExceeded        a hard limit
     │   └── LoopDetected          the agent repeats itself
     ├── CallRefused               policy refused this one call; a later one may pass
     │   └── UnpricedModelError    its model has no known price (the developer mends it)
     ├── ConfigurationError        a limit, key or name is wrong (the developer mends it)
-    ├── ReservationConflict       one reservation id, two contents (the developer mends it)
+    ├── ReservationConflict       one id, two contents (the developer mends it)
     └── StoreUnavailable          the ledger cannot be reached (the operator mends it)
 
 Stops and refusals are raised into the guarded program, before the call that

@@ -1,40 +1,49 @@
 """The guard: what a program holds, and all that it offers."""
 
 import atexit
-import functools
-import inspect
 import os
+import threading
 import weakref
 from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal
 from pathlib import Path
-from typing import Never, ParamSpec, TypeVar, cast
+from typing import Any, Never, ParamSpec, TypeVar, cast
 
 from guardrails.adapters import load_adapters, loaded_adapters
+from guardrails.charges import ToolPrice
 from guardrails.clock import SystemClock
 from guardrails.config import (
     Configuration,
     attribution_from_environment,
     load_configuration,
 )
+from guardrails.config.problems import shown
 from guardrails.core.accounts import Account
 from guardrails.core.admission import account_key
-from guardrails.core.attribution import Attribution, check_name
+from guardrails.core.attribution import Attribution
 from guardrails.core.calls import ModelCall, ToolCall
-from guardrails.core.money import nano_usd
 from guardrails.core.operations import RaiseLimits, ReadAccount, Resume, StopSession
-from guardrails.core.policy import Limits, Measure, Mode, Policy
+from guardrails.core.policy import Measure, Mode, Policy
 from guardrails.core.windows import Window
-from guardrails.engine import Engine, ToolPrice
+from guardrails.engine import Engine
 from guardrails.errors import ConfigurationError
+from guardrails.guarded_call import GuardedCall
 from guardrails.ids import new_id
+from guardrails.planning import (
+    checked_amount,
+    checked_name,
+    model_call,
+    refuse_given,
+    tool_call,
+)
 from guardrails.ports import Clock, EventSink, PriceBook, Store
 from guardrails.prices import Prices
 from guardrails.scope import current_call, current_session
-from guardrails.session import GuardedCall, Session
+from guardrails.session import Session
 from guardrails.sinks import LogSink
 from guardrails.stores import open_store
 from guardrails.stores.resilient import ResilientStore
+from guardrails.tools import guarded_tool
 
 __all__ = ["Guard"]
 
@@ -118,14 +127,17 @@ class Guard:
             "max_wall_time_s": max_wall_time_s,
             "on_unpriced": on_unpriced,
             "on_store_error": on_store_error,
-            "store": os.fspath(store) if _is_url(store) else None,
+            "store": os.fspath(store) if isinstance(store, str | os.PathLike) else None,
             **unknown,
         }
+        overrides = {k: v for k, v in overrides.items() if v is not None}
+        if policy is not None:
+            _refuse_beside_policy(config=config, **overrides)
         configuration = load_configuration(
             config if policy is None else {},
             environ=os.environ,
             cwd=Path.cwd(),
-            overrides={k: v for k, v in overrides.items() if v is not None},
+            overrides=overrides,
         )
         self._configuration = configuration
         clock = clock or SystemClock()
@@ -143,15 +155,14 @@ class Guard:
                 real_store, on_error=policy.on_store_error, clock=clock
             ),
             prices=prices
-            or Prices(
-                models=configuration.model_prices, aliases=configuration.aliases
-            ),
+            or Prices(models=configuration.model_prices, aliases=configuration.aliases),
             clock=clock,
             open_session=self._open,
             sinks=(LogSink(), *sinks),
         )
         self._defaults = attribution_from_environment(os.environ)
         self._own_session: Session | None = None
+        self._own_lock = threading.Lock()
         atexit.register(_close_at_exit, weakref.ref(self))
         load_adapters()
 
@@ -260,47 +271,36 @@ class Guard:
                 once.
 
         Raises:
-            ConfigurationError: If it is not clear which call is meant.
+            ConfigurationError: If it is not clear which call is meant, or an
+                argument is wrong or belongs to the other kind of call.
         """
         if (model is None) == (tool is None):
             raise ConfigurationError(
-                f"call: give either model= or tool= (model={model!r}, tool={tool!r})."
+                "call: give either model= or tool=, and not both "
+                f"(model={shown(model)}, tool={shown(tool)})."
             )
+        for_models: dict[str, Any] = {
+            "provider": provider,
+            "input_bytes": input_bytes,
+            "input_tokens": input_tokens,
+            "max_output_tokens": max_output_tokens,
+        }
+        for_tools: dict[str, Any] = {
+            "server": server,
+            "arguments": arguments,
+            "cost_usd": cost_usd,
+            "call_id": call_id,
+        }
+        if reservation_id is not None:
+            reservation_id = checked_name(reservation_id, "reservation_id")
         session = self.current_session()
         if model is not None:
-            sizes = {
-                "input_bytes": input_bytes,
-                "input_tokens": input_tokens,
-                "max_output_tokens": max_output_tokens,
-            }
-            for key, size in sizes.items():
-                if size is not None and (isinstance(size, bool) or size < 0):
-                    raise ConfigurationError(f"call: {key}={size!r} must be at least 0.")
-            bound = input_tokens if input_tokens is not None else input_bytes
-            planned: ModelCall | ToolCall = ModelCall(
-                model=_name(model, "model"),
-                provider=None if provider is None else _name(provider, "provider"),
-                input_tokens_max=bound or 0,
-                output_tokens_max=max_output_tokens,
-            )
+            refuse_given(kind="model", **for_tools)
+            call: ModelCall | ToolCall = model_call(model, **for_models)
         else:
-            assert tool is not None
-            name = f"{server}/{tool}" if server else tool
-            digest = (
-                None
-                if arguments is None or session.is_exempt(name)
-                else session.fingerprint(arguments, label=name, is_result=False)
-            )
-            planned = ToolCall(
-                tool=_name(tool, "tool"),
-                server=None if server is None else _name(server, "server"),
-                call_id=call_id,
-                arguments_digest=digest,
-                cost_nano_usd=None
-                if cost_usd is None
-                else _nano_usd(cost_usd, "cost_usd"),
-            )
-        return GuardedCall(session, planned, hold_id=reservation_id)
+            refuse_given(kind="tool", **for_models)
+            call = tool_call(cast("str", tool), session=session, **for_tools)
+        return GuardedCall(session, call, hold_id=reservation_id)
 
     def tool(
         self,
@@ -323,63 +323,22 @@ class Guard:
             ConfigurationError: If the price is wrong, or the function is a
                 generator: its work happens after the call has returned.
         """
-        cost = None if cost_usd is None else _nano_usd(cost_usd, "tool.cost_usd")
+        cost = None if cost_usd is None else checked_amount(cost_usd, "tool.cost_usd")
+        if server is not None:
+            server = checked_name(server, "tool.server")
 
         def decorate(function: Callable[P, T]) -> Callable[P, T]:
-            tool = _name(name or function.__name__, "tool.name")
-            if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(
-                function
-            ):
-                raise ConfigurationError(
-                    f"tool {tool!r}: a generator function cannot be guarded, because "
-                    "its work happens after the call has returned. Guard the function "
-                    "that consumes it, or return a list."
-                )
-            self._engine.tools[tool] = ToolPrice(server=server, cost_nano_usd=cost)
-            signature = inspect.signature(function)
-
-            def guarded(args: tuple[object, ...], kwargs: dict[str, object]) -> object:
-                """Returns the call, or `None` if a framework guards it already."""
-                outer = current_call.get()
-                if (
-                    outer is not None
-                    and outer.is_open
-                    and isinstance(outer.call, ToolCall)
-                    and outer.call.tool == tool
-                ):
-                    return None
-                return self.call(
-                    tool=tool,
-                    server=server,
-                    arguments=_bound(signature, args, kwargs),
-                    cost_usd=cost_usd,
-                )
-
-            if inspect.iscoroutinefunction(function):
-
-                @functools.wraps(function)
-                async def run_async(*args: P.args, **kwargs: P.kwargs) -> object:
-                    call = guarded(args, kwargs)
-                    if not isinstance(call, GuardedCall):
-                        return await function(*args, **kwargs)
-                    async with call:
-                        result = await function(*args, **kwargs)
-                        call.settle(result=result)
-                        return result
-
-                return cast("Callable[P, T]", run_async)
-
-            @functools.wraps(function)
-            def run(*args: P.args, **kwargs: P.kwargs) -> T:
-                call = guarded(args, kwargs)
-                if not isinstance(call, GuardedCall):
-                    return function(*args, **kwargs)
-                with call:
-                    result = function(*args, **kwargs)
-                    call.settle(result=result)
-                    return result
-
-            return run
+            own = getattr(function, "__name__", None)
+            tool = checked_name(own if name is None else name, "tool.name")
+            price = ToolPrice(server=server, cost_nano_usd=cost)
+            self._engine.charges.tools[tool] = price
+            return guarded_tool(
+                function,
+                tool=tool,
+                call=lambda arguments: self.call(
+                    tool=tool, server=server, arguments=arguments, cost_usd=cost_usd
+                ),
+            )
 
         return decorate
 
@@ -422,7 +381,7 @@ class Guard:
         raise ConfigurationError(
             f"wrap: no integration for {type(target).__module__}."
             f"{type(target).__qualname__}. Install the extra that knows it, for "
-            'example guardrails-runtime[langchain], or use guard.call(...).'
+            "example guardrails-runtime[langchain], or use guard.call(...)."
         )
 
     # --- operating ----------------------------------------------------------
@@ -483,8 +442,8 @@ class Guard:
                 account=self._session_key(session_id),
                 attribution=attribution,
                 now_ms=self._engine.clock.now_ms(),
-                by=None if by is None else _name(by, "by"),
-                note=None if reason is None else _name(reason, "reason"),
+                by=None if by is None else checked_name(by, "by"),
+                note=None if reason is None else checked_name(reason, "reason"),
             )
         )
 
@@ -514,10 +473,12 @@ class Guard:
         session = self._ambient()
         if session is not None:
             return session
-        if self._own_session is None:
-            self._own_session = self.session(session_id=new_id("proc"))
-            self._own_session.activate()
-        return self._own_session
+        with self._own_lock:
+            if self._own_session is None:
+                session_id = self._defaults.get("session_id") or new_id("proc")
+                self._own_session = self.session(session_id=session_id)
+                self._own_session.activate()
+            return self._own_session
 
     def _open(self, names: Mapping[str, object]) -> Session:
         """Opens a session for an adapter, whose names were checked or cleaned."""
@@ -530,9 +491,14 @@ class Guard:
         )
 
     def _ambient(self) -> Session | None:
-        """Returns the innermost open session of this guard, or that of the tool
-        call around the running code, or that of the framework's run."""
+        """Returns the session that the running code belongs to.
+
+        That is the innermost open one, else that of the tool call around the code,
+        else that of the framework's run.
+        """
         session, call = current_session.get(), current_call.get()
+        while session is not None and session.engine is not self._engine:
+            session = session.outer  # A session of another guard hides none of ours.
         if session is None and call is not None:
             session = call.session
         if session is not None and session.engine is self._engine:
@@ -550,6 +516,11 @@ class Guard:
         parent: Session | None,
     ) -> Attribution:
         project = {"project_id": self._configuration.project_id}
+        if tags is not None and not isinstance(tags, Mapping):
+            raise ConfigurationError(
+                f"tags: {shown(tags)} is no mapping of names to values. Pass pairs, "
+                'as in tags={"env": "prod"}.'
+            )
         try:
             if parent is None:
                 return Attribution.of(
@@ -570,14 +541,16 @@ class Guard:
             child = Attribution.of(
                 **(names | given), tags=dict(inherited.tags) | dict(tags or {})
             )
+            return child.following(inherited, agent)
         except ValueError as error:
             raise ConfigurationError(str(error)) from None
-        return child.following(inherited, agent)
 
     def _session_key(self, session_id: str) -> str:
         names = {"project_id": self._configuration.project_id, "session_id": session_id}
         try:
-            attribution = Attribution.of(**names)
+            attribution = Attribution.of(
+                project_id=names["project_id"], session_id=session_id
+            )
         except ValueError as error:
             raise ConfigurationError(str(error)) from None
         return account_key(
@@ -585,34 +558,18 @@ class Guard:
         )
 
 
+def _refuse_beside_policy(**given: object) -> None:
+    """Refuses what a ready policy replaces: it would be ignored."""
+    for key, value in given.items():
+        if value is not None and key not in ("store", "project_id"):
+            raise ConfigurationError(
+                f"{key}: {shown(value)} is given together with policy=, which replaces "
+                "it. Set it in the policy, or leave policy= out."
+            )
+
+
 def _is_url(store: object) -> bool:
     return isinstance(store, str | os.PathLike)
-
-
-def _name(value: object, key: str) -> str:
-    try:
-        return check_name(value, key=key)
-    except ValueError as error:
-        raise ConfigurationError(str(error)) from None
-
-
-def _nano_usd(value: object, key: str) -> int:
-    try:
-        return nano_usd(value, name=key)
-    except ValueError as error:
-        raise ConfigurationError(str(error)) from None
-
-
-def _bound(
-    signature: inspect.Signature, args: tuple[object, ...], kwargs: dict[str, object]
-) -> object:
-    """Returns the arguments by name, so that f(1) and f(x=1) are the same call."""
-    try:
-        bound = signature.bind(*args, **kwargs)
-    except TypeError:  # The function itself will say so better.
-        return (args, kwargs)
-    bound.apply_defaults()
-    return dict(bound.arguments)
 
 
 def _close_at_exit(reference: "weakref.ref[Guard]") -> None:

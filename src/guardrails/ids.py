@@ -3,7 +3,8 @@
 import itertools
 import os
 import secrets
-import time
+
+from guardrails.clock import SystemClock
 
 __all__ = ["new_id", "new_key"]
 
@@ -18,14 +19,16 @@ class _Ids:
     """
 
     def __init__(self) -> None:
-        self._process_id = 0
+        self._state = (0, "", itertools.count())
 
     def next(self) -> str:
-        if self._process_id != os.getpid():  # A fork must not repeat its parent.
-            self._prefix = f"{time.time_ns() // 1_000_000:012x}{secrets.token_hex(6)}"
-            self._counter = itertools.count()
-            self._process_id = os.getpid()
-        return f"{self._prefix}{next(self._counter):08x}"
+        process_id, prefix, counter = self._state
+        if process_id != os.getpid():  # A fork must not repeat its parent.
+            prefix = f"{SystemClock().now_ms():012x}{secrets.token_hex(6)}"
+            counter = itertools.count()
+            # Replaced as a whole: threads that meet here draw a prefix each.
+            self._state = (os.getpid(), prefix, counter)
+        return f"{prefix}{next(counter):08x}"
 
 
 _ids = _Ids()

@@ -11,7 +11,8 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
 if TYPE_CHECKING:
-    from guardrails.session import GuardedCall, Session
+    from guardrails.guarded_call import GuardedCall
+    from guardrails.session import Session
 
 __all__ = ["carried", "current_call", "current_session"]
 

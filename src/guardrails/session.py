@@ -1,6 +1,7 @@
-"""Sessions and guarded calls: what the user of a guard holds in hand."""
+"""Sessions: one agent interaction with one budget."""
 
 import asyncio
+import contextlib
 import contextvars
 import threading
 from collections import OrderedDict
@@ -12,28 +13,24 @@ from types import TracebackType
 from typing import Self
 
 from guardrails.core.accounts import Account, Charging
-from guardrails.core.admission import (
-    Reservation,
-    account_key,
-    session_line,
-    shared_lines,
-)
+from guardrails.core.admission import account_key, session_line, shared_lines
 from guardrails.core.attribution import Attribution
-from guardrails.core.calls import CallKind, CallStatus, ModelCall, Outcome, ToolCall
-from guardrails.core.estimates import Anchor, input_tokens_max
+from guardrails.core.calls import ModelCall, ToolCall
+from guardrails.core.estimates import Anchor
 from guardrails.core.events import Event
 from guardrails.core.fingerprints import fingerprint
-from guardrails.core.money import nano_usd, usd
-from guardrails.core.operations import Close, ReadAccount, Settle
+from guardrails.core.money import usd
+from guardrails.core.operations import Close, ReadAccount
 from guardrails.core.policy import Budget, Mode
 from guardrails.core.usage import TokenUsage
 from guardrails.core.windows import Window, window_end_ms
 from guardrails.engine import Engine
 from guardrails.errors import ConfigurationError, SessionStopped
+from guardrails.guarded_call import GuardedCall
 from guardrails.ids import new_id
-from guardrails.scope import current_call, current_session
+from guardrails.scope import current_session
 
-__all__ = ["GuardedCall", "Session"]
+__all__ = ["Session"]
 
 ANCHORS_MAX = 64
 """Prompts whose billed size a session remembers: one per nested agent and model."""
@@ -48,9 +45,6 @@ EVENTS_MAX = 1_000
 ExitHook = Callable[["Session"], None]
 """What an adapter wants done when a session is left, such as settling calls
 that were broken off. What it raises is contained."""
-
-_BREAKS = (asyncio.CancelledError, GeneratorExit, KeyboardInterrupt)
-"""Errors that say that nobody waits for the call any more."""
 
 
 class Session:
@@ -80,6 +74,8 @@ class Session:
         self._chargings: OrderedDict[Attribution, tuple[Charging, int]] = OrderedDict()
         self._active_from_ms: int | None = None
         self._token: contextvars.Token[Session | None] | None = None
+        self._outer: Session | None = None
+        self._was_left = False
         self.unsurfaced: SessionStopped | None = None
         """A stop that was raised inside a framework and has not been seen to
         reach the code around it. Leaving the session raises it again."""
@@ -136,19 +132,25 @@ class Session:
 
     @property
     def status(self) -> str:
-        """`active`, `completed`, or why it stopped: `budget_exceeded`,
-        `loop_detected`, `killed`."""
+        """`active`, `completed`, or why it stopped.
+
+        That is `budget_exceeded`, `loop_detected` or `killed`.
+        """
         account = self._account()
         if account is not None and account.stop is not None:
             return account.stop.reason.value
         if self._active_from_ms is not None:
             return "active"
-        is_over = account is not None and account.session is not None
-        is_over = is_over and account.session.ended_at_ms is not None
+        if account is None or account.session is None:
+            is_over = self._was_left
+        else:
+            is_over = account.session.ended_at_ms is not None
         return "completed" if is_over else "active"
 
     def events(self) -> Sequence[Event]:
         """Returns the last settled calls, oldest first, at most 1,000."""
+        if self._engine.policy.mode is Mode.OFF:
+            return ()
         return self._engine.store.history.events(
             project_id=self._attribution.project_id,
             session_id=self.session_id,
@@ -163,6 +165,7 @@ class Session:
                 "session: this object is entered already. Open another session with "
                 "the same session_id for concurrent work."
             )
+        self._outer = current_session.get()
         self._token = current_session.set(self)
         self.activate()
         return self
@@ -207,8 +210,11 @@ class Session:
 
     def _leave(self) -> None:
         if self._token is not None:
-            current_session.reset(self._token)
-            self._token = None
+            # A generator may be closed in another context than it was entered in.
+            with contextlib.suppress(ValueError):
+                current_session.reset(self._token)
+            self._token = self._outer = None
+        self._was_left = True
         for hook in self.exits:
             try:
                 hook(self)
@@ -218,7 +224,8 @@ class Session:
     def _close_in_store(self) -> None:
         with self._lock:
             active_ms, self._active_from_ms = self._active_ms(), None
-        if self._attribution.session_id is None:
+        is_off = self._engine.policy.mode is Mode.OFF
+        if is_off or self._attribution.session_id is None:
             return
         try:
             self._engine.store.execute(
@@ -245,9 +252,14 @@ class Session:
         return self._engine
 
     @property
+    def outer(self) -> "Session | None":
+        """The session around this one while it is open, of this guard or another."""
+        return self._outer
+
+    @property
     def account_key(self) -> str:
         """The key of the session's account."""
-        self.session_id  # noqa: B018 - binds the id
+        self.session_id
         return account_key(
             self._attribution, per=("session_id",), every=Window.SESSION, now_ms=0
         )
@@ -264,7 +276,7 @@ class Session:
         *,
         attribution: Attribution | None = None,
         hold_id: str | None = None,
-    ) -> "GuardedCall":
+    ) -> GuardedCall:
         """Reserves a call and returns it.
 
         Raises:
@@ -347,7 +359,8 @@ class Session:
 
     def _chain(self) -> "list[Session]":
         """Returns this session and those around it, innermost first."""
-        chain, session = [self], self._parent
+        chain: list[Session] = [self]
+        session = self._parent
         seen = {self.session_id}
         while session is not None:
             if session.session_id not in seen:
@@ -366,214 +379,6 @@ class Session:
         return self._engine.clock.monotonic_ms() - started_ms
 
     def _account(self) -> Account | None:
+        if self._engine.policy.mode is Mode.OFF:
+            return None
         return self._engine.store.execute(ReadAccount(account=self.account_key))
-
-
-class GuardedCall:
-    """One model call or tool call: reserved on entering, settled on leaving.
-
-    A context manager, sync and async; not for reuse. Inside, `settle` books
-    what was consumed. Without it the whole reservation is booked, flagged
-    `estimated`; after an error at least the input is.
-
-    Raises:
-        SessionStopped: On entering, if the session is over or this call would
-            pass one of its limits. Nothing has been sent then.
-        CallRefused: On entering, if only this call may not be made.
-    """
-
-    def __init__(
-        self,
-        session: Session,
-        call: ModelCall | ToolCall,
-        *,
-        attribution: Attribution | None = None,
-        hold_id: str | None = None,
-    ) -> None:
-        self._session = session
-        self._engine = session.engine
-        self._call = call
-        self._hold_id = hold_id
-        self._attribution = attribution
-        self._reservation: Reservation | None = None
-        self._outcome: Outcome | None = None
-        self._is_async = False
-        self._is_done = False
-        self._outer: GuardedCall | None = None
-        self._started_ms = 0
-
-    @property
-    def call(self) -> ModelCall | ToolCall:
-        """What was reserved."""
-        return self._call
-
-    @property
-    def session(self) -> Session:
-        """The session that is charged."""
-        return self._session
-
-    @property
-    def is_open(self) -> bool:
-        """Whether the call is reserved and neither settled nor released."""
-        return self._reservation is not None and not self._is_done
-
-    def settle(
-        self,
-        usage: TokenUsage | None = None,
-        *,
-        cost_usd: Decimal | str | int | None = None,
-        model: str | None = None,
-        result: object = None,
-    ) -> None:
-        """Books what the call consumed. Only the first settling counts.
-
-        Inside `async with` the booking is done on leaving.
-
-        Args:
-            usage: The tokens that the provider reported.
-            cost_usd: The cost, if the provider or gateway reported it.
-            model: The model that answered, if not the one asked for.
-            result: A tool's result, for recognising loops; only its digest is
-                kept.
-        """
-        digest: str | None = None
-        if isinstance(self._call, ToolCall) and result is not None:
-            digest = self._session.fingerprint(
-                result, label=self._call.name, is_result=True
-            )
-        outcome = Outcome(
-            usage=usage,
-            model=model,
-            cost_nano_usd=None
-            if cost_usd is None
-            else nano_usd(cost_usd, name="cost_usd"),
-            result_digest=digest,
-        )
-        if self._is_async:
-            self._outcome = self._outcome or outcome
-        else:
-            self.finish(outcome)
-
-    def release(self) -> None:
-        """Gives the reservation back, because the call was never sent."""
-        if self.is_open:
-            self._is_done = True
-            assert self._reservation is not None
-            self._engine.release(self._reservation)
-
-    def __enter__(self) -> Self:
-        self.reserve()
-        self.enter_scope()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.leave_scope()
-        self.finish(self._outcome or _outcome_of(error))
-
-    async def __aenter__(self) -> Self:
-        self._is_async = True
-        await self.areserve()
-        self.enter_scope()
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.leave_scope()
-        op = self._settlement(self._outcome or _outcome_of(error))
-        if op is not None:
-            await self._engine.asettle(op)
-
-    # --- for adapters -------------------------------------------------------
-
-    def reserve(self) -> None:
-        """Holds the call's upper bound."""
-        reservation = self._plan()
-        if reservation is not None:
-            self._engine.reserve(reservation)
-            self._admitted(reservation)
-
-    async def areserve(self) -> None:
-        """Like `reserve`, for asyncio."""
-        reservation = self._plan()
-        if reservation is not None:
-            await self._engine.areserve(reservation)
-            self._admitted(reservation)
-
-    def finish(self, outcome: Outcome) -> None:
-        """Books what the call turned out to be, once. Never raises."""
-        op = self._settlement(outcome)
-        if op is not None:
-            self._engine.settle(op)
-
-    def enter_scope(self) -> None:
-        """Marks this context as being inside the call, if it is a tool's."""
-        if self._call.kind is CallKind.TOOL:
-            self._outer = current_call.get()
-            current_call.set(self)
-
-    def leave_scope(self) -> None:
-        """Ends `enter_scope`. In another context than it this does nothing."""
-        if current_call.get() is self:
-            current_call.set(self._outer)
-
-    def _plan(self) -> Reservation | None:
-        """Plans the call; `None` when the guard is off."""
-        if self._engine.policy.mode is Mode.OFF or self._reservation is not None:
-            return None
-        self._session.activate()
-        charging = self._session.charging(self._attribution)
-        call = self._call
-        if isinstance(call, ModelCall) and call.prompt is not None:
-            anchor = self._session.anchor(call, charging.attribution.agent_path)
-            bound = input_tokens_max(call.prompt, anchor)
-            call = self._call = replace(call, input_tokens_max=bound)
-        return self._engine.plan(
-            call,
-            hold_id=self._hold_id or new_id(),
-            charging=charging,
-            active_ms=self._session.active_ms(),
-        )
-
-    def _admitted(self, reservation: Reservation) -> None:
-        self._reservation = reservation
-        self._started_ms = self._engine.clock.monotonic_ms()
-
-    def _settlement(self, outcome: Outcome) -> Settle | None:
-        """Plans the booking; `None` if there is nothing (more) to book."""
-        if self._is_done or self._reservation is None:
-            return None
-        self._is_done = True
-        try:
-            if outcome.latency_ms is None:
-                now_ms = self._engine.clock.monotonic_ms()
-                outcome = replace(outcome, latency_ms=now_ms - self._started_ms)
-            if isinstance(self._call, ModelCall):
-                path = self._reservation.op.charging.attribution.agent_path
-                self._session.learn(self._call, path, outcome.usage)
-            return self._engine.plan_settlement(
-                self._reservation, outcome, active_ms=self._session.active_ms()
-            )
-        except Exception as error:
-            self._engine.contain(error, "settling a call")
-            return None
-
-
-def _outcome_of(error: BaseException | None) -> Outcome:
-    """Returns the outcome of a call that nobody settled."""
-    if error is None:
-        return Outcome()
-    broken_off = isinstance(error, _BREAKS)
-    return Outcome(
-        status=CallStatus.BROKEN_OFF if broken_off else CallStatus.ERROR,
-        error_type=type(error).__name__,
-        output_tokens_max=0,
-    )

@@ -88,6 +88,9 @@ def test_defects_beyond_the_readable_number_are_counted() -> None:
     assert all("unknown key" in line for line in lines[:-1])
     assert lines[-1] == f"… and {200 - PROBLEMS_SHOWN_MAX} more."
 
+    keys = {f"key_{index}": 1 for index in range(PROBLEMS_SHOWN_MAX)}
+    assert "… and" not in message_of(keys)
+
 
 @pytest.mark.parametrize(
     ("value", "expected"),

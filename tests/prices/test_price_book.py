@@ -4,6 +4,7 @@ import subprocess
 import sys
 import threading
 from decimal import Decimal, localcontext
+from typing import Any
 
 import pytest
 from genai_prices.data_snapshot import (
@@ -221,9 +222,9 @@ def test_an_alias_of_an_alias_is_unknown() -> None:
         None,
     ],
 )
-def test_refuses_an_impossible_rate(rate: object) -> None:
+def test_refuses_an_impossible_rate(rate: Any) -> None:
     with pytest.raises(ConfigurationError, match=r"^input_per_1m_usd: "):
-        ModelPrice(**{"input_per_1m_usd": rate, "output_per_1m_usd": Decimal(1)})
+        ModelPrice(input_per_1m_usd=rate, output_per_1m_usd=Decimal(1))
 
 
 def test_refuses_an_impossible_optional_rate() -> None:
@@ -417,8 +418,8 @@ def test_memory_stays_bounded_whatever_names_come() -> None:
         assert cost(prices, f"provider-{number}", "unknown") is None
 
     # No behaviour shows what is held: the sizes are the contract.
-    assert len(prices._cards) == CARDS_MAX
-    assert len(prices._unknown) == UNKNOWN_MAX
+    assert len(prices._cards) == CARDS_MAX  # pyright: ignore[reportPrivateUsage]
+    assert len(prices._unknown) == UNKNOWN_MAX  # pyright: ignore[reportPrivateUsage]
 
 
 def test_many_threads_get_the_same_answers() -> None:

@@ -31,7 +31,7 @@ STARTS_OF = {
     (provider.id, model.id): set(tier_starts(model, NOW_MS))
     for provider, model in CATALOGUE
 }
-STARTS = set().union(*STARTS_OF.values())
+STARTS = {start for starts in STARTS_OF.values() for start in starts}
 SPEAKING = [
     (provider.id, model.id)
     for provider, model in CATALOGUE
@@ -91,18 +91,16 @@ def test_bounds_the_audio_of_models_that_speak(
 def extremes(total: int, starts: set[int]) -> list[TokenUsage]:
     """Usages of one kind of token each, around the start of each tier."""
     sizes = {0, total, *(start + offset for start in starts for offset in (0, 1))}
-    kinds = [
-        (),
-        ("cache_read_tokens",),
-        ("cache_write_tokens",),
-        ("cache_write_tokens", "cache_write_1h_tokens"),
-    ]
+    fresh, read, written, written_1h = (0, 0, 0), (1, 0, 0), (0, 1, 0), (0, 1, 1)
+    kinds = (fresh, read, written, written_1h)
     return [
         TokenUsage(
             input_tokens=size,
+            cache_read_tokens=size * kind[0],
+            cache_write_tokens=size * kind[1],
+            cache_write_1h_tokens=size * kind[2],
             output_tokens=1_000,
             reasoning_tokens=reasoning,
-            **dict.fromkeys(kind, size),
         )
         for size, kind, reasoning in product(sizes, kinds, (0, 1_000))
     ]

@@ -4,6 +4,7 @@ Data goes to stdout, messages to stderr. Exit codes: 0 ok, 1 failure, 2 usage or
 configuration, 4 store unreachable.
 """
 
+import io
 import sys
 from typing import Annotated
 
@@ -21,23 +22,27 @@ EXIT_STORE = 4
 app = typer.Typer(
     name="guardrails",
     help="Budgets for agents that hold, and where the money went.",
-    no_args_is_help=True,
     pretty_exceptions_enable=False,
     add_completion=False,
+    # Plain help starts in half the time, and reads as well in a pager.
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
 )
 
 
 @app.callback(invoke_without_command=True)
 def _root(
+    context: typer.Context,
     version: Annotated[
         bool, typer.Option("--version", help="Show the version and exit.")
     ] = False,
 ) -> None:
     if version:
-        import guardrails  # noqa: PLC0415
+        import guardrails  # noqa: PLC0415 - only for this
 
         typer.echo(f"guardrails-runtime {guardrails.__version__}")
-        raise typer.Exit
+    elif context.invoked_subcommand is None:
+        typer.echo(context.get_help())
 
 
 app.command()(costs)
@@ -46,6 +51,7 @@ app.command()(demo)
 
 def main() -> None:
     """Runs the command line."""
+    _replace_unknown_signs(sys.stdout)
     try:
         app()
     except ConfigurationError as error:
@@ -54,3 +60,9 @@ def main() -> None:
     except StoreUnavailable as error:
         typer.echo(f"guardrails: {error}", err=True)
         sys.exit(EXIT_STORE)
+
+
+def _replace_unknown_signs(stream: object) -> None:
+    """Lets a terminal without a sign show another, instead of a traceback."""
+    if isinstance(stream, io.TextIOWrapper):
+        stream.reconfigure(errors="replace")

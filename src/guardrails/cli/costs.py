@@ -1,22 +1,31 @@
 """`guardrails costs`: where the money went in the last hours."""
 
 import os
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from guardrails.cli.formats import csv_text, json_text
-from guardrails.cli.render import render_costs
+from guardrails.cli.ledgers import reading
 from guardrails.clock import SystemClock
 from guardrails.config import load_configuration
-from guardrails.core.rollups import HOUR_MS, ROLLUP_DIMENSIONS
+from guardrails.core.rollups import ROLLUP_DIMENSIONS, Spend
 from guardrails.errors import ConfigurationError
-from guardrails.ports import Store
-from guardrails.reports import CostReport, report_by, report_sessions
-from guardrails.stores import open_store
+from guardrails.ports import History
+from guardrails.reports import (
+    CostReport,
+    Span,
+    report_by,
+    report_sessions,
+    unpriced_names,
+)
 
 __all__ = ["cost_report", "costs"]
+
+HOURS_MAX = 24 * 366
 
 _SHORT_NAMES = {
     "session": "session_id",
@@ -28,73 +37,115 @@ _SHORT_NAMES = {
 
 def costs(
     hours: Annotated[
-        int, typer.Option(min=1, max=24 * 366, help="The span, in whole hours.")
+        int,
+        typer.Option(min=1, max=HOURS_MAX, metavar="N", help="How far to look back."),
     ] = 24,
     by: Annotated[
         str,
         typer.Option(
+            metavar="NAME",
             help="session, agent, customer_id, user_id, feature, prompt_version, "
-            "tool or model."
+            "tool or model.",
         ),
     ] = "session",
-    limit: Annotated[int, typer.Option(min=0, help="Rows to show; 0 shows all.")] = 20,
-    store: Annotated[str | None, typer.Option(help="The store's URL.")] = None,
-    project: Annotated[str | None, typer.Option(help="The project.")] = None,
-    config: Annotated[Path | None, typer.Option(help="The guardrails.yaml.")] = None,
+    limit: Annotated[
+        int, typer.Option(min=0, metavar="N", help="Rows to show; 0 shows all.")
+    ] = 20,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV.")] = False,
+    store: Annotated[
+        str | None,
+        typer.Option(metavar="URL", help="The ledger, instead of the configured one."),
+    ] = None,
+    project: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME", help="The project, instead of the configured one."
+        ),
+    ] = None,
+    config: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="The configuration, instead of the nearest guardrails.yaml.",
+        ),
+    ] = None,
 ) -> None:
     """Show what was spent, by session or by another dimension."""
+    dimension = _dimension(by)
+    if as_json and as_csv:
+        raise ConfigurationError("--json and --csv: choose one of them.")
     overrides = {"store": store, "project_id": project}
     configuration = load_configuration(
-        config,
-        environ=os.environ,
-        cwd=Path.cwd(),
-        overrides={key: value for key, value in overrides.items() if value},
+        config, environ=os.environ, cwd=Path.cwd(), overrides=overrides
     )
-    report = cost_report(
-        open_store(configuration.store or "sqlite"),
-        project_id=configuration.project_id,
-        by=_dimension(by),
-        hours=hours,
-        limit=limit,
-    )
+    with reading(configuration.store) as history:
+        report = cost_report(
+            history,
+            project_id=configuration.project_id,
+            by=dimension,
+            span=Span(hours=hours, until_ms=SystemClock().now_ms()),
+            limit=limit,
+        )
     if as_json:
         typer.echo(json_text(report))
     elif as_csv:
         typer.echo(csv_text(report), nl=False)
     else:
+        # Imported late: it brings rich, which programs have no use for.
+        from guardrails.cli.render import render_costs  # noqa: PLC0415
+
         render_costs(report)
 
 
 def cost_report(
-    store: Store, *, project_id: str, by: str, hours: int, limit: int
+    history: History, *, project_id: str, by: str, span: Span, limit: int
 ) -> CostReport:
-    """Reads a report from a store.
+    """Reads a report.
+
+    Args:
+        history: What a store knows.
+        project_id: The project.
+        by: One of `ROLLUP_DIMENSIONS`.
+        span: The hours to cover.
+        limit: Rows to show; 0 shows all.
 
     Raises:
         StoreUnavailable: If the store cannot be read.
     """
-    until_ms = SystemClock().now_ms()
-    since_ms = until_ms - hours * HOUR_MS
-    spends = store.history.spend(
-        project_id=project_id, by=by, since_ms=since_ms, until_ms=until_ms
-    )
-    if by != "session_id":
-        return report_by(
-            spends, by=by, since_ms=since_ms, until_ms=until_ms, limit=limit
+
+    def spend(by: str) -> Sequence[Spend]:
+        return history.spend(
+            project_id=project_id,
+            by=by,
+            since_ms=span.since_ms,
+            until_ms=span.until_ms,
         )
-    accounts = store.history.session_accounts(
-        project_id=project_id, session_ids=[spend.name or "" for spend in spends]
-    )
-    return report_sessions(
-        spends, accounts, since_ms=since_ms, until_ms=until_ms, limit=limit
-    )
+
+    spends = spend(by)
+    if by == "session_id":
+        report = report_sessions(
+            spends,
+            history.session_accounts(
+                project_id=project_id, session_ids=[s.name for s in spends if s.name]
+            ),
+            project_id=project_id,
+            span=span,
+            limit=limit,
+        )
+    else:
+        report = report_by(spends, project_id=project_id, by=by, span=span, limit=limit)
+    if report.total.unpriced_calls:
+        names = unpriced_names(spend("model"), spend("tool"))
+        report = replace(report, unpriced=names)
+    return report
 
 
 def _dimension(by: str) -> str:
     dimension = _SHORT_NAMES.get(by, by)
     if dimension not in ROLLUP_DIMENSIONS:
         known = ", ".join(sorted({*_SHORT_NAMES, *ROLLUP_DIMENSIONS}))
-        raise ConfigurationError(f"--by: {by!r} is not a dimension. Use one of {known}.")
+        raise ConfigurationError(
+            f"--by: {by!r} is not a dimension. Use one of {known}."
+        )
     return dimension

@@ -1,4 +1,4 @@
-"""`guardrails demo`: a runaway agent, without and with a guard."""
+"""`guardrails demo`: a runaway agent, without a guard and with one."""
 
 import importlib
 
@@ -8,13 +8,14 @@ __all__ = ["demo"]
 
 
 def demo() -> None:
-    """Run an agent that gets stuck, first unguarded, then guarded. No keys needed."""
+    """Run an agent that gets stuck, unguarded and guarded. No key, no network."""
+    typer.echo("Loading LangGraph, a few seconds ...", err=True)
     try:
         # By name: the demo is an agent of a framework, which nothing here imports.
         module = importlib.import_module("guardrails_langchain.demo")
     except ImportError as error:
         typer.echo(
-            "guardrails: the demo runs a real LangGraph agent. Install it with: "
+            "guardrails: the demo is a real LangGraph agent, which is not installed: "
             'pip install "guardrails-runtime[langchain]"',
             err=True,
         )

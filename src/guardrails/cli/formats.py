@@ -9,49 +9,61 @@ from guardrails.core.money import usd
 from guardrails.core.rollups import Spend
 from guardrails.reports import CostReport, CostRow, SessionRow
 
-__all__ = ["csv_text", "json_text"]
+__all__ = ["SCHEMA_VERSION", "csv_text", "json_text"]
 
 SCHEMA_VERSION = 1
+"""Of the JSON. Keys may be added within a version; none changes its meaning."""
 
 _FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
 """A spreadsheet runs a cell that starts so; names come from outside."""
 
+_SESSION_COLUMNS = ("agent", "customer_id", "end", "end_reason")
+
 
 def json_text(report: CostReport) -> str:
-    """Writes a report as one JSON object."""
+    """Writes a report as one JSON object, rows most expensive first."""
+    stopped = {"sessions_stopped": report.stopped}
     content = {
         "schema_version": SCHEMA_VERSION,
+        "project_id": report.project_id,
         "by": report.by,
-        "range": {"from": _time(report.since_ms), "to": _time(report.until_ms)},
+        "range": {
+            "from": _time(report.span.since_ms),
+            "to": _time(report.span.until_ms),
+        },
         "currency": "USD",
         **_sums(report.total),
+        "unpriced": list(report.unpriced),
+        **(stopped if report.by == "session_id" else {}),
+        "rows_total": report.names,
         "rows": [_cells(row, report.by) for row in report.rows],
-        "rows_left_out": report.hidden,
     }
     return json.dumps(content, indent=2, ensure_ascii=False)
 
 
 def csv_text(report: CostReport) -> str:
-    """Writes a report as CSV with a header, one line per row."""
-    rows = [_cells(row, report.by) for row in report.rows]
-    empty = _cells(CostRow(name=None, spend=Spend(name=None), share=None), report.by)
+    """Writes a report as CSV: a header, and one line per row."""
     out = io.StringIO()
-    writer = csv.DictWriter(out, fieldnames=list(rows[0] if rows else empty))
+    writer = csv.DictWriter(
+        out, fieldnames=_csv_columns(report.by), lineterminator="\n"
+    )
     writer.writeheader()
-    for row in rows:
-        writer.writerow({key: _safe(value) for key, value in row.items()})
+    for row in report.rows:
+        cells = _cells(row, report.by)
+        writer.writerow({key: _inert(value) for key, value in cells.items()})
     return out.getvalue()
+
+
+def _csv_columns(by: str) -> list[str]:
+    session = _SESSION_COLUMNS if by == "session_id" else ()
+    return [by, *session, *_sums(Spend(name=None)), "share"]
 
 
 def _cells(row: CostRow, by: str) -> dict[str, object]:
     cells: dict[str, object] = {by: row.name}
     if isinstance(row, SessionRow):
-        cells |= {
-            "agent": row.agent,
-            "customer_id": row.customer_id,
-            "end": row.end,
-            "end_reason": row.reason,
-        }
+        who = (row.agent, row.customer_id, row.end, row.reason)
+        cells |= dict(zip(_SESSION_COLUMNS, who, strict=True))
     share = None if row.share is None else round(row.share, 6)
     return cells | _sums(row.spend) | {"share": share}
 
@@ -76,8 +88,8 @@ def _time(time_ms: int) -> str:
     return datetime.fromtimestamp(time_ms / 1000, tz=UTC).isoformat(timespec="seconds")
 
 
-def _safe(value: object) -> object:
-    """Makes a name inert in a spreadsheet."""
+def _inert(value: object) -> object:
+    """Keeps a spreadsheet from running a name."""
     if isinstance(value, str) and value.lstrip().startswith(_FORMULA_STARTS):
         return f"'{value}"
     return value

@@ -1,270 +1,90 @@
-"""Rendering: a report as a table for people, at the width of their terminal."""
+"""Rendering: a cost report for people, at the width of their terminal."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Iterator
 from datetime import UTC, datetime
 
-from rich.cells import cell_len, set_cell_size
+from rich.cells import cell_len
 from rich.console import Console
 from rich.text import Text
 
-from guardrails.core.money import NANO_PER_USD
-from guardrails.core.rollups import Spend
-from guardrails.reports import CostReport, CostRow, SessionRow
+from guardrails.cli.columns import TITLES, columns_of
+from guardrails.cli.table import safe, table_lines
+from guardrails.reports import CostReport
 
 __all__ = ["render_costs"]
 
 WIDTH_PIPED = 80
-"""Columns where no terminal says how many it has."""
+"""Columns at least where there is no terminal with an edge."""
 
-NAME_WIDTH_MIN = 10
-NAME_WIDTH_MAX = 32
+NAMES_MAX = 3
+"""Names without a price that are listed: a note stays a note."""
 
-UNATTRIBUTED = "(unattributed)"
+_EMPTY = """\
+Nothing was recorded. Look further back with --hours, or guard an agent:
 
-_ENDS = {
-    "active": ("· active", "cyan"),
-    "completed": ("✓", "green"),
-    "budget_exceeded": ("■ budget", "red"),
-    "loop_detected": ("▲ loop", "yellow"),
-    "killed": ("■ killed", "red"),
-}
-
-_TITLES = {
-    "session_id": "Session",
-    "agent": "Agent",
-    "customer_id": "Customer",
-    "user_id": "User",
-    "feature": "Feature",
-    "prompt_version": "Prompt version",
-    "project_id": "Project",
-    "tool": "Tool",
-    "model": "Model",
-}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Column:
-    """A column of numbers or a fixed text; the less important fall away first."""
-
-    title: str
-    cell: Callable[[CostRow], str]
-    priority: int
-    """1 always stays."""
-    total: Callable[[Spend], str] | None = None
-    is_text: bool = False
-    style: Callable[[CostRow], str] | None = None
+    guard = Guard(max_cost_usd="1.00")
+    with guard.session("support-agent"):
+        agent.invoke(...)"""
 
 
 def render_costs(report: CostReport, console: Console | None = None) -> None:
     """Prints a report; columns fall away by importance until it fits."""
-    console = console or Console(highlight=False, soft_wrap=True)
+    console = console or Console()
     width = console.width if console.is_terminal else max(console.width, WIDTH_PIPED)
-    console.print(Text(_headline(report), style="bold"))
+    for line in _lines(report, width, console):
+        # A `Text` is no markup, and a line that is too long stays one line.
+        console.print(line, soft_wrap=True)
+
+
+def _lines(report: CostReport, width: int, console: Console) -> Iterator[Text]:
+    yield from _headline(report, width)
     if not report.rows:
-        console.print(
-            "Nothing was spent in this span. Guard an agent, or look further back "
-            "with --hours."
-        )
+        yield from map(Text, _EMPTY.splitlines())
         return
-    columns, name_width = _fitting(report, width)
-    title = _TITLES.get(report.by, report.by)
-    console.print(
-        _line([title] + [c.title for c in columns], report, columns, name_width),
-        style="dim",
-    )
-    for row in report.rows:
-        cells = [_name(row), *(column.cell(row) for column in columns)]
-        styles = [c.style(row) if c.style else "" for c in columns]
-        console.print(_line(cells, report, columns, name_width, styles))
+    *body, totals = table_lines(columns_of(report), width=width)
+    yield from body
     if report.hidden:
-        console.print(f"… {report.hidden:,} more (--limit 0)", style="dim")
-    totals = [c.total(report.total) if c.total else "" for c in columns]
-    console.print(
-        _line(["Total", *totals], report, columns, name_width), style="bold"
-    )
-    for note in _notes(report.total):
-        console.print(note, style="yellow")
+        yield Text(f"… {report.hidden:,} more (--limit 0)", style="dim")
+    yield totals
+    for note in _notes(report):
+        yield from Text(note, style="yellow").wrap(console, width)
 
 
-def _headline(report: CostReport) -> str:
-    hours = round((report.until_ms - report.since_ms) / 3_600_000)
-    since = datetime.fromtimestamp(report.since_ms / 1000, tz=UTC)
+def _headline(report: CostReport, width: int) -> Iterator[Text]:
     total = report.total
-    if report.by == "session_id":
-        parts = [
-            f"Costs · last {hours} h",
-            _count(report.names, "session"),
-            _count(total.steps, "step"),
-            f"{report.stopped:,} stopped",
-        ]
+    by_session = report.by == "session_id"
+    what = "Costs" if by_session else f"Costs by {TITLES[report.by].lower()}"
+    parts = [what, f"last {report.span.hours:,} h"]
+    parts += [_count(report.names, "session")] if by_session else []
+    noun = "call" if report.by in ("tool", "model") else "step"
+    parts += [_count(total.steps, noun)]
+    parts += [f"{report.stopped:,} stopped"] if by_session else []
+    line = " · ".join(parts)
+    since = datetime.fromtimestamp(report.span.since_ms / 1000, tz=UTC)
+    begin = f"since {since:%Y-%m-%d %H:%M} UTC"
+    if cell_len(line) + 3 + cell_len(begin) <= width:
+        yield Text(f"{line} · {begin}", style="bold")
     else:
-        parts = [f"Costs by {report.by} · last {hours} h", _count(total.steps, "step")]
-    return " · ".join([*parts, f"since {since:%Y-%m-%d %H:%M} UTC"])
+        yield Text(line, style="bold")
+        yield Text(begin, style="bold")
+
+
+def _notes(report: CostReport) -> Iterator[str]:
+    total = report.total
+    if total.unpriced_calls:
+        names = [safe(name) for name in report.unpriced]
+        more = f" and {len(names) - NAMES_MAX:,} more" if len(names) > NAMES_MAX else ""
+        of = f" ({', '.join(names[:NAMES_MAX])}{more})" if names else ""
+        yield (
+            f"{_count(total.unpriced_calls, 'call')} had no price{of} and count as "
+            "nothing above. Give them one in guardrails.yaml, under models: or tools:."
+        )
+    if total.estimated_calls:
+        yield (
+            f"{_count(total.estimated_calls, 'call')} reported no usage; what they "
+            "cost is an upper estimate."
+        )
 
 
 def _count(number: int, noun: str) -> str:
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
-
-
-def _columns(report: CostReport) -> list[_Column]:
-    session: list[_Column] = []
-    end: list[_Column] = []
-    if report.by == "session_id":
-        session = [
-            _Column(title="Agent", cell=_agent, priority=2, is_text=True),
-            _Column(title="Customer", cell=_customer, priority=3, is_text=True),
-        ]
-        end = [
-            _Column(
-                title="End", cell=_end, priority=1, is_text=True, style=_end_style
-            )
-        ]
-    return [
-        *session,
-        _Column(
-            title="Steps",
-            cell=lambda row: f"{row.spend.steps:,}",
-            total=lambda total: f"{total.steps:,}",
-            priority=2,
-        ),
-        _Column(
-            title="LLM",
-            cell=lambda row: _money(row.spend.model_nano_usd),
-            total=lambda total: _money(total.model_nano_usd),
-            priority=4,
-        ),
-        _Column(
-            title="Tools",
-            cell=lambda row: _money(row.spend.tool_nano_usd),
-            total=lambda total: _money(total.tool_nano_usd),
-            priority=4,
-        ),
-        _Column(
-            title="Total",
-            cell=lambda row: _money(row.spend.total_nano_usd),
-            total=lambda total: _money(total.total_nano_usd),
-            priority=1,
-        ),
-        *end,
-        *(
-            []
-            if report.by == "session_id"
-            else [_Column(title="Share", cell=_share, priority=5)]
-        ),
-        _Column(
-            title="Tokens",
-            cell=lambda row: _tokens(row.spend),
-            total=_tokens,
-            priority=6,
-        ),
-    ]
-
-
-def _fitting(report: CostReport, width: int) -> tuple[list[_Column], int]:
-    """Chooses the columns that fit, and the width of the names."""
-    columns = _columns(report)
-    longest = max(
-        cell_len(_TITLES.get(report.by, report.by)),
-        *(cell_len(_name(row)) for row in report.rows),
-    )
-    wanted = min(max(longest, NAME_WIDTH_MIN), NAME_WIDTH_MAX)
-    while True:
-        taken = sum(_width(column, report) + 2 for column in columns)
-        dropping = max(column.priority for column in columns)
-        if taken + wanted <= width or dropping == 1:
-            return columns, max(NAME_WIDTH_MIN, min(wanted, width - taken))
-        if dropping <= 4 and taken + NAME_WIDTH_MIN + 4 <= width:
-            return columns, width - taken
-        columns = [column for column in columns if column.priority != dropping]
-
-
-def _width(column: _Column, report: CostReport) -> int:
-    cells = [column.title, *(column.cell(row) for row in report.rows)]
-    if column.total is not None:
-        cells.append(column.total(report.total))
-    widest = max(cell_len(cell) for cell in cells)
-    return min(widest, 16) if column.is_text else widest
-
-
-def _line(
-    cells: list[str],
-    report: CostReport,
-    columns: list[_Column],
-    name_width: int,
-    styles: list[str] | None = None,
-) -> Text:
-    line = Text(_cut(cells[0], name_width), no_wrap=True)
-    for index, (column, cell) in enumerate(zip(columns, cells[1:], strict=True)):
-        width = _width(column, report)
-        text = _cut(cell, width)
-        if not column.is_text:
-            text = text.rstrip().rjust(width)
-        line.append("  ")
-        line.append(text, style=styles[index] if styles else "")
-    line.rstrip()
-    return line
-
-
-def _cut(text: str, width: int) -> str:
-    """Fits a text into a width of terminal cells; wide characters take two."""
-    if cell_len(text) <= width:
-        return set_cell_size(text, width)
-    return set_cell_size(set_cell_size(text, width - 1).rstrip() + "…", width)
-
-
-def _name(row: CostRow) -> str:
-    return UNATTRIBUTED if row.name is None else row.name
-
-
-def _agent(row: CostRow) -> str:
-    return (row.agent or "-") if isinstance(row, SessionRow) else ""
-
-
-def _customer(row: CostRow) -> str:
-    return (row.customer_id or "-") if isinstance(row, SessionRow) else ""
-
-
-def _end(row: CostRow) -> str:
-    return _ENDS[row.end][0] if isinstance(row, SessionRow) else ""
-
-
-def _end_style(row: CostRow) -> str:
-    return _ENDS[row.end][1] if isinstance(row, SessionRow) else ""
-
-
-def _share(row: CostRow) -> str:
-    return "-" if row.share is None else f"{row.share:.0%}"
-
-
-def _tokens(spend: Spend) -> str:
-    tokens = spend.input_tokens + spend.output_tokens
-    if tokens < 10_000:
-        return f"{tokens:,}"
-    return f"{tokens / 1000:,.0f}k" if tokens < 10_000_000 else f"{tokens / 1e6:,.0f}M"
-
-
-def _money(nano: int) -> str:
-    """Writes money in a table: cents from a dollar up, else tenths of a cent
-    and finer, so that cheap calls do not all read $0.00."""
-    if nano == 0:
-        return "$0"
-    amount = nano / NANO_PER_USD
-    if amount >= 1:
-        return f"${amount:,.2f}"
-    return f"${amount:.4f}" if amount >= 0.0001 else f"${amount:.6f}"
-
-
-def _notes(total: Spend) -> list[str]:
-    notes: list[str] = []
-    if total.unpriced_calls:
-        notes.append(
-            f"{_count(total.unpriced_calls, 'call')} had no price and are not in the "
-            "sums: add models: or tools: rows to guardrails.yaml."
-        )
-    if total.estimated_calls:
-        notes.append(
-            f"{_count(total.estimated_calls, 'call')} reported no usage; their cost is "
-            "an upper estimate."
-        )
-    return notes

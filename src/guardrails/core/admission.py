@@ -10,13 +10,13 @@ from functools import lru_cache
 from urllib.parse import quote
 
 from guardrails.core.accounts import Charging, Line, Threshold
-from guardrails.core.attribution import Attribution
+from guardrails.core.attribution import Attribution, clean_name
 from guardrails.core.calls import CallStatus, ModelCall, Outcome, ToolCall
 from guardrails.core.events import Event
-from guardrails.core.operations import Release, Reserve, Settle
 from guardrails.core.loops import LoopAction, LoopRule, ToolTrace
+from guardrails.core.operations import Release, Reserve, Settle
 from guardrails.core.policy import Budget, BudgetAction, Measure
-from guardrails.core.usage import Charge, TokenUsage
+from guardrails.core.usage import TOKENS_MAX, Charge, TokenUsage
 from guardrails.core.windows import Window, window_end_ms, window_name
 
 __all__ = [
@@ -60,9 +60,7 @@ def account_key(
 
 def session_line(budget: Budget, attribution: Attribution) -> Line:
     """Returns the line of a session's own account."""
-    key = account_key(
-        attribution, per=("session_id",), every=Window.SESSION, now_ms=0
-    )
+    key = account_key(attribution, per=("session_id",), every=Window.SESSION, now_ms=0)
     return Line(
         account=key,
         scope="session",
@@ -121,7 +119,7 @@ def plan_reserve(
         charging=charging,
         kind=call.kind,
         cost_nano_usd=charge.cost_nano_usd or 0,
-        tokens=input_tokens + output_tokens,
+        tokens=min(input_tokens + output_tokens, TOKENS_MAX),
         now_ms=now_ms,
         expires_at_ms=now_ms + ttl_ms,
         active_ms=active_ms,
@@ -187,9 +185,7 @@ def plan_release(reservation: Reservation, *, now_ms: int) -> Release:
     return Release(hold_id=reservation.op.hold_id, now_ms=now_ms)
 
 
-def _open_trace(
-    call: ModelCall | ToolCall, loop: LoopRule | None
-) -> ToolTrace | None:
+def _open_trace(call: ModelCall | ToolCall, loop: LoopRule | None) -> ToolTrace | None:
     """Returns the trace of a call before it runs; only `block` looks at it."""
     if loop is None or loop.action is not LoopAction.BLOCK:
         return None
@@ -221,7 +217,7 @@ def _trace(
         tool=call.name,
         arguments_digest=call.arguments_digest,
         result_digest=result_digest,
-        call_id=call.call_id,
+        call_id=clean_name(call.call_id),  # A model wrote it.
         cost_nano_usd=cost_nano_usd,
     )
 

@@ -102,8 +102,7 @@ def check_name(value: object, *, key: str) -> str:
     """
     if not isinstance(value, str):
         raise ValueError(
-            f"{key}: {_shown(value)} is not a name. Pass a string, as in "
-            f'{key}="acme".'
+            f'{key}: {_shown(value)} is not a name. Pass a string, as in {key}="acme".'
         )
     name = unicodedata.normalize("NFC", value[: NAME_BYTES_MAX * 4])
     if not name.strip():

@@ -54,7 +54,7 @@ class ToolCall:
     arguments_digest: str | None = None
     """Fingerprint of the arguments; `None` excludes the call from loops."""
     cost_nano_usd: int | None = None
-    """The price of this call if its caller knows it better than the policy."""
+    """The price of this call as its caller knows it; the policy's price wins."""
     bytes_in: int | None = None
 
     kind: CallKind = field(default=CallKind.TOOL, init=False)

@@ -106,9 +106,7 @@ def _stop_text(stop: Stop) -> str:
 
 def _limit_text(refusal: Refusal) -> str:
     assert refusal.measure is not None
-    return _used_text(
-        refusal.measure, refusal.used, refusal.allowed, refusal.needed
-    )
+    return _used_text(refusal.measure, refusal.used, refusal.allowed, refusal.needed)
 
 
 def _used_text(measure: Measure, used: int, allowed: int, needed: int | None) -> str:

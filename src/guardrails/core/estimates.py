@@ -67,9 +67,7 @@ def input_tokens_max(shape: PromptShape, anchor: Anchor | None = None) -> int:
         if added and shape.is_reply[known]:
             added[0] = MESSAGE_OVERHEAD_TOKENS  # Its text was billed as output.
         return anchor.billed_tokens + sum(added)
-    return (
-        PREAMBLE_TOKENS_MAX + shape.tools_tokens_max + sum(shape.message_tokens_max)
-    )
+    return PREAMBLE_TOKENS_MAX + shape.tools_tokens_max + sum(shape.message_tokens_max)
 
 
 def output_tokens_max(

@@ -91,7 +91,7 @@ def fingerprint(
     try:
         text = _canonical_text(value, ignore=ignore)
     # The value changes in another thread, or memory is short.
-    except Exception:  # noqa: BLE001
+    except Exception:
         text = f"?{_type_text(type(value))}"
     # Lone surrogates arrive in JSON; "surrogatepass" encodes them, too.
     data = f"{len(label)}:{label}{text}".encode("utf-8", "surrogatepass")

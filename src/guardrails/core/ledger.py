@@ -119,12 +119,10 @@ class Ledger:
             {} if accounts is None else accounts
         )
         self.holds: MutableMapping[str, Hold] = {} if holds is None else holds
+        # What the last operation changed or added, and removed.
         self.changed_accounts: list[Account] = []
-        """Rows that the last operation changed or added."""
         self.changed_holds: list[Hold] = []
-        """Rows that the last operation changed or added."""
         self.removed_holds: list[Hold] = []
-        """Rows that the last operation removed."""
 
     def apply(self, operation: Operation[R]) -> R:
         """Applies one operation, wholly or not at all, and returns its reply."""
@@ -345,6 +343,7 @@ class Ledger:
             if account is None:
                 account = Account(key=line.account, expires_at_ms=line.expires_at_ms)
             if line.is_session and account.session is None:
+                account = account.copy()
                 started_at_ms = op.now_ms - op.active_ms[index]
                 account.session = SessionState(
                     attribution=op.charging.attribution,

@@ -49,6 +49,7 @@ def refusal_of(op: Reserve, accounts: list[Account]) -> tuple[Refusal | None, bo
 
 
 def stopped(line: Line, account: Account, stop: Stop) -> Refusal:
+    """Returns the refusal of every call in a stopped session."""
     return Refusal(
         line=line,
         used=stop.used,
@@ -62,8 +63,10 @@ def stopped(line: Line, account: Account, stop: Stop) -> Refusal:
 def _over_calls(
     limits: Limits, line: Line, account: Account, op: Reserve, index: int
 ) -> Refusal | None:
-    """Returns the limit on steps or time that the call would pass. Steps are
-    never held, so waiting for open holds is in vain."""
+    """Returns the limit on steps or time that the call would pass.
+
+    Steps are never held, so waiting for open holds is in vain.
+    """
     if limits.steps is not None and account.steps >= limits.steps:
         return _refused_by(Measure.STEPS, line, account, limits.steps, needed=1)
     if op.kind is CallKind.MODEL:
@@ -92,8 +95,10 @@ def _over_calls(
 def _over_amounts(
     limits: Limits, line: Line, account: Account, op: Reserve
 ) -> Refusal | None:
-    """Returns the limit on money or tokens that the call would pass, first one
-    that waiting does not help with."""
+    """Returns the limit on money or tokens that the call would pass.
+
+    One that waiting does not help with comes first.
+    """
     waiting: Refusal | None = None
     cost_limit, token_limit = limits.cost_nano_usd, limits.tokens
     if cost_limit is not None and account.used_nano_usd + op.cost_nano_usd > cost_limit:

@@ -11,7 +11,14 @@ import enum
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-__all__ = ["LoopAction", "LoopFinding", "LoopKind", "LoopRule", "ToolTrace", "find_loop"]
+__all__ = [
+    "LoopAction",
+    "LoopFinding",
+    "LoopKind",
+    "LoopRule",
+    "ToolTrace",
+    "find_loop",
+]
 
 TRACES_MAX = 64
 """Tool calls remembered per session: the largest `within`."""

@@ -16,6 +16,9 @@ LIMIT_NANO_USD_MAX = 2**53 - 1
 """The largest limit of one account, about 9.0 million USD: the largest integer
 that every store, Lua's doubles included, represents exactly."""
 
+CHARACTERS_SHOWN_MAX = 60
+"""Of a value in an error message: more than any amount has."""
+
 _AMOUNT = re.compile(r"[0-9]{1,12}(\.[0-9]+)?", re.ASCII)
 _DECIMALS_MAX = 9
 _CENT = Decimal("0.01")
@@ -41,24 +44,35 @@ def nano_usd(amount: object, *, name: str) -> int:
     if len(decimals) > _DECIMALS_MAX:
         drift = " Floats drift:" if isinstance(amount, float) else ""
         raise ValueError(
-            f"{name}: {amount!r} has more than {_DECIMALS_MAX} decimals."
+            f"{name}: {_shown(amount)} has more than {_DECIMALS_MAX} decimals."
             f"{drift} Write the amount as a string, for example "
             f'"{round(Decimal(text), _DECIMALS_MAX).normalize():f}".'
         )
     nano = int(whole) * NANO_PER_USD + int(decimals.ljust(_DECIMALS_MAX, "0"))
     if nano > LIMIT_NANO_USD_MAX:
         raise ValueError(
-            f"{name}: {amount!r} is above the largest amount, "
+            f"{name}: {_shown(amount)} is above the largest amount, "
             f"{usd(LIMIT_NANO_USD_MAX)} USD. Use a smaller one, or split the scope."
         )
     return nano
+
+
+def _shown(amount: object) -> str:
+    """Names a value that is no amount; its own repr might raise or be huge."""
+    if isinstance(amount, int) and amount.bit_length() > CHARACTERS_SHOWN_MAX * 3:
+        return f"an integer of {amount.bit_length()} bits"
+    if isinstance(amount, int | float | str | Decimal):
+        return repr(
+            amount[:CHARACTERS_SHOWN_MAX] if isinstance(amount, str) else amount
+        )
+    return f"a value of type {type(amount).__name__}"
 
 
 def _plain(amount: object, *, name: str) -> str:
     """Returns the amount as digits with an optional fraction."""
     if isinstance(amount, bool) or not isinstance(amount, int | float | str | Decimal):
         raise ValueError(
-            f"{name}: {amount!r} is not an amount in USD. "
+            f"{name}: {_shown(amount)} is not an amount in USD. "
             'Write a number or a decimal string, for example "0.50".'
         )
     if isinstance(amount, str):
@@ -70,7 +84,7 @@ def _plain(amount: object, *, name: str) -> str:
         text = str(exact) if large else f"{exact:f}"
     if not _AMOUNT.fullmatch(text):
         raise ValueError(
-            f"{name}: {amount!r} is not an amount in USD. It must be a finite "
+            f"{name}: {_shown(amount)} is not an amount in USD. It must be a finite "
             'number of at least 0, such as "0.50" (a point, no comma, no sign).'
         )
     return text

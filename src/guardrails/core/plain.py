@@ -138,7 +138,7 @@ def size_bytes(value: object) -> int | None:
     try:
         return _size(value)
     # The value changes in another thread, or memory is short.
-    except Exception:  # noqa: BLE001
+    except Exception:
         return None
 
 

@@ -16,8 +16,8 @@ from guardrails.core.money import LIMIT_NANO_USD_MAX
 from guardrails.core.windows import Window
 
 __all__ = [
-    "BudgetAction",
     "Budget",
+    "BudgetAction",
     "Limits",
     "Measure",
     "Mode",
@@ -227,7 +227,9 @@ class Policy:
             for pattern, budget in self.agents
             if agent is not None and fnmatchcase(agent, pattern)
         ]
-        return max(matching, key=lambda found: found[0])[1] if matching else self.session
+        return (
+            max(matching, key=lambda found: found[0])[1] if matching else self.session
+        )
 
     def tool_rule(self, name: str) -> ToolRule | None:
         """Returns the rule of `server/tool`: the most specific glob wins."""

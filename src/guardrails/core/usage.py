@@ -14,6 +14,11 @@ TOKENS_MAX = 10**9
 """No real call is larger; above it the report of a provider is nonsense."""
 
 
+def _are_whole(counts: tuple[object, ...]) -> bool:
+    """Whether all counts are `int`: floats would drift, and no store takes them."""
+    return set(map(type, counts)) == {int}
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TokenUsage:
     """The tokens of one model call, as billed.
@@ -45,32 +50,32 @@ class TokenUsage:
     """The tier that the provider says it billed, such as `flex` or `priority`."""
 
     def __post_init__(self) -> None:
-        total = self.input_tokens + self.output_tokens
-        parts_in = self.cache_read_tokens + self.cache_write_tokens
+        counts = (
+            self.input_tokens,
+            self.cache_read_tokens,
+            self.cache_write_tokens,
+            self.cache_write_1h_tokens,
+            self.input_audio_tokens,
+            self.output_tokens,
+            self.reasoning_tokens,
+            self.output_audio_tokens,
+            self.web_searches,
+        )
         if (
-            min(
-                self.input_tokens,
-                self.cache_read_tokens,
-                self.cache_write_tokens,
-                self.cache_write_1h_tokens,
-                self.input_audio_tokens,
-                self.output_tokens,
-                self.reasoning_tokens,
-                self.output_audio_tokens,
-                self.web_searches,
-            )
-            < 0
-            or total > TOKENS_MAX
+            not _are_whole(counts)
+            or min(counts) < 0
+            or self.input_tokens + self.output_tokens > TOKENS_MAX
             or self.web_searches > TOKENS_MAX
-            or parts_in > self.input_tokens
+            or self.cache_read_tokens + self.cache_write_tokens > self.input_tokens
             or self.cache_write_1h_tokens > self.cache_write_tokens
             or self.input_audio_tokens > self.input_tokens
             or self.reasoning_tokens > self.output_tokens
             or self.output_audio_tokens > self.output_tokens
         ):
             raise ValueError(
-                f"usage: {self!r} is impossible: counts are at least 0, at most "
-                f"{TOKENS_MAX}, and a part is never larger than its total."
+                f"usage: {self!r} is impossible: counts are whole numbers of at least "
+                f"0 and at most {TOKENS_MAX}, and a part is never larger than its "
+                "total."
             )
 
     @property

@@ -148,7 +148,7 @@ class Prices:
     ) -> RateCard:
         # The price list is read when it is first needed, not when guardrails is
         # imported: a program that calls no model does not pay for it.
-        from guardrails.prices import catalogue  # noqa: PLC0415
+        from guardrails.prices import catalogue
 
         provider, model = provider and provider.lower(), model.lower()
         names = list(user_names(provider, model))

@@ -4,8 +4,18 @@ from guardrails.reports.costs import (
     CostReport,
     CostRow,
     SessionRow,
+    Span,
     report_by,
     report_sessions,
+    unpriced_names,
 )
 
-__all__ = ["CostReport", "CostRow", "SessionRow", "report_by", "report_sessions"]
+__all__ = [
+    "CostReport",
+    "CostRow",
+    "SessionRow",
+    "Span",
+    "report_by",
+    "report_sessions",
+    "unpriced_names",
+]

@@ -1,12 +1,39 @@
 """Costs: where the money went in a span of time, by session or by dimension."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from guardrails.core.accounts import Account
 from guardrails.core.rollups import HOUR_MS, Spend
 
-__all__ = ["CostReport", "CostRow", "SessionRow", "report_by", "report_sessions"]
+__all__ = [
+    "CostReport",
+    "CostRow",
+    "SessionRow",
+    "Span",
+    "report_by",
+    "report_sessions",
+    "unpriced_names",
+]
+
+IDLE_MS = 600_000
+"""A session that has not ended and did nothing for ten minutes waits for
+somebody, or its process died: it is not active any more."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Span:
+    """The whole hours that a report covers."""
+
+    hours: int
+    """As asked for; the first hour counts in full."""
+    until_ms: int
+    """The instant of the report."""
+
+    @property
+    def since_ms(self) -> int:
+        """The start of the first hour."""
+        return (self.until_ms - self.hours * HOUR_MS) // HOUR_MS * HOUR_MS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,55 +54,58 @@ class SessionRow(CostRow):
     agent: str | None
     customer_id: str | None
     end: str
-    """`active`, `completed`, `budget_exceeded`, `loop_detected` or `killed`."""
+    """`active`, `idle`, `completed`, `budget_exceeded`, `loop_detected` or
+    `killed`."""
     reason: str | None
-    """The limit or tool that stopped it."""
+    """The limit or the tool that stopped it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CostReport:
     """Rows of whole hours, most expensive first."""
 
+    project_id: str
     by: str
-    since_ms: int
-    """The start of the first hour."""
-    until_ms: int
-    """The instant of the report."""
+    span: Span
     rows: Sequence[CostRow]
-    """The most expensive names; `hidden` more were left out."""
-    hidden: int
+    """The most expensive names."""
     names: int
-    """All names, hidden ones included."""
+    """All names, those without a row included."""
     total: Spend
+    """Of all names."""
     stopped: int = 0
     """Sessions that were stopped. Only of a report by session."""
+    unpriced: Sequence[str] = ()
+    """Models and tools whose calls had no price, most calls first."""
+
+    @property
+    def hidden(self) -> int:
+        """Names without a row."""
+        return self.names - len(self.rows)
 
 
 def report_by(
-    spends: Sequence[Spend], *, by: str, since_ms: int, until_ms: int, limit: int
+    spends: Sequence[Spend], *, project_id: str, by: str, span: Span, limit: int
 ) -> CostReport:
     """Ranks what was spent per name.
 
     Args:
         spends: One entry per name, in any order.
+        project_id: The project.
         by: The dimension.
-        since_ms: The first hour contains it.
-        until_ms: The instant of the report.
+        span: What the spends were summed over.
         limit: Rows to show; 0 shows all.
     """
     total = _total(spends)
-    ranked = _ranked(spends)
-    shown = ranked[:limit] if limit else ranked
     return CostReport(
+        project_id=project_id,
         by=by,
-        since_ms=since_ms // HOUR_MS * HOUR_MS,
-        until_ms=until_ms,
+        span=span,
         rows=[
             CostRow(name=spend.name, spend=spend, share=_share(spend, total))
-            for spend in shown
+            for spend in _dearest(spends, limit)
         ],
-        hidden=len(ranked) - len(shown),
-        names=len(ranked),
+        names=len(spends),
         total=total,
     )
 
@@ -84,69 +114,88 @@ def report_sessions(
     spends: Sequence[Spend],
     accounts: Sequence[Account],
     *,
-    since_ms: int,
-    until_ms: int,
+    project_id: str,
+    span: Span,
     limit: int,
 ) -> CostReport:
     """Ranks sessions by what they spent in the span.
 
     Args:
         spends: One entry per session, in any order.
-        accounts: The accounts of these sessions.
-        since_ms: The first hour contains it.
-        until_ms: The instant of the report.
+        accounts: The accounts of these sessions, in any order.
+        project_id: The project.
+        span: What the spends were summed over.
         limit: Rows to show; 0 shows all.
     """
-    known = {
+    known: Mapping[str | None, Account] = {
         account.session.attribution.session_id: account
         for account in accounts
         if account.session is not None
     }
     total = _total(spends)
-    ranked = _ranked(spends)
-    shown = ranked[:limit] if limit else ranked
     return CostReport(
+        project_id=project_id,
         by="session_id",
-        since_ms=since_ms // HOUR_MS * HOUR_MS,
-        until_ms=until_ms,
-        rows=[_session_row(spend, known.get(spend.name), total) for spend in shown],
-        hidden=len(ranked) - len(shown),
-        names=len(ranked),
+        span=span,
+        rows=[
+            _session_row(spend, known.get(spend.name), total=total, span=span)
+            for spend in _dearest(spends, limit)
+        ],
+        names=len(spends),
         total=total,
-        stopped=sum(
-            1
-            for spend in spends
-            if (account := known.get(spend.name)) and account.stop is not None
-        ),
+        stopped=sum(account.stop is not None for account in known.values()),
     )
 
 
-def _session_row(spend: Spend, account: Account | None, total: Spend) -> SessionRow:
-    session = account.session if account else None
-    stop = account.stop if account else None
-    if stop is not None:
-        end = stop.reason.value
-    else:
-        is_over = session is not None and session.ended_at_ms is not None
-        end = "completed" if is_over else "active"
-    reason: str | None = None
-    if stop is not None and stop.measure is not None:
-        reason = stop.measure.value
-    elif stop is not None and stop.finding is not None:
-        reason = stop.finding.tool
+def unpriced_names(*dimensions: Sequence[Spend]) -> list[str]:
+    """Names what had no price, most calls first.
+
+    Args:
+        dimensions: The spends by model and by tool.
+    """
+    found = [spend for spends in dimensions for spend in spends if spend.unpriced_calls]
+    found.sort(key=lambda spend: (-spend.unpriced_calls, spend.name or ""))
+    return [spend.name or "unknown" for spend in found]
+
+
+def _session_row(
+    spend: Spend, account: Account | None, *, total: Spend, span: Span
+) -> SessionRow:
+    who = account.session.attribution if account and account.session else None
     return SessionRow(
         name=spend.name,
         spend=spend,
         share=_share(spend, total),
-        agent=session.attribution.agent if session else None,
-        customer_id=session.attribution.customer_id if session else None,
-        end=end,
-        reason=reason,
+        agent=who.agent if who else None,
+        customer_id=who.customer_id if who else None,
+        end=_end(account, span.until_ms),
+        reason=_reason(account),
     )
 
 
-def _ranked(spends: Sequence[Spend]) -> list[Spend]:
-    return sorted(spends, key=lambda s: (-s.total_nano_usd, -s.steps, s.name or ""))
+def _end(account: Account | None, now_ms: int) -> str:
+    if account is not None and account.stop is not None:
+        return account.stop.reason.value
+    session = account.session if account else None
+    if session is None:
+        return "idle"
+    if session.ended_at_ms is not None:
+        return "completed"
+    return "active" if now_ms - session.last_active_at_ms < IDLE_MS else "idle"
+
+
+def _reason(account: Account | None) -> str | None:
+    stop = account.stop if account else None
+    if stop is None:
+        return None
+    if stop.measure is not None:
+        return stop.measure.value
+    return stop.finding.tool if stop.finding is not None else None
+
+
+def _dearest(spends: Sequence[Spend], limit: int) -> list[Spend]:
+    ranked = sorted(spends, key=lambda s: (-s.total_nano_usd, -s.steps, s.name or ""))
+    return ranked[:limit] if limit else ranked
 
 
 def _total(spends: Sequence[Spend]) -> Spend:

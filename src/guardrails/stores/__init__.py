@@ -43,12 +43,12 @@ def open_store(url: str | os.PathLike[str]) -> Store:
 
 def _sqlite(path: Path) -> Store:
     # Imported late: a memory store has no use for sqlite3.
-    from guardrails.stores.sqlite import SQLiteStore  # noqa: PLC0415
+    from guardrails.stores.sqlite import SQLiteStore
 
     return SQLiteStore(path)
 
 
 def _masked(url: str) -> str:
     """Hides the credentials of a URL."""
-    scheme, separator, rest = url.partition("://")
+    scheme, _, rest = url.partition("://")
     return f"{scheme}://***@{rest.rpartition('@')[2]}" if "@" in rest else url

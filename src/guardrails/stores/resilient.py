@@ -10,11 +10,19 @@ import logging
 import threading
 from collections import OrderedDict, deque
 from dataclasses import replace
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from guardrails.core.accounts import Account
 from guardrails.core.ledger import Ledger
-from guardrails.core.operations import Operation, Release, Reserve, Settle
+from guardrails.core.operations import (
+    Operation,
+    Release,
+    Reserve,
+    Reserved,
+    Settle,
+    Settled,
+    Verdict,
+)
 from guardrails.core.policy import OnStoreError
 from guardrails.errors import StoreUnavailable
 from guardrails.ports import Clock, History, Store
@@ -84,7 +92,7 @@ class ResilientStore:
             reply = self._store.execute(operation)
         except StoreUnavailable as error:
             return self._degraded(operation, error)
-        self._remember(operation)
+        self._remember(operation, reply)
         return reply
 
     async def aexecute(self, operation: Operation[R]) -> R:
@@ -95,7 +103,7 @@ class ResilientStore:
             reply = await self._store.aexecute(operation)
         except StoreUnavailable as error:
             return self._degraded(operation, error)
-        self._remember(operation)
+        self._remember(operation, reply)
         return reply
 
     def secret(self) -> bytes:
@@ -114,7 +122,9 @@ class ResilientStore:
                 )
         self._store.close()
 
-    def _degraded(self, operation: Operation[R], error: StoreUnavailable | None) -> R:
+    def _degraded(
+        self, operation: Operation[Any], error: StoreUnavailable | None
+    ) -> Any:
         """Answers without the store."""
         is_call = isinstance(operation, Reserve | Settle | Release)
         with self._lock:
@@ -137,9 +147,12 @@ class ResilientStore:
             if self._on_error is OnStoreError.OPEN:
                 operation = _unenforced(operation)
             reply = self._local.apply(operation)
-            if self._local.changed_holds:
+            if isinstance(operation, Reserve):
                 # Admitted here; the store has no say in it afterwards.
-                self._backlog.append(_unenforced(operation))
+                operation = _unenforced(operation)
+            # A release may be of a hold that only the store knows.
+            if self._local.changed_holds or isinstance(operation, Release):
+                self._backlog.append(operation)
             return reply
 
     def _fail(self, error: StoreUnavailable | None) -> None:
@@ -163,8 +176,8 @@ class ResilientStore:
                 return False
             try:
                 while self._backlog:
-                    self._store.execute(self._backlog[0])
-                    self._remember(self._backlog.popleft())
+                    reply = self._store.execute(self._backlog[0])
+                    self._remember(self._backlog.popleft(), reply)
             except StoreUnavailable as error:
                 self._fail(error)
                 return False
@@ -173,23 +186,52 @@ class ResilientStore:
             _log.warning("guardrails: the store is back; everything is booked.")
             return True
 
-    def _remember(self, operation: Operation[object]) -> None:
-        """Adds what this process settled to the tallies that `local` starts from."""
-        if not isinstance(operation, Settle) or self._on_error is OnStoreError.CLOSED:
+    def _remember(self, operation: Operation[R], reply: object) -> None:
+        """Keeps what `local` starts from.
+
+        That is what this process settled, and the stops and raised limits that it
+        was told of.
+        """
+        if self._on_error is OnStoreError.CLOSED:
             return
         with self._lock:
-            for line in operation.charging.lines:
-                tally = self._tallies.get(line.account)
-                if tally is None:
-                    tally = self._tallies[line.account] = Account(key=line.account)
-                    if len(self._tallies) > TALLIES_MAX:
-                        self._tallies.popitem(last=False)
-                tally.posted_nano_usd += operation.cost_nano_usd
-                tally.posted_tokens += operation.tokens
-                tally.count(operation.kind, 1)
+            if isinstance(operation, Settle):
+                self._remember_settled(operation, reply)
+            elif isinstance(operation, Reserve) and isinstance(reply, Reserved):
+                if reply.refusal is not None and reply.refusal.stop is not None:
+                    self._tally(reply.refusal.line.account).stop = reply.refusal.stop
+                elif reply.verdict is Verdict.ALLOW:
+                    self._forget_stops(operation)
+            elif isinstance(reply, Account):
+                tally = self._tally(reply.key)
+                tally.stop, tally.raised = reply.stop, reply.raised
+
+    def _remember_settled(self, operation: Settle, reply: object) -> None:
+        stop = reply.new_stop if isinstance(reply, Settled) else None
+        for line in operation.charging.lines:
+            tally = self._tally(line.account)
+            tally.posted_nano_usd += operation.cost_nano_usd
+            tally.posted_tokens += operation.tokens
+            tally.count(operation.kind, 1)
+            if stop is not None and line.is_session and line.scope == stop.scope:
+                tally.stop = stop
+
+    def _forget_stops(self, operation: Reserve) -> None:
+        """Notes that the store admitted a call: somebody lifted the stop."""
+        for line in operation.charging.lines:
+            if line.is_session and line.account in self._tallies:
+                self._tallies[line.account].stop = None
+
+    def _tally(self, key: str) -> Account:
+        """Returns what is remembered of an account, now the last to be forgotten."""
+        tally = self._tallies.setdefault(key, Account(key=key))
+        self._tallies.move_to_end(key)
+        if len(self._tallies) > TALLIES_MAX:
+            self._tallies.popitem(last=False)
+        return tally
 
 
-def _unenforced(operation: Operation[R]) -> Operation[R]:
+def _unenforced(operation: Operation[Any]) -> Operation[Any]:
     """Returns the operation such that no limit refuses it."""
     if isinstance(operation, Reserve | Settle):
         charging = replace(operation.charging, is_enforced=False)

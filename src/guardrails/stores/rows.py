@@ -337,13 +337,9 @@ def _usage_text(usage: TokenUsage) -> str:
 
 def _stop_from(values: dict[str, Any]) -> Stop:
     measure, finding = values.pop("measure"), values.pop("finding")
-    return Stop(
-        **values
-        | {
-            "reason": StopReason(values["reason"]),
-            "measure": Measure(measure) if measure else None,
-            "finding": LoopFinding(**finding | {"kind": LoopKind(finding["kind"])})
-            if finding
-            else None,
-        }
-    )
+    values["reason"] = StopReason(values["reason"])
+    values["measure"] = None if measure is None else Measure(measure)
+    if finding is not None:
+        finding["kind"] = LoopKind(finding["kind"])
+        values["finding"] = LoopFinding(**finding)
+    return Stop(**values)

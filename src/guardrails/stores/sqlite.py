@@ -45,19 +45,19 @@ from guardrails.core.operations import (
     StopSession,
     Sweep,
 )
-from guardrails.core.rollups import HOUR_MS, ROLLUP_DIMENSIONS, Spend
+from guardrails.core.rollups import ROLLUP_DIMENSIONS
 from guardrails.errors import StoreUnavailable
 from guardrails.ids import new_key
 from guardrails.stores import rows
 from guardrails.stores.database import Turnstile, explain, open_database
 from guardrails.stores.forks import close_at_fork
+from guardrails.stores.history import SQLiteHistory
 
 __all__ = ["SQLiteStore"]
 
 R = TypeVar("R")
 
 _ACCOUNTS = ", ".join(rows.ACCOUNT_COLUMNS)
-_WIDTH = len(rows.ACCOUNT_COLUMNS)
 _UNKNOWN = Attribution()
 
 
@@ -121,7 +121,7 @@ class SQLiteStore:
         self._connection: sqlite3.Connection | None = None
         self._turnstile: Turnstile | None = None
         self._process_id = os.getpid()
-        self._history = _SQLiteHistory(self)
+        self._history = SQLiteHistory(self.reading)
         close_at_fork(self)
 
     @property
@@ -130,7 +130,7 @@ class SQLiteStore:
         return self._path
 
     @property
-    def history(self) -> "_SQLiteHistory":
+    def history(self) -> SQLiteHistory:
         """What was spent."""
         return self._history
 
@@ -205,66 +205,6 @@ class SQLiteStore:
         return self._connection, self._turnstile
 
 
-class _SQLiteHistory:
-    """Reads sums and events. A report is one read transaction."""
-
-    def __init__(self, store: SQLiteStore) -> None:
-        self._store = store
-
-    def spend(
-        self, *, project_id: str, by: str, since_ms: int, until_ms: int
-    ) -> Sequence[Spend]:
-        """Sums whole hours per name, most expensive first."""
-        assert by in ROLLUP_DIMENSIONS, by
-        sums = ", ".join(f"sum({name})" for name in rows.ROLLUP_SUMS)
-        # Naming the hours one by one makes each a seek; a range would read the
-        # cells of all dimensions in it.
-        query = (
-            f"SELECT name, {sums} FROM rollups WHERE project_id = ? AND dimension = ? "
-            "AND hour IN (WITH RECURSIVE hours(hour) AS (VALUES (?) UNION ALL "
-            "SELECT hour + 1 FROM hours WHERE hour < ?) SELECT hour FROM hours) "
-            "GROUP BY name ORDER BY sum(model_nano_usd + tool_nano_usd) DESC, "
-            "sum(model_calls + tool_calls) DESC, name"
-        )
-        span = (since_ms // HOUR_MS, max(since_ms, until_ms) // HOUR_MS)
-        with self._store.reading() as connection:
-            found = connection.execute(query, (project_id, by, *span)).fetchall()
-        return [rows.spend_from(row) for row in found]
-
-    def session_accounts(
-        self, *, project_id: str, session_ids: Sequence[str]
-    ) -> Sequence[Account]:
-        """Returns the accounts of sessions that are known."""
-        query = (
-            f"SELECT {_ACCOUNTS}, attribution FROM sessions JOIN accounts USING (key) "
-            "WHERE project_id = ? AND session_id = ?"
-        )
-        with self._store.reading() as connection:
-            found = [
-                connection.execute(query, (project_id, session_id)).fetchone()
-                for session_id in session_ids
-            ]
-        return [
-            rows.account_from(row[:_WIDTH], rows.attribution_from(row[_WIDTH]))
-            for row in found
-            if row is not None
-        ]
-
-    def events(
-        self, *, project_id: str, session_id: str, limit: int
-    ) -> Sequence[Event]:
-        """Returns the last events of a session, oldest first."""
-        query = (
-            f"SELECT {', '.join(rows.EVENT_COLUMNS)} FROM events WHERE project_id = ? "
-            "AND session_id = ? ORDER BY time_ms DESC, event_id DESC LIMIT ?"
-        )
-        with self._store.reading() as connection:
-            found = connection.execute(
-                query, (project_id, session_id, limit)
-            ).fetchall()
-        return [rows.event_from(row) for row in reversed(found)]
-
-
 # --- One operation ----------------------------------------------------------
 
 
@@ -301,7 +241,7 @@ class _Loaded:
         self.ledger = Ledger(accounts, holds)
 
 
-def _load(connection: sqlite3.Connection, operation: Operation[R]) -> _Loaded:
+def _load(connection: sqlite3.Connection, operation: object) -> _Loaded:
     """Loads the rows that an operation names."""
     holds: dict[str, Hold] = {}
     traces: dict[str, tuple[ToolTrace, ...]] = {}
@@ -333,8 +273,11 @@ def _load(connection: sqlite3.Connection, operation: Operation[R]) -> _Loaded:
 def _accounts(
     connection: sqlite3.Connection, keys: Sequence[str], attribution: Attribution
 ) -> dict[str, Account]:
-    """Loads accounts. An attribution is written when its session opens and
-    never changed, so operations on the hot path do not load it."""
+    """Loads accounts.
+
+    An attribution is written when its session opens and never changed, so
+    operations on the hot path do not load it.
+    """
     marks = ", ".join("?" * len(keys))
     query = f"SELECT {_ACCOUNTS} FROM accounts WHERE key IN ({marks})"
     found = connection.execute(query, keys)

@@ -1,14 +1,15 @@
 """The battery that every store passes: inherit it and name a store.
 
-    class TestMyStore(StoreConformance):
-        @pytest.fixture
-        def store(self):
-            ...
+class TestMyStore(StoreConformance):
+    @pytest.fixture
+    def store(self):
+        ...
 """
 
 import asyncio
 import threading
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from guardrails.core.accounts import Account, Charging, Line, StopReason, Threshold
 from guardrails.core.attribution import Attribution
@@ -204,10 +205,12 @@ class StoreConformance:
         )
         raised = store.execute(reserve("3", to, cost=CENT + 1))
 
-        assert isinstance(first, Reserved) and first.new_stop is not None
+        assert isinstance(first, Reserved)
+        assert first.new_stop is not None
         assert first.new_stop.reason is StopReason.BUDGET_EXCEEDED
         assert first.new_stop.measure is Measure.COST
-        assert isinstance(again, Reserved) and again.new_stop is None
+        assert isinstance(again, Reserved)
+        assert again.new_stop is None
         assert again.verdict is Verdict.DENY
         assert _verdict(raised) is Verdict.ALLOW
 
@@ -217,7 +220,8 @@ class StoreConformance:
         denied = store.execute(reserve("1", to, cost=CENT + 1))
         smaller = store.execute(reserve("2", to))
 
-        assert isinstance(denied, Reserved) and denied.new_stop is None
+        assert isinstance(denied, Reserved)
+        assert denied.new_stop is None
         assert denied.verdict is Verdict.DENY
         assert _verdict(smaller) is Verdict.ALLOW
 
@@ -231,7 +235,8 @@ class StoreConformance:
         replayed = store.execute(settle("h", to))
         account = _account(store)
 
-        assert isinstance(replayed, Settled) and not replayed.is_applied
+        assert isinstance(replayed, Settled)
+        assert not replayed.is_applied
         assert (account.steps, account.posted_nano_usd) == (1, CENT)
         assert account.held_nano_usd == 0
 
@@ -273,7 +278,8 @@ class StoreConformance:
             CENT,
         )
         assert _verdict(denied) is Verdict.ALLOW
-        assert isinstance(late, Settled) and late.is_late and late.is_applied
+        assert isinstance(late, Settled)
+        assert late.is_late and late.is_applied
         assert (account.posted_nano_usd, account.unconfirmed_nano_usd) == (7, 0)
 
     def test_an_unconfirmed_amount_denies(self, store: Store) -> None:
@@ -292,7 +298,8 @@ class StoreConformance:
         after = store.execute(reserve("2", to, cost=0))
 
         assert _account(store).posted_nano_usd == 3 * CENT
-        assert isinstance(reply, Settled) and reply.new_stop is not None
+        assert isinstance(reply, Settled)
+        assert reply.new_stop is not None
         assert _verdict(after) is Verdict.DENY
 
     def test_books_a_settlement_whose_hold_is_lost(self, store: Store) -> None:
@@ -300,14 +307,15 @@ class StoreConformance:
         reply = store.execute(settle("gone", charging()))
         account = _account(store)
 
-        assert isinstance(reply, Settled) and reply.is_late and reply.is_applied
+        assert isinstance(reply, Settled)
+        assert reply.is_late and reply.is_applied
         assert (account.posted_nano_usd, account.steps) == (CENT, 1)
 
     def test_tells_each_threshold_once(self, store: Store) -> None:
         """Only the settle that crosses it is told, also when it is replayed."""
         point = Threshold(measure=Measure.COST, value=CENT + 1, label="soft")
         to = charging(thresholds=(point,))
-        replies = []
+        replies: list[Settled | Conflict] = []
         for number in range(4):
             store.execute(reserve(str(number), to))
             replies.append(store.execute(settle(str(number), to)))
@@ -329,7 +337,8 @@ class StoreConformance:
         second = store.execute(reserve("m2", other))
 
         assert verdicts == [*[Verdict.ALLOW] * 3, Verdict.DENY]
-        assert isinstance(second, Reserved) and second.new_stop is not None
+        assert isinstance(second, Reserved)
+        assert second.new_stop is not None
         assert second.new_stop.measure is Measure.MODEL_CALLS
 
     def test_limits_tokens(self, store: Store) -> None:
@@ -359,7 +368,8 @@ class StoreConformance:
 
         assert _verdict(admitted) is Verdict.ALLOW
         assert session is not None and session.active_ms == 3_000
-        assert isinstance(denied, Reserved) and denied.new_stop is not None
+        assert isinstance(denied, Reserved)
+        assert denied.new_stop is not None
         assert denied.new_stop.measure is Measure.WALL_TIME
 
     def test_stops_and_resumes_by_hand(self, store: Store) -> None:
@@ -377,7 +387,8 @@ class StoreConformance:
         denied = store.execute(reserve("1", to))
         store.execute(Resume(account="p/session/s"))
 
-        assert isinstance(denied, Reserved) and denied.refusal is not None
+        assert isinstance(denied, Reserved)
+        assert denied.refusal is not None
         stop = denied.refusal.stop
         assert stop is not None and (stop.by, stop.note) == ("ops", "invoice")
         assert _verdict(store.execute(reserve("1", to))) is Verdict.ALLOW
@@ -386,19 +397,18 @@ class StoreConformance:
         """The third identical call with an identical result ends the session."""
         to = charging(loop=LoopRule())
         trace = ToolTrace(tool="t", arguments_digest="a", result_digest="r")
-        replies = []
+        replies: list[Settled | Conflict] = []
         for number in range(3):
             store.execute(reserve(str(number), to, kind=CallKind.TOOL))
             replies.append(
-                store.execute(
-                    settle(str(number), to, kind=CallKind.TOOL, trace=trace)
-                )
+                store.execute(settle(str(number), to, kind=CallKind.TOOL, trace=trace))
             )
         denied = store.execute(reserve("after", to))
         last = replies[-1]
 
         assert [r.new_stop for r in replies[:2] if isinstance(r, Settled)] == [None] * 2
-        assert isinstance(last, Settled) and last.new_stop is not None
+        assert isinstance(last, Settled)
+        assert last.new_stop is not None
         assert last.new_stop.finding is not None and last.new_stop.finding.count == 3
         assert _verdict(denied) is Verdict.DENY
 
@@ -408,7 +418,8 @@ class StoreConformance:
         store.execute(reserve("1", to))
         reply = store.execute(reserve("2", to))
 
-        assert isinstance(reply, Reserved) and reply.verdict is Verdict.ALLOW
+        assert isinstance(reply, Reserved)
+        assert reply.verdict is Verdict.ALLOW
         assert reply.refusal is not None and reply.new_stop is None
         assert _account(store).stop is None
 
@@ -430,15 +441,20 @@ class StoreConformance:
             kind = CallKind.MODEL if number % 2 else CallKind.TOOL
             store.execute(reserve(str(number), to, kind=kind))
             store.execute(settle(str(number), to, kind=kind, cost=number))
-        span = {"project_id": "default", "since_ms": NOW_MS, "until_ms": NOW_MS}
+        span: dict[str, Any] = {
+            "project_id": "default",
+            "since_ms": NOW_MS,
+            "until_ms": NOW_MS,
+        }
         history = store.history
         events = history.events(project_id="default", session_id="s", limit=10)
         sums = {
             by: sum(spend.total_nano_usd for spend in history.spend(by=by, **span))
             for by in ("session_id", "agent", "customer_id", "user_id", "project_id")
         }
-        tools, models = history.spend(by="tool", **span), history.spend(
-            by="model", **span
+        tools, models = (
+            history.spend(by="tool", **span),
+            history.spend(by="model", **span),
         )
 
         assert set(sums.values()) == {10}

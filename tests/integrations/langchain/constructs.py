@@ -4,6 +4,7 @@ Each function builds one on a rig and returns it with an input. Work in nodes
 and tools has a sync and an async form, so that each mode stays in its world.
 """
 
+import inspect
 import operator
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ import langchain.agents.middleware as middlewares
 from deepagents import create_deep_agent
 from langchain.agents import create_agent
 from langchain_core.messages import AIMessage, AnyMessage
+from langchain_core.output_parsers import StrOutputParser
 from langchain_core.prompts import ChatPromptTemplate
 from langchain_core.runnables import Runnable, RunnableLambda, RunnableParallel
 from langgraph.graph import END, START, StateGraph
@@ -107,12 +109,15 @@ def model_fallback(rig: Rig) -> Construct:
 
 
 def summarization(rig: Rig) -> Construct:
-    return agent(
-        rig,
-        middlewares.SummarizationMiddleware(
-            rig.model(says("a summary")), trigger=("messages", 4), keep=("messages", 2)
-        ),
-    )
+    model = rig.model(says("a summary"))
+    options: dict[str, Any] = {"trigger": ("messages", 4), "keep": ("messages", 2)}
+    parameters = inspect.signature(middlewares.SummarizationMiddleware).parameters
+    if "summarizer" in parameters:
+        # langchain 1.5 retries summaries like this, but waits seconds in between.
+        options["summarizer"] = (
+            model.with_retry(wait_exponential_jitter=False) | StrOutputParser()
+        )
+    return agent(rig, middlewares.SummarizationMiddleware(model, **options))
 
 
 def tool_node_errors(rig: Rig) -> Construct:
@@ -270,12 +275,19 @@ def deep_agent(rig: Rig) -> Construct:
         }
         return answer
 
+    class NotesTask(middlewares.AgentMiddleware):
+        """Deepagents' own tool runs as often as the agent behind it starts."""
+
+        def before_agent(self, state: Any, runtime: Any) -> None:
+            rig.record.note("tool")
+
     helper = {
         "name": "helper",
         "description": "Looks things up.",
         "system_prompt": "Look it up.",
         "model": rig.model(rig.calls_once()),
         "tools": [rig.tool()],
+        "middleware": [NotesTask()],
     }
     graph = create_deep_agent(rig.model(delegates), subagents=[helper])
     return Construct(runnable=graph, value=ASK)

@@ -1,0 +1,222 @@
+"""Charges: what a call may cost at most before it, and did cost after it."""
+
+import threading
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from guardrails.core.accounts import Charging
+from guardrails.core.admission import Reservation
+from guardrails.core.calls import ModelCall, Outcome, ToolCall
+from guardrails.core.estimates import output_tokens_max
+from guardrails.core.money import LIMIT_NANO_USD_MAX
+from guardrails.core.policy import OnUnpriced, Policy
+from guardrails.core.usage import (
+    TOKENS_MAX,
+    UNPRICED,
+    Charge,
+    PriceStatus,
+    TokenUsage,
+)
+from guardrails.errors import UnpricedModelError
+from guardrails.ports import PriceBook
+
+__all__ = ["Charges", "ToolPrice"]
+
+OUTPUTS_MAX = 4_096
+"""Pairs of agent and model whose largest output is remembered."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ToolPrice:
+    """What `@guard.tool` declares about a function."""
+
+    server: str | None
+    cost_nano_usd: int | None
+
+
+class Charges:
+    """Prices the calls of one guard by its policy. Thread safe.
+
+    Args:
+        policy: The rules for tools and for models without a price.
+        prices: What models cost.
+        contain: Takes a failure of the price book: counts it and goes on.
+    """
+
+    def __init__(
+        self,
+        *,
+        policy: Policy,
+        prices: PriceBook,
+        contain: Callable[[BaseException, str], None],
+    ) -> None:
+        self._policy = policy
+        self._prices = prices
+        self._contain = contain
+        self.tools: dict[str, ToolPrice] = {}
+        """Declared tools by name."""
+        self._outputs: OrderedDict[tuple[str | None, str], int] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def output_tokens(self, call: ModelCall, agent: str | None) -> int:
+        """Bounds the output of a call that an agent is about to make."""
+        return output_tokens_max(
+            requested=call.output_tokens_max,
+            largest_seen=self._outputs.get((agent, call.model), 0),
+            is_strict=self._policy.is_estimate_strict,
+        )
+
+    def model_bound(
+        self, call: ModelCall, output_tokens: int, charging: Charging, now_ms: int
+    ) -> Charge:
+        """Bounds the cost of a model call.
+
+        Raises:
+            UnpricedModelError: If its price is not known and the policy refuses
+                such calls.
+        """
+        charge = self._asked(
+            lambda: self._prices.bound(
+                provider=call.provider,
+                model=call.model,
+                input_tokens=call.input_tokens_max,
+                output_tokens=output_tokens,
+                now_ms=now_ms,
+            )
+        )
+        if charge.cost_nano_usd is None:
+            charge = self._worst_case(call, call.input_tokens_max, output_tokens)
+        is_unknown = charge.cost_nano_usd is None
+        if self._policy.on_unpriced is OnUnpriced.ALLOW or not is_unknown:
+            return charge
+        if charging.limits_cost and charging.is_enforced:
+            raise UnpricedModelError(
+                f"the price of model {call.model!r} (provider {call.provider!r}) is "
+                "not known and a cost limit applies, so the call was not made. Add "
+                f"models: {{{call.model!r}: {{input_per_1m_usd: ..., "
+                "output_per_1m_usd: ...}} to guardrails.yaml, or set on_unpriced to "
+                "worst_case or allow."
+            )
+        return charge
+
+    def tool_charge(self, call: ToolCall) -> Charge:
+        """Prices a tool call: the policy's price, the caller's, or the declared one."""
+        rule = self._policy.tool_rule(call.name)
+        declared = self.tools.get(call.tool)
+        cost = None if rule is None else rule.cost_nano_usd
+        if cost is None:
+            cost = call.cost_nano_usd
+        if cost is None and declared is not None:
+            cost = declared.cost_nano_usd
+        if cost is None:
+            return UNPRICED
+        return Charge(cost_nano_usd=cost, status=PriceStatus.PRICED, source="config")
+
+    def settled_charge(
+        self, reservation: Reservation, outcome: Outcome, now_ms: int
+    ) -> tuple[TokenUsage | None, Charge]:
+        """Returns the usage and the cost to book."""
+        call = reservation.call
+        usage = outcome.usage
+        if isinstance(call, ModelCall):
+            if outcome.is_unsent:
+                usage = TokenUsage()
+            elif usage is None:
+                usage = self._bounded_usage(reservation, outcome)
+            else:
+                self._learn_output(call, reservation, usage)
+        if outcome.cost_nano_usd is not None:
+            return usage, Charge(
+                cost_nano_usd=outcome.cost_nano_usd,
+                status=PriceStatus.REPORTED,
+                source="provider",
+            )
+        if outcome.is_unsent:
+            return usage, Charge(
+                cost_nano_usd=0, status=PriceStatus.PRICED, source="not billed"
+            )
+        if usage is None or isinstance(call, ToolCall):
+            return None, reservation.charge
+        charge = self._model_charge(call, outcome, usage, now_ms)
+        if (
+            charge.cost_nano_usd is None
+            and reservation.charge.cost_nano_usd is not None
+        ):
+            # What was held is the best that is known; unknown is not 0.
+            return usage, replace(reservation.charge, status=PriceStatus.ESTIMATED)
+        return usage, charge
+
+    def _model_charge(
+        self, call: ModelCall, outcome: Outcome, usage: TokenUsage, now_ms: int
+    ) -> Charge:
+        charge = UNPRICED
+        # The model that answered, often a dated snapshot, beats the alias.
+        for model in (outcome.model, call.model):
+            if model is not None and charge.cost_nano_usd is None:
+                charge = self._price(call, model, usage, now_ms)
+        if charge.cost_nano_usd is None:
+            charge = self._worst_case(call, usage.input_tokens, usage.output_tokens)
+        if outcome.usage is None and charge.cost_nano_usd is not None:
+            return replace(charge, status=PriceStatus.ESTIMATED)
+        return charge
+
+    def _price(
+        self, call: ModelCall, model: str, usage: TokenUsage, now_ms: int
+    ) -> Charge:
+        return self._asked(
+            lambda: self._prices.price(
+                provider=call.provider, model=model, usage=usage, now_ms=now_ms
+            )
+        )
+
+    def _worst_case(
+        self, call: ModelCall, input_tokens: int, output_tokens: int
+    ) -> Charge:
+        """Prices a call of unknown price, if the policy wants that."""
+        if self._policy.on_unpriced is not OnUnpriced.WORST_CASE:
+            return UNPRICED
+        return self._asked(
+            lambda: self._prices.worst_case(
+                provider=call.provider,
+                input_tokens=input_tokens,
+                output_tokens=output_tokens,
+            )
+        )
+
+    def _asked(self, ask: Callable[[], Charge]) -> Charge:
+        """Asks the price book. A book that fails knows no price: the policy for
+        unknown prices decides then, so that a failure is no way past it."""
+        try:
+            charge = ask()
+            cost = charge.cost_nano_usd
+            if cost is not None and (
+                type(cost) is not int or not 0 <= cost <= LIMIT_NANO_USD_MAX
+            ):
+                raise ValueError("the cost of a call is no amount of nano-USD")
+        except Exception as error:
+            self._contain(error, "pricing a call")
+            return UNPRICED
+        else:
+            return charge
+
+    def _bounded_usage(self, reservation: Reservation, outcome: Outcome) -> TokenUsage:
+        """Bounds the usage of a call that reported none, by its reservation."""
+        input_tokens = reservation.input_tokens
+        output = outcome.output_tokens_max
+        if output is None:
+            output = reservation.op.tokens - input_tokens
+        return TokenUsage(
+            input_tokens=input_tokens,
+            output_tokens=max(0, min(output, TOKENS_MAX - input_tokens)),
+        )
+
+    def _learn_output(
+        self, call: ModelCall, reservation: Reservation, usage: TokenUsage
+    ) -> None:
+        key = (reservation.op.charging.attribution.agent, call.model)
+        if usage.output_tokens > self._outputs.get(key, 0):
+            with self._lock:
+                self._outputs[key] = usage.output_tokens
+                if len(self._outputs) > OUTPUTS_MAX:
+                    self._outputs.popitem(last=False)

@@ -1,0 +1,238 @@
+"""Columns: what a cost report shows of each row, and what of it matters most."""
+
+from collections.abc import Callable, Sequence
+
+from guardrails.cli.amounts import money_cells
+from guardrails.cli.table import Column, safe
+from guardrails.core.rollups import Spend
+from guardrails.reports import CostReport, CostRow, SessionRow
+
+__all__ = ["TITLES", "UNATTRIBUTED", "columns_of"]
+
+UNATTRIBUTED = "(unattributed)"
+UNKNOWN = "-"
+
+NAME_WIDTH_MAX = 40
+SESSION_WIDTH_MIN = 14
+"""An id that guardrails makes."""
+
+BAR_WIDTH = 10
+_EIGHTHS = " ▏▎▍▌▋▊▉"
+
+TITLES = {
+    "session_id": "Session",
+    "agent": "Agent",
+    "customer_id": "Customer",
+    "user_id": "User",
+    "feature": "Feature",
+    "prompt_version": "Prompt version",
+    "project_id": "Project",
+    "tool": "Tool",
+    "model": "Model",
+}
+
+_ENDS = {
+    "active": ("· active", "cyan"),
+    "idle": ("· idle", "dim"),
+    "completed": ("✓", "green"),
+    "loop_detected": ("▲ loop", "yellow"),
+    "killed": ("■ killed", "red"),
+}
+
+_LIMITS = {
+    "max_cost_usd": "cost",
+    "max_steps": "steps",
+    "max_wall_time_s": "time",
+    "max_tokens": "tokens",
+    "max_model_calls": "models",
+    "max_tool_calls": "tools",
+}
+
+
+def columns_of(report: CostReport) -> list[Column]:
+    """Returns the columns of a report, left to right."""
+    if report.by == "session_id":
+        return _session_columns(report)
+    name = _texts(
+        TITLES[report.by],
+        [row.name or UNATTRIBUTED for row in report.rows],
+        priority=1,
+        total="Total",
+        width_max=NAME_WIDTH_MAX,
+    )
+    of_calls = report.by in ("tool", "model")
+    amounts = _call_columns(report) if of_calls else _spend_columns(report)
+    return [name, *amounts, _share(report), _bar(report), *_tokens(report)]
+
+
+def _session_columns(report: CostReport) -> list[Column]:
+    sessions = [row for row in report.rows if isinstance(row, SessionRow)]
+    ends = [_end(row) for row in sessions]
+    columns = [
+        Column(
+            title="Session",
+            cells=[safe(row.name or UNATTRIBUTED) for row in sessions],
+            total="Total",
+            priority=1,
+            is_text=True,
+            width_min=SESSION_WIDTH_MIN,
+            width_max=NAME_WIDTH_MAX,
+            keeps_end=True,
+        ),
+        _texts("Agent", [row.agent for row in sessions], priority=2),
+        _texts("Customer", [row.customer_id for row in sessions], priority=4),
+        *_spend_columns(report),
+        _share(report),
+        Column(
+            title="End",
+            cells=[cell for cell, _ in ends],
+            styles=[style for _, style in ends],
+            priority=1,
+            is_text=True,
+        ),
+        *_tokens(report),
+    ]
+    return [column for column in columns if set(column.cells) != {UNKNOWN}]
+
+
+def _spend_columns(report: CostReport) -> list[Column]:
+    return [
+        _counts("Steps", report, lambda spend: spend.steps, priority=2),
+        _money(
+            "LLM",
+            report,
+            lambda spend: _known(spend.model_nano_usd, spend.model_calls, spend),
+            priority=3,
+        ),
+        _money(
+            "Tools",
+            report,
+            lambda spend: _known(spend.tool_nano_usd, spend.tool_calls, spend),
+            priority=3,
+        ),
+        _money("Total", report, _cost, priority=1),
+    ]
+
+
+def _call_columns(report: CostReport) -> list[Column]:
+    def per_call(spend: Spend) -> int | None:
+        priced = spend.steps - spend.unpriced_calls
+        return spend.total_nano_usd // priced if priced else None
+
+    failed = _counts("Failed", report, lambda spend: spend.failed_calls, priority=4)
+    return [
+        _counts("Calls", report, lambda spend: spend.steps, priority=2),
+        *([failed] if report.total.failed_calls else []),
+        _money("Per call", report, per_call, priority=3, has_total=False),
+        _money("Total", report, _cost, priority=1),
+    ]
+
+
+def _cost(spend: Spend) -> int | None:
+    return _known(spend.total_nano_usd, spend.steps, spend)
+
+
+def _known(nano_usd: int, calls: int, spend: Spend) -> int | None:
+    """Nothing spent is not known to be nothing where calls had no price."""
+    return None if not nano_usd and calls and spend.unpriced_calls else nano_usd
+
+
+def _texts(
+    title: str,
+    cells: Sequence[str | None],
+    *,
+    priority: int,
+    total: str = "",
+    width_max: int = 16,
+) -> Column:
+    return Column(
+        title=title,
+        cells=[safe(cell) if cell else UNKNOWN for cell in cells],
+        total=total,
+        priority=priority,
+        is_text=True,
+        width_max=width_max,
+    )
+
+
+def _counts(
+    title: str, report: CostReport, count: Callable[[Spend], int], *, priority: int
+) -> Column:
+    return Column(
+        title=title,
+        cells=[f"{count(row.spend):,}" for row in report.rows],
+        total=f"{count(report.total):,}",
+        priority=priority,
+    )
+
+
+def _money(
+    title: str,
+    report: CostReport,
+    amount_nano_usd: Callable[[Spend], int | None],
+    *,
+    priority: int,
+    has_total: bool = True,
+) -> Column:
+    spends = [row.spend for row in report.rows]
+    cells = money_cells(
+        [amount_nano_usd(spend) for spend in [*spends, *[report.total] * has_total]]
+    )
+    total = cells.pop() if has_total else ""
+    return Column(title=title, cells=cells, total=total, priority=priority)
+
+
+def _share(report: CostReport) -> Column:
+    return Column(
+        title="Share",
+        cells=[
+            UNKNOWN
+            if row.share is None or _cost(row.spend) is None
+            else f"{row.share:.0%}"
+            for row in report.rows
+        ],
+        priority=5,
+    )
+
+
+def _bar(report: CostReport) -> Column:
+    return Column(
+        title="",
+        cells=[_drawn(row) for row in report.rows],
+        styles=["cyan"] * len(report.rows),
+        priority=7,
+        is_text=True,
+    )
+
+
+def _drawn(row: CostRow) -> str:
+    eighths = round((row.share or 0) * BAR_WIDTH * 8)
+    return "█" * (eighths // 8) + _EIGHTHS[eighths % 8].strip()
+
+
+def _tokens(report: CostReport) -> list[Column]:
+    if not _count_tokens(report.total):
+        return []
+    column = Column(
+        title="Tokens",
+        cells=[_short(_count_tokens(row.spend)) for row in report.rows],
+        total=_short(_count_tokens(report.total)),
+        priority=6,
+    )
+    return [column]
+
+
+def _count_tokens(spend: Spend) -> int:
+    return spend.input_tokens + spend.output_tokens
+
+
+def _short(count: int) -> str:
+    if count < 10_000:
+        return f"{count:,}"
+    return f"{count / 1e3:,.0f}k" if count < 1_000_000 else f"{count / 1e6:,.1f}M"
+
+
+def _end(row: SessionRow) -> tuple[str, str]:
+    if row.end == "budget_exceeded":
+        return f"■ {_LIMITS.get(row.reason or '', 'budget')}", "red"
+    return _ENDS.get(row.end, (safe(row.end), ""))

@@ -1,0 +1,141 @@
+"""Tables: lays columns of cells out in a width; the less important fall away.
+
+Names come from outside: they are fitted by the cells they take on a terminal,
+and lose what could move its cursor or reorder the line around them.
+"""
+
+import re
+import unicodedata
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+from rich.cells import cell_len, set_cell_size
+from rich.text import Text
+
+__all__ = ["Column", "safe", "table_lines"]
+
+GAP = "  "
+
+_UNSAFE = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
+"""Control characters, and those that reorder what stands beside them."""
+
+_RIGHT_TO_LEFT = {"R", "AL", "AN"}
+_ISOLATE, _POP_ISOLATE = "\u2068", "\u2069"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Column:
+    """One column: its cells from top to bottom."""
+
+    title: str
+    cells: Sequence[str]
+    total: str = ""
+    priority: int
+    """Columns of the highest number fall away first; those of 1 always stay."""
+    is_text: bool = False
+    """Aligned left, and may be cut. The first text column takes what is left."""
+    width_min: int = 10
+    """Of text: cut further, it says nothing."""
+    width_max: int = 16
+    """Of text."""
+    keeps_end: bool = False
+    """Whether a text is cut in its middle: ids differ at both ends."""
+    styles: Sequence[str] = ()
+    """One per cell, or none."""
+    natural: int = field(init=False)
+    """The width of the widest cell."""
+
+    def __post_init__(self) -> None:
+        widest = max(cell_len(cell) for cell in (self.title, *self.cells, self.total))
+        width = min(widest, self.width_max) if self.is_text else widest
+        object.__setattr__(self, "natural", width)
+
+    @property
+    def narrowest(self) -> int:
+        """The least width that still says something."""
+        return min(self.natural, self.width_min) if self.is_text else self.natural
+
+
+def safe(name: str) -> str:
+    """Makes a name inert on a terminal: it stays where it is and changes nothing."""
+    return _UNSAFE.sub("\ufffd", name)
+
+
+def table_lines(columns: Sequence[Column], *, width: int) -> Iterator[Text]:
+    """Lays the columns out.
+
+    Args:
+        columns: Left to right, with as many cells each.
+        width: Of the terminal. Narrower than the columns that always stay, the
+            lines are as wide as these.
+
+    Yields:
+        The titles, a line per row, and the totals.
+    """
+    kept = _fitting(columns, width)
+    widths = _widths(kept, width)
+    yield _line([column.title for column in kept], kept, widths, ["dim"] * len(kept))
+    for row in range(len(kept[0].cells)):
+        styles = [column.styles[row] if column.styles else "" for column in kept]
+        yield _line([column.cells[row] for column in kept], kept, widths, styles)
+    yield _line([column.total for column in kept], kept, widths, ["bold"] * len(kept))
+
+
+def _fitting(columns: Sequence[Column], width: int) -> list[Column]:
+    kept = list(columns)
+    while _taken([column.narrowest for column in kept]) > width:
+        last = max(column.priority for column in kept)
+        if last == 1:
+            break
+        kept = [column for column in kept if column.priority != last]
+    return kept
+
+
+def _widths(columns: Sequence[Column], width: int) -> list[int]:
+    """Gives what is left to the texts, the first of them first."""
+    widths = [column.narrowest for column in columns]
+    for index, column in enumerate(columns):
+        left = max(0, width - _taken(widths))
+        widths[index] += min(left, column.natural - widths[index])
+    return widths
+
+
+def _taken(widths: Sequence[int]) -> int:
+    return sum(widths) + len(GAP) * (len(widths) - 1)
+
+
+def _line(
+    cells: Sequence[str],
+    columns: Sequence[Column],
+    widths: Sequence[int],
+    styles: Sequence[str],
+) -> Text:
+    line = Text(no_wrap=True)
+    for column, cell, width, style in zip(columns, cells, widths, styles, strict=True):
+        line.append(GAP if line else "")
+        line.append(_fitted(cell, width, column), style=style)
+    line.rstrip()
+    return line
+
+
+def _fitted(cell: str, width: int, column: Column) -> str:
+    """Fits a cell into a width; wide characters take two, marks none."""
+    if not column.is_text:
+        return " " * (width - cell_len(cell)) + cell
+    cut = _cut(cell, width, keeps_end=column.keeps_end)
+    padding = " " * (width - cell_len(cut))
+    if any(unicodedata.bidirectional(character) in _RIGHT_TO_LEFT for character in cut):
+        # Else a terminal that reorders would draw the numbers beside it into it.
+        cut = f"{_ISOLATE}{cut}{_POP_ISOLATE}"
+    return cut + padding
+
+
+def _cut(text: str, width: int, *, keeps_end: bool) -> str:
+    if cell_len(text) <= width:
+        return text
+    end = _tail(text, (width - 1) // 2) if keeps_end else ""
+    return set_cell_size(text, width - 1 - cell_len(end)).rstrip() + "…" + end
+
+
+def _tail(text: str, width: int) -> str:
+    return set_cell_size(text[::-1], width).rstrip()[::-1]

@@ -1,0 +1,326 @@
+"""Guarded calls: one reservation around one model call or tool call."""
+
+import asyncio
+from dataclasses import replace
+from decimal import Decimal
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
+
+from guardrails.core.admission import Reservation
+from guardrails.core.attribution import Attribution, clean_name
+from guardrails.core.calls import CallKind, CallStatus, ModelCall, Outcome, ToolCall
+from guardrails.core.estimates import input_tokens_max
+from guardrails.core.money import nano_usd
+from guardrails.core.operations import Settle
+from guardrails.core.policy import Mode
+from guardrails.core.usage import TokenUsage
+from guardrails.errors import ConfigurationError, GuardrailsError
+from guardrails.ids import new_id
+from guardrails.scope import current_call
+
+if TYPE_CHECKING:
+    from guardrails.session import Session
+
+__all__ = ["GuardedCall"]
+
+_BREAKS = (asyncio.CancelledError, GeneratorExit, KeyboardInterrupt)
+"""Errors that say that nobody waits for the call any more."""
+
+_UNKNOWN = object()
+"""Stands for a result that was not given: `None` is a result too."""
+
+
+class GuardedCall:
+    """One model call or tool call: reserved on entering, settled on leaving.
+
+    A context manager, sync and async; not for reuse. Inside, `settle` books
+    what was consumed. Without it the whole reservation is booked, flagged
+    `estimated`; after an error at least the input is.
+
+    Raises:
+        SessionStopped: On entering, if the session is over or this call would
+            pass one of its limits. Nothing has been sent then.
+        CallRefused: On entering, if only this call may not be made.
+    """
+
+    def __init__(
+        self,
+        session: "Session",
+        call: ModelCall | ToolCall,
+        *,
+        attribution: Attribution | None = None,
+        hold_id: str | None = None,
+    ) -> None:
+        self._session = session
+        self._engine = session.engine
+        self._call = call
+        self._hold_id = hold_id
+        self._attribution = attribution
+        self._reservation: Reservation | None = None
+        self._outcome: Outcome | None = None
+        self._fallback: Outcome | None = None
+        """For a call that was made, as far as its settling could not be read."""
+        self._is_async = False
+        self._is_done = False
+        self._is_released = False
+        self._outer: GuardedCall | None = None
+        self._is_offered = False
+        self._started_ms = 0
+
+    @property
+    def call(self) -> ModelCall | ToolCall:
+        """What was reserved."""
+        return self._call
+
+    @property
+    def session(self) -> "Session":
+        """The session that is charged."""
+        return self._session
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the call is reserved and neither settled nor released."""
+        is_over = self._is_done or self._is_released
+        return self._reservation is not None and not is_over
+
+    def settle(
+        self,
+        usage: TokenUsage | None = None,
+        *,
+        cost_usd: Decimal | str | int | None = None,
+        model: str | None = None,
+        result: object = _UNKNOWN,
+    ) -> None:
+        """Books what the call consumed. Only the first settling counts.
+
+        Inside `async with` the booking is done on leaving. A call that was
+        released is booked all the same: somebody says that it was made.
+
+        Args:
+            usage: The tokens that the provider reported.
+            cost_usd: The cost, if the provider or gateway reported it.
+            model: The model that answered, if not the one asked for.
+            result: A tool's result, for recognising loops; only its digest is
+                kept.
+
+        Raises:
+            ConfigurationError: If the call was never entered, or usage or cost
+                is none. What was reserved is booked on leaving then.
+        """
+        if self._engine.policy.mode is Mode.OFF:
+            return
+        if self._reservation is None:
+            raise ConfigurationError(
+                "settle: the call was not reserved, so it is not guarded. Write "
+                "`with guard.call(...) as call:` and settle inside."
+            )
+        try:
+            outcome = Outcome(
+                usage=_checked_usage(usage),
+                model=clean_name(model),
+                cost_nano_usd=None
+                if cost_usd is None
+                else nano_usd(cost_usd, name="settle.cost_usd"),
+                result_digest=self._digest(result),
+            )
+        except ValueError as error:
+            self._fallback = Outcome()
+            raise ConfigurationError(str(error)) from None
+        self._is_released = False
+        if self._is_async:
+            self._outcome = self._outcome or outcome
+        else:
+            self.finish(outcome)
+
+    def release(self) -> None:
+        """Gives the reservation back, because the call was never sent.
+
+        Does nothing once the call is settled. Inside `async with` it is given
+        back on leaving.
+        """
+        if self.is_open and self._outcome is None:
+            self._is_released = True
+            if not self._is_async:
+                assert self._reservation is not None
+                self._engine.release(self._reservation)
+
+    def __enter__(self) -> Self:
+        self._refuse_reuse()
+        self.reserve()
+        self.enter_scope()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.leave_scope()
+        self.finish(self._outcome or self._fallback or self._outcome_of(error))
+
+    async def __aenter__(self) -> Self:
+        self._refuse_reuse()
+        self._is_async = True
+        await self.areserve()
+        self.enter_scope()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.leave_scope()
+        if self._is_released:
+            assert self._reservation is not None
+            await self._engine.arelease(self._reservation)
+        outcome = self._outcome or self._fallback or self._outcome_of(error)
+        op = self._settlement(outcome)
+        if op is not None:
+            await self._engine.asettle(op)
+
+    # --- for adapters -------------------------------------------------------
+
+    def reserve(self) -> None:
+        """Holds the call's upper bound."""
+        reservation = self._plan()
+        if reservation is not None:
+            self._engine.reserve(reservation)
+            self._admitted(reservation)
+
+    async def areserve(self) -> None:
+        """Like `reserve`, for asyncio."""
+        reservation = self._plan()
+        if reservation is not None:
+            await self._engine.areserve(reservation)
+            self._admitted(reservation)
+
+    def finish(self, outcome: Outcome) -> None:
+        """Books what the call turned out to be, once. Never raises."""
+        op = self._settlement(outcome)
+        if op is not None:
+            self._engine.settle(op)
+
+    def claim(self, tool: str) -> bool:
+        """Takes the call over for the function of that name that it runs.
+
+        Only what a framework has opened can be taken over, and only once: the
+        function may call itself, and each of those calls counts.
+        """
+        is_this = isinstance(self._call, ToolCall) and self._call.tool == tool
+        if not (is_this and self._is_offered and self.is_open):
+            return False
+        self._is_offered = False
+        return True
+
+    def enter_scope(self, *, is_offered: bool = False) -> None:
+        """Marks this context as being inside the call, if it is a tool's.
+
+        Args:
+            is_offered: A framework runs the tool; its function may `claim` the
+                call instead of opening one of its own.
+        """
+        self._is_offered = is_offered
+        if self._call.kind is CallKind.TOOL:
+            self._outer = current_call.get()
+            current_call.set(self)
+
+    def leave_scope(self) -> None:
+        """Ends `enter_scope`. In another context than it this does nothing."""
+        if current_call.get() is self:
+            current_call.set(self._outer)
+
+    def _plan(self) -> Reservation | None:
+        """Plans the call; `None` when the guard is off."""
+        if self._engine.policy.mode is Mode.OFF or self._reservation is not None:
+            return None
+        self._session.activate()
+        charging = self._session.charging(self._attribution)
+        call = self._call
+        if isinstance(call, ModelCall) and call.prompt is not None:
+            anchor = self._session.anchor(call, charging.attribution.agent_path)
+            bound = input_tokens_max(call.prompt, anchor)
+            call = self._call = replace(call, input_tokens_max=bound)
+        return self._engine.plan(
+            call,
+            hold_id=self._hold_id or new_id(),
+            charging=charging,
+            active_ms=self._session.active_ms(),
+        )
+
+    def _admitted(self, reservation: Reservation) -> None:
+        self._reservation = reservation
+        self._started_ms = self._engine.clock.monotonic_ms()
+
+    def _settlement(self, outcome: Outcome) -> Settle | None:
+        """Plans the booking; `None` if there is nothing (more) to book."""
+        if not self.is_open:
+            return None
+        assert self._reservation is not None
+        self._is_done = True
+        try:
+            if outcome.latency_ms is None:
+                now_ms = self._engine.clock.monotonic_ms()
+                outcome = replace(outcome, latency_ms=now_ms - self._started_ms)
+            if isinstance(self._call, ModelCall):
+                path = self._reservation.op.charging.attribution.agent_path
+                self._session.learn(self._call, path, outcome.usage)
+            return self._engine.plan_settlement(
+                self._reservation, outcome, active_ms=self._session.active_ms()
+            )
+        except Exception as error:
+            self._engine.contain(error, "settling a call")
+            return None
+
+    def _outcome_of(self, error: BaseException | None) -> Outcome:
+        """Returns the outcome of a call that nobody settled."""
+        if error is None:
+            return Outcome()
+        is_cut = isinstance(error, _BREAKS)
+        # A tool that fails again and again in the same way is in a loop. A stop
+        # or a cancellation says nothing about the tool.
+        says_nothing = is_cut or isinstance(error, GuardrailsError)
+        return Outcome(
+            status=CallStatus.BROKEN_OFF if is_cut else CallStatus.ERROR,
+            error_type=type(error).__name__,
+            output_tokens_max=0,
+            result_digest=self._digest(
+                _UNKNOWN
+                if says_nothing
+                else {"error": [type(error).__name__, _text_of(error)]}
+            ),
+        )
+
+    def _digest(self, result: object) -> str | None:
+        """Returns the digest of a tool's result."""
+        if result is _UNKNOWN or not isinstance(self._call, ToolCall):
+            return None
+        if self._call.arguments_digest is None:
+            return None  # It takes no part in loops.
+        label = self._call.name
+        return self._session.fingerprint(result, label=label, is_result=True)
+
+    def _refuse_reuse(self) -> None:
+        if self._reservation is not None:
+            raise ConfigurationError(
+                "call: this object was used before, and guards one call only. Call "
+                "guard.call(...) again for each call."
+            )
+
+
+def _checked_usage(usage: object) -> TokenUsage | None:
+    if usage is None or isinstance(usage, TokenUsage):
+        return usage
+    raise ValueError(
+        f"settle.usage: a {type(usage).__name__} is no TokenUsage. Pass "
+        "TokenUsage(input_tokens=..., output_tokens=...)."
+    )
+
+
+def _text_of(error: BaseException) -> str:
+    try:
+        return str(error)
+    except Exception:
+        return ""

@@ -1,0 +1,104 @@
+"""Refusals: the exception that a refusal of the ledger is raised as."""
+
+from collections.abc import Mapping
+from decimal import Decimal
+from typing import Any
+
+from guardrails.core.accounts import Charging, Stop, StopReason
+from guardrails.core.decisions import amount, decide
+from guardrails.core.money import usd
+from guardrails.core.operations import Refusal
+from guardrails.core.rollups import spend_of
+from guardrails.errors import (
+    BudgetExceeded,
+    CallRefused,
+    LoopDetected,
+    SessionStopped,
+)
+from guardrails.ports import Store
+
+__all__ = ["refusal_error"]
+
+TOP_COSTS = 3
+"""Causes that a stop names."""
+
+TOP_COSTS_EVENTS = 1_000
+"""Calls that are looked at for them."""
+
+
+def refusal_error(
+    refusal: Refusal, charging: Charging, *, is_final: bool, store: Store
+) -> SessionStopped | CallRefused:
+    """Returns the exception that a refusal is raised as.
+
+    Args:
+        refusal: What the ledger answered.
+        charging: Whom the call was to be charged to.
+        is_final: Whether waiting for open holds cannot help.
+        store: Where the causes of a stop are read.
+    """
+    who = charging.attribution
+    decision = decide(refusal, who, is_final=is_final)
+    if not is_final or (decision.stop is None and refusal.finding is not None):
+        return CallRefused(decision.message)
+    common: Mapping[str, Any] = {
+        "session_id": who.session_id,
+        "agent": who.agent,
+        "attribution": who,
+        "steps": refusal.steps,
+    }
+    stop = decision.stop or Stop(
+        reason=StopReason.BUDGET_EXCEEDED,
+        at_ms=0,
+        measure=refusal.measure,
+        scope=refusal.line.scope,
+        used=refusal.used,
+        allowed=refusal.allowed,
+        needed=refusal.needed,
+    )
+    if stop.measure is not None:
+        needed = None if stop.needed is None else amount(stop.measure, stop.needed)
+        return BudgetExceeded(
+            decision.message,
+            reason=stop.reason.value,
+            limit=stop.measure.value,
+            scope=stop.scope or refusal.line.scope,
+            spent=amount(stop.measure, stop.used),
+            allowed=amount(stop.measure, stop.allowed),
+            needed=needed,
+            top_costs=_top_costs(charging, store),
+            **common,
+        )
+    if stop.finding is not None:
+        return LoopDetected(
+            decision.message,
+            reason=stop.reason.value,
+            tool=stop.finding.tool,
+            count=stop.finding.count,
+            cost=usd(stop.finding.cost_nano_usd),
+            **common,
+        )
+    return SessionStopped(decision.message, reason=stop.reason.value, **common)
+
+
+def _top_costs(
+    charging: Charging, store: Store
+) -> tuple[tuple[str, Decimal, int], ...]:
+    """Returns what the session spent most on, most expensive first."""
+    who = charging.attribution
+    sums: dict[str, tuple[int, int]] = {}
+    try:
+        events = store.history.events(
+            project_id=who.project_id,
+            session_id=who.session_id or "",
+            limit=TOP_COSTS_EVENTS,
+        )
+    except Exception:
+        return ()
+    for event in events:
+        tool = f"{event.server}/{event.tool}" if event.server else event.tool
+        name = event.model or tool or "?"
+        cost, calls = sums.get(name, (0, 0))
+        sums[name] = (cost + spend_of(event).total_nano_usd, calls + 1)
+    ranked = sorted(sums.items(), key=lambda item: (-item[1][0], item[0]))
+    return tuple((name, usd(cost), calls) for name, (cost, calls) in ranked[:TOP_COSTS])

@@ -1,0 +1,89 @@
+"""Tools: turns a function into one whose every call is guarded."""
+
+import functools
+import inspect
+from collections.abc import Callable
+from typing import ParamSpec, TypeVar, cast
+
+from guardrails.errors import ConfigurationError
+from guardrails.guarded_call import GuardedCall
+from guardrails.scope import current_call
+
+__all__ = ["guarded_tool"]
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+def guarded_tool(
+    function: Callable[P, T], *, tool: str, call: Callable[[object], GuardedCall]
+) -> Callable[P, T]:
+    """Returns the function, guarded; sync stays sync, async stays async.
+
+    Args:
+        function: What the tool does.
+        tool: The tool's name.
+        call: Opens the guarded call for the arguments, by name.
+
+    Raises:
+        ConfigurationError: If it is a generator function.
+    """
+    if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
+        raise ConfigurationError(
+            f"tool {tool!r}: a generator function cannot be guarded, because its work "
+            "happens after the call has returned. Guard the function that consumes "
+            "it, or return a list."
+        )
+    signature = _signature(function)
+    if inspect.iscoroutinefunction(function):
+
+        @functools.wraps(function)
+        async def run_async(*args: P.args, **kwargs: P.kwargs) -> object:
+            if _is_guarded(tool):
+                return await function(*args, **kwargs)
+            async with call(_by_name(signature, args, kwargs)) as guarded:
+                result = await function(*args, **kwargs)
+                guarded.settle(result=result)
+                return result
+
+        return cast("Callable[P, T]", run_async)
+
+    @functools.wraps(function)
+    def run(*args: P.args, **kwargs: P.kwargs) -> T:
+        if _is_guarded(tool):
+            return function(*args, **kwargs)
+        with call(_by_name(signature, args, kwargs)) as guarded:
+            result = function(*args, **kwargs)
+            guarded.settle(result=result)
+            return result
+
+    return run
+
+
+def _is_guarded(tool: str) -> bool:
+    """Whether a framework has opened this very call already: it counts once."""
+    outer = current_call.get()
+    return outer is not None and outer.claim(tool)
+
+
+def _signature(function: Callable[..., object]) -> inspect.Signature | None:
+    try:
+        return inspect.signature(function)
+    except ValueError:  # Some built-in functions have none.
+        return None
+
+
+def _by_name(
+    signature: inspect.Signature | None,
+    args: tuple[object, ...],
+    kwargs: dict[str, object],
+) -> object:
+    """Returns the arguments by name, so that f(1) and f(x=1) are the same call."""
+    if signature is None:
+        return (args, kwargs)
+    try:
+        bound = signature.bind(*args, **kwargs)
+    except TypeError:  # The function itself will say so better.
+        return (args, kwargs)
+    bound.apply_defaults()
+    return dict(bound.arguments)

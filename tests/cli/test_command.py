@@ -1,0 +1,289 @@
+"""The command line as a process: output, exit codes, and what it leaves behind."""
+
+import csv
+import io
+import json
+import re
+import sqlite3
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.cli.conftest import Run
+
+SINCE = re.compile(r"since \d{4}-\d\d-\d\d \d\d:00 UTC")
+
+
+def test_costs_shows_the_sessions(command: Run, ledger: str) -> None:
+    """The whole of stdout at 80 columns, with nothing on stderr."""
+    done = command("costs", "--hours", "24", "--store", ledger)
+
+    assert done.returncode == 0
+    assert done.stderr == ""
+    assert (
+        SINCE.sub("since …", done.stdout)
+        == """\
+Costs · last 24 h · 4 sessions · 9 steps · 1 stopped · since …
+Session  Agent          Customer  Steps     LLM   Tools   Total  Share  End
+s-3      support-agent  -             2  $0.030  $0.005  $0.035    44%  ✓
+s-2      support-agent  globex        2  $0.020  $0.005  $0.025    31%  ✓
+s-loop   support-agent  acme          3  $0      $0.015  $0.015    19%  ▲ loop
+s-1      support-agent  acme          2  $0.010  $0.005  $0.015    19%  ✓
+Total                                 9  $0.060  $0.030  $0.090
+"""
+    )
+
+
+@pytest.mark.parametrize(
+    ("by", "line"),
+    [
+        ("customer", "(unattributed)      2  $0.030  $0.005  $0.035    39%"),
+        ("customer_id", "globex              2  $0.020  $0.005  $0.025    28%"),
+        ("agent", "support-agent      9  $0.060  $0.030  $0.090   100%"),
+        ("tool", "maps/geocode      6    $0.005  $0.030   100%"),
+        ("model", "gpt-4o      3     $0.02  $0.060   100%"),
+        ("feature", "(unattributed)      9  $0.060  $0.030  $0.090   100%"),
+        ("project", "default      9  $0.060  $0.030  $0.090   100%"),
+    ],
+)
+def test_costs_by_a_dimension(command: Run, ledger: str, by: str, line: str) -> None:
+    """Every dimension that is kept can be asked for, by its short name too."""
+    done = command("costs", "--by", by, "--store", ledger)
+
+    assert done.returncode == 0
+    assert line in done.stdout
+
+
+def test_costs_as_json(command: Run, ledger: str) -> None:
+    """Programs read the whole of stdout."""
+    done = command("costs", "--json", "--limit", "1", "--store", ledger)
+
+    content = json.loads(done.stdout)
+    assert content["cost_usd"] == "0.09"
+    assert content["rows_total"] == 4
+    assert [row["session_id"] for row in content["rows"]] == ["s-3"]
+
+
+def test_costs_as_csv(command: Run, ledger: str) -> None:
+    """One line per name, below a header."""
+    done = command("costs", "--csv", "--by", "agent", "--store", ledger)
+
+    (row,) = csv.DictReader(io.StringIO(done.stdout))
+    assert row["agent"] == "support-agent"
+    assert row["cost_usd"] == "0.09"
+
+
+def test_the_configuration_names_the_store_and_the_project(
+    command: Run, ledger: str, tmp_path: Path
+) -> None:
+    """The nearest file counts, then the environment, then the options."""
+    config = tmp_path / "cwd" / "guardrails.yaml"
+    config.write_text(f"store: {ledger}\nproject_id: other\n", encoding="utf-8")
+
+    assert "0 sessions" in command("costs").stdout
+    assert "4 sessions" in command("costs", "--project", "default").stdout
+    assert "4 sessions" in command("costs", GUARDRAILS_PROJECT_ID="default").stdout
+    moved = config.rename(tmp_path / "elsewhere.yaml")
+    assert "0 sessions" in command("costs", "--config", str(moved)).stdout
+
+
+def test_a_ledger_that_does_not_exist_is_not_created(
+    command: Run, tmp_path: Path
+) -> None:
+    """Looking leaves no trace: nothing was recorded yet, and stderr says where."""
+    path = tmp_path / "folder" / "none.sqlite3"
+
+    done = command("costs", "--store", f"sqlite:///{path}")
+
+    assert done.returncode == 0
+    assert done.stderr == (
+        f"guardrails: there is no ledger at {path} yet, so nothing was recorded.\n"
+    )
+    assert "Nothing was recorded." in done.stdout
+    assert not path.parent.exists()
+
+
+def test_without_a_ledger_json_is_still_json(command: Run) -> None:
+    """Messages go to stderr, so a program gets an empty report."""
+    done = command("costs", "--json")
+
+    assert json.loads(done.stdout)["rows"] == []
+    assert "there is no ledger" in done.stderr
+
+
+def test_a_memory_store_is_said_to_hold_nothing(command: Run) -> None:
+    """Another process cannot look into it."""
+    done = command("costs", "--store", "memory://")
+
+    assert done.returncode == 0
+    assert "memory://" in done.stderr
+
+
+def corrupt(path: Path) -> None:
+    path.write_bytes(b"this is no database at all, and long enough to be looked at")
+
+
+def newer(path: Path) -> None:
+    with sqlite3.connect(path) as connection:
+        connection.execute("CREATE TABLE t (x)")
+        connection.execute(f"PRAGMA application_id = {0x6772646C}")
+        connection.execute("PRAGMA user_version = 99")
+    connection.close()
+
+
+def foreign(path: Path) -> None:
+    with sqlite3.connect(path) as connection:
+        connection.execute("CREATE TABLE t (x)")
+    connection.close()
+
+
+def directory(path: Path) -> None:
+    path.mkdir()
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (corrupt, "not a database"),
+        (newer, "has schema 99"),
+        (foreign, "belongs to another program"),
+        (directory, "directory"),
+    ],
+)
+def test_a_store_that_cannot_be_read_exits_with_4(
+    command: Run, tmp_path: Path, make: object, message: str
+) -> None:
+    """One line says which file, what is wrong, and what to do; none is a traceback."""
+    path = tmp_path / "broken.sqlite3"
+    assert callable(make)
+    make(path)
+
+    done = command("costs", "--store", str(path))
+
+    assert done.returncode == 4
+    assert done.stdout == ""
+    assert done.stderr.startswith("guardrails: store: sqlite file")
+    assert message.lower() in done.stderr.lower()
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("costs", "--by", "color"), "--by: 'color' is not a dimension"),
+        (("costs", "--json", "--csv"), "choose one"),
+        (("costs", "--config", "missing.yaml"), "missing.yaml"),
+        (("costs", "--store", "postgres://h/db"), "not a store of this version"),
+        (("costs", "--project", ""), "project_id"),
+        (("costs", "--hours", "0"), "--hours"),
+        (("costs", "--limit", "many"), "--limit"),
+        (("cost",), "No such command"),
+        (("--nope",), "No such option"),
+    ],
+)
+def test_a_wrong_use_exits_with_2(
+    command: Run, arguments: tuple[str, ...], message: str
+) -> None:
+    """Options and configuration are the caller's to mend; stdout stays empty."""
+    done = command(*arguments)
+
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_wrong_configuration_exits_with_2(command: Run, tmp_path: Path) -> None:
+    """The message names the file, the line and the key."""
+    config = tmp_path / "cwd" / "guardrails.yaml"
+    config.write_text("defaults:\n  session:\n    max_cost: 1\n", encoding="utf-8")
+
+    done = command("costs")
+
+    assert done.returncode == 2
+    assert "guardrails.yaml:3" in done.stderr
+    assert "max_cost_usd" in done.stderr
+
+
+def test_a_password_in_a_url_is_not_shown(command: Run) -> None:
+    """Messages end up in logs."""
+    done = command("costs", "--store", "redis://user:hunter2@host/0")
+
+    assert done.returncode == 2
+    assert "hunter2" not in done.stderr
+
+
+def test_the_version(command: Run) -> None:
+    """The distribution's name and version, for bug reports."""
+    done = command("--version")
+
+    assert re.fullmatch(r"guardrails-runtime \d+\.\d+\.\d+\n", done.stdout)
+
+
+@pytest.mark.parametrize("arguments", [(), ("--help",), ("-h",)])
+def test_help(command: Run, arguments: tuple[str, ...]) -> None:
+    """A bare command shows what there is, and is no error."""
+    done = command(*arguments)
+
+    assert done.returncode == 0
+    assert re.search(r"^  costs +Show what was spent", done.stdout, re.MULTILINE)
+    assert re.search(r"^  demo +Run an agent", done.stdout, re.MULTILINE)
+    assert max(map(len, done.stdout.splitlines())) <= 80
+
+
+def test_help_loads_no_framework_and_no_tables() -> None:
+    """The command starts fast: what one report needs is imported with it."""
+    script = (
+        "import sys\n"
+        "from guardrails.cli import app\n"
+        "app(['costs', '--help'], standalone_mode=False)\n"
+        "heavy = {'rich', 'langchain', 'langchain_core', 'langgraph', 'pydantic'}\n"
+        "print(sorted(heavy & set(sys.modules)), file=sys.stderr)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        capture_output=True,
+        check=True,
+        text=True,
+        timeout=50,
+    )
+
+    assert done.stderr == "[]\n"
+
+
+def test_a_terminal_without_the_signs_gets_others(command: Run, ledger: str) -> None:
+    """An ASCII terminal shows a question mark where it has no sign."""
+    done = command("costs", "--store", ledger, PYTHONIOENCODING="ascii")
+
+    assert done.returncode == 0
+    assert "Costs ? last 24 h" in done.stdout
+
+
+def test_a_reader_that_has_seen_enough_is_no_error(ledger: str) -> None:
+    """`guardrails costs | head -1` prints a line and no traceback."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", "from guardrails.cli import main; main()"]
+        + ["costs", "--json", "--store", ledger],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    assert process.stdout is not None
+    process.stdout.close()
+    assert process.stderr is not None
+    errors = process.stderr.read().decode()
+    process.wait(timeout=50)
+    process.stderr.close()
+
+    assert "Traceback" not in errors
+
+
+def test_reading_changes_nothing(command: Run, ledger: str) -> None:
+    """A report may run beside agents as often as one likes."""
+    path = Path(ledger.removeprefix("sqlite:///"))
+    before = path.read_bytes()
+
+    command("costs", "--store", ledger)
+
+    assert path.read_bytes() == before

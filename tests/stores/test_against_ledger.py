@@ -1,0 +1,108 @@
+"""Every store answers like the pure ledger, operation by operation.
+
+The ledger is the specification; its own invariants are checked along the way.
+"""
+
+import itertools
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from guardrails.core.operations import (
+    Operation,
+    ReadAccount,
+    Settle,
+    Settled,
+    Sweep,
+)
+from guardrails.core.rollups import HOUR_MS
+from guardrails.ports import Store
+from guardrails.stores.memory import MemoryStore
+from guardrails.stores.sqlite import SQLiteStore
+from tests.stores.scenarios import (
+    DAY_AND_MORE_MS,
+    NOW_MS,
+    SESSIONS,
+    SHARED,
+    Checker,
+    Scenario,
+    codes_of,
+    scripts,
+    setups,
+)
+
+NUMBERS = itertools.count()
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("ledgers")
+
+
+@settings(max_examples=50, deadline=None)
+@given(setup=setups, script=scripts, is_honest=st.booleans())
+def test_stores_answer_like_the_ledger(
+    folder: Path, setup: bytes, script: bytes, is_honest: bool
+) -> None:
+    """Replies, accounts, holds and histories are those of the specification."""
+    scenario = Scenario(setup, is_honest)
+    checker = Checker(scenario)
+    file = SQLiteStore(folder / f"{next(NUMBERS)}.sqlite3")
+    stores = (MemoryStore(), file)
+    booked: list[Settle] = []
+    try:
+        for code in codes_of(script):
+            op = scenario.operation(code, checker.ledger)
+            reply = checker.apply(op)
+            for store in stores:
+                assert store.execute(op) == reply, type(store).__name__
+            if isinstance(op, Settle) and isinstance(reply, Settled):
+                booked += [op] if reply.is_applied else []
+        for op in _closing(scenario.now_ms):
+            reply = checker.apply(op)
+            for store in stores:
+                assert store.execute(op) == reply, type(store).__name__
+        for store in stores:
+            _check_history(store, booked, until_ms=scenario.now_ms)
+    finally:
+        file.close()
+
+
+def _closing(now_ms: int) -> list[Operation[object]]:
+    """Returns what brings every row to light: all accounts, then every hold."""
+    reads: list[Operation[object]] = [
+        ReadAccount(account=key) for key in (*SESSIONS, *SHARED)
+    ]
+    sweeps = [Sweep(now_ms=now_ms + n * DAY_AND_MORE_MS) for n in range(1, 5)]
+    return [*reads, *sweeps, *reads]
+
+
+def _check_history(store: Store, booked: list[Settle], *, until_ms: int) -> None:
+    """Events and hourly sums are the same money as the accounts."""
+    costs: Counter[str] = Counter()
+    for op in booked:
+        for key in op.charging.accounts:
+            costs[key] += op.cost_nano_usd
+    for key in (*SESSIONS, *SHARED):
+        account = store.execute(ReadAccount(account=key))
+        assert (account.posted_nano_usd if account else 0) == costs[key]
+    span = {
+        "project_id": "default",
+        "since_ms": NOW_MS - HOUR_MS,
+        "until_ms": until_ms + HOUR_MS,
+    }
+    by_session = {
+        spend.name: spend.total_nano_usd
+        for spend in store.history.spend(by="session_id", **span)
+    }
+    for number in range(len(SESSIONS)):
+        name = str(number)
+        mine = [op.event for op in booked if op.event.attribution.session_id == name]
+        events = store.history.events(
+            project_id="default", session_id=name, limit=len(mine) + 1
+        )
+        assert sorted(events, key=repr) == sorted(mine, key=repr)
+        assert by_session.get(name, 0) == sum(e.charge.cost_nano_usd or 0 for e in mine)

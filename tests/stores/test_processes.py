@@ -1,0 +1,273 @@
+"""Many processes, one file: never over the limit, and everybody gets a turn."""
+
+import hashlib
+import multiprocessing
+import os
+import signal
+import threading
+import time
+import warnings
+from collections.abc import Callable
+from multiprocessing.queues import SimpleQueue
+from multiprocessing.synchronize import Barrier
+from pathlib import Path
+
+import pytest
+
+from guardrails.core.accounts import Account, Charging
+from guardrails.core.operations import ReadAccount, Reserved, Verdict
+from guardrails.core.policy import Limits
+from guardrails.stores.sqlite import SQLiteStore
+from guardrails.testing.conformance import charging, reserve, settle
+
+PROCESSES = 8
+CENT = 10_000_000
+CALLS = 20
+LIMIT = CALLS * CENT
+SESSION = "p/session/s"
+
+WAIT_SECONDS_MAX = 1.5
+"""An operation takes about 0.1 ms, and a store gives up after 2 s."""
+
+CONTEXT = multiprocessing.get_context("fork")
+"""Spawned processes would import everything again: eight times half a second."""
+
+pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+
+Work = Callable[[SQLiteStore, int, Barrier], object]
+
+
+def test_reserving_keeps_the_limit_that_checking_overshoots(tmp_path: Path) -> None:
+    """8 processes at one cent against 20 cents: 20 calls, and not one more.
+
+    The control reads what is spent, then calls, then charges. All read before
+    anyone charges, as may always happen, and so it makes 24 calls.
+    """
+    guarded = together(_reserve_then_call, tmp_path / "reserve.sqlite3")
+    naive = together(_check_then_call, tmp_path / "check.sqlite3")
+
+    assert sum(guarded) == CALLS
+    assert _session(tmp_path / "reserve.sqlite3").posted_nano_usd == LIMIT
+    assert sum(naive) == 3 * PROCESSES > CALLS
+    assert _session(tmp_path / "check.sqlite3").posted_nano_usd > LIMIT
+
+
+def test_threads_of_many_processes_keep_one_limit(tmp_path: Path) -> None:
+    """4 processes with 8 threads each, a store per process: 20 calls."""
+    file = tmp_path / "ledger.sqlite3"
+    calls = together(_reserve_in_threads, file, processes=4)
+
+    assert sum(calls) == CALLS
+    assert _session(file).posted_nano_usd == LIMIT
+    assert _session(file).held_nano_usd == 0
+
+
+def test_every_process_gets_its_turn(tmp_path: Path) -> None:
+    """8 processes hammer one file: no operation fails or waits for long."""
+    file = tmp_path / "ledger.sqlite3"
+    slowest_seconds = together(_hammer, file)
+
+    assert max(slowest_seconds) < WAIT_SECONDS_MAX
+    assert _session(file).steps == PROCESSES * CALLS
+
+
+def test_processes_that_create_one_file_migrate_it_once(tmp_path: Path) -> None:
+    """8 processes open the same new files at once: one schema, nothing lost."""
+    together(_create_files, tmp_path / "ledger")
+
+    for number in range(FILES):
+        assert _session(tmp_path / f"ledger-{number}").steps == PROCESSES
+
+
+def test_a_forked_child_goes_on_with_the_store_of_its_parent(tmp_path: Path) -> None:
+    """Both write, the parent closes, the child writes on: nothing is lost."""
+    file = tmp_path / "ledger.sqlite3"
+    together(_fork_and_share, file, processes=1)
+
+    assert _session(file).steps == 5
+
+
+def test_a_fork_in_the_middle_of_an_operation_blocks_no_child(tmp_path: Path) -> None:
+    """A thread writes without a pause while its process forks."""
+    statuses = together(_fork_while_writing, tmp_path / "ledger.sqlite3", processes=1)
+
+    assert statuses == [[0] * FORKS]
+
+
+# --- What the processes do --------------------------------------------------
+
+FILES = 10
+FORKS = 10
+
+
+def _reserve_then_call(store: SQLiteStore, number: int, barrier: Barrier) -> int:
+    barrier.wait()
+    return _call_until_denied(store, f"{number}")
+
+
+def _reserve_in_threads(store: SQLiteStore, number: int, barrier: Barrier) -> int:
+    calls: list[int] = []
+
+    def work(name: str) -> None:
+        calls.append(_call_until_denied(store, name))
+
+    threads = [
+        threading.Thread(target=work, args=(f"{number}/{thread}",))
+        for thread in range(8)
+    ]
+    barrier.wait()
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return sum(calls)
+
+
+def _call_until_denied(store: SQLiteStore, name: str) -> int:
+    calls = 0
+    while True:
+        hold_id = f"{name}/{calls}"
+        reply = store.execute(reserve(hold_id, _limited()))
+        assert isinstance(reply, Reserved)
+        if reply.verdict is Verdict.DENY:
+            return calls
+        if reply.verdict is Verdict.ALLOW:
+            _make_the_call()
+            store.execute(settle(hold_id, _limited()))
+            calls += 1
+
+
+def _check_then_call(store: SQLiteStore, number: int, barrier: Barrier) -> int:
+    calls = 0
+    while True:
+        barrier.wait()
+        account = store.execute(ReadAccount(account=SESSION))
+        barrier.wait()
+        if account is not None and account.posted_nano_usd + CENT > LIMIT:
+            return calls
+        _make_the_call()
+        store.execute(settle(f"{number}/{calls}", _limited()))
+        calls += 1
+
+
+def _hammer(store: SQLiteStore, number: int, barrier: Barrier) -> float:
+    slowest_seconds = 0.0
+    store.execute(ReadAccount(account=SESSION))  # Opens the file.
+    barrier.wait()
+    for call in range(CALLS):
+        hold_id, to = f"{number}/{call}", charging()
+        for op in (reserve(hold_id, to), settle(hold_id, to)):
+            started = time.perf_counter()
+            store.execute(op)
+            slowest_seconds = max(slowest_seconds, time.perf_counter() - started)
+    return slowest_seconds
+
+
+def _create_files(store: SQLiteStore, number: int, barrier: Barrier) -> None:
+    for file in range(FILES):
+        barrier.wait()
+        own = SQLiteStore(f"{store.path}-{file}")
+        own.execute(reserve(f"{number}", charging()))
+        own.close()
+
+
+def _fork_and_share(store: SQLiteStore, number: int, barrier: Barrier) -> None:
+    store.execute(reserve("before", charging()))
+    child_wrote, parent_wrote = os.pipe(), os.pipe()
+    child = os.fork()
+    if child == 0:
+        signal.alarm(20)
+        store.execute(reserve("child", charging()))
+        os.write(child_wrote[1], b".")
+        os.read(parent_wrote[0], 1)
+        store.execute(reserve("child, after the parent closed", charging()))
+        store.close()
+        os._exit(0)
+    store.execute(reserve("parent", charging()))
+    os.read(child_wrote[0], 1)
+    store.execute(reserve("parent, after the child wrote", charging()))
+    store.close()
+    os.write(parent_wrote[1], b".")
+    assert os.waitpid(child, 0)[1] == 0
+
+
+def _fork_while_writing(store: SQLiteStore, number: int, barrier: Barrier) -> list[int]:
+    is_over = threading.Event()
+
+    def write() -> None:
+        while not is_over.is_set():
+            store.execute(reserve("again", charging()))
+
+    # Python 3.12 warns of what this test is about.
+    warnings.simplefilter("ignore", DeprecationWarning)
+    thread = threading.Thread(target=write)
+    thread.start()
+    statuses: list[int] = []
+    for _ in range(FORKS):
+        child = os.fork()
+        if child == 0:
+            signal.alarm(20)
+            store.execute(ReadAccount(account=SESSION))
+            os._exit(0)
+        statuses.append(os.waitpid(child, 0)[1])
+    is_over.set()
+    thread.join()
+    return statuses
+
+
+def _limited() -> Charging:
+    return charging(limits=Limits(cost_nano_usd=LIMIT))
+
+
+def _make_the_call() -> None:
+    """Takes a moment, as calls do."""
+    hashlib.sha256(b"prompt" * 5_000).digest()
+
+
+# --- How they are run -------------------------------------------------------
+
+
+def together(work: Work, file: Path, *, processes: int = PROCESSES) -> list:
+    """Runs `work` in new processes, one store each; returns their results."""
+    barrier = CONTEXT.Barrier(processes, timeout=40)
+    results = CONTEXT.SimpleQueue()
+    members = [
+        CONTEXT.Process(target=_member, args=(work, file, number, barrier, results))
+        for number in range(processes)
+    ]
+    for member in members:
+        member.start()
+    found = [results.get() for _ in members]
+    for member in members:
+        member.join()
+        member.close()
+    results.close()
+    failed = [error for error, _ in found if error]
+    assert not failed
+    return [result for _, result in found]
+
+
+def _member(
+    work: Work,
+    file: Path,
+    number: int,
+    barrier: Barrier,
+    results: "SimpleQueue[tuple[str | None, object]]",
+) -> None:
+    store = SQLiteStore(file)
+    try:
+        results.put((None, work(store, number, barrier)))
+    except BaseException as error:
+        barrier.abort()
+        results.put((f"process {number}: {error!r}", None))
+        raise
+    finally:
+        store.close()
+
+
+def _session(file: Path) -> Account:
+    store = SQLiteStore(file)
+    account = store.execute(ReadAccount(account=SESSION))
+    store.close()
+    assert account is not None
+    return account

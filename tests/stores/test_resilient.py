@@ -1,0 +1,501 @@
+"""The resilient store: what holds while the real store is away, and afterwards."""
+
+import logging
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+import pytest
+
+from guardrails.core.accounts import Account, StopReason
+from guardrails.core.calls import CallKind
+from guardrails.core.events import Event
+from guardrails.core.loops import LoopRule, ToolTrace
+from guardrails.core.operations import (
+    Close,
+    Operation,
+    RaiseLimits,
+    ReadAccount,
+    Release,
+    Released,
+    Reserve,
+    Reserved,
+    Resume,
+    Settle,
+    Settled,
+    StopSession,
+    Sweep,
+    Verdict,
+)
+from guardrails.core.policy import Limits, OnStoreError
+from guardrails.errors import StoreUnavailable
+from guardrails.ports import History
+from guardrails.stores.memory import MemoryStore
+from guardrails.stores.resilient import BACKLOG_MAX, TALLIES_MAX, ResilientStore
+from guardrails.testing import FakeClock
+from guardrails.testing.conformance import (
+    CENT,
+    NOW_MS,
+    charging,
+    reserve,
+    settle,
+)
+
+R = TypeVar("R")
+SESSION = "p/session/s"
+SHARED = "p/total/customer_id=acme"
+
+
+class FlakyStore:
+    """A memory store that can be away, or fail after it has applied something."""
+
+    def __init__(self) -> None:
+        self.real = MemoryStore()
+        self.is_away = False
+        self.forgets_to_answer = False
+        self.asked = 0
+
+    @property
+    def history(self) -> History:
+        return self.real.history
+
+    def execute(self, operation: Operation[R]) -> R:
+        self.asked += 1
+        if self.is_away:
+            raise StoreUnavailable("store: away.")
+        reply = self.real.execute(operation)
+        if self.forgets_to_answer:
+            raise StoreUnavailable("store: timed out.")
+        return reply
+
+    async def aexecute(self, operation: Operation[R]) -> R:
+        return self.execute(operation)
+
+    def secret(self) -> bytes:
+        return self.real.secret()
+
+    def close(self) -> None:
+        self.real.close()
+
+    # --- what tests look at -------------------------------------------------
+
+    def account(self, key: str = SESSION) -> Account:
+        account = self.real.execute(ReadAccount(account=key))
+        return account or Account(key=key)
+
+    def events(self) -> Sequence[Event]:
+        return self.history.events(project_id="default", session_id="s", limit=1_000)
+
+
+@pytest.fixture
+def real() -> FlakyStore:
+    return FlakyStore()
+
+
+@pytest.fixture
+def clock() -> FakeClock:
+    return FakeClock()
+
+
+@pytest.fixture
+def build(
+    real: FlakyStore, clock: FakeClock
+) -> Callable[[OnStoreError], ResilientStore]:
+    def build(on_error: OnStoreError) -> ResilientStore:
+        return ResilientStore(real, on_error=on_error, clock=clock)
+
+    return build
+
+
+@pytest.fixture
+def local(build: Callable[[OnStoreError], ResilientStore]) -> ResilientStore:
+    return build(OnStoreError.LOCAL)
+
+
+def verdict(store: ResilientStore, op: Reserve) -> Verdict:
+    reply = store.execute(op)
+    assert isinstance(reply, Reserved)
+    return reply.verdict
+
+
+def calls_until_denied(store: ResilientStore, limits: Limits, *, name: str) -> int:
+    """Makes calls of one cent, at most 100."""
+    to = charging(limits=limits)
+    for number in range(100):
+        if verdict(store, reserve(f"{name}{number}", to)) is not Verdict.ALLOW:
+            return number
+        store.execute(settle(f"{name}{number}", to))
+    return 100
+
+
+# --- While the store is away ------------------------------------------------
+
+
+def test_closed_refuses_every_call(
+    build: Callable[[OnStoreError], ResilientStore], real: FlakyStore
+) -> None:
+    """Nothing paid starts, and nothing is kept for later."""
+    store = build(OnStoreError.CLOSED)
+    real.is_away = True
+    for op in (reserve("h", charging()), settle("h", charging())):
+        with pytest.raises(StoreUnavailable, match="away"):
+            store.execute(op)
+    real.is_away = False
+
+    assert verdict(store, reserve("h", charging())) is Verdict.ALLOW
+    assert real.account().steps == 1
+
+
+def test_local_keeps_the_limit_from_the_last_known_totals(
+    local: ResilientStore, real: FlakyStore
+) -> None:
+    """8 cents before and 12 without the store: the limit of 20 is not passed."""
+    limits = Limits(cost_nano_usd=20 * CENT)
+    to = charging(limits=limits)
+    for number in range(8):
+        local.execute(reserve(f"before{number}", to))
+        local.execute(settle(f"before{number}", to))
+    real.is_away = True
+
+    assert calls_until_denied(local, limits, name="h") == 12
+    assert local.is_degraded
+
+
+def test_local_admits_together_what_fits_together(
+    local: ResilientStore, real: FlakyStore
+) -> None:
+    """Open calls count while the store is away, too."""
+    to = charging(limits=Limits(cost_nano_usd=2 * CENT))
+    real.is_away = True
+    verdicts = [verdict(local, reserve(f"{n}", to)) for n in range(3)]
+
+    assert verdicts == [Verdict.ALLOW, Verdict.ALLOW, Verdict.WAIT]
+
+
+@pytest.mark.parametrize("reason", list(StopReason))
+def test_local_lets_nothing_start_in_a_session_that_was_stopped(
+    local: ResilientStore, real: FlakyStore, reason: StopReason
+) -> None:
+    """A stop that this process has seen holds while the store is away."""
+    to = charging(limits=Limits(cost_nano_usd=5 * CENT), loop=LoopRule())
+    match reason:
+        case StopReason.BUDGET_EXCEEDED:
+            local.execute(reserve("large", to, cost=6 * CENT))
+        case StopReason.LOOP_DETECTED:
+            trace = ToolTrace(tool="t", arguments_digest="a", result_digest="r")
+            for number in range(3):
+                op = settle(f"{number}", to, kind=CallKind.TOOL, cost=0, trace=trace)
+                local.execute(op)
+        case StopReason.KILLED:
+            local.execute(
+                StopSession(account=SESSION, attribution=to.attribution, now_ms=NOW_MS)
+            )
+    real.is_away = True
+    reply = local.execute(reserve("small", to, cost=0))
+
+    assert isinstance(reply, Reserved)
+    assert reply.verdict is Verdict.DENY
+    assert reply.refusal is not None
+    assert reply.refusal.stop is not None
+    assert reply.refusal.stop.reason is reason
+
+
+@pytest.mark.parametrize("lifted_by", ["this process", "another process"])
+def test_local_knows_of_a_stop_that_was_lifted(
+    local: ResilientStore, real: FlakyStore, lifted_by: str
+) -> None:
+    """Who lifts a stop does not matter, once a call was admitted."""
+    to = charging()
+    stop = StopSession(account=SESSION, attribution=to.attribution, now_ms=NOW_MS)
+    local.execute(stop)
+    lifting = local if lifted_by == "this process" else real.real
+    lifting.execute(Resume(account=SESSION))
+    local.execute(reserve("1", to))
+    real.is_away = True
+
+    assert verdict(local, reserve("2", to)) is Verdict.ALLOW
+
+
+def test_local_keeps_to_a_limit_that_was_raised(
+    local: ResilientStore, real: FlakyStore
+) -> None:
+    """A limit that a person raised is raised while the store is away, too."""
+    limits = Limits(cost_nano_usd=2 * CENT)
+    raised = Limits(cost_nano_usd=5 * CENT)
+    local.execute(RaiseLimits(account=SESSION, limits=raised))
+    real.is_away = True
+
+    assert calls_until_denied(local, limits, name="h") == 5
+
+
+def test_local_forgets_the_totals_that_were_used_least_lately(
+    local: ResilientStore, real: FlakyStore
+) -> None:
+    """A shared budget is older than its sessions, and is not forgotten first."""
+    for number in range(TALLIES_MAX + 1):
+        local.execute(settle(f"{number}", charging(session=f"{number}"), cost=CENT))
+    real.is_away = True
+    shared = Limits(cost_nano_usd=(TALLIES_MAX + 1) * CENT)
+    to = charging(session="new", shared=shared)
+
+    assert verdict(local, reserve("h", to)) is Verdict.DENY
+
+
+def test_open_lets_every_call_pass(
+    build: Callable[[OnStoreError], ResilientStore], real: FlakyStore
+) -> None:
+    """No limit is kept while the store is away; all is booked afterwards."""
+    store = build(OnStoreError.OPEN)
+    real.is_away = True
+
+    assert calls_until_denied(store, Limits(steps=2), name="h") == 100
+
+
+@pytest.mark.parametrize("on_error", list(OnStoreError))
+def test_orders_and_questions_of_people_are_never_made_up(
+    build: Callable[[OnStoreError], ResilientStore],
+    real: FlakyStore,
+    on_error: OnStoreError,
+) -> None:
+    """Whoever stops a session or reads one is told that the store is away."""
+    store = build(on_error)
+    real.is_away = True
+    operations = [
+        Close(account=SESSION, now_ms=NOW_MS, active_ms=0),
+        RaiseLimits(account=SESSION, limits=Limits(steps=1)),
+        ReadAccount(account=SESSION),
+        Resume(account=SESSION),
+        StopSession(account=SESSION, attribution=charging().attribution, now_ms=NOW_MS),
+        Sweep(now_ms=NOW_MS),
+    ]
+    for op in operations:
+        with pytest.raises(StoreUnavailable):
+            store.execute(op)
+
+
+def test_a_store_that_failed_is_asked_again_after_a_second(
+    local: ResilientStore, real: FlakyStore, clock: FakeClock
+) -> None:
+    """In between no call waits for it."""
+    real.is_away = True
+    for number in range(5):
+        local.execute(reserve(f"{number}", charging()))
+    asked = real.asked
+    clock.advance(seconds=0.999)
+    local.execute(reserve("too early", charging()))
+    early = real.asked
+    clock.advance(seconds=0.001)
+    local.execute(reserve("due", charging()))
+
+    assert (asked, early, real.asked) == (1, 1, 2)
+
+
+def test_a_lasting_trouble_is_logged_once_a_minute(
+    local: ResilientStore,
+    real: FlakyStore,
+    clock: FakeClock,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Loudly, and not on every call."""
+    real.is_away = True
+    with caplog.at_level(logging.ERROR, logger="guardrails"):
+        for number in range(130):
+            local.execute(reserve(f"{number}", charging()))
+            clock.advance(seconds=1)
+
+    assert len(caplog.records) == 3
+
+
+# --- When the store is back -------------------------------------------------
+
+
+@pytest.mark.parametrize("on_error", [OnStoreError.LOCAL, OnStoreError.OPEN])
+def test_what_happened_meanwhile_is_booked_once(
+    build: Callable[[OnStoreError], ResilientStore],
+    real: FlakyStore,
+    clock: FakeClock,
+    on_error: OnStoreError,
+) -> None:
+    """Calls that span the outage, at either end or wholly, are one event each."""
+    store, to = build(on_error), charging()
+    store.execute(reserve("before", to))
+    real.is_away = True
+    store.execute(settle("before", to))
+    store.execute(reserve("within", to))
+    store.execute(settle("within", to))
+    store.execute(settle("within", to))
+    store.execute(reserve("after", to))
+    real.is_away = False
+    clock.advance(seconds=1)
+    store.execute(settle("after", to))
+
+    assert not store.is_degraded
+    assert [e.event_id for e in real.events()] == ["before", "within", "after"]
+    account = real.account()
+    assert (account.steps, account.posted_nano_usd) == (3, 3 * CENT)
+    assert (account.held_nano_usd, account.unconfirmed_nano_usd) == (0, 0)
+
+
+def test_what_the_store_had_applied_before_it_failed_counts_once(
+    local: ResilientStore, real: FlakyStore, clock: FakeClock
+) -> None:
+    """A reply that was lost is no reason to book again."""
+    to = charging()
+    real.forgets_to_answer = True
+    local.execute(reserve("h", to))
+    local.execute(settle("h", to))
+    clock.advance(seconds=1)
+    local.execute(reserve("2", to))  # The backlog is tried, and its reply lost.
+    real.forgets_to_answer = False
+    clock.advance(seconds=1)
+    local.execute(settle("2", to))
+
+    assert [event.event_id for event in real.events()] == ["h", "2"]
+    assert real.account().steps == 2
+    assert real.account(SHARED).posted_nano_usd == 2 * CENT
+
+
+def test_a_recovery_that_breaks_off_goes_on_where_it_was(
+    local: ResilientStore, real: FlakyStore, clock: FakeClock
+) -> None:
+    """The order is kept, and nothing is booked twice."""
+    real.is_away = True
+    for number in range(3):
+        local.execute(settle(f"{number}", charging()))
+    real.is_away = False
+    taken, execute = iter([True, False]), real.execute
+
+    def breaks_off(operation: Operation[R]) -> R:
+        real.is_away = not next(taken, True)
+        return execute(operation)
+
+    real.execute = breaks_off
+    clock.advance(seconds=1)
+    local.execute(settle("3", charging()))
+    half_way = [event.event_id for event in real.events()]
+    clock.advance(seconds=1)
+    local.execute(settle("4", charging()))
+
+    assert half_way == ["0"]
+    assert [event.event_id for event in real.events()] == ["0", "1", "2", "3", "4"]
+
+
+def test_a_hold_from_before_can_be_given_back_meanwhile(
+    local: ResilientStore, real: FlakyStore, clock: FakeClock
+) -> None:
+    """A release that only the store can apply waits for it."""
+    to = charging()
+    local.execute(reserve("h", to))
+    real.is_away = True
+    reply = local.execute(Release(hold_id="h", now_ms=NOW_MS))
+    real.is_away = False
+    clock.advance(seconds=1)
+    local.execute(reserve("2", to, cost=0))
+
+    assert reply == Released(is_applied=False)
+    assert real.account().steps == 1
+    assert real.account().held_nano_usd == 0
+
+
+def test_calls_that_were_admitted_meanwhile_are_booked_above_the_limit(
+    local: ResilientStore, real: FlakyStore, clock: FakeClock
+) -> None:
+    """Two processes had the same last cent: the truth is booked, and it ends."""
+    to = charging(limits=Limits(cost_nano_usd=CENT))
+    real.is_away = True
+    local.execute(reserve("here", to))
+    local.execute(settle("here", to))
+    real.is_away = False
+    real.real.execute(reserve("there", to))
+    real.real.execute(settle("there", to))
+    clock.advance(seconds=1)
+    after = verdict(local, reserve("after", to, cost=0))
+
+    assert real.account().posted_nano_usd == 2 * CENT
+    assert after is Verdict.DENY
+
+
+def test_a_loop_that_was_stopped_meanwhile_stays_stopped(
+    local: ResilientStore, real: FlakyStore, clock: FakeClock
+) -> None:
+    """The store comes to the same stop when the calls are booked."""
+    to = charging(loop=LoopRule())
+    trace = ToolTrace(tool="t", arguments_digest="a", result_digest="r")
+    real.is_away = True
+    for number in range(3):
+        local.execute(reserve(f"{number}", to, kind=CallKind.TOOL))
+        reply = local.execute(settle(f"{number}", to, kind=CallKind.TOOL, trace=trace))
+    assert isinstance(reply, Settled)
+    assert reply.new_stop is not None
+    real.is_away = False
+    clock.advance(seconds=1)
+
+    assert verdict(local, reserve("after", to)) is Verdict.DENY
+
+
+# --- Bounds and the end -----------------------------------------------------
+
+
+def test_refuses_calls_past_the_bound_of_what_it_can_keep(
+    local: ResilientStore, real: FlakyStore, clock: FakeClock
+) -> None:
+    """No new call is promised a booking; those under way are still booked."""
+    to = charging()
+    real.is_away = True
+    for number in range(BACKLOG_MAX):
+        local.execute(reserve(f"{number}", to))
+    with pytest.raises(StoreUnavailable, match="Calls are refused until it is back"):
+        local.execute(reserve("one more", to))
+    local.execute(settle("0", to))
+    real.is_away = False
+    clock.advance(seconds=1)
+
+    assert verdict(local, reserve("one more", to)) is Verdict.ALLOW
+    assert real.account().steps == BACKLOG_MAX + 1
+    assert real.account().posted_nano_usd == CENT
+
+
+def test_closing_books_what_is_left(local: ResilientStore, real: FlakyStore) -> None:
+    """At the end the store is tried at once, not after the next second."""
+    real.is_away = True
+    local.execute(settle("h", charging()))
+    real.is_away = False
+    local.close()
+
+    assert [event.event_id for event in real.events()] == ["h"]
+
+
+def test_closing_says_what_could_not_be_booked(
+    local: ResilientStore, real: FlakyStore, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What is lost is counted in the log, not passed over."""
+    real.is_away = True
+    local.execute(settle("h", charging()))
+    local.close()
+
+    assert "closing with 1 operations that the store did not take" in caplog.text
+
+
+async def test_tasks_are_served_alike(
+    local: ResilientStore, real: FlakyStore, clock: FakeClock
+) -> None:
+    """`aexecute` degrades and recovers like `execute`."""
+    to = charging(limits=Limits(steps=2))
+    real.is_away = True
+    replies = [await local.aexecute(reserve(f"{n}", to)) for n in range(3)]
+    real.is_away = False
+    clock.advance(seconds=1)
+    await local.aexecute(Release(hold_id="0", now_ms=NOW_MS))
+
+    assert [r.verdict for r in replies if isinstance(r, Reserved)] == [
+        Verdict.ALLOW,
+        Verdict.ALLOW,
+        Verdict.DENY,
+    ]
+    assert real.account().steps == 1
+
+
+def test_the_fake_is_a_store(real: FlakyStore) -> None:
+    """What the tests above rest on: it keeps what it is given while it is there."""
+    op: Settle = settle("h", charging())
+    assert real.execute(op) == real.real.execute(op) or real.account().steps == 1
+    assert real.secret() == real.real.secret()

@@ -1,0 +1,289 @@
+"""The SQLite file: who may read it, what is no ledger, and what a fault leaves."""
+
+import multiprocessing
+import os
+import resource
+import sqlite3
+import stat
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from multiprocessing.connection import Connection
+from pathlib import Path
+
+import pytest
+
+from guardrails.core.accounts import Account
+from guardrails.core.ledger import SETTLED_RETENTION_MS
+from guardrails.core.operations import ReadAccount, Reserved, Settled, Sweep, Verdict
+from guardrails.errors import StoreUnavailable
+from guardrails.stores.sqlite import SQLiteStore
+from guardrails.testing.conformance import NOW_MS, charging, reserve, settle
+
+SESSION = "p/session/s"
+TO = charging()
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    return tmp_path / "ledger.sqlite3"
+
+
+@pytest.fixture
+def store(file: Path) -> Iterator[SQLiteStore]:
+    with closing(SQLiteStore(file)) as store:
+        yield store
+
+
+def fill(file: Path, *, calls: int = 30) -> None:
+    """Makes a ledger with some calls in it, and closes it."""
+    with closing(SQLiteStore(file)) as store:
+        for number in range(calls):
+            store.execute(reserve(f"{number}", TO))
+            store.execute(settle(f"{number}", TO))
+
+
+def session(store: SQLiteStore) -> Account:
+    account = store.execute(ReadAccount(account=SESSION))
+    assert account is not None
+    return account
+
+
+# --- Who may read it --------------------------------------------------------
+
+
+def test_is_readable_by_its_owner_alone(tmp_path: Path) -> None:
+    """The file, what SQLite puts beside it, and a new directory, whatever the umask."""
+    folder = tmp_path / "new"
+    umask = os.umask(0)
+    try:
+        with closing(SQLiteStore(folder / "ledger.sqlite3")) as store:
+            store.execute(reserve("h", TO))
+            modes = {
+                path.name.removeprefix("ledger.sqlite3"): stat.S_IMODE(
+                    path.stat().st_mode
+                )
+                for path in folder.iterdir()
+            }
+    finally:
+        os.umask(umask)
+
+    assert modes == {"": 0o600, "-wal": 0o600, "-shm": 0o600, "-lock": 0o600}
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+
+
+# --- What is no ledger ------------------------------------------------------
+
+
+def garbage(file: Path) -> None:
+    file.write_bytes(b"not a database at all\n" * 500)
+
+
+def truncated(file: Path) -> None:
+    fill(file)
+    file.write_bytes(file.read_bytes()[:5_000])
+
+
+def cut_in_the_header(file: Path) -> None:
+    fill(file)
+    file.write_bytes(file.read_bytes()[:60])
+
+
+def scribbled_over(file: Path) -> None:
+    fill(file)
+    data = bytearray(file.read_bytes())
+    data[4096:] = b"\x5a" * (len(data) - 4096)
+    file.write_bytes(data)
+
+
+def another_program(file: Path) -> None:
+    other_database(file, "CREATE TABLE notes (text)")
+
+
+def another_program_with_our_version(file: Path) -> None:
+    other_database(file, "CREATE TABLE notes (text); PRAGMA user_version = 1")
+
+
+def another_program_with_a_high_version(file: Path) -> None:
+    other_database(file, "CREATE TABLE notes (text); PRAGMA user_version = 99")
+
+
+def newer(file: Path) -> None:
+    fill(file)
+    other_database(file, "PRAGMA user_version = 99")
+
+
+def other_database(file: Path, script: str) -> None:
+    with closing(sqlite3.connect(file)) as connection:
+        connection.executescript(script)
+
+
+DAMAGED = "It was left as it is: move it away"
+FOREIGN = "belongs to another program. Point `store` elsewhere"
+
+
+@pytest.mark.parametrize(
+    ("make", "fix"),
+    [
+        (garbage, DAMAGED),
+        (truncated, DAMAGED),
+        (cut_in_the_header, DAMAGED),
+        (scribbled_over, DAMAGED),
+        (another_program, FOREIGN),
+        (another_program_with_our_version, FOREIGN),
+        (another_program_with_a_high_version, FOREIGN),
+        (newer, "has schema 99, this version of guardrails knows up to"),
+    ],
+)
+def test_leaves_what_is_no_ledger_as_it_is(
+    file: Path, make: Callable[[Path], None], fix: str
+) -> None:
+    """Every call says which file it is and how to mend it; no byte is changed."""
+    make(file)
+    before = file.read_bytes()
+    with closing(SQLiteStore(file)) as store:
+        for _ in range(2):
+            with pytest.raises(StoreUnavailable) as caught:
+                store.execute(reserve("h", TO))
+
+    assert file.read_bytes() == before
+    assert repr(str(file)) in str(caught.value)
+    assert fix in str(caught.value)
+
+
+def below_a_file(folder: Path) -> Path:
+    (folder / "a file").write_text("")
+    return folder / "a file" / "ledger.sqlite3"
+
+
+def a_directory(folder: Path) -> Path:
+    (folder / "ledger.sqlite3").mkdir()
+    return folder / "ledger.sqlite3"
+
+
+def below_a_dangling_link(folder: Path) -> Path:
+    (folder / "link").symlink_to(folder / "nowhere")
+    return folder / "link" / "ledger.sqlite3"
+
+
+def where_nobody_may_write(folder: Path) -> Path:
+    # Not even root creates a file here.
+    return Path("/proc/self/ledger.sqlite3")
+
+
+@pytest.mark.parametrize(
+    "place", [below_a_file, a_directory, below_a_dangling_link, where_nobody_may_write]
+)
+def test_names_a_path_that_cannot_be_created(
+    tmp_path: Path, place: Callable[[Path], Path]
+) -> None:
+    """A path that leads nowhere is the operator's to mend, not a traceback."""
+    file = place(tmp_path)
+    with closing(SQLiteStore(file)) as store, pytest.raises(StoreUnavailable) as caught:
+        store.execute(ReadAccount(account=SESSION))
+
+    assert repr(str(file)) in str(caught.value)
+    assert "Check that the path exists" in str(caught.value)
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_names_a_file_that_may_not_be_written(file: Path) -> None:
+    """A read-only file is not a budget that is used up."""
+    fill(file)
+    file.chmod(0o400)
+    with closing(SQLiteStore(file)) as store, pytest.raises(StoreUnavailable) as caught:
+        store.execute(reserve("h", TO))
+
+    assert "writable for this user" in str(caught.value)
+
+
+# --- What a fault leaves ----------------------------------------------------
+
+
+def test_a_full_disk_loses_nothing_and_is_got_over(file: Path) -> None:
+    """What was written stays, the failing call is not there, and space mends it."""
+    fill(file, calls=2)
+    context = multiprocessing.get_context("fork")
+    ours, theirs = context.Pipe()
+    # A limit on file sizes holds for root too; it cannot be lifted in a thread.
+    process = context.Process(target=_run_out_of_space, args=(file, theirs))
+    process.start()
+    theirs.close()
+    message, calls, repeated, after = ours.recv()
+    process.join()
+    ours.close()
+
+    assert process.exitcode == 0
+    assert repr(str(file)) in message
+    assert "free some space" in message
+    assert calls > 2
+    assert repeated is True
+    assert after == calls + 1
+    with closing(SQLiteStore(file)) as store:
+        assert session(store).steps == after
+
+
+def _run_out_of_space(file: Path, answers: Connection) -> None:
+    with closing(SQLiteStore(file)) as store:
+        _, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+        used = file.stat().st_size
+        resource.setrlimit(resource.RLIMIT_FSIZE, (used + 100_000, hard))
+        calls = 2
+        try:
+            while True:
+                store.execute(settle(f"more/{calls}", TO))
+                calls += 1
+        except StoreUnavailable as error:
+            message = str(error)
+        assert session(store).steps == calls
+        try:
+            store.execute(settle(f"more/{calls}", TO))
+        except StoreUnavailable:
+            repeated = session(store).steps == calls
+        resource.setrlimit(resource.RLIMIT_FSIZE, (hard, hard))
+        reply = store.execute(settle(f"more/{calls}", TO))
+        assert isinstance(reply, Settled)
+        assert reply.is_applied
+        answers.send((message, calls, repeated, session(store).steps))
+
+
+def test_a_file_that_is_away_for_a_while_fails_only_meanwhile(
+    tmp_path: Path, store: SQLiteStore
+) -> None:
+    """A store that could not be opened is opened by a later call."""
+    store.path.mkdir()
+    with pytest.raises(StoreUnavailable):
+        store.execute(reserve("h", TO))
+    store.path.rmdir()
+    reply = store.execute(reserve("h", TO))
+
+    assert isinstance(reply, Reserved)
+    assert reply.verdict is Verdict.ALLOW
+
+
+def test_a_closed_store_may_be_used_again(store: SQLiteStore) -> None:
+    """Closing gives up the file, not the totals."""
+    store.execute(reserve("h", TO))
+    store.close()
+    store.close()
+
+    assert session(store).steps == 1
+
+
+def test_a_settlement_repeated_after_its_hold_was_forgotten_counts_once(
+    store: SQLiteStore,
+) -> None:
+    """Its event outlives the hold, so a journal may be replayed however late."""
+    store.execute(reserve("h", TO))
+    store.execute(settle("h", TO))
+    swept = store.execute(Sweep(now_ms=NOW_MS + SETTLED_RETENTION_MS))
+    reply = store.execute(settle("h", TO))
+
+    assert swept.forgotten == 1
+    assert reply == Settled(is_applied=False)
+    assert session(store).steps == 1
+
+
+def test_keeps_one_secret_for_all_who_open_the_file(file: Path) -> None:
+    """Two processes of one agent fingerprint alike."""
+    with closing(SQLiteStore(file)) as one, closing(SQLiteStore(file)) as other:
+        assert one.secret() == other.secret()

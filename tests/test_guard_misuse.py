@@ -1,0 +1,303 @@
+"""Sessions, calls and tools that are used in the wrong order, or in the wrong place.
+
+Either the mistake is refused in words that mend it, or its result is defined; in
+neither case is a call lost that was made.
+"""
+
+import asyncio
+import contextvars
+from collections.abc import Callable
+from decimal import Decimal
+from typing import Any
+
+import pytest
+
+from guardrails import (
+    ConfigurationError,
+    Guard,
+    GuardedCall,
+    PriceStatus,
+    Session,
+    TokenUsage,
+)
+from guardrails.errors import ReservationConflict
+
+
+@pytest.fixture
+def guard() -> Guard:
+    return Guard({}, store="memory://", max_cost_usd="1.00")
+
+
+def one_cent(guard: Guard, **options: Any) -> GuardedCall:
+    return guard.call(
+        model="gpt-4o",
+        provider="openai",
+        input_tokens=2_000,
+        max_output_tokens=500,
+        **options,
+    )
+
+
+def held_usd(session: Session) -> Decimal:
+    assert session.remaining is not None
+    return Decimal("1.00") - session.remaining - session.spent
+
+
+# --- sessions ---------------------------------------------------------------
+
+
+def test_a_session_is_not_entered_twice(guard: Guard) -> None:
+    with (
+        guard.session() as session,
+        pytest.raises(ConfigurationError, match="same session_id"),
+    ):
+        session.__enter__()
+
+
+async def test_a_session_is_not_entered_by_two_tasks(guard: Guard) -> None:
+    async with guard.session() as session:
+        with pytest.raises(ConfigurationError, match="same session_id"):
+            await session.__aenter__()
+
+
+def test_a_session_is_entered_again_once_it_was_left(guard: Guard) -> None:
+    session = guard.session()
+    for _ in range(2):
+        with session, one_cent(guard):
+            pass
+
+    assert session.steps == 2
+
+
+def test_a_session_without_calls_is_completed_when_it_is_left(guard: Guard) -> None:
+    session = guard.session()
+    assert session.status == "active"
+
+    with session:
+        pass
+
+    assert session.status == "completed"
+
+
+def test_a_session_may_be_left_in_another_context(guard: Guard) -> None:
+    """As when a generator is closed by somebody else than who started it."""
+    session = guard.session()
+    contextvars.copy_context().run(session.__enter__)
+
+    session.__exit__(None, None, None)
+
+    assert session.status == "completed"
+    assert guard.current_session() is not session
+
+
+def test_a_session_of_another_guard_hides_none_of_ours(guard: Guard) -> None:
+    other = Guard({}, store="memory://")
+
+    with guard.session() as ours, other.session() as theirs:
+        with one_cent(guard):
+            pass
+        with one_cent(other):
+            pass
+
+    assert ours.steps == 1
+    assert theirs.steps == 1
+
+
+def test_the_session_of_the_process_has_the_id_that_the_environment_gives(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("GUARDRAILS_SESSION_ID", "ticket-4711")
+    guard = Guard({}, store="memory://")
+
+    with one_cent(guard):
+        pass
+
+    assert guard.current_session().session_id == "ticket-4711"
+
+
+# --- calls ------------------------------------------------------------------
+
+
+def test_a_call_guards_once(guard: Guard) -> None:
+    with guard.session() as session, one_cent(guard) as call:
+        pass
+
+    with session, pytest.raises(ConfigurationError, match="used before"), call:
+        pytest.fail("this would be made unguarded")
+    assert session.steps == 1
+
+
+def test_a_call_that_was_refused_may_be_tried_again() -> None:
+    guard = Guard({}, store="memory://", max_cost_usd="0.01")
+    with guard.session() as session:
+        call = guard.call(tool="t", cost_usd="0.02")
+        with pytest.raises(Exception, match="stopped"):
+            call.__enter__()
+
+        guard.raise_limit(session.session_id, max_cost_usd="0.02")
+        with call:
+            pass
+
+    assert session.spent == Decimal("0.02")
+
+
+def test_settling_what_was_never_reserved_is_refused(guard: Guard) -> None:
+    with pytest.raises(ConfigurationError, match="with guard"):
+        one_cent(guard).settle(TokenUsage(input_tokens=1))
+
+
+@pytest.mark.parametrize("kind", ["sync", "async"])
+class TestSettling:
+    """The same calls, in the sync and in the async form."""
+
+    @pytest.fixture
+    def use(self, guard: Guard, kind: str) -> Callable[..., Session]:
+        """Opens a call, does something with it, and returns its session."""
+
+        async def use_async(work: Callable[[GuardedCall], object]) -> Session:
+            async with guard.session() as session, one_cent(guard) as call:
+                work(call)
+            return session
+
+        def use_call(work: Callable[[GuardedCall], object]) -> Session:
+            if kind == "async":
+                return asyncio.run(use_async(work))
+            with guard.session() as session, one_cent(guard) as call:
+                work(call)
+            return session
+
+        return use_call
+
+    def test_the_first_settling_counts(self, use: Callable[..., Session]) -> None:
+        def work(call: GuardedCall) -> None:
+            call.settle(TokenUsage(input_tokens=1_000))
+            call.settle(TokenUsage(input_tokens=9_000))
+
+        session = use(work)
+
+        assert session.spent == Decimal("0.0025")
+        assert (len(session.events()), held_usd(session)) == (1, 0)
+
+    def test_releasing_after_settling_gives_nothing_back(
+        self, use: Callable[..., Session]
+    ) -> None:
+        def work(call: GuardedCall) -> None:
+            call.settle(TokenUsage(input_tokens=1_000))
+            call.release()
+
+        session = use(work)
+
+        assert session.spent == Decimal("0.0025")
+        assert (session.steps, held_usd(session)) == (1, 0)
+
+    def test_releasing_twice_gives_back_once(self, use: Callable[..., Session]) -> None:
+        def work(call: GuardedCall) -> None:
+            call.release()
+            call.release()
+
+        session = use(work)
+
+        assert (session.spent, session.steps, held_usd(session)) == (0, 0, 0)
+        assert not session.events()
+
+    def test_settling_after_releasing_books_the_truth(
+        self, use: Callable[..., Session]
+    ) -> None:
+        def work(call: GuardedCall) -> None:
+            call.release()
+            call.settle(TokenUsage(input_tokens=1_000))
+
+        session = use(work)
+
+        assert session.spent == Decimal("0.0025")
+        assert (session.steps, len(session.events()), held_usd(session)) == (1, 1, 0)
+
+    @pytest.mark.parametrize(
+        ("settling", "key"),
+        [
+            ({"cost_usd": "free"}, "cost_usd: 'free'"),
+            ({"cost_usd": -1}, "cost_usd: -1"),
+            ({"usage": {"input_tokens": 1}}, "usage: a dict is no TokenUsage"),
+            ({"usage": 7}, "usage: a int is no TokenUsage"),
+        ],
+    )
+    def test_a_settling_that_cannot_be_read_books_what_was_held(
+        self, use: Callable[..., Session], settling: dict[str, Any], key: str
+    ) -> None:
+        def work(call: GuardedCall) -> None:
+            with pytest.raises(ConfigurationError, match=key):
+                call.settle(**settling)
+
+        session = use(work)
+
+        (event,) = session.events()
+        assert session.spent == Decimal("0.01")
+        assert event.charge.status is PriceStatus.ESTIMATED
+
+    def test_a_settling_that_cannot_be_read_may_be_mended(
+        self, use: Callable[..., Session]
+    ) -> None:
+        def work(call: GuardedCall) -> None:
+            with pytest.raises(ConfigurationError):
+                call.settle(cost_usd="free")
+            call.settle(cost_usd="0.004")
+
+        session = use(work)
+
+        assert session.spent == Decimal("0.004")
+
+    @pytest.mark.parametrize("model", ["gpt-4o\x00\n", "m" * 10**6, "", 7])
+    def test_a_model_that_answers_under_a_bad_name_is_booked(
+        self, use: Callable[..., Session], model: Any
+    ) -> None:
+        session = use(
+            lambda call: call.settle(TokenUsage(input_tokens=1_000), model=model)
+        )
+
+        (event,) = session.events()
+        assert event.model is not None
+        assert event.model.isprintable() or "\ufffd" in event.model
+        assert len(event.model.encode()) <= 256
+        assert session.spent == Decimal("0.0025")
+
+
+def test_settling_after_the_block_changes_nothing(guard: Guard) -> None:
+    with guard.session() as session:
+        with one_cent(guard) as call:
+            pass
+        call.settle(TokenUsage(input_tokens=1))
+
+    assert session.spent == Decimal("0.01")
+
+
+def test_one_reservation_id_counts_once(guard: Guard) -> None:
+    with guard.session() as session:
+        for _ in range(3):
+            with one_cent(guard, reservation_id="order-7"):
+                pass
+
+    assert (session.spent, session.steps) == (Decimal("0.01"), 1)
+
+
+def test_one_reservation_id_for_two_contents_is_refused(guard: Guard) -> None:
+    with guard.session():
+        with one_cent(guard, reservation_id="order-7"):
+            pass
+        with (
+            pytest.raises(ReservationConflict, match="order-7"),
+            guard.call(tool="t", reservation_id="order-7"),
+        ):
+            pytest.fail("this would be made unguarded")
+
+
+@pytest.mark.parametrize("call_id", ["a\x00b", "x" * 10**6, "", 7, b"id"])
+def test_a_call_id_that_a_model_wrote_badly_breaks_nothing(
+    guard: Guard, call_id: Any
+) -> None:
+    with (
+        guard.session() as session,
+        guard.call(tool="t", arguments={"a": 1}, call_id=call_id),
+    ):
+        pass
+
+    assert session.steps == 1

@@ -1,0 +1,301 @@
+"""A store that cannot be reached: refuse, go on from what is known, or let pass.
+
+It is never a stop of the session, and what was spent meanwhile is booked once the
+store is back.
+"""
+
+import logging
+from collections.abc import Callable
+from decimal import Decimal
+from typing import TypeVar
+
+import pytest
+
+from guardrails import (
+    BudgetExceeded,
+    CallRefused,
+    Guard,
+    GuardedCall,
+    SessionStopped,
+    StoreUnavailable,
+)
+from guardrails.core.operations import Operation, Sweep
+from guardrails.ports import History
+from guardrails.stores.memory import MemoryStore
+from guardrails.testing import FakeClock
+
+R = TypeVar("R")
+
+PROBE_SECONDS = 1
+"""How long a store that failed is left alone."""
+
+
+class FailingStore:
+    """A memory store that can be switched off."""
+
+    def __init__(self) -> None:
+        self._inner = MemoryStore()
+        self.is_down = False
+        self.applies_before_it_fails = False
+
+    @property
+    def history(self) -> History:
+        self._answer()
+        return self._inner.history
+
+    def execute(self, operation: Operation[R]) -> R:
+        if self.applies_before_it_fails:
+            self._inner.execute(operation)
+        self._answer()
+        return self._inner.execute(operation)
+
+    async def aexecute(self, operation: Operation[R]) -> R:
+        return self.execute(operation)
+
+    def secret(self) -> bytes:
+        self._answer()
+        return self._inner.secret()
+
+    def close(self) -> None:
+        self._inner.close()
+
+    def _answer(self) -> None:
+        if self.is_down:
+            raise StoreUnavailable("store: the disk is full.")
+
+
+class Setting:
+    """A guard with a limit of $0.20, whose store fails and comes back."""
+
+    def __init__(self, policy: str) -> None:
+        self.store = FailingStore()
+        self.clock = FakeClock()
+        self.guard = self.another(policy)
+
+    def another(self, policy: str) -> Guard:
+        return Guard(
+            {},
+            store=self.store,
+            clock=self.clock,
+            max_cost_usd="0.20",
+            on_store_error=policy,
+        )
+
+    def fail(self) -> None:
+        self.store.is_down = True
+
+    def come_back(self) -> None:
+        self.store.is_down = False
+        self.clock.advance(seconds=PROBE_SECONDS)
+
+    def one_cent(self) -> GuardedCall:
+        return self.guard.call(tool="t", cost_usd="0.01")
+
+    def calls(self, count: int) -> int:
+        """Tries so many calls and returns how many of them were made."""
+        made = 0
+        for _ in range(count):
+            try:
+                with self.one_cent():
+                    made += 1
+            except (SessionStopped, CallRefused):
+                pass
+        return made
+
+
+Make = Callable[[str], Setting]
+
+
+@pytest.fixture
+def setting() -> Make:
+    return Setting
+
+
+# --- while the store is away ------------------------------------------------
+
+
+def test_closed_refuses_the_call_and_not_the_session(setting: Make) -> None:
+    it = setting("closed")
+    with it.guard.session() as session:
+        assert it.calls(2) == 2
+        it.fail()
+        with pytest.raises(CallRefused, match="the disk is full") as refused:
+            it.one_cent().__enter__()
+        assert not isinstance(refused.value, SessionStopped)
+        it.come_back()
+        assert it.calls(2) == 2
+
+    assert session.spent == Decimal("0.04")
+
+
+def test_local_goes_on_to_the_limit_from_what_is_known(setting: Make) -> None:
+    it = setting("local")
+    with it.guard.session():
+        assert it.calls(5) == 5
+        it.fail()
+
+        assert it.calls(50) == 15
+        with pytest.raises(BudgetExceeded):
+            it.one_cent().__enter__()
+
+
+def test_open_lets_every_call_pass(setting: Make) -> None:
+    it = setting("open")
+    with it.guard.session():
+        assert it.calls(5) == 5
+        it.fail()
+
+        assert it.calls(50) == 50
+
+
+async def test_local_goes_on_in_asyncio_too(setting: Make) -> None:
+    it = setting("local")
+    made = 0
+    async with it.guard.session():
+        it.fail()
+        for _ in range(50):
+            try:
+                async with it.one_cent():
+                    made += 1
+            except BudgetExceeded:
+                break
+
+    assert made == 20
+
+
+def test_what_a_person_asks_or_orders_says_that_the_store_is_away(
+    setting: Make,
+) -> None:
+    it = setting("local")
+    it.fail()
+
+    for order in (it.guard.resume, it.guard.stop, it.guard.account):
+        with pytest.raises(StoreUnavailable, match="the disk is full"):
+            order("s")
+
+
+def test_the_trouble_is_logged_once_and_not_for_every_call(
+    setting: Make, caplog: pytest.LogCaptureFixture
+) -> None:
+    it = setting("local")
+    with it.guard.session():
+        it.fail()
+        it.calls(10)
+
+    messages = [m for m in caplog.messages if "store does not answer" in m]
+    assert len(messages) == 1
+    assert "local" in messages[0]
+
+
+# --- once the store is back -------------------------------------------------
+
+
+@pytest.mark.parametrize("policy", ["local", "open"])
+def test_what_was_spent_meanwhile_is_booked(setting: Make, policy: str) -> None:
+    it = setting(policy)
+    with it.guard.session() as session:
+        it.calls(5)
+        it.fail()
+        it.calls(10)
+        it.come_back()
+        it.calls(1)
+
+        assert session.spent == Decimal("0.16")
+        assert session.steps == len(session.events()) == 16
+        assert session.remaining == Decimal("0.04")
+
+
+@pytest.mark.parametrize("policy", ["local", "open"])
+def test_closing_the_guard_books_what_is_left(setting: Make, policy: str) -> None:
+    it = setting(policy)
+    with it.guard.session(session_id="s"):
+        it.fail()
+        it.calls(3)
+    it.store.is_down = False
+    it.guard.close()
+
+    assert it.another(policy).session(session_id="s").spent == Decimal("0.03")
+
+
+@pytest.mark.parametrize("policy", ["local", "open"])
+def test_a_call_that_runs_while_the_store_fails_is_booked_once(
+    setting: Make, policy: str
+) -> None:
+    it = setting(policy)
+    with it.guard.session() as session:
+        with it.one_cent():
+            it.fail()
+        it.come_back()
+
+        assert session.spent == Decimal("0.01")
+        assert session.steps == len(session.events()) == 1
+        assert session.remaining == Decimal("0.19")
+
+
+@pytest.mark.parametrize("policy", ["local", "open"])
+def test_an_operation_whose_answer_was_lost_is_booked_once(
+    setting: Make, policy: str
+) -> None:
+    it = setting(policy)
+    it.store.applies_before_it_fails = True
+    with it.guard.session() as session:
+        it.fail()
+        it.calls(3)
+        it.come_back()
+        it.store.applies_before_it_fails = False
+
+        assert session.spent == Decimal("0.03")
+        assert session.steps == len(session.events()) == 3
+
+
+def test_closed_counts_a_call_whose_settling_failed_as_if_it_cost_its_bound(
+    setting: Make,
+) -> None:
+    """Nobody knows what it cost, so what was held is never given back."""
+    it = setting("closed")
+    with it.guard.session() as session:
+        with it.one_cent():
+            it.fail()
+        it.come_back()
+        assert session.remaining == Decimal("0.19")
+
+        it.clock.advance(seconds=3_600)
+        it.store.execute(Sweep(now_ms=it.clock.now_ms()))
+        assert session.remaining == Decimal("0.19")
+
+    assert it.guard.engine.failures
+
+
+def test_a_stop_that_was_set_before_holds_while_the_store_is_away_and_after(
+    setting: Make,
+) -> None:
+    it = setting("local")
+    with it.guard.session() as session:
+        assert it.calls(30) == 20
+        it.fail()
+        assert it.calls(5) == 0
+        it.come_back()
+        assert it.calls(5) == 0
+
+    assert session.status == "budget_exceeded"
+
+
+def test_a_stop_by_a_person_holds_while_the_store_is_away(setting: Make) -> None:
+    it = setting("local")
+    with it.guard.session() as session:
+        assert it.calls(1) == 1
+        it.guard.stop(session.session_id)
+        assert it.calls(1) == 0
+        it.fail()
+        assert it.calls(5) == 0
+
+
+def test_nothing_of_ours_reaches_the_agent_when_the_store_fails_in_a_call(
+    setting: Make, caplog: pytest.LogCaptureFixture
+) -> None:
+    it = setting("closed")
+    with caplog.at_level(logging.DEBUG), it.guard.session(), it.one_cent():
+        it.fail()
+
+    assert it.guard.engine.failures >= 1
+    assert "the disk is full" in caplog.text

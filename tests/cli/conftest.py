@@ -4,37 +4,75 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 from guardrails import Guard, LoopDetected, TokenUsage
+from guardrails.cli import main
 
-Run = Callable[..., subprocess.CompletedProcess[str]]
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Done:
+    """What a command left: as of a process, whether it was one or not."""
+
+    code: int
+    out: str
+    err: str
+
+
+Run = Callable[..., Done]
 
 
 @pytest.fixture
-def command(tmp_path: Path) -> Run:
-    """Calls `guardrails` in a process of its own, in an empty directory."""
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty working directory."""
     folder = tmp_path / "cwd"
     folder.mkdir()
+    monkeypatch.chdir(folder)
+    monkeypatch.setenv("COLUMNS", "80")
+    return folder
 
-    def run(*arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
+
+@pytest.fixture
+def command(
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> Run:
+    """Calls `guardrails` in this process."""
+
+    def run(*arguments: str) -> Done:
+        monkeypatch.setattr(sys, "argv", ["guardrails", *arguments])
+        capsys.readouterr()
+        code: object = 0
+        try:
+            main()
+        except SystemExit as end:
+            code = end.code
+        said = capsys.readouterr()
+        assert isinstance(code, int | None)
+        return Done(code=code or 0, out=said.out, err=said.err)
+
+    return run
+
+
+@pytest.fixture
+def process(folder: Path) -> Run:
+    """Calls `guardrails` in a process of its own."""
+
+    def run(*arguments: str, **environ: str) -> Done:
+        done = subprocess.run(
             [sys.executable, "-c", "from guardrails.cli import main; main()"]
             + list(arguments),
             capture_output=True,
             check=False,
-            cwd=folder,
             encoding="utf-8",
-            env={
-                **os.environ,
-                "COLUMNS": "80",
-                "PYTHONIOENCODING": "utf-8",
-                **environ,
-            },
+            env={**os.environ, "PYTHONIOENCODING": "utf-8", **environ},
             timeout=50,
         )
+        return Done(code=done.returncode, out=done.stdout, err=done.stderr)
 
     return run
 

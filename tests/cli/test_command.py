@@ -20,10 +20,10 @@ def test_costs_shows_the_sessions(command: Run, ledger: str) -> None:
     """The whole of stdout at 80 columns, with nothing on stderr."""
     done = command("costs", "--hours", "24", "--store", ledger)
 
-    assert done.returncode == 0
-    assert done.stderr == ""
+    assert done.code == 0
+    assert done.err == ""
     assert (
-        SINCE.sub("since …", done.stdout)
+        SINCE.sub("since …", done.out)
         == """\
 Costs · last 24 h · 4 sessions · 9 steps · 1 stopped · since …
 Session  Agent          Customer  Steps     LLM   Tools   Total  Share  End
@@ -52,15 +52,15 @@ def test_costs_by_a_dimension(command: Run, ledger: str, by: str, line: str) -> 
     """Every dimension that is kept can be asked for, by its short name too."""
     done = command("costs", "--by", by, "--store", ledger)
 
-    assert done.returncode == 0
-    assert line in done.stdout
+    assert done.code == 0
+    assert line in done.out
 
 
 def test_costs_as_json(command: Run, ledger: str) -> None:
     """Programs read the whole of stdout."""
     done = command("costs", "--json", "--limit", "1", "--store", ledger)
 
-    content = json.loads(done.stdout)
+    content = json.loads(done.out)
     assert content["cost_usd"] == "0.09"
     assert content["rows_total"] == 4
     assert [row["session_id"] for row in content["rows"]] == ["s-3"]
@@ -70,23 +70,25 @@ def test_costs_as_csv(command: Run, ledger: str) -> None:
     """One line per name, below a header."""
     done = command("costs", "--csv", "--by", "agent", "--store", ledger)
 
-    (row,) = csv.DictReader(io.StringIO(done.stdout))
+    (row,) = csv.DictReader(io.StringIO(done.out))
     assert row["agent"] == "support-agent"
     assert row["cost_usd"] == "0.09"
 
 
 def test_the_configuration_names_the_store_and_the_project(
-    command: Run, ledger: str, tmp_path: Path
+    command: Run, ledger: str, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The nearest file counts, then the environment, then the options."""
-    config = tmp_path / "cwd" / "guardrails.yaml"
+    config = folder / "guardrails.yaml"
     config.write_text(f"store: {ledger}\nproject_id: other\n", encoding="utf-8")
 
-    assert "0 sessions" in command("costs").stdout
-    assert "4 sessions" in command("costs", "--project", "default").stdout
-    assert "4 sessions" in command("costs", GUARDRAILS_PROJECT_ID="default").stdout
-    moved = config.rename(tmp_path / "elsewhere.yaml")
-    assert "0 sessions" in command("costs", "--config", str(moved)).stdout
+    assert "0 sessions" in command("costs").out
+    assert "4 sessions" in command("costs", "--project", "default").out
+    monkeypatch.setenv("GUARDRAILS_PROJECT_ID", "default")
+    assert "4 sessions" in command("costs").out
+    monkeypatch.delenv("GUARDRAILS_PROJECT_ID")
+    moved = config.rename(folder / "elsewhere.yaml")
+    assert "0 sessions" in command("costs", "--config", str(moved)).out
 
 
 def test_a_ledger_that_does_not_exist_is_not_created(
@@ -97,11 +99,11 @@ def test_a_ledger_that_does_not_exist_is_not_created(
 
     done = command("costs", "--store", f"sqlite:///{path}")
 
-    assert done.returncode == 0
-    assert done.stderr == (
+    assert done.code == 0
+    assert done.err == (
         f"guardrails: there is no ledger at {path} yet, so nothing was recorded.\n"
     )
-    assert "Nothing was recorded." in done.stdout
+    assert "Nothing was recorded." in done.out
     assert not path.parent.exists()
 
 
@@ -109,16 +111,16 @@ def test_without_a_ledger_json_is_still_json(command: Run) -> None:
     """Messages go to stderr, so a program gets an empty report."""
     done = command("costs", "--json")
 
-    assert json.loads(done.stdout)["rows"] == []
-    assert "there is no ledger" in done.stderr
+    assert json.loads(done.out)["rows"] == []
+    assert "there is no ledger" in done.err
 
 
 def test_a_memory_store_is_said_to_hold_nothing(command: Run) -> None:
     """Another process cannot look into it."""
     done = command("costs", "--store", "memory://")
 
-    assert done.returncode == 0
-    assert "memory://" in done.stderr
+    assert done.code == 0
+    assert "memory://" in done.err
 
 
 def corrupt(path: Path) -> None:
@@ -162,11 +164,11 @@ def test_a_store_that_cannot_be_read_exits_with_4(
 
     done = command("costs", "--store", str(path))
 
-    assert done.returncode == 4
-    assert done.stdout == ""
-    assert done.stderr.startswith("guardrails: store: sqlite file")
-    assert message.lower() in done.stderr.lower()
-    assert "Traceback" not in done.stderr
+    assert done.code == 4
+    assert done.out == ""
+    assert done.err.startswith("guardrails: store: sqlite file")
+    assert message.lower() in done.err.lower()
+    assert "Traceback" not in done.err
 
 
 @pytest.mark.parametrize(
@@ -189,37 +191,46 @@ def test_a_wrong_use_exits_with_2(
     """Options and configuration are the caller's to mend; stdout stays empty."""
     done = command(*arguments)
 
-    assert done.returncode == 2
-    assert done.stdout == ""
-    assert message in done.stderr
-    assert "Traceback" not in done.stderr
+    assert done.code == 2
+    assert done.out == ""
+    assert message in done.err
+    assert "Traceback" not in done.err
 
 
-def test_a_wrong_configuration_exits_with_2(command: Run, tmp_path: Path) -> None:
+def test_a_wrong_configuration_exits_with_2(command: Run, folder: Path) -> None:
     """The message names the file, the line and the key."""
-    config = tmp_path / "cwd" / "guardrails.yaml"
+    config = folder / "guardrails.yaml"
     config.write_text("defaults:\n  session:\n    max_cost: 1\n", encoding="utf-8")
 
     done = command("costs")
 
-    assert done.returncode == 2
-    assert "guardrails.yaml:3" in done.stderr
-    assert "max_cost_usd" in done.stderr
+    assert done.code == 2
+    assert "guardrails.yaml:3" in done.err
+    assert "max_cost_usd" in done.err
+
+
+def test_exit_codes_reach_the_shell(process: Run, ledger: str, tmp_path: Path) -> None:
+    """A script tells trouble with the store from a wrong use."""
+    corrupt(tmp_path / "broken.db")
+
+    assert process("costs", "--store", ledger).code == 0
+    assert process("costs", "--by", "color").code == 2
+    assert process("costs", "--store", str(tmp_path / "broken.db")).code == 4
 
 
 def test_a_password_in_a_url_is_not_shown(command: Run) -> None:
     """Messages end up in logs."""
     done = command("costs", "--store", "redis://user:hunter2@host/0")
 
-    assert done.returncode == 2
-    assert "hunter2" not in done.stderr
+    assert done.code == 2
+    assert "hunter2" not in done.err
 
 
 def test_the_version(command: Run) -> None:
     """The distribution's name and version, for bug reports."""
     done = command("--version")
 
-    assert re.fullmatch(r"guardrails-runtime \d+\.\d+\.\d+\n", done.stdout)
+    assert re.fullmatch(r"guardrails-runtime \d+\.\d+\.\d+\n", done.out)
 
 
 @pytest.mark.parametrize("arguments", [(), ("--help",), ("-h",)])
@@ -227,10 +238,10 @@ def test_help(command: Run, arguments: tuple[str, ...]) -> None:
     """A bare command shows what there is, and is no error."""
     done = command(*arguments)
 
-    assert done.returncode == 0
-    assert re.search(r"^  costs +Show what was spent", done.stdout, re.MULTILINE)
-    assert re.search(r"^  demo +Run an agent", done.stdout, re.MULTILINE)
-    assert max(map(len, done.stdout.splitlines())) <= 80
+    assert done.code == 0
+    assert re.search(r"^  costs +Show what was spent", done.out, re.MULTILINE)
+    assert re.search(r"^  demo +Run an agent", done.out, re.MULTILINE)
+    assert max(map(len, done.out.splitlines())) <= 80
 
 
 def test_help_loads_no_framework_and_no_tables() -> None:
@@ -250,15 +261,15 @@ def test_help_loads_no_framework_and_no_tables() -> None:
         timeout=50,
     )
 
-    assert done.stderr == "[]\n"
+    assert done.err == "[]\n"
 
 
-def test_a_terminal_without_the_signs_gets_others(command: Run, ledger: str) -> None:
+def test_a_terminal_without_the_signs_gets_others(process: Run, ledger: str) -> None:
     """An ASCII terminal shows a question mark where it has no sign."""
-    done = command("costs", "--store", ledger, PYTHONIOENCODING="ascii")
+    done = process("costs", "--store", ledger, PYTHONIOENCODING="ascii")
 
-    assert done.returncode == 0
-    assert "Costs ? last 24 h" in done.stdout
+    assert done.code == 0
+    assert "Costs ? last 24 h" in done.out
 
 
 def test_a_reader_that_has_seen_enough_is_no_error(ledger: str) -> None:

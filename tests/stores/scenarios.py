@@ -13,7 +13,7 @@ from decimal import Decimal
 
 from hypothesis import strategies as st
 
-from guardrails.core.accounts import Account, Charging, Hold, HoldState, Line, Threshold
+from guardrails.core.accounts import Account, Charging, HoldState, Line, Threshold
 from guardrails.core.attribution import Attribution
 from guardrails.core.calls import CallKind, CallStatus
 from guardrails.core.events import Event

@@ -1,49 +1,57 @@
-"""An asyncio service: many sessions at once, one budget per customer and month.
-
-All sessions of a customer draw on the same budget. Calls are reserved before
-they are made, so however many run at once, none passes the limit.
-"""
+"""Serves many customers at once; each has a monthly budget that all its runs share."""
 
 import asyncio
 
-from guardrails import BudgetExceeded, CallRefused, Guard
+from langchain.agents import create_agent
+from langchain_core.messages import AIMessage
+
+from guardrails import CallRefused, Guard, SessionStopped
+from guardrails.testing import ScriptedChatModel
 
 guard = Guard(
     {
-        "defaults": {"session": {"max_steps": 20}},
+        "defaults": {"session": {"max_cost_usd": "0.05", "max_steps": 20}},
         "budgets": [
             {
                 "name": "customer-month",
                 "per": ["customer_id"],
                 "every": "month",
-                "max_cost_usd": "0.20",
+                "max_cost_usd": "0.03",
+                "soft_alert_ratio": [0.8],
             }
         ],
-        "tools": {"maps/geocode": {"cost_per_call_usd": "0.01"}},
     },
     store="memory://",
 )
 
+# A model that plays a script. For a real one: model = "openai:gpt-4o"
+model = ScriptedChatModel(
+    script=lambda *_: AIMessage(content="Done."),
+    input_tokens=1_600,
+    output_tokens=100,
+)
+agent = create_agent(model, [])
 
-async def answer(customer: str, number: int) -> bool:
-    """Answer one request; returns whether the budget allowed it."""
-    async with guard.session("geo-bot", customer_id=customer):
-        try:
-            async with guard.call(
-                tool="geocode", server="maps", arguments={"request": number}
-            ) as call:
-                await asyncio.sleep(0)  # The paid work.
-                call.settle(result=f"place {number}")
-        except (BudgetExceeded, CallRefused):
-            return False
-        return True
+
+question = "Where is my order? " * 100  # 1,900 bytes: never more than 1,900 tokens.
+
+
+async def handle(customer_id: str) -> str:
+    try:
+        async with guard.session("service", customer_id=customer_id):
+            await agent.ainvoke({"messages": [("user", question)]})
+    except SessionStopped:
+        return "the budget is used up"
+    except CallRefused:
+        return "what is left of the budget is held by calls in flight"
+    return "answered"
 
 
 async def main() -> None:
-    """Serve 50 requests of each customer at the same time."""
-    for customer in ("acme", "globex"):
-        served = await asyncio.gather(*(answer(customer, n) for n in range(50)))
-        print(f"{customer}: {sum(served)} of {len(served)} requests served")
+    customers = ["acme"] * 8 + ["globex"] * 2
+    replies = await asyncio.gather(*[handle(name) for name in customers])
+    for name, reply in zip(customers, replies, strict=True):
+        print(f"{name}: {reply}")
 
 
 asyncio.run(main())

@@ -1,8 +1,6 @@
-"""Charge everything inside a session to a customer, a feature and a prompt.
+"""Charges any LangChain runnable to a customer, a feature and a prompt version."""
 
-No callbacks are passed: inside `guard.session` every LangChain run is guarded,
-nested ones too. The model plays a script, so that this runs offline.
-"""
+from pathlib import Path
 
 from langchain_core.messages import AIMessage
 from langchain_core.prompts import ChatPromptTemplate
@@ -11,10 +9,18 @@ from guardrails import Guard
 from guardrails.testing import ScriptedChatModel
 from guardrails_langchain import GuardCallbackHandler
 
-guard = Guard({}, store="memory://", max_cost_usd="1.00", soft_alert_usd="0.50")
-model = ScriptedChatModel(script=lambda number, messages: AIMessage(content="Short."))
-chain = ChatPromptTemplate.from_template("Summarise: {ticket}") | model
+# A model that plays a script. For a real one: model = ChatOpenAI(model="gpt-4o")
+model = ScriptedChatModel(
+    script=lambda *_: AIMessage(content="The customer wants a refund."),
+    input_tokens=3_000,
+    output_tokens=100,
+)
+chain = ChatPromptTemplate.from_template("Summarize this ticket: {ticket}") | model
 
+config = Path(__file__).with_name("guardrails.yaml")
+guard = Guard(config, store="memory://")
+
+# All that runs inside is guarded and charged; nothing is passed to the chain.
 with guard.session(
     "summarizer",
     customer_id="acme",
@@ -23,15 +29,19 @@ with guard.session(
     prompt_version="v12",
     tags={"env": "prod"},
 ) as session:
-    chain.invoke({"ticket": "The printer is on fire."})
-    chain.invoke({"ticket": "It is out now."})
+    chain.invoke({"ticket": "It arrived broken."})
+    chain.invoke({"ticket": "It did not arrive."})
 
-print(f"spent ${session.spent}, ${session.remaining} left, {session.steps} steps")
+print(f"spent ${session.spent} in {session.steps} steps, {session.status}")
+print(f"remaining ${session.remaining}")
 for event in session.events():
     who = event.attribution
-    print(who.customer_id, who.feature, who.prompt_version, event.model, event.status)
+    print(f"{event.model} for {who.customer_id}/{who.feature}/{who.prompt_version}")
 
-# The same for one call, without a session around it:
+# Where a session cannot be opened around the run, a callback does the same.
 handler = GuardCallbackHandler(guard, agent="summarizer", customer_id="globex")
-chain.invoke({"ticket": "Thanks!"}, {"callbacks": [handler]})
-print("globex is guarded too")
+chain.invoke(
+    {"ticket": "Thank you!"},
+    {"callbacks": [handler], "metadata": {"session_id": "s-2"}},
+)
+print(f"globex ${guard.session(session_id='s-2').spent}")

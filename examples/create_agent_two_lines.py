@@ -1,38 +1,41 @@
-"""Guard an agent of `create_agent` where it is made: two lines.
-
-The model plays a script, so that this runs offline. For a real one pass, for
-example, `"openai:gpt-4o"` instead.
-"""
+"""Guards an agent of create_agent: one line makes the guard, one attaches it."""
 
 from langchain.agents import create_agent
 from langchain_core.messages import AIMessage
+from langchain_core.tools import tool
 
 from guardrails import BudgetExceeded, Guard
 from guardrails.testing import ScriptedChatModel
 from guardrails_langchain import GuardMiddleware
 
 
-def search(query: str) -> str:
-    """Search the web."""
-    return f"nothing found for {query!r}"
+@tool
+def geocode(address: str) -> str:
+    """Finds the coordinates of an address."""
+    return f"no match for {address}"
 
 
-def never_satisfied(number, messages):
-    """Ask again, in other words, for ever."""
-    call = {"name": "search", "args": {"query": f"try {number}"}, "id": f"c{number}"}
+def never_content(turn, _):
+    call = {"name": "geocode", "args": {"address": f"{turn} Main St"}, "id": f"c{turn}"}
     return AIMessage(content="", tool_calls=[call])
 
 
-guard = Guard({}, store="memory://", max_cost_usd="0.05")  # line one
-model = ScriptedChatModel(script=never_satisfied)
+# A model that plays a script. For a real one: model = "openai:gpt-4o"
+model = ScriptedChatModel(script=never_content, input_tokens=1_500, output_tokens=60)
+
+guard = Guard(store="memory://", max_cost_usd="0.05")
 agent = create_agent(
-    model,
-    [search],
-    middleware=[GuardMiddleware(guard, agent="support-agent")],  # line two
+    model, [geocode], middleware=[GuardMiddleware(guard, agent="support-agent")]
 )
 
 try:
-    agent.invoke({"messages": [("user", "Where is 1 Main Street?")]})
+    agent.invoke(
+        {"messages": [("user", "Where is 12 Main St?")]},
+        {"configurable": {"thread_id": "ticket-4711"}},  # Also names the session.
+    )
 except BudgetExceeded as stop:
-    print(f"Stopped by {stop.limit}: ${stop.spent} of ${stop.allowed} used")
-    print(f"The model was called {model.calls} times")
+    print(f"{stop.agent} spent ${stop.spent} of ${stop.allowed} in {stop.steps} steps")
+    name, cost_usd, calls = stop.top_costs[0]
+    print(f"most of it on {name}: ${cost_usd} in {calls} calls")
+
+print("status:", guard.session(session_id="ticket-4711").status)

@@ -1,31 +1,35 @@
-"""Guard plain functions and calls that no integration knows."""
+"""Guards what no framework knows: functions as tools, and calls of any client."""
 
 from guardrails import Guard, LoopDetected, TokenUsage
 
-guard = Guard({}, store="memory://", max_cost_usd="0.10")
+guard = Guard(store="memory://", max_cost_usd="0.10")
 
 
 @guard.tool(server="billing", cost_usd="0.002")
 def refund(order_id: str) -> str:
-    """Refund an order."""
-    return f"{order_id}: no such order"
+    return f"{order_id}: try again later"
 
 
-with guard.session("refund-bot", customer_id="acme") as session:
-    # Any client: reserve the most it can cost, call it, book what it did cost.
-    prompt = "Which orders are to be refunded?"
+def ask(question: str) -> str:
+    """Calls a model, and books what its provider says that it used."""
     with guard.call(
         model="gpt-4o",
         provider="openai",
-        input_bytes=len(prompt.encode()),
-        max_output_tokens=200,
+        input_bytes=len(question.encode()),
+        max_output_tokens=500,
     ) as call:
-        call.settle(TokenUsage(input_tokens=9, output_tokens=12))
+        # For a real one: reply = OpenAI().responses.create(...), and its usage.
+        reply, tokens_in, tokens_out = "Refund order A-17.", 40, 8
+        call.settle(TokenUsage(input_tokens=tokens_in, output_tokens=tokens_out))
+    return reply
 
+
+with guard.session("refund-agent", customer_id="acme") as session:
+    print(ask("What should be done about order A-17?"))
     try:
-        while True:
-            refund("A-1")
+        for _ in range(100):
+            print(refund("A-17"))
     except LoopDetected as stop:
-        print(f"{stop.tool} was called {stop.count} times with the same result")
+        print(f"{stop.tool} made the same call {stop.count} times for ${stop.cost}")
 
-print(f"spent ${session.spent} in {session.steps} steps: {session.status}")
+print(f"spent ${session.spent}, {session.status}")

@@ -28,7 +28,7 @@ from guardrails_langchain.testing import ScriptedChatModel
 
 __all__ = ["run"]
 
-STEPS_MAX = 200
+STEPS_MAX = 300
 """What ends the agent where nothing else does; LangGraph's default is far off."""
 
 LIMIT_USD = "0.25"

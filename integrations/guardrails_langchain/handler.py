@@ -24,7 +24,7 @@ from guardrails.engine import Engine
 from guardrails.errors import CallRefused, SessionStopped
 from guardrails_langchain import translate
 from guardrails_langchain.bubbles import as_bubble, is_control_flow, is_interrupt
-from guardrails_langchain.runs import Root, Run, RunTree
+from guardrails_langchain.runs import Run, RunTree
 
 __all__ = ["GuardCallbackHandler", "handler_for", "tree_of"]
 
@@ -103,24 +103,22 @@ class GuardCallbackHandler(BaseCallbackHandler):
         **kwargs: Any,
     ) -> None:
         """Follows the run; raises only if a stop was swallowed above it."""
-        parent = self._tree.find(parent_run_id)
-        if parent is not None and parent.stop is not None:
-            raise self._raised(parent.stop, parent)
-        self._start(run_id, parent_run_id, metadata)
+        run = self._start(run_id, parent_run_id, metadata)
+        if run is not None and run.above is not None and run.above.stop is not None:
+            self._tree.end(run_id)  # It gets no end event.
+            raise self._raised(run.above.stop, run)
 
     @_contained
     def on_chain_end(
-        self, outputs: dict[str, Any], *, run_id: UUID, **kwargs: Any
+        self, outputs: Any, *, run_id: UUID, **kwargs: Any
     ) -> None:
         """Raises a stop again that this run swallowed."""
         run = self._tree.end(run_id)
         if run is None:
             return
-        if run.parent is None:
-            is_paused = "__interrupt__" in (outputs or ())
-            self._root_ended(run, is_paused=is_paused)
+        self._ended(run)
         if run.stop is not None:
-            raise self._raised(run.stop, run.parent, root=run.root)
+            raise self._raised(run.stop, run)
 
     @_contained
     def on_chain_error(
@@ -152,7 +150,8 @@ class GuardCallbackHandler(BaseCallbackHandler):
                 invocation_params=kwargs.get("invocation_params"),
                 metadata=metadata,
             )
-            self._gate(run, call, batch_size=kwargs.get("batch_size"))
+            run.batch = _batch(kwargs)
+            self._gate(run, call)
 
     @_contained
     def on_llm_start(
@@ -175,7 +174,8 @@ class GuardCallbackHandler(BaseCallbackHandler):
                 invocation_params=kwargs.get("invocation_params"),
                 metadata=metadata,
             )
-            self._gate(run, call, batch_size=kwargs.get("batch_size"))
+            run.batch = _batch(kwargs)
+            self._gate(run, call)
 
     @_contained
     def on_llm_end(self, response: LLMResult, *, run_id: UUID, **kwargs: Any) -> None:
@@ -187,7 +187,7 @@ class GuardCallbackHandler(BaseCallbackHandler):
             run.call.release()  # LangChain's own cache answered; nothing was sent.
         else:
             run.call.finish(translate.outcome_of_llm_end(response))
-        self._leaf_ended(run)
+        self._ended(run)
 
     @_contained
     def on_llm_error(
@@ -230,9 +230,9 @@ class GuardCallbackHandler(BaseCallbackHandler):
             return
         run.call.leave_scope()
         run.call.finish(self._tool_outcome(run, output))
-        if run.stop is not None and run.parent is not None:
-            run.parent.stop = run.stop  # The tool swallowed it; its node may not.
-        self._leaf_ended(run)
+        if run.stop is not None and run.above is not None:
+            run.above.stop = run.stop  # The tool swallowed it; its node may not.
+        self._ended(run)
 
     @_contained
     def on_tool_error(
@@ -263,71 +263,56 @@ class GuardCallbackHandler(BaseCallbackHandler):
             options=self._options,
         )
 
-    def _gate(
-        self,
-        run: Run,
-        call: ModelCall | ToolCall,
-        *,
-        batch_size: int | None = None,
-    ) -> None:
+    def _gate(self, run: Run, call: ModelCall | ToolCall) -> None:
         """Lets a call pass, or raises before it is made."""
         try:
-            if run.root.stop is not None:
-                raise run.root.stop
+            if run.latched is not None:
+                raise run.latched
             run.call = run.session.begin(call, attribution=run.attribution)
         except SessionStopped as stop:
             self._tree.end(run.run_id)  # It gets no end event.
-            self._release_batch(run, batch_size)
-            raise self._raised(stop, run.parent, root=run.root) from None
+            self._release_batch(run)
+            run.root.stops[run.session] = stop
+            raise self._raised(stop, run) from None
         except CallRefused:
             self._tree.end(run.run_id)
-            self._release_batch(run, batch_size)
+            self._release_batch(run)
             raise
 
-    def _release_batch(self, run: Run, batch_size: int | None) -> None:
+    def _release_batch(self, run: Run) -> None:
         """Gives back the calls of a batch that is refused as a whole.
 
         LangChain reports all starts of `generate([...])` before the first call.
         """
-        if not batch_size or batch_size < 2:
-            return
-        for sibling in self._tree.siblings(run):
-            if sibling.call is not None and isinstance(sibling.call.call, ModelCall):
-                self._tree.end(sibling.run_id)
-                sibling.call.release()
+        for other in self._tree.batch(run):
+            self._tree.end(other.run_id)
+            if other.call is not None:
+                other.call.release()
 
-    def _raised(
-        self, stop: SessionStopped, within: Run | None, *, root: Root | None = None
-    ) -> SessionStopped:
-        """Notes where a stop is raised, and returns it in the form to raise."""
-        root = root or (within.root if within is not None else None)
-        if root is not None:
-            root.stop = stop
-        if within is not None:
-            within.stop = stop
-            within.root.session.unsurfaced = as_bubble(stop)
-        elif root is not None:
-            root.session.unsurfaced = None
+    def _raised(self, stop: SessionStopped, run: Run) -> SessionStopped:
+        """Notes that a stop leaves a run, and returns it in the form to raise."""
+        if run.above is None:
+            run.frame.unsurfaced = None  # It reaches the code of the frame.
+        else:
+            run.above.stop = stop
+            run.frame.unsurfaced = as_bubble(stop)
         return as_bubble(stop)
 
     def _failed(self, run: Run | None, error: BaseException) -> None:
         """Follows a stop through a run that ended with an error."""
         if run is None:
             return
-        if run.stop is not None and run.parent is not None:
-            run.parent.stop = run.stop
+        if run.stop is not None and run.above is not None:
+            run.above.stop = run.stop
         elif run.stop is not None and isinstance(error, SessionStopped):
-            run.root.session.unsurfaced = None  # It reaches the caller of the root run.
-        if run.parent is None:
-            self._root_ended(run)
+            run.frame.unsurfaced = None  # It reaches the code of the frame.
+        if is_interrupt(error):
+            run.root.is_waiting = True
+        self._ended(run)
 
-    def _leaf_ended(self, run: Run) -> None:
-        if run.parent is None:
-            self._root_ended(run)
-
-    def _root_ended(self, run: Run, *, is_paused: bool = False) -> None:
+    def _ended(self, run: Run) -> None:
         """Stops the clock of a session that is over, or waits for a person."""
-        if run.root.owns_session or is_paused:
+        if run.parent is None and (run.root.owns_session or run.root.is_waiting):
             run.session.pause()
 
     # --- translating --------------------------------------------------------
@@ -378,6 +363,12 @@ class GuardCallbackHandler(BaseCallbackHandler):
         return translate.outcome_of_tool_error(
             error, key=self.engine.fingerprint_key, label=run.call.call.name
         )
+
+
+def _batch(kwargs: Mapping[str, Any]) -> object | None:
+    """Returns what the starts of one `generate([...])` have in common."""
+    size = kwargs.get("batch_size")
+    return kwargs.get("invocation_params") if size and size > 1 else None
 
 
 def tree_of(engine: Engine) -> RunTree:

@@ -154,7 +154,9 @@ def content_tokens_max(message: BaseMessage) -> int:
         total = _parts_tokens_max(content, has_calls=bool(calls))
     if calls:
         total += _calls_bytes(get("tool_call_chunks") or calls)
-    total += _bytes(get("name")) + _bytes(get("tool_call_id"))
+    name, call_id = get("name"), get("tool_call_id")
+    if name or call_id:
+        total += _bytes(name) + _bytes(call_id)
     if get("additional_kwargs") or get("invalid_tool_calls"):
         total += _extras_bytes(message)
     return total
@@ -175,20 +177,20 @@ def _calls_bytes(calls: Sequence[Mapping[str, Any]]) -> int:
     """Returns the bytes of tool calls: names, ids and arguments."""
     total = 0
     for call in calls:
-        total += MESSAGE_OVERHEAD_TOKENS + _bytes(call.get("name"))
-        total += _bytes(call.get("id")) + _arguments_bytes(call.get("args"))
+        label = f"{call.get('name')}{call.get('id')}"
+        total += MESSAGE_OVERHEAD_TOKENS + _bytes(label)
+        total += _arguments_bytes(call.get("args"))
     return total
 
 
-def _arguments_bytes(arguments: object) -> int:
+def _arguments_bytes(arguments: Any) -> int:
     """Returns the bytes of arguments as JSON, or an unfinished piece of it."""
-    if isinstance(arguments, str):
-        return _bytes(arguments)
     if type(arguments) is not dict:
-        return _json_bytes(arguments)
+        is_piece = isinstance(arguments, str)
+        return _bytes(arguments) if is_piece else _json_bytes(arguments)
     # A third of the time of writing them as JSON. Per argument: two pairs of
     # quotes, a colon, a comma and two blanks; the escapes are in the text.
-    given = cast("dict[str, object]", arguments)
+    given: dict[str, object] = arguments
     try:
         texts = [v if type(v) is str else _literal(v) for v in given.values()]
         escaped = encode_basestring("".join([*given, *texts]))

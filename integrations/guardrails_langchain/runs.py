@@ -14,6 +14,11 @@ it and out to the user; each run on its way ends with an error. A run that ends
 again, at that end or at the next start below it. Runs beside it are left
 alone: their results are paid for and stay in the checkpoint.
 
+It travels up to the topmost run of its *frame*, the innermost session that code
+entered by `with`. There it reaches that code, which may handle it: the session
+is over, not the run around it. What arrives there as another error, or not at
+all, is raised again when the session is left.
+
 Not every start has an end: a cancelled call reports nothing. What is open when
 its root run ends, or its session is left, is booked as broken off.
 """
@@ -56,8 +61,11 @@ class Root:
     session: Session
     owns_session: bool
     """The root run opened the session, so its end closes it."""
-    stop: SessionStopped | None = None
-    """The stop that ended this root run; every later gate raises it again."""
+    is_waiting: bool = False
+    """A graph below was interrupted, for a person to answer."""
+    stops: dict[Session, SessionStopped] = field(default_factory=dict)
+    """Stops that were raised below; every later gate of the session raises its
+    stop again, whether or not the store remembers it."""
     runs: dict[UUID, "Run"] = field(default_factory=dict)
 
 
@@ -69,10 +77,27 @@ class Run:
     parent: "Run | None"
     root: Root
     session: Session
+    """Whom its calls are charged to."""
+    frame: Session
+    """The innermost session that code entered, or that the root run opened."""
     attribution: Attribution
     call: GuardedCall | None = None
+    batch: object | None = None
+    """The object that all model runs of one batch share; they start together."""
     stop: SessionStopped | None = None
     """A stop that was raised in here and has not left this run yet."""
+
+    @property
+    def above(self) -> "Run | None":
+        """The run that it ends in; `None` if it ends in the code of its frame."""
+        parent = self.parent
+        return parent if parent and parent.frame is self.frame else None
+
+    @property
+    def latched(self) -> SessionStopped | None:
+        """The stop that its session, or that of the root run, has ended with."""
+        stops = self.root.stops
+        return stops.get(self.session) or stops.get(self.root.session)
 
 
 class RunTree:
@@ -122,20 +147,22 @@ class RunTree:
             self._give_up(child)
         return run
 
-    def siblings(self, run: Run) -> list[Run]:
-        """Returns the other open runs that have the same parent."""
+    def batch(self, run: Run) -> list[Run]:
+        """Returns the other runs that were started for the same batch."""
+        if run.batch is None:
+            return []
         with self._lock:
             return [
                 other
                 for other in self._runs.values()
-                if other is not run
-                and other.parent is run.parent
-                and other.root is run.root
+                if other is not run and other.batch is run.batch
             ]
 
     def leave(self, session: Session) -> None:
         """Books what is open in a session that is left."""
         with self._lock:
+            for run in self._runs.values():
+                run.root.stops.pop(session, None)
             left = [run for run in self._runs.values() if run.session is session]
         for run in left:
             self._give_up(run)
@@ -180,6 +207,7 @@ class RunTree:
             parent=None,
             root=root,
             session=session,
+            frame=session,
             attribution=_nested(attribution, metadata),
         )
 
@@ -199,6 +227,7 @@ class RunTree:
             parent=parent,
             root=parent.root,
             session=session,
+            frame=session if session.is_entered else parent.frame,
             attribution=_nested(attribution, metadata),
         )
 

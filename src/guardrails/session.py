@@ -257,6 +257,11 @@ class Session:
         return self._outer
 
     @property
+    def is_entered(self) -> bool:
+        """Whether code holds it open by `with`, so that leaving it can raise."""
+        return self._token is not None
+
+    @property
     def account_key(self) -> str:
         """The key of the session's account."""
         self.session_id

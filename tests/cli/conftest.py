@@ -24,6 +24,9 @@ class Done:
 
 Run = Callable[..., Done]
 
+GUARDRAILS = (sys.executable, "-c", "from guardrails.cli import main; main()")
+"""The command, whether or not its script is on the PATH."""
+
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
@@ -64,8 +67,7 @@ def process(folder: Path) -> Run:
 
     def run(*arguments: str, **environ: str) -> Done:
         done = subprocess.run(
-            [sys.executable, "-c", "from guardrails.cli import main; main()"]
-            + list(arguments),
+            [*GUARDRAILS, *arguments],
             capture_output=True,
             check=False,
             encoding="utf-8",

@@ -3,12 +3,14 @@
 import csv
 import io
 import json
+from dataclasses import replace
 from decimal import Decimal
 
 import pytest
 
 from guardrails.cli.formats import csv_text, json_text
 from guardrails.core.rollups import Spend
+from guardrails.reports import Cause, Outlier
 from tests.cli.reports import customer_report, report_of, session_report
 
 
@@ -24,6 +26,7 @@ def test_json_has_a_version_and_exact_amounts() -> None:
     }
     assert content["sessions_stopped"] == 9
     assert content["rows_total"] == 847
+    assert content["outliers"] == []
     assert content["rows"][1] == {
         "session_id": "sess_q7r8s9t0",
         "agent": "analyst",
@@ -43,6 +46,31 @@ def test_json_has_a_version_and_exact_amounts() -> None:
         "failed_calls": 0,
         "share": 0.029314,
     }
+
+
+def test_json_names_the_sessions_that_stand_out() -> None:
+    """A program can act on them; amounts are exact here too."""
+    outlier = Outlier(
+        session_id="s-1",
+        cost_nano_usd=2_500_000_000,
+        median_nano_usd=100_000_000,
+        cause=Cause(name="maps/geocode", calls=3, cost_nano_usd=2_400_000_001),
+    )
+    content = json.loads(json_text(replace(session_report(), outliers=[outlier])))
+
+    assert content["outliers"] == [
+        {
+            "session_id": "s-1",
+            "cost_usd": "2.50",
+            "median_usd": "0.10",
+            "times_median": 25.0,
+            "cause": {
+                "name": "maps/geocode",
+                "calls": 3,
+                "cost_usd": "2.400000001",
+            },
+        }
+    ]
 
 
 def test_json_amounts_add_up_exactly() -> None:

@@ -1,6 +1,7 @@
 """Rendered reports: every line that a person sees, at their terminal's width."""
 
 import io
+from dataclasses import replace
 
 import pytest
 from rich.cells import cell_len
@@ -8,7 +9,7 @@ from rich.console import Console
 
 from guardrails.cli.render import render_costs
 from guardrails.core.rollups import Spend
-from guardrails.reports import CostReport
+from guardrails.reports import Cause, CostReport, Outlier
 from tests.cli.reports import customer_report, report_of, session_report
 
 
@@ -31,7 +32,7 @@ def test_sessions_at_80_columns() -> None:
         rendered(session_report())
         == """\
 Costs · last 24 h · 847 sessions · 12,398 steps · 9 stopped
-since 2025-11-23 16:00 UTC
+since Nov 23, 16:00 UTC
 Session        Agent    Customer   Steps      LLM    Tools    Total  End
 sess_m3n4o5p6  support  acme       8,977   $2.340  $44.650   $46.99  ▲ loop
 sess_q7r8s9t0  analyst  globex        41   $1.930   $1.060    $2.99  ■ cost
@@ -47,7 +48,7 @@ def test_sessions_at_140_columns() -> None:
     """With room, the headline is one line, and nothing falls away."""
     lines = rendered(session_report(), width=140).splitlines()
 
-    assert lines[0].endswith("9 stopped · since 2025-11-23 16:00 UTC")
+    assert lines[0].endswith("9 stopped · since Nov 23, 16:00 UTC")
     assert lines[1].split() == [
         *("Session", "Agent", "Customer", "Steps"),
         *("LLM", "Tools", "Total", "Share", "End", "Tokens"),
@@ -67,7 +68,7 @@ def test_customers_at_80_columns() -> None:
     assert (
         rendered(customer_report())
         == """\
-Costs by customer · last 24 h · 980 steps · since 2025-11-23 16:00 UTC
+Costs by customer · last 24 h · 980 steps · since Nov 23, 16:00 UTC
 Customer        Steps     LLM   Tools   Total  Share
 acme              340  $12.04  $46.27  $58.31    60%  ██████
 globex            340  $17.90  $19.44  $37.34    39%  ███▉
@@ -88,7 +89,7 @@ def test_tools_show_what_a_call_costs() -> None:
     assert (
         rendered(report)
         == """\
-Costs by tool · last 24 h · 139 calls · since 2025-11-23 16:00 UTC
+Costs by tool · last 24 h · 139 calls · since Nov 23, 16:00 UTC
 Tool          Calls  Failed  Per call   Total  Share
 maps/geocode    129       0    $0.005  $0.645    97%  █████████▊
 search           10       3    $0.002  $0.020     3%  ▎
@@ -103,22 +104,32 @@ def test_an_unknown_price_is_not_nothing() -> None:
         Spend(name="acme", model_nano_usd=10**9, model_calls=3),
         Spend(name="globex", model_calls=2, unpriced_calls=2),
     )
-    unpriced = CostReport(
-        project_id=report.project_id,
-        by=report.by,
-        span=report.span,
-        rows=report.rows,
-        names=report.names,
-        total=report.total,
-        unpriced=["ft", "a", "b", "c", "d"],
-    )
+    unpriced = replace(report, unpriced=["ft", "a", "b", "c", "d"])
 
     lines = rendered(unpriced).splitlines()
 
     assert lines[3] == "globex      2   -        $0   -         -"
-    assert lines[5:] == [
-        "2 calls had no price (ft, a, b and 2 more) and count as nothing above. Give",
-        "them one in guardrails.yaml, under models: or tools:.",
+    assert " ".join(lines[5:]) == (
+        "2 calls had no price (ft, a, b and 2 more) and count as nothing above. "
+        "Give them one in guardrails.yaml, under models: or tools:."
+    )
+    assert max(map(len, lines)) <= 80
+
+
+def test_a_session_that_stands_out_is_named_with_its_cause() -> None:
+    """The first thing to look at is said, and not only in the table."""
+    cause = Cause(name="maps/geocode", calls=8_930, cost_nano_usd=44_650_000_000)
+    outlier = Outlier(
+        session_id="sess_m3n4o5p6",
+        cost_nano_usd=46_990_000_000,
+        median_nano_usd=120_000_000,
+        cause=cause,
+    )
+    report = replace(session_report(), outliers=[outlier])
+
+    assert rendered(report).splitlines()[-2:] == [
+        "▲ sess_m3n4o5p6 cost $46.99, 392 times the median session ($0.12)",
+        "  mostly maps/geocode: 8,930 calls, $44.65",
     ]
 
 

@@ -95,6 +95,19 @@ def test_the_inner_limit_leaves_the_outer_session_running() -> None:
     assert reserved(ledger, "2", outer).verdict is Verdict.ALLOW
 
 
+def test_a_session_around_a_call_keeps_its_own_name() -> None:
+    """Also when the first call in it is made by the session inside it."""
+    ledger, to = Ledger(), nested()
+    around = Attribution.of(session_id="outer", agent="router")
+    lines = (to.lines[0], replace(to.lines[1], attribution=around))
+    reserved(ledger, "h", Charging(attribution=to.attribution, lines=lines))
+    inner, outer = (account(ledger, key).session for key in (INNER, OUTER))
+
+    assert inner is not None
+    assert outer is not None
+    assert (inner.attribution, outer.attribution) == (to.attribution, around)
+
+
 # --- Refusals and stops -----------------------------------------------------
 
 

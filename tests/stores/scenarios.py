@@ -13,7 +13,7 @@ from decimal import Decimal
 
 from hypothesis import strategies as st
 
-from guardrails.core.accounts import Account, Charging, HoldState, Line, Threshold
+from guardrails.core.accounts import Account, Charging, Hold, HoldState, Line, Threshold
 from guardrails.core.attribution import Attribution
 from guardrails.core.calls import CallKind, CallStatus
 from guardrails.core.events import Event
@@ -130,6 +130,7 @@ class Scenario:
             limits=limits,
             thresholds=tuple(points) if next(draw) % 2 else (),
             is_session=is_session,
+            attribution=Attribution.of(session_id=key[-1]) if is_session else None,
             is_binding=is_session or next(draw) % 4 != 1,
             expires_at_ms=None if is_session else NOW_MS + 86_400_000,
         )
@@ -316,20 +317,29 @@ class Checker:
         after = self.ledger.accounts
         match op, reply:
             case Reserve(), Reserved():
-                self._reserved(op, reply, before, is_new=hold is None)
+                self._reserved(op, reply, before, hold)
             case Settle(), Settled():
-                self._settled(op, reply, before, state)
-            case Release(), Released(is_applied=True):
-                assert hold is not None
-                assert state in (HoldState.OPEN, HoldState.UNCONFIRMED)
-                self._count(hold.kind, hold.accounts, -1)
+                self._settled(op, reply, before, hold, state)
+            case Release(), Released():
+                is_live = state in (HoldState.OPEN, HoldState.UNCONFIRMED)
+                assert reply.is_applied is is_live
+                if hold is not None and is_live:
+                    self._count(hold.kind, hold.accounts, -1)
             case RaiseLimits(), _:
                 self.told = {known for known in self.told if known[0] != op.account}
             case Resume() | StopSession() | Close(), _:
                 assert {k: _totals(a) for k, a in before.items()} == {
                     k: _totals(a) for k, a in after.items() if k in before
                 }
-            case (Reserve() | Settle(), Conflict()) | (ReadAccount(), _):
+            case Reserve(), Conflict():
+                assert hold is not None
+                assert not is_same(hold, op)
+                assert before == after
+            case Settle(), Conflict():
+                assert hold is not None
+                assert hold.accounts != op.charging.accounts
+                assert before == after
+            case ReadAccount(), _:
                 assert before == after
             case _:
                 pass
@@ -339,10 +349,15 @@ class Checker:
     # --- after each kind ----------------------------------------------------
 
     def _reserved(
-        self, op: Reserve, reply: Reserved, before: dict[str, Account], *, is_new: bool
+        self,
+        op: Reserve,
+        reply: Reserved,
+        before: dict[str, Account],
+        hold: Hold | None,
     ) -> None:
         after = self.ledger.accounts
-        if not is_new:
+        if hold is not None:
+            assert is_same(hold, op)
             assert reply == Reserved(verdict=Verdict.ALLOW)
             assert before == after, "A repeated reservation changes nothing"
             return
@@ -376,6 +391,7 @@ class Checker:
         op: Settle,
         reply: Settled,
         before: dict[str, Account],
+        hold: Hold | None,
         state: HoldState | None,
     ) -> None:
         assert reply.is_applied is (state is not HoldState.SETTLED)
@@ -383,6 +399,7 @@ class Checker:
             assert before == self.ledger.accounts, "A repeated settle changes nothing"
             assert reply == Settled(is_applied=False)
             return
+        assert hold is None or hold.accounts == op.charging.accounts
         self.scenario.settled.add(op.hold_id)
         assert reply.is_late is (state is not HoldState.OPEN)
         for key in op.charging.accounts:
@@ -477,6 +494,16 @@ class Checker:
 
 
 # --- The rules again, in the simplest words ---------------------------------
+
+
+def is_same(hold: Hold, op: Reserve) -> bool:
+    """Says whether a reservation is one that was made before."""
+    return (hold.kind, hold.cost_nano_usd, hold.tokens, hold.accounts) == (
+        op.kind,
+        op.cost_nano_usd,
+        op.tokens,
+        op.charging.accounts,
+    )
 
 
 def expected_verdict(op: Reserve, accounts: dict[str, Account]) -> Verdict:

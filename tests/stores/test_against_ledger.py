@@ -42,6 +42,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("ledgers")
 
 
+@pytest.mark.timeout(400)  # Hypothesis takes up to five minutes to shrink a failure.
 @settings(max_examples=50, deadline=None)
 @given(setup=setups, script=scripts, is_honest=st.booleans())
 def test_stores_answer_like_the_ledger(

@@ -7,16 +7,19 @@ import signal
 import sqlite3
 import sys
 from contextlib import closing
-from multiprocessing.process import BaseProcess
+from itertools import count
 from pathlib import Path
 from types import FrameType
 
 import pytest
 
+from guardrails.core.calls import CallKind
 from guardrails.core.ledger import Ledger
+from guardrails.core.loops import LoopRule, ToolTrace
 from guardrails.core.operations import Operation, ReadAccount, Settle, Settled
 from guardrails.core.rollups import HOUR_MS
 from guardrails.stores.sqlite import SQLiteStore
+from guardrails.testing.conformance import charging, reserve, settle
 from tests.stores.scenarios import (
     CODE_BYTES,
     NOW_MS,
@@ -62,6 +65,35 @@ def test_a_killed_process_leaves_what_it_acknowledged(tmp_path: Path) -> None:
             store.execute(op)
 
     assert _state(file) == states[-1]
+
+
+def test_wherever_a_process_dies_its_operation_is_there_or_not(tmp_path: Path) -> None:
+    """Killed at every entry to and return from SQLite, from the first call on.
+
+    Creating the file is part of it; a hold and its settling are not torn either.
+    """
+    to = charging(session="0", loop=LoopRule())
+    trace = ToolTrace(tool="t", arguments_digest="a", result_digest="r")
+    script: Script = [
+        reserve("h", to, kind=CallKind.TOOL),
+        settle("h", to, kind=CallKind.TOOL, trace=trace),
+    ]
+    ledger = Ledger()
+    states = [_state_of(ledger, 0)]
+    for events, op in enumerate(script):
+        ledger.apply(op)
+        states.append(_state_of(ledger, events))
+    seen: list[int] = []
+    for die_at in count(1):
+        file = tmp_path / f"{die_at}.sqlite3"
+        acknowledged = _killed(file, script, after=0, die_at=die_at)
+        seen.append(states.index(_state(file)))
+        assert seen[-1] in (acknowledged, acknowledged + 1)
+        if acknowledged == len(script):
+            break
+
+    assert set(seen) == {0, 1, 2}
+    assert len(seen) > 50
 
 
 def _script(dice: random.Random) -> tuple[Script, list[State]]:
@@ -117,14 +149,11 @@ def _killed(file: Path, script: Script, *, after: int, die_at: int) -> int:
         if after:
             process.kill()
         acknowledged += len(acknowledgements.read())
-    _check_killed(process)
-    return acknowledged
-
-
-def _check_killed(process: BaseProcess) -> None:
     process.join()
-    assert process.exitcode == -signal.SIGKILL
+    is_killed = after or acknowledged < len(script)
+    assert process.exitcode == (-signal.SIGKILL if is_killed else 0)
     process.close()
+    return acknowledged
 
 
 def _work(file: Path, script: Script, acknowledgements: int, die_at: int) -> None:
@@ -136,9 +165,9 @@ def _work(file: Path, script: Script, acknowledgements: int, die_at: int) -> Non
         os.write(acknowledgements, b".")
 
 
-def _die_at(count: int) -> None:
+def _die_at(calls: int) -> None:
     """Kills this process at so many entries to and returns from SQLite."""
-    left = count
+    left = calls
 
     def watch(frame: FrameType, event: str, called: object) -> None:
         nonlocal left

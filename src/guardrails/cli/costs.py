@@ -21,11 +21,15 @@ from guardrails.reports import (
     report_by,
     report_sessions,
     unpriced_names,
+    with_cause,
 )
 
 __all__ = ["cost_report", "costs"]
 
 HOURS_MAX = 24 * 366
+
+CAUSE_EVENTS_MAX = 5_000
+"""The last calls of an outlier that its cause is looked for in: 0.1 s to read."""
 
 _SHORT_NAMES = {
     "session": "session_id",
@@ -92,10 +96,7 @@ def costs(
     elif as_csv:
         typer.echo(csv_text(report), nl=False)
     else:
-        # Imported late: it brings rich, which programs have no use for.
-        from guardrails.cli.render import render_costs  # noqa: PLC0415
-
-        render_costs(report)
+        _show(report)
 
 
 def cost_report(
@@ -135,17 +136,37 @@ def cost_report(
         )
     else:
         report = report_by(spends, project_id=project_id, by=by, span=span, limit=limit)
-    if report.total.unpriced_calls:
-        names = unpriced_names(spend("model"), spend("tool"))
-        report = replace(report, unpriced=names)
-    return report
+    outliers = [
+        with_cause(
+            outlier,
+            history.events(
+                project_id=project_id,
+                session_id=outlier.session_id,
+                limit=CAUSE_EVENTS_MAX,
+            ),
+        )
+        for outlier in report.outliers
+    ]
+    has_unpriced = report.total.unpriced_calls > 0
+    return replace(
+        report,
+        outliers=outliers,
+        unpriced=unpriced_names(spend("model"), spend("tool")) if has_unpriced else [],
+    )
 
 
 def _dimension(by: str) -> str:
     dimension = _SHORT_NAMES.get(by, by)
     if dimension not in ROLLUP_DIMENSIONS:
-        known = ", ".join(sorted({*_SHORT_NAMES, *ROLLUP_DIMENSIONS}))
+        known = ", ".join(ROLLUP_DIMENSIONS)
         raise ConfigurationError(
             f"--by: {by!r} is not a dimension. Use one of {known}."
         )
     return dimension
+
+
+def _show(report: CostReport) -> None:
+    # Imported late: it brings rich, which the other formats have no use for.
+    from guardrails.cli.render import render_costs  # noqa: PLC0415
+
+    render_costs(report)

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 
 from guardrails.core.money import usd
 from guardrails.core.rollups import Spend
-from guardrails.reports import CostReport, CostRow, SessionRow
+from guardrails.reports import CostReport, CostRow, Outlier, SessionRow
 
 __all__ = ["SCHEMA_VERSION", "csv_text", "json_text"]
 
@@ -22,7 +22,10 @@ _SESSION_COLUMNS = ("agent", "customer_id", "end", "end_reason")
 
 def json_text(report: CostReport) -> str:
     """Writes a report as one JSON object, rows most expensive first."""
-    stopped = {"sessions_stopped": report.stopped}
+    by_session = {
+        "sessions_stopped": report.stopped,
+        "outliers": [_outlier(outlier) for outlier in report.outliers],
+    }
     content = {
         "schema_version": SCHEMA_VERSION,
         "project_id": report.project_id,
@@ -34,7 +37,7 @@ def json_text(report: CostReport) -> str:
         "currency": "USD",
         **_sums(report.total),
         "unpriced": list(report.unpriced),
-        **(stopped if report.by == "session_id" else {}),
+        **(by_session if report.by == "session_id" else {}),
         "rows_total": report.names,
         "rows": [_cells(row, report.by) for row in report.rows],
     }
@@ -66,6 +69,22 @@ def _cells(row: CostRow, by: str) -> dict[str, object]:
         cells |= dict(zip(_SESSION_COLUMNS, who, strict=True))
     share = None if row.share is None else round(row.share, 6)
     return cells | _sums(row.spend) | {"share": share}
+
+
+def _outlier(outlier: Outlier) -> dict[str, object]:
+    cause = outlier.cause
+    return {
+        "session_id": outlier.session_id,
+        "cost_usd": f"{usd(outlier.cost_nano_usd):f}",
+        "median_usd": f"{usd(outlier.median_nano_usd):f}",
+        "times_median": round(outlier.times_median, 1),
+        "cause": cause
+        and {
+            "name": cause.name,
+            "calls": cause.calls,
+            "cost_usd": f"{usd(cause.cost_nano_usd):f}",
+        },
+    }
 
 
 def _sums(spend: Spend) -> dict[str, object]:

@@ -7,9 +7,10 @@ from rich.cells import cell_len
 from rich.console import Console
 from rich.text import Text
 
+from guardrails.cli.amounts import money_cells
 from guardrails.cli.columns import TITLES, columns_of
 from guardrails.cli.table import safe, table_lines
-from guardrails.reports import CostReport
+from guardrails.reports import CostReport, Outlier
 
 __all__ = ["render_costs"]
 
@@ -46,6 +47,8 @@ def _lines(report: CostReport, width: int, console: Console) -> Iterator[Text]:
     if report.hidden:
         yield Text(f"… {report.hidden:,} more (--limit 0)", style="dim")
     yield totals
+    for outlier in report.outliers:
+        yield from map(Text, _outlier(outlier))
     for note in _notes(report):
         yield from Text(note, style="yellow").wrap(console, width)
 
@@ -61,12 +64,29 @@ def _headline(report: CostReport, width: int) -> Iterator[Text]:
     parts += [f"{report.stopped:,} stopped"] if by_session else []
     line = " · ".join(parts)
     since = datetime.fromtimestamp(report.span.since_ms / 1000, tz=UTC)
-    begin = f"since {since:%Y-%m-%d %H:%M} UTC"
+    begin = f"since {since:%b %d, %H:%M} UTC"
     if cell_len(line) + 3 + cell_len(begin) <= width:
         yield Text(f"{line} · {begin}", style="bold")
     else:
         yield Text(line, style="bold")
         yield Text(begin, style="bold")
+
+
+def _outlier(outlier: Outlier) -> Iterator[str]:
+    times = outlier.times_median
+    yield (
+        f"▲ {safe(outlier.session_id)} cost {_usd(outlier.cost_nano_usd)}, "
+        f"{times:,.{1 if times < 10 else 0}f} times the median session "
+        f"({_usd(outlier.median_nano_usd)})"
+    )
+    cause = outlier.cause
+    if cause is not None:
+        calls, cost = _count(cause.calls, "call"), _usd(cause.cost_nano_usd)
+        yield f"  mostly {safe(cause.name)}: {calls}, {cost}"
+
+
+def _usd(nano_usd: int) -> str:
+    return money_cells([nano_usd])[0]
 
 
 def _notes(report: CostReport) -> Iterator[str]:

@@ -71,6 +71,8 @@ class Line:
     thresholds: tuple[Threshold, ...] = ()
     is_session: bool = False
     """Session accounts stop, keep time and remember tool calls."""
+    attribution: Attribution | None = None
+    """Whose session it is, if it is not that of the call: one around it."""
     is_binding: bool = True
     """False for budgets that only alert."""
     expires_at_ms: int | None = None

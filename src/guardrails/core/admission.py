@@ -67,6 +67,7 @@ def session_line(budget: Budget, attribution: Attribution) -> Line:
         limits=budget.limits,
         thresholds=_thresholds(budget),
         is_session=True,
+        attribution=attribution,
     )
 
 

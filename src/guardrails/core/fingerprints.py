@@ -228,27 +228,26 @@ def _element_text(value: object, characters_left: int) -> str:
     return f"{LIST}{len(parts)};{''.join(texts)}"
 
 
-def _scalar_text(value: object, characters_left: int) -> str | None:
+def _scalar_text(value: Any, characters_left: int) -> str | None:
     """Writes a value that has no members; `None` for any other."""
-    kind = type(value)
+    kind: type[object] = type(value)
     if kind is str:
-        text = cast("str", value)
-        length = len(text)
+        length = len(value)
         if length <= SHORT_CHARACTERS or (
             length <= characters_left and length <= STRING_CHARACTERS_MAX
         ):
-            return f"s{length}:{text}"
+            return f"s{length}:{value}"
         if characters_left <= SHORT_CHARACTERS:
             return f"s{length}/0:"  # What `_cut_text` says, ten times as fast.
-        return _cut_text("s", str, text, characters_left)
+        return _cut_text("s", str, value, characters_left)
     if kind is int:
-        return _integer_text(cast("int", value), characters_left)
+        return _integer_text(value, characters_left)
     if value is None:
         return "n"
     if kind is bool:
         return "t" if value else "f"
     if kind is float:
-        return _float_text(cast("float", value))
+        return _float_text(value)
     if kind is dict or kind is list:
         return None
     return _other_scalar_text(value, kind, characters_left)

@@ -346,7 +346,7 @@ class Ledger:
                 account = account.copy()
                 started_at_ms = op.now_ms - op.active_ms[index]
                 account.session = SessionState(
-                    attribution=op.charging.attribution,
+                    attribution=line.attribution or op.charging.attribution,
                     started_at_ms=started_at_ms,
                     last_active_at_ms=started_at_ms,
                 )

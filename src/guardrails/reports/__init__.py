@@ -9,13 +9,18 @@ from guardrails.reports.costs import (
     report_sessions,
     unpriced_names,
 )
+from guardrails.reports.outliers import Cause, Outlier, find_outliers, with_cause
 
 __all__ = [
+    "Cause",
     "CostReport",
     "CostRow",
+    "Outlier",
     "SessionRow",
     "Span",
+    "find_outliers",
     "report_by",
     "report_sessions",
     "unpriced_names",
+    "with_cause",
 ]

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from guardrails.core.accounts import Account
 from guardrails.core.rollups import HOUR_MS, Spend
+from guardrails.reports.outliers import Outlier, find_outliers
 
 __all__ = [
     "CostReport",
@@ -77,6 +78,8 @@ class CostReport:
     """Sessions that were stopped. Only of a report by session."""
     unpriced: Sequence[str] = ()
     """Models and tools whose calls had no price, most calls first."""
+    outliers: Sequence[Outlier] = ()
+    """Sessions that stand out, most expensive first. Only of a report by session."""
 
     @property
     def hidden(self) -> int:
@@ -144,6 +147,7 @@ def report_sessions(
         names=len(spends),
         total=total,
         stopped=sum(account.stop is not None for account in known.values()),
+        outliers=find_outliers(spends),
     )
 
 

@@ -134,7 +134,7 @@ def _migrate(connection: sqlite3.Connection, path: Path) -> None:
     # Before anything is written: the file may be somebody else's.
     version = _checked_version(connection, path, known=len(migrations))
     if version != len(migrations):
-        connection.execute("PRAGMA journal_mode = WAL")
+        _use_write_ahead_log(connection)
         connection.execute("BEGIN IMMEDIATE")
         # Another process may have migrated while this one waited.
         version = _checked_version(connection, path, known=len(migrations))
@@ -149,6 +149,21 @@ def _migrate(connection: sqlite3.Connection, path: Path) -> None:
     connection.execute("PRAGMA synchronous = NORMAL")
     # A checkpoint syncs the disk, so it is done once per 16 MiB of log, not 4.
     connection.execute("PRAGMA wal_autocheckpoint = 4000")
+
+
+def _use_write_ahead_log(connection: sqlite3.Connection) -> None:
+    """Changes the journal mode, for which SQLite itself waits for nobody."""
+    give_up_at = time.monotonic() + WAIT_SECONDS_MAX
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+        except sqlite3.OperationalError as error:
+            is_busy = error.sqlite_errorcode == sqlite3.SQLITE_BUSY
+            if not is_busy or time.monotonic() > give_up_at:
+                raise
+            time.sleep(_POLL_SECONDS_MAX)
+        else:
+            return
 
 
 def _checked_version(connection: sqlite3.Connection, path: Path, *, known: int) -> int:

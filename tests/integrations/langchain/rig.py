@@ -5,9 +5,10 @@ which models and tools really ran. So "nothing paid after a stop" is checked
 where money is spent, not where the guard believes it is.
 """
 
+import asyncio
 import threading
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any, TypeVar
 
 from guardrails import Charge, Guard, PriceStatus, TokenUsage
@@ -23,7 +24,9 @@ from guardrails.ports import History, Store
 from guardrails.stores.memory import MemoryStore
 from guardrails_langchain.testing import ScriptedChatModel
 from langchain_core.messages import AIMessage, BaseMessage
+from langchain_core.outputs import ChatResult
 from langchain_core.tools import BaseTool, StructuredTool
+from pydantic import PrivateAttr
 
 MODEL_USD = "0.01"
 TOOL_USD = "0.005"
@@ -34,6 +37,7 @@ RUNS_MAX = 60
 """Model runs that no test needs."""
 
 R = TypeVar("R")
+M = TypeVar("M", bound=ScriptedChatModel)
 
 
 class Record:
@@ -127,6 +131,35 @@ class FlatPrices:
         return Charge(cost_nano_usd=CENT, status=PriceStatus.ESTIMATED, source="flat")
 
 
+class SlowChatModel(ScriptedChatModel):
+    """Has the provider's answer, but hands it over only when told to go on.
+
+    In asyncio; a stream hands over its first chunk at once.
+    """
+
+    _started: Any = PrivateAttr(default_factory=asyncio.Event)
+    _goes_on: Any = PrivateAttr(default_factory=asyncio.Event)
+
+    async def started(self) -> None:
+        """Waits until the provider was called."""
+        await self._started.wait()
+
+    def go_on(self) -> None:
+        self._goes_on.set()
+
+    async def _agenerate(self, messages: Any, *args: Any, **kwargs: Any) -> ChatResult:
+        result = self._generate(messages)
+        self._started.set()
+        await self._goes_on.wait()
+        return result
+
+    async def _astream(self, *args: Any, **kwargs: Any) -> AsyncIterator[Any]:
+        async for chunk in super()._astream(*args, **kwargs):
+            yield chunk
+            self._started.set()
+            await self._goes_on.wait()
+
+
 Script = Callable[[int, Sequence[BaseMessage]], AIMessage | Exception]
 
 
@@ -149,7 +182,9 @@ class Rig:
     def provider_calls(self) -> int:
         return sum(model.calls for model in self.models)
 
-    def model(self, script: Script, **options: Any) -> ScriptedChatModel:
+    def model(
+        self, script: Script, *, kind: type[M] = ScriptedChatModel, **options: Any
+    ) -> M:
         """A model that plays a script; every answer goes into the record."""
 
         def played(number: int, messages: Sequence[BaseMessage]) -> AIMessage | Exception:
@@ -159,7 +194,7 @@ class Rig:
             # A guard that lets everything pass must fail a test, not hang it.
             return script(number, messages) if runs < RUNS_MAX else AIMessage("enough")
 
-        model = ScriptedChatModel(script=played, **options)
+        model = kind(script=played, **options)
         self.models.append(model)
         return model
 

@@ -1172,7 +1172,7 @@ def test_digests_an_error_so_that_its_repetition_is_seen() -> None:
     digests = {
         tool_error(ValueError("no such order")).result_digest,
         tool_error(ValueError("no such customer")).result_digest,
-        tool_error(KeyError("no such order")).result_digest,
+        tool_error(RuntimeError("no such order")).result_digest,
         tool_end("no such order").result_digest,
         tool_error(Silent()).result_digest,
     }

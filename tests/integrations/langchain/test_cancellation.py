@@ -1,0 +1,189 @@
+"""Calls that are cut off: booked at the input estimate, and nothing stays held."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+from langchain.agents import create_agent
+from langgraph.checkpoint.memory import InMemorySaver
+
+from guardrails import PriceStatus
+from guardrails.core.accounts import Account
+from guardrails.core.calls import CallStatus
+from tests.integrations.langchain.constructs import ASK
+from tests.integrations.langchain.modes import ainvoke, astream, astream_events
+from tests.integrations.langchain.rig import Rig, SlowChatModel, says
+
+THREAD: dict[str, Any] = {"configurable": {"thread_id": "t-1"}}
+
+
+@pytest.fixture
+def rig() -> Rig:
+    return Rig(prices=None, max_cost_usd="1")
+
+
+def account_of(rig: Rig, session_id: str = "s-1") -> Account:
+    account = rig.guard.account(session_id)
+    assert account is not None
+    return account
+
+
+def assert_cut_off(rig: Rig, session_id: str = "s-1") -> None:
+    """The one model call was booked as an estimate, and nothing is held."""
+    account = account_of(rig, session_id)
+    (event,) = rig.guard.store.history.events(
+        project_id="default", session_id=session_id, limit=10
+    )
+    assert event.status is CallStatus.BROKEN_OFF
+    assert event.charge.status is PriceStatus.ESTIMATED
+    assert event.usage is not None
+    assert event.usage.input_tokens >= 2  # The bytes of "hi".
+    assert event.charge.cost_nano_usd
+    assert account.posted_nano_usd == event.charge.cost_nano_usd
+    assert (account.held_nano_usd, account.held_tokens, account.steps) == (0, 0, 1)
+
+
+def bare(model: SlowChatModel) -> Any:
+    return model
+
+
+def in_an_agent(model: SlowChatModel) -> Any:
+    return create_agent(model, [])
+
+
+def input_of(target: Any) -> Any:
+    return "hi" if isinstance(target, SlowChatModel) else ASK
+
+
+Run = Callable[..., Awaitable[Any]]
+
+
+@pytest.mark.parametrize("build", [bare, in_an_agent])
+@pytest.mark.parametrize("run", [ainvoke, astream, astream_events])
+async def test_a_cancelled_task_books_the_input(rig: Rig, build: Any, run: Run) -> None:
+    """A cancelled `ainvoke` reports neither an end nor an error to callbacks."""
+    model = rig.model(says(), kind=SlowChatModel)
+    target = build(model)
+    async with rig.guard.session(session_id="s-1"):
+        task = asyncio.ensure_future(run(target, input_of(target), {}))
+        await model.started()
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    assert_cut_off(rig)
+
+
+@pytest.mark.parametrize("build", [bare, in_an_agent])
+async def test_a_timeout_books_the_input(rig: Rig, build: Any) -> None:
+    model = rig.model(says(), kind=SlowChatModel)
+    target = build(model)
+    loop = asyncio.get_running_loop()
+    async with rig.guard.session(session_id="s-1"):
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(None) as limit:
+                running = asyncio.ensure_future(target.ainvoke(input_of(target)))
+                await model.started()
+                limit.reschedule(loop.time())
+                await running
+
+    assert_cut_off(rig)
+
+
+async def test_a_cancelled_agent_without_a_session_around_books_the_input(
+    rig: Rig,
+) -> None:
+    """The end of its root run finds what was left open."""
+    model = rig.model(says(), kind=SlowChatModel)
+    agent = rig.guard.wrap(in_an_agent(model), session_id="s-1")
+    task = asyncio.ensure_future(agent.ainvoke(ASK))
+    await model.started()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+    assert_cut_off(rig)
+
+
+async def test_a_cancelled_session_is_left_in_order(rig: Rig) -> None:
+    """The task that holds the session open is the one that is cancelled."""
+    model = rig.model(says(), kind=SlowChatModel)
+
+    async def work() -> None:
+        async with rig.guard.session(session_id="s-1"):
+            await model.ainvoke("hi")
+
+    task = asyncio.create_task(work())
+    await model.started()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+    assert_cut_off(rig)
+
+
+async def test_a_thread_goes_on_after_a_timeout(rig: Rig) -> None:
+    """What was cut off is asked again, and both calls are booked."""
+    model = rig.model(says(), kind=SlowChatModel)
+    agent = create_agent(model, [], checkpointer=InMemorySaver())
+    async with rig.guard.session() as session:
+        task = asyncio.create_task(agent.ainvoke(ASK, THREAD))
+        await model.started()
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        model.go_on()
+        state = await agent.ainvoke(None, THREAD)
+
+    assert state["messages"][-1].text == "hello there, dear reader"
+    assert [event.status for event in session.events()] == [
+        CallStatus.BROKEN_OFF,
+        CallStatus.OK,
+    ]
+    assert rig.provider_calls == session.steps == 2
+    assert account_of(rig, "t-1").held_nano_usd == 0
+
+
+async def test_a_cancelled_tool_is_booked(rig: Rig) -> None:
+    """Its price is spent, and its end is no result that could make a loop."""
+    started, never = asyncio.Event(), asyncio.Event()
+
+    async def hang(q: str) -> str:
+        started.set()
+        await never.wait()
+        return q
+
+    agent = create_agent(rig.model(rig.calls_tool()), [rig.tool(awork=hang)])
+    async with rig.guard.session(session_id="s-1") as session:
+        task = asyncio.create_task(agent.ainvoke(ASK))
+        await started.wait()
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    model, tool = session.events()
+    assert (model.status, tool.status) == (CallStatus.OK, CallStatus.BROKEN_OFF)
+    assert tool.charge.cost_nano_usd == 5_000_000
+    assert account_of(rig).held_nano_usd == 0
+
+
+async def test_an_agents_stream_that_is_closed_is_booked(rig: Rig) -> None:
+    agent = create_agent(rig.model(rig.calls_tool()), [rig.tool()])
+    async with rig.guard.session(session_id="s-1") as session:
+        chunks = agent.astream(ASK)
+        await anext(chunks)
+        await chunks.aclose()
+
+    assert session.steps == rig.record.runs == len(session.events())
+    assert account_of(rig).held_nano_usd == 0
+
+
+def test_an_agents_stream_that_is_left_by_break_is_booked(rig: Rig) -> None:
+    agent = create_agent(rig.model(rig.calls_tool()), [rig.tool()])
+    with rig.guard.session(session_id="s-1") as session:
+        for _ in agent.stream(ASK):
+            break
+
+    assert session.steps == rig.record.runs == len(session.events())
+    assert account_of(rig).held_nano_usd == 0

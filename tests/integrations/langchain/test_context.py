@@ -1,0 +1,308 @@
+"""Which session a run belongs to: tasks, threads, nesting, names and imports."""
+
+import asyncio
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from decimal import Decimal
+from typing import Any
+
+import pytest
+from langchain_core.runnables import RunnableLambda
+
+import guardrails_langchain
+from guardrails import BudgetExceeded, CallRefused, carried
+from tests.integrations.langchain.constructs import ASK, CONSTRUCTS
+from tests.integrations.langchain.rig import Rig, SlowChatModel, says
+
+
+@pytest.fixture
+def installed() -> Iterator[Rig]:
+    """A guard over the whole process, taken away again afterwards."""
+    rig = Rig(max_steps=3)
+    guardrails_langchain.install(rig.guard, agent="service")
+    yield rig
+    guardrails_langchain.uninstall()
+
+
+# --- tasks and threads ------------------------------------------------------
+
+
+async def test_tasks_belong_to_the_session_they_were_made_in() -> None:
+    rig = Rig()
+    model = rig.model(says())
+    async with rig.guard.session() as session:
+        await asyncio.create_task(model.ainvoke("hi"))
+        await asyncio.gather(model.ainvoke("hi"), model.ainvoke("hi"))
+        await asyncio.to_thread(model.invoke, "hi")
+
+    assert session.steps == rig.provider_calls == 4
+
+
+async def test_a_synchronous_call_in_a_running_loop_is_guarded() -> None:
+    """Where an asynchronous handler could not stop anything."""
+    rig = Rig(max_steps=1)
+    model = rig.model(says())
+    async with rig.guard.session():
+        model.invoke("hi")
+        with pytest.raises(BudgetExceeded):
+            model.invoke("hi")
+
+    assert rig.provider_calls == 1
+
+
+def test_a_session_is_carried_into_bare_threads() -> None:
+    rig = Rig(max_steps=2)
+    model = rig.model(says())
+    with rig.guard.session() as session, ThreadPoolExecutor(4) as pool:
+        calls = [pool.submit(carried(model.invoke), "hi") for _ in range(5)]
+        errors = [call.exception() for call in calls]
+
+    assert session.steps == rig.provider_calls == 2
+    assert sum(isinstance(error, BudgetExceeded) for error in errors) == 3
+
+
+def test_a_bare_thread_is_not_guarded_unless_the_guard_is_installed(
+    installed: Rig,
+) -> None:
+    """A new thread has no context: only `install` reaches it."""
+    model = installed.model(says())
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(model.invoke, "hi").result()
+        guardrails_langchain.uninstall()
+        pool.submit(model.invoke, "hi").result()
+
+    assert installed.record.entries.count("admitted model") == 1
+    assert installed.provider_calls == 2
+
+
+def test_an_installed_guard_gives_each_root_run_a_session(installed: Rig) -> None:
+    built = CONSTRUCTS["agent"](installed)
+    for _ in range(2):
+        with pytest.raises(BudgetExceeded) as caught:
+            built.runnable.invoke(built.value)
+        assert (caught.value.agent, caught.value.steps) == ("service", 3)
+
+    assert installed.record.runs == 6
+
+
+def test_an_installed_guard_keeps_one_session_per_thread_of_a_graph(
+    installed: Rig,
+) -> None:
+    built = CONSTRUCTS["agent"](installed)
+    for _ in range(2):
+        with pytest.raises(BudgetExceeded) as caught:
+            built.runnable.invoke(ASK, {"configurable": {"thread_id": "t-7"}})
+        assert caught.value.session_id == "t-7"
+
+    assert installed.record.runs == 3
+
+
+def test_an_open_session_wins_over_an_installed_guard(installed: Rig) -> None:
+    other = Rig()
+    model = other.model(says())
+    with other.guard.session() as session:
+        model.invoke("hi")
+
+    assert session.steps == 1
+    assert installed.record.entries == []
+
+
+async def test_concurrent_sessions_stay_apart_in_tasks() -> None:
+    """Four sessions of one guard: each has its own limit and its own record."""
+    rig = Rig(max_steps=3)
+    built = CONSTRUCTS["agent"](rig)
+
+    async def work(number: int) -> None:
+        async with rig.guard.session(session_id=f"s-{number}"):
+            await built.runnable.ainvoke(built.value)
+
+    results = await asyncio.gather(*map(work, range(4)), return_exceptions=True)
+    assert [type(result).__name__ for result in results] == ["BudgetExceeded"] * 4
+    assert [result.session_id for result in results if result] == [
+        f"s-{number}" for number in range(4)
+    ]
+    assert rig.record.runs == 12
+
+
+def test_concurrent_sessions_stay_apart_in_threads() -> None:
+    rig = Rig(max_steps=3)
+    built = CONSTRUCTS["agent"](rig)
+    together = threading.Barrier(4)
+
+    def work(number: int) -> Any:
+        together.wait()
+        with rig.guard.session(session_id=f"s-{number}"):
+            built.runnable.invoke(built.value)
+
+    with ThreadPoolExecutor(4) as pool:
+        errors = [pool.submit(work, number) for number in range(4)]
+        stops = [error.exception() for error in errors]
+
+    assert all(isinstance(stop, BudgetExceeded) for stop in stops)
+    assert [stop.session_id for stop in stops if isinstance(stop, BudgetExceeded)] == [
+        f"s-{number}" for number in range(4)
+    ]
+    assert rig.record.runs == 12
+
+
+async def test_fifty_concurrent_calls_never_pass_the_limit() -> None:
+    """A cent each against 20 cents: twenty calls, whoever comes first."""
+    rig = Rig(max_cost_usd="0.20")
+    model = rig.model(says(), kind=SlowChatModel)
+    async with rig.guard.session() as session:
+        calls = [asyncio.create_task(model.ainvoke("hi")) for _ in range(50)]
+        refused, _ = await asyncio.wait(calls, return_when="FIRST_COMPLETED")
+        model.go_on()
+        results = await asyncio.gather(*calls, return_exceptions=True)
+
+    assert all(call.exception() for call in refused)  # While twenty were in flight.
+    refusals = [r for r in results if isinstance(r, BudgetExceeded | CallRefused)]
+    assert rig.provider_calls == session.steps == 20
+    assert len(refusals) == 30
+    assert session.spent == Decimal("0.20")
+
+
+def test_fifty_concurrent_threads_never_pass_the_limit() -> None:
+    rig = Rig(max_cost_usd="0.20")
+    model = rig.model(says())
+    with rig.guard.session() as session, ThreadPoolExecutor(50) as pool:
+        call = carried(model.invoke)
+        results = [pool.submit(call, "hi") for _ in range(50)]
+        refusals = [result.exception() for result in results if result.exception()]
+
+    assert rig.provider_calls == session.steps == 20
+    assert len(refusals) == 30
+    assert all(isinstance(r, BudgetExceeded | CallRefused) for r in refusals)
+
+
+# --- nesting and names ------------------------------------------------------
+
+
+def test_a_session_inside_a_tool_is_charged_to_both() -> None:
+    rig = Rig()
+    model = rig.model(says())
+    sessions: list[Any] = []
+
+    def work(q: str) -> str:
+        with rig.guard.session("helper") as inner:
+            sessions.append(inner)
+            return model.invoke(q).text
+
+    agent = rig.model(rig.calls_once())
+    from langchain.agents import create_agent
+
+    with rig.guard.session("main", customer_id="acme") as outer:
+        create_agent(agent, [rig.tool(work=work)]).invoke(ASK)
+
+    (inner,) = sessions
+    (event,) = inner.events()
+    assert (inner.steps, outer.steps) == (1, 4)
+    assert (str(inner.spent), str(outer.spent)) == ("0.01", "0.035")
+    assert event.attribution.agent_path == ("main", "helper")
+    assert event.attribution.customer_id == "acme"
+
+
+def paths(rig: Rig) -> list[tuple[str, ...]]:
+    events = rig.guard.store.history.events(
+        project_id="default", session_id="s-1", limit=100
+    )
+    return [event.attribution.agent_path for event in events]
+
+
+def test_events_name_the_path_of_nested_agents() -> None:
+    rig = Rig(max_steps=5)
+    built = CONSTRUCTS["agent_in_tool"](rig)
+    with pytest.raises(BudgetExceeded), rig.guard.session("main", session_id="s-1"):
+        built.runnable.invoke(built.value)
+
+    main, inner = ("main",), ("main", "inner")
+    # The model, the inner agent's model, tool and model, then the tool around it.
+    assert paths(rig) == [main, inner, inner, inner, main]
+
+
+async def test_events_name_the_subagents_of_deepagents() -> None:
+    rig = Rig(max_steps=5)
+    built = CONSTRUCTS["deep_agent"](rig)
+    with pytest.raises(BudgetExceeded):
+        async with rig.guard.session("main", session_id="s-1"):
+            await built.runnable.ainvoke(built.value)
+
+    main, helper = ("main",), ("main", "helper")
+    assert paths(rig) == [main, helper, helper, helper, main]
+
+
+def test_the_metadata_of_a_run_names_session_and_user() -> None:
+    """Who comes from langfuse changes nothing."""
+    rig = Rig()
+    chain = rig.guard.wrap(RunnableLambda(rig.model(says()).invoke))
+    metadata = {"langfuse_session_id": "s-1", "langfuse_user_id": "u-7"}
+    chain.invoke("hi", {"metadata": metadata})
+
+    (event,) = rig.guard.store.history.events(
+        project_id="default", session_id="s-1", limit=10
+    )
+    assert (event.attribution.session_id, event.attribution.user_id) == ("s-1", "u-7")
+
+
+def test_given_names_win_over_metadata() -> None:
+    rig = Rig()
+    chain = rig.guard.wrap(rig.model(says()), user_id="u-1", session_id="s-1")
+    metadata = {"langfuse_session_id": "s-2", "user_id": "u-7", "customer_id": "acme"}
+    chain.invoke("hi", {"metadata": metadata})
+
+    (event,) = rig.guard.store.history.events(
+        project_id="default", session_id="s-1", limit=10
+    )
+    assert (event.attribution.user_id, event.attribution.customer_id) == ("u-1", "acme")
+
+
+def test_names_in_metadata_are_data() -> None:
+    """Control characters and lengths from outside must not break a run."""
+    rig = Rig()
+    chain = rig.guard.wrap(rig.model(says()))
+    metadata = {"user_id": "u\n7" + "x" * 999, "thread_id": 7, "customer_id": None}
+    chain.invoke("hi", {"metadata": metadata})
+
+    assert rig.guard.engine.failures == 0
+    assert rig.provider_calls == rig.record.entries.count("admitted model") == 1
+
+
+# --- imports ----------------------------------------------------------------
+
+LATE_IMPORT = """
+from guardrails import BudgetExceeded, Guard
+guard = Guard({}, store="memory://", max_steps=1)
+with guard.session() as session:
+    from guardrails_langchain.testing import ScriptedChatModel
+    from langchain_core.messages import AIMessage
+    model = ScriptedChatModel(script=lambda number, messages: AIMessage("hi"))
+    model.invoke("hi")
+    try:
+        model.invoke("hi")
+    except BudgetExceeded:
+        print("stopped after", model.calls)
+"""
+
+OWN_MODEL = """
+from guardrails import BudgetExceeded, Guard
+guard = Guard({}, store="memory://", max_steps=1)
+with guard.session() as session:
+    from langchain_core.language_models import FakeListChatModel
+    model = FakeListChatModel(responses=["hi"])
+    model.invoke("hi")
+    try:
+        model.invoke("hi")
+    except BudgetExceeded:
+        print("stopped after", session.steps)
+"""
+
+
+@pytest.mark.parametrize("program", [LATE_IMPORT, OWN_MODEL], ids=["ours", "theirs"])
+def test_langchain_is_guarded_when_it_is_imported_in_the_session(program: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=False
+    )
+    assert done.stdout == "stopped after 1\n", done.stderr

@@ -1,0 +1,258 @@
+"""However a guard is attached, and however often: each call counts once."""
+
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+from langchain.agents import create_agent
+from langchain.agents.middleware import ModelRetryMiddleware
+from langchain_core.runnables import RunnableLambda
+
+import guardrails_langchain
+from guardrails import BudgetExceeded, Event
+from guardrails.testing import FakeClock
+from guardrails_langchain import GuardCallbackHandler, GuardMiddleware
+from tests.integrations.langchain.constructs import ASK, CONSTRUCTS, NO_WAIT
+from tests.integrations.langchain.modes import ASYNC, SYNC
+from tests.integrations.langchain.rig import Rig, says
+
+NAMES: dict[str, Any] = {"session_id": "s-1", "customer_id": "acme"}
+NESTING = ["agent", "model_in_tool", "agent_in_tool", "parallel_tools", "deep_agent"]
+
+
+def events_of(rig: Rig) -> list[Event]:
+    history = rig.guard.store.history
+    return list(history.events(project_id="default", session_id="s-1", limit=100))
+
+
+def check(rig: Rig) -> None:
+    """Steps, events and runs agree, and nothing was paid after the stop."""
+    account = rig.guard.account("s-1")
+    assert account is not None
+    assert account.steps == rig.record.runs == len(events_of(rig))
+    assert not rig.record.started_after_stop()
+    assert account.held_nano_usd == 0
+    assert {event.attribution.agent for event in events_of(rig)} >= {"main"}
+    assert rig.guard.engine.failures == 0
+
+
+# --- one way at a time, and all of them together ----------------------------
+
+Attach = Callable[[Rig, Any], Any]
+
+
+def wrapped(rig: Rig, target: Any) -> Any:
+    return rig.guard.wrap(target, agent="main", **NAMES)
+
+
+def called_back(rig: Rig, target: Any) -> Any:
+    handler = GuardCallbackHandler(rig.guard, agent="main", **NAMES)
+    return target.with_config(callbacks=[handler])
+
+
+def twice(rig: Rig, target: Any) -> Any:
+    return called_back(rig, wrapped(rig, called_back(rig, target)))
+
+
+@contextmanager
+def installed(rig: Rig) -> Iterator[None]:
+    guardrails_langchain.install(rig.guard, agent="main", **NAMES)
+    try:
+        yield
+    finally:
+        guardrails_langchain.uninstall()
+
+
+@pytest.mark.parametrize("attach", [wrapped, called_back, twice])
+@pytest.mark.parametrize("construct", NESTING)
+@pytest.mark.parametrize("mode", SYNC)
+def test_counts_once_without_a_session(
+    mode: str, construct: str, attach: Attach
+) -> None:
+    rig = Rig(max_steps=5)
+    built = CONSTRUCTS[construct](rig)
+    target = attach(rig, built.runnable)
+    if mode == "batch":
+        results = SYNC[mode](target, built.value, {})
+        assert all(isinstance(result, BudgetExceeded) for result in results)
+    else:
+        with pytest.raises(BudgetExceeded):
+            SYNC[mode](target, built.value, {})
+    check(rig)
+
+
+@pytest.mark.parametrize("attach", [wrapped, called_back, twice])
+@pytest.mark.parametrize("construct", NESTING)
+@pytest.mark.parametrize("mode", ASYNC)
+async def test_counts_once_without_a_session_in_asyncio(
+    mode: str, construct: str, attach: Attach
+) -> None:
+    rig = Rig(max_steps=5)
+    built = CONSTRUCTS[construct](rig)
+    target = attach(rig, built.runnable)
+    if mode == "abatch":
+        results = await ASYNC[mode](target, built.value, {})
+        assert all(isinstance(result, BudgetExceeded) for result in results)
+    else:
+        with pytest.raises(BudgetExceeded):
+            await ASYNC[mode](target, built.value, {})
+    check(rig)
+
+
+@pytest.mark.parametrize("construct", NESTING)
+def test_counts_once_when_the_guard_is_installed(construct: str) -> None:
+    rig = Rig(max_steps=5)
+    built = CONSTRUCTS[construct](rig)
+    with installed(rig), pytest.raises(BudgetExceeded):
+        built.runnable.invoke(built.value)
+    check(rig)
+
+
+@pytest.mark.parametrize("construct", NESTING)
+@pytest.mark.parametrize("mode", SYNC)
+def test_counts_once_with_everything_at_once(mode: str, construct: str) -> None:
+    """Session, wrap, two handlers in the config, and an installed guard."""
+    rig = Rig(max_steps=5)
+    built = CONSTRUCTS[construct](rig)
+    target = twice(rig, built.runnable)
+    config = {"callbacks": [GuardCallbackHandler(rig.guard, agent="main", **NAMES)]}
+    with installed(rig), rig.guard.session("main", **NAMES):
+        if mode == "batch":
+            SYNC[mode](target, built.value, config)
+        else:
+            with pytest.raises(BudgetExceeded):
+                SYNC[mode](target, built.value, config)
+    check(rig)
+
+
+# --- the middleware ---------------------------------------------------------
+
+
+def guarded_agent(rig: Rig, *more: Any, tool: Any = None) -> Any:
+    middleware = [GuardMiddleware(rig.guard, agent="main", **NAMES), *more]
+    model = rig.model(rig.calls_tool())
+    return create_agent(model, [tool or rig.tool()], middleware=middleware)
+
+
+@pytest.mark.parametrize("max_steps", [3, 4])
+@pytest.mark.parametrize("mode", ["invoke", "stream"])
+def test_the_middleware_counts_once(mode: str, max_steps: int) -> None:
+    rig = Rig(max_steps=max_steps)
+    with pytest.raises(BudgetExceeded):
+        SYNC[mode](guarded_agent(rig), ASK, {})
+    assert rig.record.runs == max_steps
+    check(rig)
+
+
+@pytest.mark.parametrize("max_steps", [3, 4])
+@pytest.mark.parametrize("mode", ["ainvoke", "astream", "astream_events"])
+async def test_the_middleware_counts_once_in_asyncio(mode: str, max_steps: int) -> None:
+    rig = Rig(max_steps=max_steps)
+    with pytest.raises(BudgetExceeded):
+        await ASYNC[mode](guarded_agent(rig), ASK, {})
+    assert rig.record.runs == max_steps
+    check(rig)
+
+
+def test_the_middleware_sees_models_inside_tools() -> None:
+    rig = Rig(max_steps=5)
+    model = rig.model(says())
+    tool = rig.tool(work=lambda q: model.invoke(q).text)
+    with pytest.raises(BudgetExceeded):
+        guarded_agent(rig, tool=tool).invoke(ASK)
+    assert rig.record.runs == 5
+    check(rig)
+
+
+def test_the_middleware_sees_every_retry() -> None:
+    """A retry inside of it reaches the provider, and is paid for."""
+    rig = Rig(max_steps=9)
+    retry = ModelRetryMiddleware(on_failure="error", **NO_WAIT)
+    broken = rig.model(lambda number, messages: KeyError("lost"))
+    guard = GuardMiddleware(rig.guard, agent="main", **NAMES)
+    with pytest.raises(KeyError):
+        create_agent(broken, [], middleware=[guard, retry]).invoke(ASK)
+
+    assert rig.provider_calls == 3
+    check(rig)
+
+
+def test_the_middleware_and_everything_else_count_once() -> None:
+    rig = Rig(max_steps=5)
+    config: Any = {"callbacks": [GuardCallbackHandler(rig.guard, agent="main")]}
+    agent = twice(rig, guarded_agent(rig))
+    with installed(rig), rig.guard.session("main", **NAMES):
+        with pytest.raises(BudgetExceeded):
+            agent.invoke(ASK, config)
+    assert rig.record.runs == 5
+    check(rig)
+
+
+def test_the_middleware_of_another_agent_is_charged_to_both() -> None:
+    """The agent inside a tool has a budget of its own, and the outer one pays too."""
+    budgets = {"agents": {"inner": {"session": {"max_steps": 2}}}}
+    rig = Rig(config=budgets)
+    inner = create_agent(
+        rig.model(rig.calls_tool("lookup")),
+        [rig.tool("lookup")],
+        middleware=[GuardMiddleware(rig.guard, agent="inner")],
+    )
+    tool = rig.tool(work=lambda q: inner.invoke(ASK)["messages"][-1].text)
+    outer = create_agent(rig.model(rig.calls_tool()), [tool])
+    with pytest.raises(BudgetExceeded) as caught:
+        with rig.guard.session("main", **NAMES) as session:
+            outer.invoke(ASK)
+
+    assert (caught.value.agent, caught.value.steps) == ("inner", 2)
+    assert session.steps == rig.record.runs == 4
+    assert session.status == "completed"
+
+
+def test_the_middleware_rests_between_its_calls() -> None:
+    """Its wall time is that of its calls: nobody tells it when a run ends."""
+    clock = FakeClock()
+    rig = Rig(max_wall_time_s=60, max_steps=3, clock=clock)
+    rig.on_model_run = lambda runs: clock.advance(seconds=2)
+    agent = guarded_agent(rig)
+    with pytest.raises(BudgetExceeded):
+        agent.invoke(ASK)
+    clock.advance(seconds=3_600)
+
+    account = rig.guard.account("s-1")
+    assert account is not None
+    assert account.session is not None
+    assert account.session.active_ms == 4_000
+
+
+# --- failures of our own ----------------------------------------------------
+
+
+class BrokenPrices:
+    """A price book that fails: our bug, not the user's."""
+
+    def __getattr__(self, name: str) -> Any:
+        raise KeyError(name)
+
+
+def test_a_failure_of_ours_does_not_break_the_run(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """It is counted and logged; the text of the error stays out of the log."""
+    rig = Rig(max_steps=5, prices=BrokenPrices())
+    with rig.guard.session():
+        answer = RunnableLambda(rig.model(says()).invoke).invoke("hi")
+
+    assert answer.text == "hello there, dear reader"
+    assert rig.guard.engine.failures > 0
+    assert "on_chat_model_start failed (KeyError)" in caplog.text
+    assert "Error in GuardCallbackHandler" not in caplog.text
+
+
+async def test_a_failure_of_ours_does_not_break_the_run_in_asyncio() -> None:
+    rig = Rig(max_steps=5, prices=BrokenPrices())
+    async with rig.guard.session():
+        chunks = [chunk async for chunk in rig.model(says()).astream("hi")]
+
+    assert len(chunks) > 1
+    assert rig.guard.engine.failures > 0

@@ -1,0 +1,273 @@
+"""What is booked for a model call: reported usage, an estimate, or nothing."""
+
+from collections.abc import Iterator
+
+import pytest
+from langchain_core.caches import InMemoryCache
+from langchain_core.messages import AIMessage, HumanMessage
+
+from guardrails import (
+    BudgetExceeded,
+    CallRefused,
+    Event,
+    PriceStatus,
+    Session,
+    TokenUsage,
+)
+from guardrails.core.calls import CallStatus
+from guardrails.core.events import Event as RecordedEvent
+from tests.integrations.langchain.rig import Rig, says
+
+REPORTED = TokenUsage(input_tokens=1_000, output_tokens=50)
+"""What a scripted model says that an answer used."""
+
+REPORTED_NANO_USD = 1_000 * 2_500 + 50 * 10_000
+"""gpt-4o: 2.50 USD per million input tokens, 10 USD per million output tokens."""
+
+
+@pytest.fixture
+def rig() -> Rig:
+    """Real prices, and a limit that nothing here reaches."""
+    return Rig(prices=None, max_cost_usd="1")
+
+
+def only_event(session: Session) -> RecordedEvent:
+    """The one call of a session, with nothing left open beside it."""
+    account = session._account()
+    assert account is not None
+    assert (account.held_nano_usd, account.unconfirmed_nano_usd) == (0, 0)
+    (event,) = session.events()
+    return event
+
+
+def assert_estimated(event: Event, *, status: CallStatus) -> None:
+    """At least the input was booked, and the record says that it is an estimate."""
+    assert event.status is status
+    assert event.charge.status is PriceStatus.ESTIMATED
+    assert event.usage is not None
+    assert event.usage.input_tokens > 0
+    assert event.charge.cost_nano_usd
+    assert event.charge.cost_nano_usd >= event.usage.input_tokens * 2_500
+
+
+@pytest.mark.parametrize("is_streamed", [False, True])
+def test_books_what_the_provider_reported(rig: Rig, is_streamed: bool) -> None:
+    model = rig.model(says())
+    with rig.guard.session() as session:
+        if is_streamed:
+            assert len(list(model.stream("hi"))) > 1
+        else:
+            model.invoke("hi")
+
+    event = only_event(session)
+    assert (event.usage, event.status) == (REPORTED, CallStatus.OK)
+    assert event.charge.cost_nano_usd == REPORTED_NANO_USD
+    assert event.charge.status is PriceStatus.PRICED
+
+
+@pytest.mark.parametrize("is_streamed", [False, True])
+async def test_books_what_the_provider_reported_in_asyncio(
+    rig: Rig, is_streamed: bool
+) -> None:
+    model = rig.model(says())
+    async with rig.guard.session() as session:
+        if is_streamed:
+            assert len([chunk async for chunk in model.astream("hi")]) > 1
+        else:
+            await model.ainvoke("hi")
+
+    assert only_event(session).charge.cost_nano_usd == REPORTED_NANO_USD
+
+
+@pytest.mark.parametrize("is_streamed", [False, True])
+def test_estimates_where_the_provider_reports_nothing(
+    rig: Rig, is_streamed: bool
+) -> None:
+    """ChatOpenAI behind a proxy streams without usage: never booked as 0."""
+    model = rig.model(says(), reports_usage=False)
+    with rig.guard.session() as session:
+        if is_streamed:
+            list(model.stream("hi"))
+        else:
+            model.invoke("hi")
+
+    event = only_event(session)
+    assert_estimated(event, status=CallStatus.OK)
+    assert event.usage is not None
+    assert event.usage.output_tokens >= 5
+
+
+def stopped_by_break(chunks: Iterator[object]) -> None:
+    for _ in chunks:
+        break
+
+
+def stopped_by_close(chunks: Iterator[object]) -> None:
+    next(chunks)
+    chunks.close()  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("read", [stopped_by_break, stopped_by_close])
+def test_books_a_stream_that_nobody_read_to_its_end(rig: Rig, read: object) -> None:
+    """Providers bill what they sent: the input at least, and what was received."""
+    assert callable(read)
+    model = rig.model(says())
+    with rig.guard.session() as session:
+        read(model.stream("hi"))
+
+    assert_estimated(only_event(session), status=CallStatus.BROKEN_OFF)
+
+
+async def test_books_an_asynchronous_stream_that_was_closed(rig: Rig) -> None:
+    model = rig.model(says())
+    async with rig.guard.session() as session:
+        chunks = model.astream("hi")
+        await anext(chunks)
+        await chunks.aclose()  # type: ignore[attr-defined]
+
+    assert_estimated(only_event(session), status=CallStatus.BROKEN_OFF)
+
+
+async def test_books_an_asynchronous_stream_that_is_left_by_break(rig: Rig) -> None:
+    """Nobody closes it in time, so that leaving the session books it."""
+    model = rig.model(says())
+    async with rig.guard.session() as session:
+        async for _ in model.astream("hi"):
+            break
+
+    assert_estimated(only_event(session), status=CallStatus.BROKEN_OFF)
+
+
+def test_books_a_stream_that_is_left_open(rig: Rig) -> None:
+    """A generator that outlives the session is booked when that is left."""
+    model = rig.model(says())
+    with rig.guard.session() as session:
+        chunks = model.stream("hi")
+        next(chunks)
+
+    assert_estimated(only_event(session), status=CallStatus.BROKEN_OFF)
+    list(chunks)
+    assert len(session.events()) == 1
+
+
+def test_does_not_bill_what_langchains_cache_answers(rig: Rig) -> None:
+    model = rig.model(says(), cache=InMemoryCache())
+    with rig.guard.session() as session:
+        first, second = model.invoke("hi"), model.invoke("hi")
+
+    assert first.content == second.content
+    assert rig.provider_calls == session.steps == 1
+    assert only_event(session).charge.cost_nano_usd == REPORTED_NANO_USD
+
+
+async def test_does_not_bill_what_langchains_cache_answers_in_asyncio(rig: Rig) -> None:
+    model = rig.model(says(), cache=InMemoryCache())
+    async with rig.guard.session() as session:
+        await model.ainvoke("hi")
+        await model.ainvoke("hi")
+
+    assert rig.provider_calls == session.steps == len(session.events()) == 1
+
+
+class Refused(Exception):
+    """The provider's client raises it for an answer with an error status."""
+
+    status_code = 429
+
+
+class Failed(Exception):
+    """Says nothing about whether the provider did the work."""
+
+
+def test_does_not_bill_what_the_provider_refused(rig: Rig) -> None:
+    """A status of 400 or more: the request was not served. It stays a step."""
+    model = rig.model(lambda number, messages: Refused("slow down"))
+    with rig.guard.session() as session, pytest.raises(Refused):
+        model.invoke("hi")
+
+    event = only_event(session)
+    assert (event.status, event.error_type) == (CallStatus.ERROR, "Refused")
+    assert (event.charge.cost_nano_usd, session.steps) == (0, 1)
+
+
+def test_bills_a_failure_that_may_have_been_served(rig: Rig) -> None:
+    model = rig.model(lambda number, messages: Failed("connection lost"))
+    with rig.guard.session() as session, pytest.raises(Failed):
+        model.invoke("hi")
+
+    assert_estimated(only_event(session), status=CallStatus.ERROR)
+
+
+def test_counts_every_retry_that_reaches_the_provider(rig: Rig) -> None:
+    def script(number: int, messages: object) -> AIMessage | Exception:
+        return AIMessage("done") if number == 2 else Refused("slow down")
+
+    model = rig.model(script).with_retry(wait_exponential_jitter=False)
+    with rig.guard.session() as session:
+        model.invoke("hi")
+
+    assert rig.provider_calls == session.steps == 3
+    assert [event.status for event in session.events()] == [
+        CallStatus.ERROR,
+        CallStatus.ERROR,
+        CallStatus.OK,
+    ]
+
+
+BATCH = [[HumanMessage(text)] for text in ("one", "two", "three")]
+
+
+def test_a_batch_that_is_refused_as_a_whole_holds_nothing() -> None:
+    """`generate` reports all starts before the first call: none was sent."""
+    rig = Rig(max_model_calls=2)
+    model = rig.model(says())
+    with rig.guard.session(session_id="s-1"):
+        with pytest.raises(BudgetExceeded):
+            model.generate(BATCH)
+        account = rig.guard.account("s-1")
+
+    assert account is not None
+    assert (account.steps, account.held_nano_usd, rig.provider_calls) == (0, 0, 0)
+    assert account.posted_nano_usd == 0
+
+
+async def test_a_batch_that_is_refused_in_asyncio_holds_nothing() -> None:
+    rig = Rig(max_model_calls=2)
+    model = rig.model(says())
+    async with rig.guard.session(session_id="s-1"):
+        with pytest.raises(BudgetExceeded):
+            await model.agenerate(BATCH)
+        account = rig.guard.account("s-1")
+
+    assert account is not None
+    assert (account.steps, account.held_nano_usd, rig.provider_calls) == (0, 0, 0)
+
+
+def test_a_refused_batch_keeps_the_hold_of_a_call_beside_it() -> None:
+    """A stream that is open in the same run is being paid for, whatever follows."""
+    from langchain_core.runnables import RunnableLambda
+
+    rig = Rig(max_cost_usd="0.03")
+    model = rig.model(says())
+
+    def work(value: str) -> int:
+        chunks = model.stream(value)
+        next(chunks)
+        with pytest.raises(CallRefused):  # One cent is held, so only two are left.
+            model.generate(BATCH)
+        return len(list(chunks))
+
+    with rig.guard.session(session_id="s-1") as session:
+        RunnableLambda(work).invoke("hi")
+
+    assert rig.provider_calls == session.steps == len(session.events()) == 1
+    assert str(session.spent) == "0.01"
+
+
+def test_books_a_batch_that_passes() -> None:
+    rig = Rig(max_model_calls=3)
+    model = rig.model(says())
+    with rig.guard.session() as session:
+        model.generate(BATCH)
+
+    assert rig.provider_calls == session.steps == len(session.events()) == 3

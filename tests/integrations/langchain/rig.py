@@ -63,6 +63,8 @@ class Record:
 
     def started_after_stop(self) -> Counter[str]:
         """Counts what ran after the first stop and had not been admitted before."""
+        if not self.has_stopped:
+            return Counter()
         at = self.entries.index("stop")
         before, after = Counter(self.entries[:at]), Counter(self.entries[at:])
         late: Counter[str] = Counter()

@@ -2,20 +2,23 @@
 
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 from langchain.agents import create_agent
 from langchain.agents.middleware import ModelRetryMiddleware
-from langchain_core.runnables import RunnableLambda
 
 import guardrails_langchain
 from guardrails import BudgetExceeded, Event
+from guardrails.core.operations import Operation
+from guardrails.stores.memory import MemoryStore
 from guardrails.testing import FakeClock
 from guardrails_langchain import GuardCallbackHandler, GuardMiddleware
 from tests.integrations.langchain.constructs import ASK, CONSTRUCTS, NO_WAIT
 from tests.integrations.langchain.modes import ASYNC, SYNC
 from tests.integrations.langchain.rig import Rig, says
+
+R = TypeVar("R")
 
 NAMES: dict[str, Any] = {"session_id": "s-1", "customer_id": "acme"}
 NESTING = ["agent", "model_in_tool", "agent_in_tool", "parallel_tools", "deep_agent"]
@@ -228,31 +231,34 @@ def test_the_middleware_rests_between_its_calls() -> None:
 # --- failures of our own ----------------------------------------------------
 
 
-class BrokenPrices:
-    """A price book that fails: our bug, not the user's."""
+class BrokenStore(MemoryStore):
+    """A store with a bug of ours: it fails in a way that no policy covers."""
 
-    def __getattr__(self, name: str) -> Any:
-        raise KeyError(name)
+    def execute(self, operation: Operation[R]) -> R:
+        raise KeyError("content that must not be logged")
 
 
 def test_a_failure_of_ours_does_not_break_the_run(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     """It is counted and logged; the text of the error stays out of the log."""
-    rig = Rig(max_steps=5, prices=BrokenPrices())
+    rig = Rig(max_steps=5, store=BrokenStore())
+    model = rig.model(rig.calls_once())
     with rig.guard.session():
-        answer = RunnableLambda(rig.model(says()).invoke).invoke("hi")
+        state = create_agent(model, [rig.tool()]).invoke(ASK)
 
-    assert answer.text == "hello there, dear reader"
+    assert state["messages"][-1].text == "done"
     assert rig.guard.engine.failures > 0
     assert "on_chat_model_start failed (KeyError)" in caplog.text
+    assert "must not be logged" not in caplog.text
     assert "Error in GuardCallbackHandler" not in caplog.text
 
 
 async def test_a_failure_of_ours_does_not_break_the_run_in_asyncio() -> None:
-    rig = Rig(max_steps=5, prices=BrokenPrices())
+    rig = Rig(max_steps=5, store=BrokenStore())
+    agent = create_agent(rig.model(rig.calls_once()), [rig.tool()])
     async with rig.guard.session():
-        chunks = [chunk async for chunk in rig.model(says()).astream("hi")]
+        chunks = [chunk async for chunk in agent.astream(ASK)]
 
-    assert len(chunks) > 1
+    assert len(chunks) == 3
     assert rig.guard.engine.failures > 0

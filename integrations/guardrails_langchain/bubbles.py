@@ -7,12 +7,23 @@ kind and that one. Users still write `except BudgetExceeded`.
 """
 
 import functools
+import inspect
 import sys
 from typing import cast
 
+from langchain_core.callbacks import AsyncCallbackManager
+
 from guardrails.errors import SessionStopped
 
-__all__ = ["as_bubble", "is_interrupt"]
+__all__ = ["as_bubble", "close_unstarted", "is_control_flow", "is_interrupt"]
+
+FRAMES_MAX = 16
+"""Frames between a hook of ours and LangChain's: four, and room for wrappers."""
+
+_COLLECTING = (
+    AsyncCallbackManager.on_chat_model_start.__code__,
+    AsyncCallbackManager.on_llm_start.__code__,
+)
 
 
 def as_bubble(stop: SessionStopped) -> SessionStopped:
@@ -37,6 +48,26 @@ def is_control_flow(error: BaseException) -> bool:
     """Whether the error is LangGraph's way to go elsewhere, not a failure."""
     errors = sys.modules.get("langgraph.errors")
     return errors is not None and isinstance(error, errors.GraphBubbleUp)
+
+
+def close_unstarted() -> None:
+    """Closes what LangChain prepared for other handlers of a call that is refused.
+
+    langchain-core (1.8.3) makes the coroutines of all handlers before it runs the
+    inline ones. When one of those raises, the others are left behind, among them
+    that of `astream_events`, and each warns that it was never awaited, whenever
+    it is collected. This can go when `AsyncCallbackManager.on_chat_model_start`
+    makes a coroutine only to await it.
+    """
+    frame = inspect.currentframe()
+    for _ in range(FRAMES_MAX):
+        if frame is None or frame.f_code in _COLLECTING:
+            break
+        frame = frame.f_back
+    names = frame.f_locals if frame and frame.f_code in _COLLECTING else {}
+    for task in (*names.get("inline_tasks", ()), *names.get("non_inline_tasks", ())):
+        if inspect.getcoroutinestate(task) == inspect.CORO_CREATED:
+            task.close()
 
 
 @functools.cache

@@ -23,7 +23,12 @@ from guardrails.core.fingerprints import size_bytes
 from guardrails.engine import Engine
 from guardrails.errors import CallRefused, SessionStopped
 from guardrails_langchain import translate
-from guardrails_langchain.bubbles import as_bubble, is_control_flow, is_interrupt
+from guardrails_langchain.bubbles import (
+    as_bubble,
+    close_unstarted,
+    is_control_flow,
+    is_interrupt,
+)
 from guardrails_langchain.runs import Run, RunTree
 
 __all__ = ["GuardCallbackHandler", "handler_for", "tree_of"]
@@ -109,9 +114,7 @@ class GuardCallbackHandler(BaseCallbackHandler):
             raise self._raised(run.above.stop, run)
 
     @_contained
-    def on_chain_end(
-        self, outputs: Any, *, run_id: UUID, **kwargs: Any
-    ) -> None:
+    def on_chain_end(self, outputs: Any, *, run_id: UUID, **kwargs: Any) -> None:
         """Raises a stop again that this run swallowed."""
         run = self._tree.end(run_id)
         if run is None:
@@ -270,20 +273,21 @@ class GuardCallbackHandler(BaseCallbackHandler):
                 raise run.latched
             run.call = run.session.begin(call, attribution=run.attribution)
         except SessionStopped as stop:
-            self._tree.end(run.run_id)  # It gets no end event.
-            self._release_batch(run)
+            self._refused(run)
             run.root.stops[run.session] = stop
             raise self._raised(stop, run) from None
         except CallRefused:
-            self._tree.end(run.run_id)
-            self._release_batch(run)
+            self._refused(run)
             raise
 
-    def _release_batch(self, run: Run) -> None:
-        """Gives back the calls of a batch that is refused as a whole.
+    def _refused(self, run: Run) -> None:
+        """Forgets a run that gets no end event, and gives back its batch.
 
-        LangChain reports all starts of `generate([...])` before the first call.
+        LangChain reports all starts of `generate([...])` before the first call, so
+        one that is refused means that none of them is made.
         """
+        close_unstarted()
+        self._tree.end(run.run_id)
         for other in self._tree.batch(run):
             self._tree.end(other.run_id)
             if other.call is not None:

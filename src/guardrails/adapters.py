@@ -26,7 +26,6 @@ _log = logging.getLogger("guardrails")
 _lock = threading.RLock()
 _waiting: "dict[str, EntryPoint]" = {}
 _loaded: dict[str, "Adapter"] = {}
-_watch: "_Watch | None" = None
 
 
 class Adapter(Protocol):
@@ -43,15 +42,13 @@ class Adapter(Protocol):
 
 def load_adapters() -> None:
     """Loads the adapters of imported frameworks, and of later ones as they come."""
-    global _watch
     with _lock:
-        if _watch is None:
+        if _watch not in sys.meta_path:
             # Imported late: a program that builds no guard pays nothing for it.
             from importlib.metadata import entry_points
 
             for entry_point in entry_points(group=GROUP):
                 _waiting.setdefault(entry_point.name, entry_point)
-            _watch = _Watch()
             sys.meta_path.insert(0, _watch)
         for framework in [name for name in _waiting if name in sys.modules]:
             _load(framework)
@@ -94,6 +91,9 @@ class _Watch(importlib.abc.MetaPathFinder):
         if spec is not None and spec.loader is not None:
             spec.loader = _Listening(spec.loader)
         return spec
+
+
+_watch = _Watch()
 
 
 class _Listening(importlib.abc.Loader):

@@ -185,8 +185,10 @@ class Charges:
         )
 
     def _asked(self, ask: Callable[[], Charge]) -> Charge:
-        """Asks the price book. A book that fails knows no price: the policy for
-        unknown prices decides then, so that a failure is no way past it."""
+        """Asks the price book; one that fails knows no price.
+
+        The policy for unknown prices decides then: a failure is no way past it.
+        """
         try:
             charge = ask()
             cost = charge.cost_nano_usd

@@ -137,7 +137,7 @@ class Engine:
             CallRefused: If only this call may not be made.
         """
         self._sweep_sometimes()
-        give_up_at_ms = self.clock.monotonic_ms() + self.policy.wait_ms_max
+        give_up_at_ms = self.clock.monotonic_ms() + self._patience_ms()
         pause_ms = 1
         while True:
             with _refusing():
@@ -174,6 +174,17 @@ class Engine:
             with contextlib.suppress(GuardrailsError):  # Refused: nothing is held.
                 if self._admits(reservation, asking.result(), is_last=True):
                     await self.arelease(reservation)
+
+    def _patience_ms(self) -> int:
+        """Returns how long a synchronous call may wait for open holds.
+
+        On an event loop's thread not at all: the holds settle on that very loop.
+        """
+        try:
+            asyncio.get_running_loop()
+        except RuntimeError:
+            return self.policy.wait_ms_max
+        return 0
 
     def _is_late(self, give_up_at_ms: int) -> bool:
         return self.clock.monotonic_ms() >= give_up_at_ms

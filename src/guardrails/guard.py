@@ -1,6 +1,7 @@
 """The guard: what a program holds, and all that it offers."""
 
 import atexit
+import logging
 import os
 import threading
 import weakref
@@ -46,6 +47,8 @@ from guardrails.stores.resilient import ResilientStore
 from guardrails.tools import guarded_tool
 
 __all__ = ["Guard"]
+
+_log = logging.getLogger("guardrails")
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -427,6 +430,12 @@ class Guard:
         self._engine.store.execute(
             RaiseLimits(account=self._session_key(session_id), limits=limits)
         )
+        _log.info(
+            "guardrails: limits of session %s raised by %s to %s",
+            session_id,
+            by or "somebody",
+            given,
+        )
 
     def stop(
         self, session_id: str, *, reason: str | None = None, by: str | None = None
@@ -516,7 +525,7 @@ class Guard:
         parent: Session | None,
     ) -> Attribution:
         project = {"project_id": self._configuration.project_id}
-        if tags is not None and not isinstance(tags, Mapping):
+        if not isinstance(cast("object", tags), Mapping | None):
             raise ConfigurationError(
                 f"tags: {shown(tags)} is no mapping of names to values. Pass pairs, "
                 'as in tags={"env": "prod"}.'

@@ -51,7 +51,7 @@ def tool_call(
     session: Session,
     server: str | None,
     arguments: object,
-    cost_usd: Decimal | str | int | float | None,
+    cost_usd: Decimal | str | float | None,
     call_id: str | None,
 ) -> ToolCall:
     """Returns the call of a tool, with the digest of its arguments.

@@ -264,7 +264,7 @@ class Session:
     @property
     def account_key(self) -> str:
         """The key of the session's account."""
-        self.session_id
+        _ = self.session_id  # Binds the id.
         return account_key(
             self._attribution, per=("session_id",), every=Window.SESSION, now_ms=0
         )

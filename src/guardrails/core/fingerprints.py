@@ -230,7 +230,7 @@ def _element_text(value: object, characters_left: int) -> str:
 
 def _scalar_text(value: Any, characters_left: int) -> str | None:
     """Writes a value that has no members; `None` for any other."""
-    kind: type[object] = type(value)
+    kind = cast("type[object]", type(value))
     if kind is str:
         length = len(value)
         if length <= SHORT_CHARACTERS or (

@@ -279,7 +279,8 @@ class StoreConformance:
         )
         assert _verdict(denied) is Verdict.ALLOW
         assert isinstance(late, Settled)
-        assert late.is_late and late.is_applied
+        assert late.is_late
+        assert late.is_applied
         assert (account.posted_nano_usd, account.unconfirmed_nano_usd) == (7, 0)
 
     def test_an_unconfirmed_amount_denies(self, store: Store) -> None:
@@ -308,7 +309,8 @@ class StoreConformance:
         account = _account(store)
 
         assert isinstance(reply, Settled)
-        assert reply.is_late and reply.is_applied
+        assert reply.is_late
+        assert reply.is_applied
         assert (account.posted_nano_usd, account.steps) == (CENT, 1)
 
     def test_tells_each_threshold_once(self, store: Store) -> None:
@@ -367,7 +369,8 @@ class StoreConformance:
         denied = store.execute(reserve("3", to, now_ms=later + 2_000, active_ms=2_500))
 
         assert _verdict(admitted) is Verdict.ALLOW
-        assert session is not None and session.active_ms == 3_000
+        assert session is not None
+        assert session.active_ms == 3_000
         assert isinstance(denied, Reserved)
         assert denied.new_stop is not None
         assert denied.new_stop.measure is Measure.WALL_TIME
@@ -390,7 +393,8 @@ class StoreConformance:
         assert isinstance(denied, Reserved)
         assert denied.refusal is not None
         stop = denied.refusal.stop
-        assert stop is not None and (stop.by, stop.note) == ("ops", "invoice")
+        assert stop is not None
+        assert (stop.by, stop.note) == ("ops", "invoice")
         assert _verdict(store.execute(reserve("1", to))) is Verdict.ALLOW
 
     def test_finds_a_loop_in_the_settle(self, store: Store) -> None:
@@ -409,7 +413,8 @@ class StoreConformance:
         assert [r.new_stop for r in replies[:2] if isinstance(r, Settled)] == [None] * 2
         assert isinstance(last, Settled)
         assert last.new_stop is not None
-        assert last.new_stop.finding is not None and last.new_stop.finding.count == 3
+        assert last.new_stop.finding is not None
+        assert last.new_stop.finding.count == 3
         assert _verdict(denied) is Verdict.DENY
 
     def test_observes_without_refusing(self, store: Store) -> None:
@@ -420,7 +425,8 @@ class StoreConformance:
 
         assert isinstance(reply, Reserved)
         assert reply.verdict is Verdict.ALLOW
-        assert reply.refusal is not None and reply.new_stop is None
+        assert reply.refusal is not None
+        assert reply.new_stop is None
         assert _account(store).stop is None
 
     def test_forgets_finished_holds_after_their_retention(self, store: Store) -> None:

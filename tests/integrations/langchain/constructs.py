@@ -43,9 +43,7 @@ class Construct:
     """What to call it with."""
 
 
-def node(
-    run: Callable[[Any], Any], arun: Callable[[Any], Any]
-) -> Runnable[Any, Any]:
+def node(run: Callable[[Any], Any], arun: Callable[[Any], Any]) -> Runnable[Any, Any]:
     """A node with both forms."""
     return RunnableLambda(run, afunc=arun)
 

@@ -189,7 +189,9 @@ class Rig:
     ) -> M:
         """A model that plays a script; every answer goes into the record."""
 
-        def played(number: int, messages: Sequence[BaseMessage]) -> AIMessage | Exception:
+        def played(
+            number: int, messages: Sequence[BaseMessage]
+        ) -> AIMessage | Exception:
             self.record.note("model")
             runs = self.record.entries.count("model")
             self.on_model_run(runs)

@@ -91,9 +91,7 @@ def test_waiting_for_a_person_costs_nothing(
 
 
 @pytest.mark.parametrize("build", BUILDS)
-@pytest.mark.parametrize(
-    "mode", [modes.ainvoke, modes.astream, modes.astream_events]
-)
+@pytest.mark.parametrize("mode", [modes.ainvoke, modes.astream, modes.astream_events])
 async def test_waiting_for_a_person_costs_nothing_in_asyncio(
     rig: Rig, clock: FakeClock, build: Build, mode: Callable[..., Awaitable[Any]]
 ) -> None:

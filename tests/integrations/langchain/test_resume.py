@@ -168,9 +168,7 @@ async def test_tools_that_finished_beside_a_stop_keep_their_results_in_asyncio()
         return f"found {q}"
 
     model = two_rounds(rig, tools_per_round=3)
-    agent = create_agent(
-        model, [rig.tool(awork=slowly)], checkpointer=InMemorySaver()
-    )
+    agent = create_agent(model, [rig.tool(awork=slowly)], checkpointer=InMemorySaver())
     with pytest.raises(BudgetExceeded):
         async with rig.guard.session():
             running = asyncio.create_task(agent.ainvoke(ASK, THREAD))

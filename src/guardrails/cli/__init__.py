@@ -38,7 +38,7 @@ def _root(
     ] = False,
 ) -> None:
     if version:
-        import guardrails  # noqa: PLC0415 - only for this
+        import guardrails
 
         typer.echo(f"guardrails-runtime {guardrails.__version__}")
     elif context.invoked_subcommand is None:

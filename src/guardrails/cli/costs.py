@@ -167,6 +167,6 @@ def _dimension(by: str) -> str:
 
 def _show(report: CostReport) -> None:
     # Imported late: it brings rich, which the other formats have no use for.
-    from guardrails.cli.render import render_costs  # noqa: PLC0415
+    from guardrails.cli.render import render_costs
 
     render_costs(report)

@@ -11,6 +11,11 @@ from collections import Counter
 from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any, TypeVar
 
+from langchain_core.messages import AIMessage, BaseMessage
+from langchain_core.outputs import ChatResult
+from langchain_core.tools import BaseTool, StructuredTool
+from pydantic import PrivateAttr
+
 from guardrails import Charge, Guard, PriceStatus, TokenUsage
 from guardrails.core.operations import (
     Operation,
@@ -23,10 +28,6 @@ from guardrails.core.operations import (
 from guardrails.ports import History, Store
 from guardrails.stores.memory import MemoryStore
 from guardrails_langchain.testing import ScriptedChatModel
-from langchain_core.messages import AIMessage, BaseMessage
-from langchain_core.outputs import ChatResult
-from langchain_core.tools import BaseTool, StructuredTool
-from pydantic import PrivateAttr
 
 MODEL_USD = "0.01"
 TOOL_USD = "0.005"
@@ -89,9 +90,9 @@ class WatchedStore:
         reply = self._store.execute(operation)
         if isinstance(operation, StopSession):
             self._record.note("stop")
-        if isinstance(reply, Reserved | Settled) and reply.new_stop is not None:
-            self._record.note("stop")
-        elif isinstance(reply, Reserved) and reply.verdict is Verdict.DENY:
+        if (isinstance(reply, Reserved | Settled) and reply.new_stop is not None) or (
+            isinstance(reply, Reserved) and reply.verdict is Verdict.DENY
+        ):
             self._record.note("stop")
         elif isinstance(reply, Reserved) and reply.verdict is Verdict.ALLOW:
             assert isinstance(operation, Reserve)

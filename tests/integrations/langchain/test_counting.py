@@ -1,6 +1,6 @@
 """However a guard is attached, and however often: each call counts once."""
 
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar
 

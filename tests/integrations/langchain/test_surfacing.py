@@ -86,17 +86,15 @@ def test_leaving_the_session_raises_what_was_masked_and_then_caught() -> None:
 def test_a_stop_that_was_caught_in_the_session_is_not_raised_again() -> None:
     rig = Rig(max_steps=1)
     built = CONSTRUCTS["agent"](rig)
-    with rig.guard.session() as session:
-        with pytest.raises(BudgetExceeded):
-            built.runnable.invoke(built.value)
+    with rig.guard.session() as session, pytest.raises(BudgetExceeded):
+        built.runnable.invoke(built.value)
     assert session.status == "budget_exceeded"
 
 
 def test_a_stop_of_a_bare_model_that_was_caught_is_not_raised_again() -> None:
     rig = Rig(max_steps=0)
-    with rig.guard.session():
-        with pytest.raises(BudgetExceeded):
-            rig.model(says()).invoke("hi")
+    with rig.guard.session(), pytest.raises(BudgetExceeded):
+        rig.model(says()).invoke("hi")
 
 
 def test_a_stop_on_its_way_out_is_raised_once() -> None:

@@ -105,7 +105,7 @@ def test_nothing_paid_starts_after_a_stop(
             except SessionStopped:
                 has_surfaced = True
             except CallRefused:
-                continue  # Only held by calls beside it; the next one is refused for good.
+                continue  # Only held by calls beside it; the next is refused for good.
             if has_surfaced:
                 break
         # A stop is sticky: whatever is tried next is not paid for either.
@@ -136,7 +136,7 @@ async def test_nothing_paid_starts_after_a_stop_in_asyncio(
             except SessionStopped:
                 has_surfaced = True
             except CallRefused:
-                continue  # Only held by calls beside it; the next one is refused for good.
+                continue  # Only held by calls beside it; the next is refused for good.
             if has_surfaced:
                 break
         with contextlib.suppress(SessionStopped, CallRefused):

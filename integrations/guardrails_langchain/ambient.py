@@ -18,18 +18,33 @@ class _AmbientHandler:
     LangChain asks a context variable. This object has the same `get`, and
     derives the answer from the session's scope, so that there is one truth
     about which session is open, whenever this module was imported.
+
+    Args:
+        depth: Sessions of several guards may be nested, and none may hide
+            another: the guard of this depth answers, 0 being the innermost.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, depth: int) -> None:
+        self._depth = depth
         self.installed: GuardCallbackHandler | None = None
 
     def get(self, default: object = None) -> BaseCallbackHandler | None:
-        """Returns the handler of the innermost session, else the installed one."""
+        """Returns the guard's handler; without any session, the installed one."""
         session = current_session.get()
-        return self.installed if session is None else handler_for(session.engine)
+        if session is None:
+            return self.installed
+        engines = [session.engine]
+        while len(engines) <= self._depth and (session := session.outer) is not None:
+            if session.engine not in engines:
+                engines.append(session.engine)
+        return handler_for(engines[self._depth]) if len(engines) > self._depth else None
 
 
-_ambient = _AmbientHandler()
+NESTED_GUARDS_MAX = 3
+"""Guards whose sessions may be nested; LangChain asks this often for each run."""
+
+_hooks = [_AmbientHandler(depth) for depth in range(NESTED_GUARDS_MAX)]
+_ambient = _hooks[0]
 _hooked: list[bool] = []
 
 
@@ -37,8 +52,9 @@ def hook() -> None:
     """Registers with LangChain, once: each registration is asked for every run."""
     if not _hooked:
         _hooked.append(True)
-        # reportArgumentType: only `get` is used; see `_AmbientHandler`.
-        register_configure_hook(_ambient, inheritable=True)  # pyright: ignore[reportArgumentType]
+        for ambient in _hooks:
+            # reportArgumentType: only `get` is used; see `_AmbientHandler`.
+            register_configure_hook(ambient, inheritable=True)  # pyright: ignore[reportArgumentType]
 
 
 def install(guard: Guard, *, agent: str | None = None, **names: object) -> None:

@@ -29,7 +29,7 @@ from guardrails_langchain.bubbles import (
     is_control_flow,
     is_interrupt,
 )
-from guardrails_langchain.runs import Run, RunTree
+from guardrails_langchain.runs import Run, RunTree, withdraw
 
 __all__ = ["GuardCallbackHandler", "handler_for", "tree_of"]
 
@@ -287,11 +287,9 @@ class GuardCallbackHandler(BaseCallbackHandler):
         one that is refused means that none of them is made.
         """
         close_unstarted()
-        self._tree.end(run.run_id)
+        withdraw(run.run_id)
         for other in self._tree.batch(run):
-            self._tree.end(other.run_id)
-            if other.call is not None:
-                other.call.release()
+            withdraw(other.run_id)
 
     def _raised(self, stop: SessionStopped, run: Run) -> SessionStopped:
         """Notes that a stop leaves a run, and returns it in the form to raise."""

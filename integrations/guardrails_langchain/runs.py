@@ -24,6 +24,7 @@ its root run ends, or its session is left, is booked as broken off.
 """
 
 import threading
+import weakref
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from uuid import UUID
@@ -36,7 +37,7 @@ from guardrails.guarded_call import GuardedCall
 from guardrails.scope import current_session
 from guardrails.session import Session
 
-__all__ = ["Root", "Run", "RunTree"]
+__all__ = ["Root", "Run", "RunTree", "withdraw"]
 
 RUNS_MAX = 10_000
 """Runs that are followed at once. Ends can be missing for ever, so the oldest
@@ -100,6 +101,18 @@ class Run:
         return stops.get(self.session) or stops.get(self.root.session)
 
 
+_trees: "weakref.WeakSet[RunTree]" = weakref.WeakSet()
+"""The trees of all guards."""
+
+
+def withdraw(run_id: UUID) -> None:
+    """Gives back what any guard admitted of a run that another guard refuses."""
+    for tree in list(_trees):
+        run = tree.end(run_id)
+        if run is not None and run.call is not None:
+            run.call.release()
+
+
 class RunTree:
     """Follows the runs of one guard. Thread safe."""
 
@@ -107,6 +120,7 @@ class RunTree:
         self._engine = engine
         self._lock = threading.RLock()
         self._runs: dict[UUID, Run] = {}
+        _trees.add(self)
 
     def find(self, run_id: UUID | None) -> Run | None:
         """Returns a run that is being followed."""
@@ -235,7 +249,9 @@ class RunTree:
 def _ambient(engine: Engine) -> Session | None:
     """Returns the innermost open session of this guard."""
     session = current_session.get()
-    return session if session is not None and session.engine is engine else None
+    while session is not None and session.engine is not engine:
+        session = session.outer  # A session of another guard hides none of ours.
+    return session
 
 
 def _nested(attribution: Attribution, metadata: Mapping[str, object]) -> Attribution:

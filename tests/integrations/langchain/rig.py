@@ -16,8 +16,11 @@ from langchain_core.outputs import ChatResult
 from langchain_core.tools import BaseTool, StructuredTool
 from pydantic import PrivateAttr
 
-from guardrails import Charge, Guard, PriceStatus, TokenUsage
+from guardrails import Attribution, Charge, Event, Guard, PriceStatus, TokenUsage
+from guardrails.core.accounts import Stop
+from guardrails.core.loops import LoopFinding
 from guardrails.core.operations import (
+    Crossing,
     Operation,
     Reserve,
     Reserved,
@@ -107,6 +110,18 @@ class WatchedStore:
 
     def close(self) -> None:
         self._store.close()
+
+
+class TellsNobody:
+    """A sink to inherit from."""
+
+    def settled(self, event: Event) -> None: ...
+
+    def crossed(self, crossing: Crossing, attribution: Attribution) -> None: ...
+
+    def stopped(self, stop: Stop, attribution: Attribution) -> None: ...
+
+    def looped(self, finding: LoopFinding, attribution: Attribution) -> None: ...
 
 
 class FlatPrices:

@@ -10,6 +10,7 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
+from langchain.agents import create_agent
 from langchain_core.runnables import RunnableLambda
 
 import guardrails_langchain
@@ -192,8 +193,6 @@ def test_a_session_inside_a_tool_is_charged_to_both() -> None:
             return model.invoke(q).text
 
     agent = rig.model(rig.calls_once())
-    from langchain.agents import create_agent
-
     with rig.guard.session("main", customer_id="acme") as outer:
         create_agent(agent, [rig.tool(work=work)]).invoke(ASK)
 

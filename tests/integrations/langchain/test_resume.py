@@ -1,5 +1,6 @@
 """After a stop a thread goes on where it was: only what was blocked runs again."""
 
+import asyncio
 import sqlite3
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -10,8 +11,10 @@ from langchain_core.messages import AIMessage
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.checkpoint.sqlite import SqliteSaver
 
-from guardrails import BudgetExceeded
-from tests.integrations.langchain.rig import Rig, tool_calls
+from guardrails import Attribution, BudgetExceeded
+from guardrails.core.accounts import Stop
+from guardrails_langchain import GuardCallbackHandler
+from tests.integrations.langchain.rig import Rig, TellsNobody, tool_calls
 
 THREAD: dict[str, Any] = {"configurable": {"thread_id": "t-1"}}
 ASK: dict[str, Any] = {"messages": [("user", "go on")]}
@@ -107,8 +110,6 @@ def wrapped(rig: Rig, agent: Any) -> Any:
 
 
 def called_back(rig: Rig, agent: Any) -> Any:
-    from guardrails_langchain import GuardCallbackHandler
-
     return agent.with_config(callbacks=[GuardCallbackHandler(rig.guard)])
 
 
@@ -158,10 +159,13 @@ async def test_tools_that_finished_beside_a_stop_keep_their_results_in_asyncio()
     None
 ):
     """A tool that is still running when its neighbour is refused is not cut off."""
-    import asyncio
-
-    rig = Rig(max_steps=3)
     refused = asyncio.Event()
+
+    class Sink(TellsNobody):
+        def stopped(self, stop: Stop, attribution: Attribution) -> None:
+            refused.set()
+
+    rig = Rig(max_steps=3, sinks=[Sink()])
 
     async def slowly(q: str) -> str:
         await refused.wait()
@@ -171,11 +175,7 @@ async def test_tools_that_finished_beside_a_stop_keep_their_results_in_asyncio()
     agent = create_agent(model, [rig.tool(awork=slowly)], checkpointer=InMemorySaver())
     with pytest.raises(BudgetExceeded):
         async with rig.guard.session():
-            running = asyncio.create_task(agent.ainvoke(ASK, THREAD))
-            while not rig.record.has_stopped:
-                await asyncio.sleep(0)
-            refused.set()
-            await running
+            await agent.ainvoke(ASK, THREAD)
     rig.guard.raise_limit("t-1", max_steps=4)
     with pytest.raises(BudgetExceeded):
         async with rig.guard.session() as session:

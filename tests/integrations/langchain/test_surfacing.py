@@ -1,13 +1,16 @@
 """A stop reaches the code around the agent, once, and whoever caught it keeps it."""
 
 import contextlib
+import gc
 import logging
 import pickle
+import warnings
 from typing import Any
 
 import pytest
 from langchain.agents import create_agent
-from langchain_core.messages import AIMessage
+from langchain_core.callbacks import AsyncCallbackHandler, BaseCallbackHandler
+from langchain_core.messages import AIMessage, HumanMessage
 from langchain_core.runnables import RunnableLambda
 from langgraph.errors import GraphBubbleUp
 
@@ -19,7 +22,7 @@ from tests.integrations.langchain.rig import Rig, says
 def swallowing(rig: Rig) -> Any:
     """Work that eats every error of its model, and of the chain around that."""
     model = rig.model(says())
-    inner = RunnableLambda(lambda value: model.invoke(value))
+    inner = RunnableLambda(model.invoke)
 
     def work(value: str) -> str:
         with contextlib.suppress(Exception):
@@ -78,9 +81,8 @@ def test_leaving_the_session_raises_what_was_masked_and_then_caught() -> None:
         except Exception as error:
             raise KeyError("masked") from error
 
-    with pytest.raises(BudgetExceeded), rig.guard.session():
-        with pytest.raises(KeyError):
-            RunnableLambda(work).invoke("hi")
+    with pytest.raises(BudgetExceeded), rig.guard.session(), pytest.raises(KeyError):
+        RunnableLambda(work).invoke("hi")
 
 
 def test_a_stop_that_was_caught_in_the_session_is_not_raised_again() -> None:
@@ -151,9 +153,9 @@ def test_langchain_does_not_log_a_stop_as_an_error_of_a_callback(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     rig = Rig(max_steps=3)
-    with caplog.at_level(logging.DEBUG), rig.guard.session():
-        with pytest.raises(BudgetExceeded):
-            CONSTRUCTS["agent"](rig).runnable.invoke(ASK)
+    caplog.set_level(logging.DEBUG)
+    with pytest.raises(BudgetExceeded), rig.guard.session():
+        CONSTRUCTS["agent"](rig).runnable.invoke(ASK)
     assert "callback" not in caplog.text
 
 
@@ -161,7 +163,6 @@ def test_other_handlers_errors_are_still_logged(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     """Only our own stops are left out of LangChain's log."""
-    from langchain_core.callbacks import BaseCallbackHandler
 
     class Broken(BaseCallbackHandler):
         def on_chain_start(self, *args: Any, **kwargs: Any) -> None:
@@ -170,6 +171,22 @@ def test_other_handlers_errors_are_still_logged(
     with Rig().guard.session():
         RunnableLambda(str).invoke(1, {"callbacks": [Broken()]})
     assert "Error in Broken.on_chain_start callback" in caplog.text
+
+
+@pytest.mark.parametrize("batch", [1, 3])
+async def test_a_stop_leaves_no_coroutine_of_other_handlers_behind(batch: int) -> None:
+    """LangChain makes those first; Python warns about each that nobody awaits."""
+    rig = Rig(max_steps=0)
+    messages = [[HumanMessage("hi")]] * batch
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        async with rig.guard.session():
+            with pytest.raises(BudgetExceeded):
+                await rig.model(says()).agenerate(
+                    messages, callbacks=[AsyncCallbackHandler()]
+                )
+        gc.collect()
+    assert caught == []
 
 
 # --- a session inside a tool ------------------------------------------------

@@ -78,10 +78,12 @@ class Engine:
         self.open_session = open_session
         """Opens a session for adapters, by the names of `Guard.session`."""
         self.sinks = sinks
-        self.charges = Charges(policy=policy, prices=prices, contain=self.contain)
+        self.charges: Charges = Charges(
+            policy=policy, prices=prices, contain=self.contain
+        )
         self.attachments: dict[str, object] = {}
         """What adapters keep per guard, by a name of their own."""
-        self.failures = 0
+        self.failures: int = 0
         """Failures of ours that were contained."""
         self._lock = threading.Lock()
         self._calls = 0

@@ -19,7 +19,7 @@ __all__ = ["app", "main"]
 EXIT_CONFIGURATION = 2
 EXIT_STORE = 4
 
-app = typer.Typer(
+app: typer.Typer = typer.Typer(
     name="guardrails",
     help="Budgets for agents that hold, and where the money went.",
     pretty_exceptions_enable=False,

@@ -1,7 +1,7 @@
 """Recent: a bounded memory of answers that are expensive to find."""
 
 import threading
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 from typing import Generic, TypeVar
 
 __all__ = ["Recent"]
@@ -20,7 +20,7 @@ class Recent(Generic[K, V]):
         self._entries_max = entries_max
         self._entries: dict[K, V] = {}
         self._lock = threading.Lock()
-        self.get = self._entries.get
+        self.get: Callable[[K], V | None] = self._entries.get
 
     def __len__(self) -> int:
         return len(self._entries)

@@ -66,7 +66,7 @@ class ResilientStore:
         self._tallies: OrderedDict[str, Account] = OrderedDict()
         self._probe_at_ms = 0
         self._said_at_ms: int | None = None
-        self.degraded_operations = 0
+        self.degraded_operations: int = 0
         """Operations that the real store did not answer in time."""
 
     @property

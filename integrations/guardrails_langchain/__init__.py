@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any, cast
 
 try:
     from langchain_core.runnables import Runnable
-except ImportError as error:  # pragma: no cover - needs an environment without it
+except ImportError as _missing:  # pragma: no cover - needs an environment without it
     raise ImportError(
         "guardrails_langchain needs LangChain: "
         'pip install "guardrails-runtime[langchain]"'
-    ) from error
+    ) from _missing
 
 from guardrails import Guard
 from guardrails_langchain.ambient import hook, install, running_session, uninstall

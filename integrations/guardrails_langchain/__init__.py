@@ -17,6 +17,7 @@ except ImportError as _missing:  # pragma: no cover - needs an environment witho
 from guardrails import Guard
 from guardrails_langchain.ambient import hook, install, running_session, uninstall
 from guardrails_langchain.handler import GuardCallbackHandler
+from guardrails_langchain.wrapping import wrapped
 
 if TYPE_CHECKING:
     from guardrails_langchain.middleware import GuardMiddleware
@@ -40,7 +41,7 @@ def wrap_object(guard: object, target: object, options: object) -> object:
     names = cast("dict[str, Any]", options)
     names.pop("server", None)
     handler = GuardCallbackHandler(cast("Guard", guard), **names)
-    return cast("Runnable[Any, Any]", target).with_config(callbacks=[handler])
+    return wrapped(cast("Runnable[Any, Any]", target), handler)
 
 
 def __getattr__(name: str) -> object:

@@ -5,6 +5,7 @@ import gc
 import logging
 import pickle
 import warnings
+from importlib.metadata import version
 from typing import Any
 
 import pytest
@@ -17,6 +18,8 @@ from langgraph.errors import GraphBubbleUp
 from guardrails import BudgetExceeded, LoopDetected, SessionStopped
 from tests.integrations.langchain.constructs import ASK, CONSTRUCTS
 from tests.integrations.langchain.rig import Rig, says
+
+IS_OLD = tuple(map(int, version("langchain").split(".")[:3])) < (1, 3, 18)
 
 
 def swallowing(rig: Rig) -> Any:
@@ -83,6 +86,51 @@ def test_leaving_the_session_raises_what_was_masked_and_then_caught() -> None:
 
     with pytest.raises(BudgetExceeded), rig.guard.session(), pytest.raises(KeyError):
         RunnableLambda(work).invoke("hi")
+
+
+def test_a_stop_that_the_agent_ate_ends_the_chains_that_follow() -> None:
+    """The run that ate it goes no further than to the next thing it starts."""
+    rig, ran = Rig(max_steps=0), []
+    model, then = rig.model(says()), RunnableLambda(ran.append)
+
+    def work(value: str) -> None:
+        with contextlib.suppress(BudgetExceeded):
+            model.invoke(value)
+        then.invoke(value)
+
+    with rig.guard.session(), pytest.raises(BudgetExceeded):
+        RunnableLambda(work).invoke("hi")
+    assert ran == []
+
+
+def eats_its_models_stop(rig: Rig) -> Any:
+    model = rig.model(says())
+
+    def work(q: str) -> str:
+        with contextlib.suppress(Exception):
+            return model.invoke(q).text
+        return "no answer"
+
+    tool = rig.tool(work=work)
+    tool.return_direct = True
+    return tool
+
+
+def test_a_stop_that_the_last_tool_ate_is_raised_by_the_agent() -> None:
+    """No model call follows that the ledger could refuse."""
+    rig = Rig(max_steps=2)
+    tool = eats_its_models_stop(rig)
+    agent = rig.guard.wrap(create_agent(rig.model(rig.calls_tool()), [tool]))
+    with pytest.raises(BudgetExceeded):
+        agent.invoke(ASK)
+
+
+def test_leaving_the_session_raises_what_a_bare_tool_ate() -> None:
+    """The end of a tool is no place to raise: it has done its work."""
+    rig = Rig(max_steps=1)
+    tool = eats_its_models_stop(rig)
+    with pytest.raises(BudgetExceeded), rig.guard.session():
+        assert tool.invoke({"q": "hi"}) == "no answer"
 
 
 def test_a_stop_that_was_caught_in_the_session_is_not_raised_again() -> None:
@@ -187,6 +235,63 @@ async def test_a_stop_leaves_no_coroutine_of_other_handlers_behind(batch: int) -
                 )
         gc.collect()
     assert caught == []
+
+
+class Starts(BaseCallbackHandler):
+    """Counts what LangChain was about to call; it is told before the guard is."""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def on_chat_model_start(self, *args: Any, **kwargs: Any) -> None:
+        self.count += 1
+
+    def on_tool_start(self, *args: Any, **kwargs: Any) -> None:
+        self.count += 1
+
+
+@pytest.mark.skipif(IS_OLD, reason="langchain before 1.3.18 retries control flow too")
+@pytest.mark.parametrize("max_steps", [3, 4])
+@pytest.mark.parametrize(
+    "construct",
+    [
+        "tool_retry",
+        "tool_error",
+        "model_retry",
+        "model_retry_error",
+        "model_fallback",
+        "tool_node_errors",
+        "node_retry_policy",
+    ],
+)
+def test_a_stop_is_not_tried_again(construct: str, max_steps: int) -> None:
+    """Retries would only wait: what LangGraph takes for control flow passes them."""
+    rig, starts = Rig(max_steps=max_steps), Starts()
+    built = CONSTRUCTS[construct](rig)
+    with pytest.raises(BudgetExceeded), rig.guard.session():
+        built.runnable.invoke(built.value, {"callbacks": [starts]})
+    assert starts.count == rig.record.runs + 1
+
+
+def test_a_run_stays_stopped_where_the_budget_has_room_for_a_smaller_call() -> None:
+    """A shared budget stops no session, so the run itself remembers its stop."""
+    budget = {"per": ["customer_id"], "every": "month", "max_cost_usd": "0.008"}
+    rig = Rig(config={"budgets": [{"name": "customer", **budget}]})
+    model, tool = rig.model(says()), rig.tool()
+
+    def work(value: str) -> str:
+        with contextlib.suppress(BudgetExceeded):
+            model.invoke(value)  # A cent.
+        return tool.invoke({"q": value})  # Half a cent.
+
+    with rig.guard.session(customer_id="acme") as session:
+        with pytest.raises(BudgetExceeded) as caught:
+            RunnableLambda(work).invoke("hi")
+        rig.tool().invoke({"q": "what comes after the run"})
+
+    assert caught.value.scope == "customer_id=acme"
+    assert rig.record.entries == ["stop", "admitted tool", "tool"]
+    assert session.status == "completed"
 
 
 # --- a session inside a tool ------------------------------------------------

@@ -77,6 +77,7 @@ async def test_a_cancelled_task_books_the_input(rig: Rig, build: Any, run: Run) 
 
 @pytest.mark.parametrize("build", [bare, in_an_agent])
 async def test_a_timeout_books_the_input(rig: Rig, build: Any) -> None:
+    """What was sent before the time was up may be billed."""
     model = rig.model(says(), kind=SlowChatModel)
     target = build(model)
     loop = asyncio.get_running_loop()
@@ -169,6 +170,7 @@ async def test_a_cancelled_tool_is_booked(rig: Rig) -> None:
 
 
 async def test_an_agents_stream_that_is_closed_is_booked(rig: Rig) -> None:
+    """After the model's turn: its call is settled as reported, and nothing runs on."""
     agent = create_agent(rig.model(rig.calls_tool()), [rig.tool()])
     async with rig.guard.session(session_id="s-1") as session:
         chunks = agent.astream(ASK)
@@ -180,6 +182,7 @@ async def test_an_agents_stream_that_is_closed_is_booked(rig: Rig) -> None:
 
 
 def test_an_agents_stream_that_is_left_by_break_is_booked(rig: Rig) -> None:
+    """The same where nobody closes it: the generator ends with its last reference."""
     agent = create_agent(rig.model(rig.calls_tool()), [rig.tool()])
     with rig.guard.session(session_id="s-1") as session:
         for _ in agent.stream(ASK):

@@ -32,6 +32,7 @@ def installed() -> Iterator[Rig]:
 
 
 async def test_tasks_belong_to_the_session_they_were_made_in() -> None:
+    """Tasks and `to_thread` copy the context, and the session with it."""
     rig = Rig()
     model = rig.model(says())
     async with rig.guard.session() as session:
@@ -55,6 +56,7 @@ async def test_a_synchronous_call_in_a_running_loop_is_guarded() -> None:
 
 
 def test_a_session_is_carried_into_bare_threads() -> None:
+    """An executor copies no context, so that the call has to take it along."""
     rig = Rig(max_steps=2)
     model = rig.model(says())
     with rig.guard.session() as session, ThreadPoolExecutor(4) as pool:
@@ -80,6 +82,7 @@ def test_a_bare_thread_is_not_guarded_unless_the_guard_is_installed(
 
 
 def test_an_installed_guard_gives_each_root_run_a_session(installed: Rig) -> None:
+    """Two invocations are two sessions, each with the whole budget."""
     built = CONSTRUCTS["agent"](installed)
     for _ in range(2):
         with pytest.raises(BudgetExceeded) as caught:
@@ -92,6 +95,7 @@ def test_an_installed_guard_gives_each_root_run_a_session(installed: Rig) -> Non
 def test_an_installed_guard_keeps_one_session_per_thread_of_a_graph(
     installed: Rig,
 ) -> None:
+    """Two invocations of one conversation share its budget."""
     built = CONSTRUCTS["agent"](installed)
     for _ in range(2):
         with pytest.raises(BudgetExceeded) as caught:
@@ -102,6 +106,7 @@ def test_an_installed_guard_keeps_one_session_per_thread_of_a_graph(
 
 
 def test_an_open_session_wins_over_an_installed_guard(installed: Rig) -> None:
+    """Whoever opens a session says whose calls these are."""
     other = Rig()
     model = other.model(says())
     with other.guard.session() as session:
@@ -129,6 +134,7 @@ async def test_concurrent_sessions_stay_apart_in_tasks() -> None:
 
 
 def test_concurrent_sessions_stay_apart_in_threads() -> None:
+    """The same for four threads that start at once."""
     rig = Rig(max_steps=3)
     built = CONSTRUCTS["agent"](rig)
     together = threading.Barrier(4)
@@ -167,6 +173,7 @@ async def test_fifty_concurrent_calls_never_pass_the_limit() -> None:
 
 
 def test_fifty_concurrent_threads_never_pass_the_limit() -> None:
+    """The same for fifty bare threads in one carried session."""
     rig = Rig(max_cost_usd="0.20")
     model = rig.model(says())
     with rig.guard.session() as session, ThreadPoolExecutor(50) as pool:
@@ -183,6 +190,7 @@ def test_fifty_concurrent_threads_never_pass_the_limit() -> None:
 
 
 def test_a_session_inside_a_tool_is_charged_to_both() -> None:
+    """The inner one inherits the customer, and both budgets are used."""
     rig = Rig()
     model = rig.model(says())
     sessions: list[Any] = []
@@ -212,6 +220,7 @@ def paths(rig: Rig) -> list[tuple[str, ...]]:
 
 
 def test_events_name_the_path_of_nested_agents() -> None:
+    """Costs can be told apart by who acted on whose behalf."""
     rig = Rig(max_steps=5)
     built = CONSTRUCTS["agent_in_tool"](rig)
     with pytest.raises(BudgetExceeded), rig.guard.session("main", session_id="s-1"):
@@ -223,6 +232,7 @@ def test_events_name_the_path_of_nested_agents() -> None:
 
 
 async def test_events_name_the_subagents_of_deepagents() -> None:
+    """The `task` tool runs them: they act for the main agent."""
     rig = Rig(max_steps=5)
     built = CONSTRUCTS["deep_agent"](rig)
     with pytest.raises(BudgetExceeded):
@@ -247,6 +257,7 @@ def test_the_metadata_of_a_run_names_session_and_user() -> None:
 
 
 def test_given_names_win_over_metadata() -> None:
+    """Code knows better than what comes along with a request."""
     rig = Rig()
     chain = rig.guard.wrap(rig.model(says()), user_id="u-1", session_id="s-1")
     metadata = {"langfuse_session_id": "s-2", "user_id": "u-7", "customer_id": "acme"}
@@ -301,6 +312,7 @@ with guard.session() as session:
 
 @pytest.mark.parametrize("program", [LATE_IMPORT, OWN_MODEL], ids=["ours", "theirs"])
 def test_langchain_is_guarded_when_it_is_imported_in_the_session(program: str) -> None:
+    """No order of imports leaves the framework unguarded."""
     done = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, check=False
     )

@@ -77,6 +77,7 @@ def installed(rig: Rig) -> Iterator[None]:
 def test_counts_once_without_a_session(
     mode: str, construct: str, attach: Attach
 ) -> None:
+    """A handler on the runnable sees all that is below, and counts it once."""
     rig = Rig(max_steps=5)
     built = CONSTRUCTS[construct](rig)
     target = attach(rig, built.runnable)
@@ -95,6 +96,7 @@ def test_counts_once_without_a_session(
 async def test_counts_once_without_a_session_in_asyncio(
     mode: str, construct: str, attach: Attach
 ) -> None:
+    """A handler on the runnable sees all that is below, and counts it once."""
     if LANGGRAPH < (1, 2) and attach is called_back and mode == "astream_events":
         pytest.skip("langgraph 1.1 replaces a graph's own callbacks; wrap keeps them")
     rig = Rig(max_steps=5)
@@ -111,6 +113,7 @@ async def test_counts_once_without_a_session_in_asyncio(
 
 @pytest.mark.parametrize("construct", NESTING)
 def test_counts_once_when_the_guard_is_installed(construct: str) -> None:
+    """Nothing at all is passed to the agent."""
     rig = Rig(max_steps=5)
     built = CONSTRUCTS[construct](rig)
     with installed(rig), pytest.raises(BudgetExceeded):
@@ -147,6 +150,7 @@ def guarded_agent(rig: Rig, *more: Any, tool: Any = None) -> Any:
 @pytest.mark.parametrize("max_steps", [3, 4])
 @pytest.mark.parametrize("mode", ["invoke", "stream"])
 def test_the_middleware_counts_once(mode: str, max_steps: int) -> None:
+    """It stops at a model call and at a tool call."""
     rig = Rig(max_steps=max_steps)
     with pytest.raises(BudgetExceeded):
         SYNC[mode](guarded_agent(rig), ASK, {})
@@ -157,6 +161,7 @@ def test_the_middleware_counts_once(mode: str, max_steps: int) -> None:
 @pytest.mark.parametrize("max_steps", [3, 4])
 @pytest.mark.parametrize("mode", ["ainvoke", "astream", "astream_events"])
 async def test_the_middleware_counts_once_in_asyncio(mode: str, max_steps: int) -> None:
+    """It stops at a model call and at a tool call."""
     rig = Rig(max_steps=max_steps)
     with pytest.raises(BudgetExceeded):
         await ASYNC[mode](guarded_agent(rig), ASK, {})
@@ -165,6 +170,7 @@ async def test_the_middleware_counts_once_in_asyncio(mode: str, max_steps: int) 
 
 
 def test_the_middleware_sees_models_inside_tools() -> None:
+    """Which no middleware sees by itself: the scope around the tool does."""
     rig = Rig(max_steps=5)
     model = rig.model(says())
     tool = rig.tool(work=lambda q: model.invoke(q).text)
@@ -188,6 +194,7 @@ def test_the_middleware_sees_every_retry() -> None:
 
 
 def test_the_middleware_and_everything_else_count_once() -> None:
+    """Five ways lead to each call."""
     rig = Rig(max_steps=5)
     config: Any = {"callbacks": [GuardCallbackHandler(rig.guard, agent="main")]}
     agent = twice(rig, guarded_agent(rig))
@@ -277,6 +284,7 @@ def test_a_failure_of_ours_does_not_break_the_run(
 
 
 async def test_a_failure_of_ours_does_not_break_the_run_in_asyncio() -> None:
+    """The stream comes to its end."""
     rig = Rig(max_steps=5, store=BrokenStore())
     agent = create_agent(rig.model(rig.calls_once()), [rig.tool()])
     async with rig.guard.session():

@@ -95,6 +95,7 @@ def test_waiting_for_a_person_costs_nothing(
 async def test_waiting_for_a_person_costs_nothing_in_asyncio(
     rig: Rig, clock: FakeClock, build: Build, mode: Callable[..., Awaitable[Any]]
 ) -> None:
+    """The tool counts once, the hour not at all, and asking again is no loop."""
     agent = build(rig, clock)
     async with rig.guard.session() as session:
         await mode(agent, ASK, THREAD)
@@ -110,6 +111,7 @@ async def test_waiting_for_a_person_costs_nothing_in_asyncio(
 def test_waiting_for_a_person_costs_nothing_without_a_session_around(
     rig: Rig, clock: FakeClock
 ) -> None:
+    """The thread's session is closed at each end of the graph, and opened again."""
     agent = rig.guard.wrap(asking_in_a_tool(rig, clock), agent="main")
     agent.invoke(ASK, THREAD)
     clock.advance(seconds=WAIT_SECONDS)
@@ -122,6 +124,7 @@ def test_waiting_for_a_person_costs_nothing_without_a_session_around(
 
 
 def test_an_interrupt_gives_the_tools_price_back(rig: Rig, clock: FakeClock) -> None:
+    """The tool has not done its work: it will run again from its first line."""
     agent = asking_in_a_tool(rig, clock)
     with rig.guard.session() as session:
         agent.invoke(ASK, THREAD)

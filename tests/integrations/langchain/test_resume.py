@@ -75,6 +75,7 @@ def test_a_thread_goes_on_where_it_was_stopped(
 
 
 async def test_a_thread_goes_on_in_asyncio() -> None:
+    """The same in asyncio: no step is made or billed twice."""
     rig = Rig(max_steps=3)
     saver = InMemorySaver()
     agent = create_agent(two_rounds(rig), [rig.tool()], checkpointer=saver)
@@ -187,6 +188,7 @@ async def test_tools_that_finished_beside_a_stop_keep_their_results_in_asyncio()
 
 
 def test_a_person_lifts_the_stop_of_a_loop() -> None:
+    """The repetitions that led to it are forgotten, so that three more are seen."""
     rig = Rig(config={"defaults": {"loop": {"action": "stop"}}})
     rig.repeats = True
     model = rig.model(rig.calls_tool())

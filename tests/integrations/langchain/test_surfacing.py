@@ -44,6 +44,7 @@ def test_a_stop_that_the_agent_ate_is_raised_by_the_agent() -> None:
 
 @pytest.mark.parametrize("output", ["text", 7, None, {"a": 1}, ["__interrupt__"]])
 def test_a_stop_is_raised_whatever_the_agent_returns(output: object) -> None:
+    """What a run returns says nothing about what it ate."""
     rig = Rig(max_steps=0)
     model = rig.model(says())
 
@@ -134,6 +135,7 @@ def test_leaving_the_session_raises_what_a_bare_tool_ate() -> None:
 
 
 def test_a_stop_that_was_caught_in_the_session_is_not_raised_again() -> None:
+    """It was the caller's to handle; the session remembers it in its status."""
     rig = Rig(max_steps=1)
     built = CONSTRUCTS["agent"](rig)
     with rig.guard.session() as session, pytest.raises(BudgetExceeded):
@@ -142,12 +144,14 @@ def test_a_stop_that_was_caught_in_the_session_is_not_raised_again() -> None:
 
 
 def test_a_stop_of_a_bare_model_that_was_caught_is_not_raised_again() -> None:
+    """There is no run around the model that could have eaten it."""
     rig = Rig(max_steps=0)
     with rig.guard.session(), pytest.raises(BudgetExceeded):
         rig.model(says()).invoke("hi")
 
 
 def test_a_stop_on_its_way_out_is_raised_once() -> None:
+    """The session adds nothing to what passes through it."""
     rig = Rig(max_steps=0)
     with pytest.raises(BudgetExceeded) as caught, rig.guard.session():
         CONSTRUCTS["agent"](rig).runnable.invoke(ASK)
@@ -155,6 +159,7 @@ def test_a_stop_on_its_way_out_is_raised_once() -> None:
 
 
 async def test_leaving_an_asynchronous_session_raises_what_was_masked() -> None:
+    """`async with` ends like `with`."""
     rig = Rig(max_steps=0)
     model = rig.model(says())
 
@@ -184,6 +189,7 @@ def test_a_stop_passes_langgraph_as_control_flow_and_pickles_as_our_own() -> Non
 
 
 def test_a_loop_and_a_kill_travel_as_their_own_kinds() -> None:
+    """Users tell them apart by class; they are no budgets."""
     rig = Rig(config={"defaults": {"loop": {"action": "stop"}}})
     rig.repeats = True
     with pytest.raises(LoopDetected) as caught, rig.guard.session():
@@ -200,6 +206,7 @@ def test_a_loop_and_a_kill_travel_as_their_own_kinds() -> None:
 def test_langchain_does_not_log_a_stop_as_an_error_of_a_callback(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
+    """It is no error: what there is to say, the guard's own log says."""
     rig = Rig(max_steps=3)
     caplog.set_level(logging.DEBUG)
     with pytest.raises(BudgetExceeded), rig.guard.session():
@@ -348,6 +355,7 @@ def test_the_stop_of_a_nested_session_can_be_handled_in_the_tool() -> None:
 
 
 async def test_the_stop_of_a_nested_session_can_be_handled_in_asyncio() -> None:
+    """The outer session has budget, and goes on."""
     rig = nesting(main=50, helper=3)
     async with rig.guard.session("main") as session:
         result = await nested(rig, catches=True).ainvoke(ASK)
@@ -359,6 +367,7 @@ async def test_the_stop_of_a_nested_session_can_be_handled_in_asyncio() -> None:
 def test_the_stop_of_a_nested_session_reaches_the_outside_if_nobody_handles_it() -> (
     None
 ):
+    """It ends the run like any error of a tool, but not the outer session."""
     rig = nesting(main=50, helper=3)
     with pytest.raises(BudgetExceeded) as caught, rig.guard.session("main") as session:
         nested(rig, catches=False).invoke(ASK)

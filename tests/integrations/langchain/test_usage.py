@@ -51,6 +51,7 @@ def assert_estimated(event: Event, *, status: CallStatus) -> None:
 
 @pytest.mark.parametrize("is_streamed", [False, True])
 def test_books_what_the_provider_reported(rig: Rig, is_streamed: bool) -> None:
+    """To the last token, at the table's price."""
     model = rig.model(says())
     with rig.guard.session() as session:
         if is_streamed:
@@ -68,6 +69,7 @@ def test_books_what_the_provider_reported(rig: Rig, is_streamed: bool) -> None:
 async def test_books_what_the_provider_reported_in_asyncio(
     rig: Rig, is_streamed: bool
 ) -> None:
+    """To the last token, at the table's price."""
     model = rig.model(says())
     async with rig.guard.session() as session:
         if is_streamed:
@@ -118,6 +120,7 @@ def test_books_a_stream_that_nobody_read_to_its_end(rig: Rig, read: object) -> N
 
 
 async def test_books_an_asynchronous_stream_that_was_closed(rig: Rig) -> None:
+    """Closing tells LangChain, which tells the guard at once."""
     model = rig.model(says())
     async with rig.guard.session() as session:
         chunks = model.astream("hi")
@@ -150,6 +153,7 @@ def test_books_a_stream_that_is_left_open(rig: Rig) -> None:
 
 
 def test_does_not_bill_what_langchains_cache_answers(rig: Rig) -> None:
+    """LangChain reports the usage of the first call again; nothing was sent."""
     model = rig.model(says(), cache=InMemoryCache())
     with rig.guard.session() as session:
         first, second = model.invoke("hi"), model.invoke("hi")
@@ -160,6 +164,7 @@ def test_does_not_bill_what_langchains_cache_answers(rig: Rig) -> None:
 
 
 async def test_does_not_bill_what_langchains_cache_answers_in_asyncio(rig: Rig) -> None:
+    """LangChain reports the usage of the first call again; nothing was sent."""
     model = rig.model(says(), cache=InMemoryCache())
     async with rig.guard.session() as session:
         await model.ainvoke("hi")
@@ -190,6 +195,7 @@ def test_does_not_bill_what_the_provider_refused(rig: Rig) -> None:
 
 
 def test_bills_a_failure_that_may_have_been_served(rig: Rig) -> None:
+    """Nobody knows whether the provider did the work: the input is booked."""
     model = rig.model(lambda number, messages: Failed("connection lost"))
     with rig.guard.session() as session, pytest.raises(Failed):
         model.invoke("hi")
@@ -198,6 +204,8 @@ def test_bills_a_failure_that_may_have_been_served(rig: Rig) -> None:
 
 
 def test_counts_every_retry_that_reaches_the_provider(rig: Rig) -> None:
+    """Each is a call of its own, and a step of its own."""
+
     def script(number: int, messages: object) -> AIMessage | Exception:
         return AIMessage("done") if number == 2 else Refused("slow down")
 
@@ -231,6 +239,7 @@ def test_a_batch_that_is_refused_as_a_whole_holds_nothing() -> None:
 
 
 async def test_a_batch_that_is_refused_in_asyncio_holds_nothing() -> None:
+    """The same for `agenerate`."""
     rig = Rig(max_model_calls=2)
     model = rig.model(says())
     async with rig.guard.session(session_id="s-1"):
@@ -262,6 +271,7 @@ def test_a_refused_batch_keeps_the_hold_of_a_call_beside_it() -> None:
 
 
 def test_books_a_batch_that_passes() -> None:
+    """Each of its prompts is a call."""
     rig = Rig(max_model_calls=3)
     model = rig.model(says())
     with rig.guard.session() as session:

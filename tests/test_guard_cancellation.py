@@ -94,12 +94,14 @@ async def test_tasks_that_are_cancelled_anywhere_leave_nothing_held(
 ) -> None:
     guard = Guard({}, store=store)
     never = asyncio.Event()
+    is_inside = asyncio.Semaphore(0)
     entered = 0
 
     async def work(turns_inside: int) -> None:
         nonlocal entered
         async with guard.session(session_id="shared"), one_cent(guard) as call:
             entered += 1
+            is_inside.release()
             await turns(turns_inside)
             call.settle(TokenUsage(input_tokens=1_000))
             if turns_inside % 2:
@@ -108,6 +110,8 @@ async def test_tasks_that_are_cancelled_anywhere_leave_nothing_held(
     tasks = [asyncio.create_task(work(index % 7)) for index in range(TASKS)]
     for index, task in enumerate(tasks):
         await turns(index % TURNS_MAX)
+        if index < TASKS // 2 and index % 10 == 0:
+            await is_inside.acquire()  # Some get that far, however slow the disk.
         task.cancel()
     ended = await asyncio.gather(*tasks, return_exceptions=True)
 
@@ -247,6 +251,30 @@ def test_a_program_that_ends_in_the_middle_books_what_was_sent(store: Store) -> 
     assert account.held_nano_usd == 0
     assert account.steps >= TASKS // 2
     assert account.posted_nano_usd == account.steps * 10_000_000
+
+
+@pytest.mark.parametrize("applies_first", [True, False])
+@pytest.mark.parametrize(("slow", "usd"), [(Reserve, "0"), (Settle, "0.01")])
+def test_a_program_that_ends_while_the_store_answers_leaves_nothing_held(
+    slow: type[object], usd: str, applies_first: bool
+) -> None:
+    async def program() -> Guard:
+        store = SlowStore(slow, applies_first=applies_first)
+        guard = Guard({}, store=store)
+
+        async def work() -> None:
+            async with guard.session(session_id="shared"), one_cent(guard):
+                pass
+
+        task = asyncio.create_task(work())
+        await store.asked.wait()
+        assert not task.done()
+        return guard  # The task is cancelled, and what it waits for as well.
+
+    guard = asyncio.run(program())
+
+    assert held(guard) == 0
+    assert guard.session(session_id="shared").spent == Decimal(usd)
 
 
 class YieldingClock(FakeClock):

@@ -155,14 +155,17 @@ class TestSettling:
         """Opens a call, does something with it, and returns its session."""
 
         async def use_async(work: Callable[[GuardedCall], object]) -> Session:
-            async with guard.session() as session, one_cent(guard) as call:
+            async with (
+                guard.session(session_id="s") as session,
+                one_cent(guard) as call,
+            ):
                 work(call)
             return session
 
         def use_call(work: Callable[[GuardedCall], object]) -> Session:
             if kind == "async":
                 return asyncio.run(use_async(work))
-            with guard.session() as session, one_cent(guard) as call:
+            with guard.session(session_id="s") as session, one_cent(guard) as call:
                 work(call)
             return session
 
@@ -233,6 +236,15 @@ class TestSettling:
         (event,) = session.events()
         assert session.spent == Decimal("0.01")
         assert event.charge.status is PriceStatus.ESTIMATED
+
+    def test_a_settling_that_cannot_be_read_and_ends_the_block_books_what_was_held(
+        self, use: Callable[..., Session], guard: Guard
+    ) -> None:
+        """The call was made: it is not charged like one that failed."""
+        with pytest.raises(ConfigurationError, match="cost_usd"):
+            use(lambda call: call.settle(cost_usd="free"))
+
+        assert guard.session(session_id="s").spent == Decimal("0.01")
 
     def test_a_settling_that_cannot_be_read_may_be_mended(
         self, use: Callable[..., Session]

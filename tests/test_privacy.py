@@ -124,8 +124,7 @@ def found_in(haystack: bytes, text: str) -> set[str]:
     ],
 )
 def test_the_search_finds_every_form(form: str, leak: Callable[[str], bytes]) -> None:
-    text = canary("prompt")
-    before, after = b"\x00before ", b" after\xff"
+    text, before, after = canary("prompt"), b"\x00before ", b" after\xff"
 
     assert form in found_in(before + leak(text) + after, text)
     assert not found_in(before + leak("another text") + after, text)
@@ -134,10 +133,7 @@ def test_the_search_finds_every_form(form: str, leak: Callable[[str], bytes]) ->
 # --- what agents do ---------------------------------------------------------
 
 ARGUMENTS = {canary("argument key"): canary("argument value")}
-
-
-class ProviderError(Exception):
-    """What a model's client raises."""
+ProviderError = type("ProviderError", (Exception,), {})
 
 
 class LeakySink:
@@ -222,9 +218,8 @@ def uses_of_langchain(guard: Guard) -> Iterator[Callable[[], object]]:
     yield lambda: next(agent_of(turns(STREAMED)).stream(PROMPT, stream_mode="messages"))
     yield lambda: asyncio.run(cancelled())
     yield lambda: invoke(FINAL, middleware=[GuardMiddleware(guard)])
-    yield lambda: agent_of(turns(call_of("look_up"), FINAL)).invoke(
-        PROMPT, {"callbacks": [GuardCallbackHandler(guard)]}
-    )
+    handled = {"callbacks": [GuardCallbackHandler(guard)]}
+    yield lambda: agent_of(turns(call_of("look_up"), FINAL)).invoke(PROMPT, handled)
 
 
 def uses_of_the_guard(guard: Guard) -> Iterator[Callable[[], object]]:
@@ -307,8 +302,7 @@ def bytes_of(folder: Path) -> bytes:
 
 
 def sessions_of(guard: Guard) -> list[str]:
-    found = spend(guard, "session_id")
-    return [each.name for each in found if each.name is not None]
+    return [each.name or "" for each in spend(guard, "session_id")]
 
 
 def spend(guard: Guard, by: str) -> Sequence[Spend]:

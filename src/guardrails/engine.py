@@ -170,7 +170,12 @@ class Engine:
         self, reservation: Reservation, asking: "asyncio.Task[Reserved | Conflict]"
     ) -> None:
         """Gives back what a task was granted although it was cancelled."""
-        if asking.cancelled():  # The event loop ends: nobody knows the answer.
+        if asking.cancelled():
+            # The event loop ends, and a thread may still be asking. Asked and given
+            # back here first, its question finds the hold released and changes
+            # nothing, whenever it arrives.
+            with contextlib.suppress(StoreUnavailable):
+                self.store.execute(reservation.op)
             self.release(reservation)
         elif asking.exception() is None:
             with contextlib.suppress(GuardrailsError):  # Refused: nothing is held.

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+pytest_plugins = ("tests.servers.fixtures",)
+
 THREAD_GRACE_SECONDS = 5.0
 """How long a thread that was told to end may take. One that was not never ends."""
 

@@ -70,7 +70,8 @@ class Guard:
         config: A path to a YAML file, or its content as a mapping.
         policy: A ready policy, instead of `config` and the limits below.
         store: `sqlite` (one file in the user's data directory, the default),
-            `sqlite:///path`, `memory://`, or a store of your own.
+            `sqlite:///path`, `redis://host:6379/0`, `memory://`, or a store of
+            your own.
         project_id: The project; accounts of two projects never meet.
         mode: `enforce`, `observe` (decide and record, block nothing) or `off`.
         max_cost_usd: Hard limit of a session: a decimal string or `Decimal`.

@@ -23,8 +23,8 @@ from guardrails.core.operations import (
 from guardrails.core.policy import Limits, Measure
 from guardrails.testing.conformance import NOW_MS, charging, reserve, settle
 
-SESSION = "p/session/s"
-INNER, OUTER = "p/session/inner", "p/session/outer"
+SESSION = "default/session/session_id=s"
+INNER, OUTER = "default/session/session_id=inner", "default/session/session_id=outer"
 
 
 def nested(*, inner: Limits | None = None, outer: Limits | None = None) -> Charging:
@@ -203,7 +203,7 @@ def test_a_step_that_was_given_back_does_not_tell_again() -> None:
     for number in range(4):
         told.append(len(reserved(ledger, f"{number}", to).crossings))
         if number == 1:
-            ledger.apply(Release(hold_id="1", now_ms=NOW_MS))
+            ledger.apply(Release(hold_id="1", account="default/session/session_id=s", now_ms=NOW_MS))
 
     assert told == [0, 1, 0, 0]
 

@@ -252,7 +252,7 @@ def test_observing_stops_no_loop() -> None:
     """It is told, and the session goes on."""
     ledger = Ledger()
     replies = run(ledger, *["a/r"] * 4, rule=RULE, is_enforced=False)
-    account = ledger.apply(ReadAccount(account="p/session/s"))
+    account = ledger.apply(ReadAccount(account="default/session/session_id=s"))
 
     assert counts_told(replies) == [3]
     assert isinstance(account, Account)

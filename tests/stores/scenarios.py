@@ -41,9 +41,15 @@ from guardrails.core.policy import Limits, Measure
 from guardrails.core.usage import Charge, PriceStatus, TokenUsage
 
 NOW_MS = 1_764_000_000_000
+WINDOW_END_MS = NOW_MS + 10 * 366 * 86_400_000
+"""In a future that is real: Redis drops accounts whose window is long over."""
 DAY_AND_MORE_MS = 26 * 3_600_000
-SESSIONS = ("p/session/0", "p/session/1", "p/session/2")
-SHARED = ("p/total/customer_id=acme", "p/day/project")
+SESSIONS = (
+    "default/session/session_id=0",
+    "default/session/session_id=1",
+    "default/session/session_id=2",
+)
+SHARED = ("default/total/customer_id=acme", "default/day/project")
 SETUP_BYTES = 64
 CODE_BYTES = 10
 SCRIPT_BYTES = 40 * CODE_BYTES
@@ -132,7 +138,7 @@ class Scenario:
             is_session=is_session,
             attribution=Attribution.of(session_id=key[-1]) if is_session else None,
             is_binding=is_session or next(draw) % 4 != 1,
-            expires_at_ms=None if is_session else NOW_MS + 86_400_000,
+            expires_at_ms=None if is_session else WINDOW_END_MS,
         )
 
     def charging(self, session: int, shared: int, *, is_enforced: bool) -> Charging:
@@ -163,7 +169,9 @@ class Scenario:
                 return self._settle(code, ledger)
             case "L":
                 hold = _pick(ledger, which, is_live=extra % 4 > 0)
-                return Release(hold_id=hold or "unknown", now_ms=self.now_ms)
+                return Release(
+                    hold_id=hold or "unknown", account=session, now_ms=self.now_ms
+                )
             case "W":
                 later_ms = (0, 1_000, 5_000, DAY_AND_MORE_MS)[extra % 4]
                 return Sweep(now_ms=self.now_ms + later_ms)

@@ -25,7 +25,7 @@ PROCESSES = 8
 CENT = 10_000_000
 CALLS = 20
 LIMIT = CALLS * CENT
-SESSION = "p/session/s"
+SESSION = "default/session/session_id=s"
 
 WAIT_SECONDS_MAX = 1.5
 """An operation takes about 0.1 ms, and a store gives up after 2 s."""

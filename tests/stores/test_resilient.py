@@ -42,8 +42,8 @@ from guardrails.testing.conformance import (
 R = TypeVar("R")
 Build = Callable[[OnStoreError], ResilientStore]
 
-SESSION = "p/session/s"
-SHARED = "p/total/customer_id=acme"
+SESSION = "default/session/session_id=s"
+SHARED = "default/total/customer_id=acme"
 
 
 class FlakyStore:
@@ -380,7 +380,9 @@ def test_a_hold_from_before_can_be_given_back_meanwhile(
     to = charging()
     local.execute(reserve("h", to))
     real.is_away = True
-    reply = local.execute(Release(hold_id="h", now_ms=NOW_MS))
+    reply = local.execute(
+        Release(hold_id="h", account="default/session/session_id=s", now_ms=NOW_MS)
+    )
     real.is_away = False
     clock.advance(seconds=1)
     local.execute(reserve("2", to, cost=0))
@@ -478,7 +480,9 @@ async def test_tasks_are_served_alike(
     replies = [await local.aexecute(reserve(f"{n}", to)) for n in range(3)]
     real.is_away = False
     clock.advance(seconds=1)
-    await local.aexecute(Release(hold_id="0", now_ms=NOW_MS))
+    await local.aexecute(
+        Release(hold_id="0", account="default/session/session_id=s", now_ms=NOW_MS)
+    )
 
     assert [r.verdict for r in replies if isinstance(r, Reserved)] == [
         Verdict.ALLOW,

@@ -19,7 +19,7 @@ from guardrails.errors import StoreUnavailable
 from guardrails.stores.sqlite import SQLiteStore
 from guardrails.testing.conformance import NOW_MS, charging, reserve, settle
 
-SESSION = "p/session/s"
+SESSION = "default/session/session_id=s"
 TO = charging()
 
 

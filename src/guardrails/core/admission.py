@@ -183,7 +183,8 @@ def plan_settle(
 
 def plan_release(reservation: Reservation, *, now_ms: int) -> Release:
     """Plans to give a call back that was never sent."""
-    return Release(hold_id=reservation.op.hold_id, now_ms=now_ms)
+    op = reservation.op
+    return Release(hold_id=op.hold_id, account=op.charging.accounts[0], now_ms=now_ms)
 
 
 def _open_trace(call: ModelCall | ToolCall, loop: LoopRule | None) -> ToolTrace | None:

@@ -15,6 +15,7 @@ from guardrails.core.policy import Limits, Measure
 
 __all__ = [
     "crossings_of",
+    "effective_limits",
     "merged_limits",
     "overrun",
     "readings_of",
@@ -34,7 +35,7 @@ def refusal_of(op: Reserve, accounts: list[Account]) -> tuple[Refusal | None, bo
             return stopped(line, account, account.stop), True
         limits = line.limits
         if account.raised is not None:
-            limits = _limits(line, account)
+            limits = effective_limits(line.limits, account.raised)
         refusal = _over_calls(limits, line, account, op, index)
         if refusal is not None:
             return refusal, True
@@ -161,7 +162,7 @@ def _looping(op: Reserve, account: Account) -> Refusal | None:
 
 def overrun(line: Line, account: Account, op: Settle) -> Stop | None:
     """Returns the stop of a session whose settled calls passed a limit."""
-    limits = _limits(line, account)
+    limits = effective_limits(line.limits, account.raised)
     cost = account.posted_nano_usd + account.unconfirmed_nano_usd
     if limits.cost_nano_usd is not None and cost > limits.cost_nano_usd:
         measure, used, allowed = Measure.COST, cost, limits.cost_nano_usd
@@ -200,7 +201,7 @@ def crossings_of(
     for line, account, readings in zip(
         op.charging.lines, accounts, before, strict=True
     ):
-        limits = _limits(line, account)
+        limits = effective_limits(line.limits, account.raised)
         for point, earlier in zip(line.thresholds, readings, strict=True):
             posted, limit = account.posted(point.measure), limits.of(point.measure)
             value = point.value
@@ -214,15 +215,15 @@ def crossings_of(
     return tuple(crossings)
 
 
-def _limits(line: Line, account: Account) -> Limits:
+def effective_limits(limits: Limits, raised: Limits | None) -> Limits:
     """Returns the policy's limits, raised where a person raised them."""
-    if account.raised is None:
-        return line.limits
+    if raised is None:
+        return limits
 
-    def higher(limit: int | None, raised: int | None) -> int | None:
-        return limit if limit is None or raised is None else max(limit, raised)
+    def higher(limit: int | None, other: int | None) -> int | None:
+        return limit if limit is None or other is None else max(limit, other)
 
-    return _each(higher, line.limits, account.raised)
+    return _each(higher, limits, raised)
 
 
 def merged_limits(earlier: Limits, later: Limits) -> Limits:

@@ -194,6 +194,8 @@ class Release(Operation[Released]):
     """Give a hold back, because its call was never sent. Idempotent."""
 
     hold_id: str
+    account: str
+    """The first account that the hold is charged to: it names the project."""
     now_ms: int
 
 

@@ -14,6 +14,16 @@ __all__ = ["open_store"]
 
 DATABASE_NAME = "ledger.sqlite3"
 
+REDIS_SCHEMES = (
+    "redis",
+    "rediss",
+    "unix",
+    "redis+sentinel",
+    "rediss+sentinel",
+    "redis+cluster",
+    "rediss+cluster",
+)
+
 
 def open_store(url: str | os.PathLike[str]) -> Store:
     """Opens the store that a URL names. Nothing is read or written yet.
@@ -21,7 +31,10 @@ def open_store(url: str | os.PathLike[str]) -> Store:
     Args:
         url: `sqlite` for the file in the user's data directory,
             `sqlite:///relative/path`, `sqlite:////absolute/path`, a path that
-            ends in `.sqlite3` or `.db`, or `memory://`.
+            ends in `.sqlite3` or `.db`, `memory://`, or for a fleet
+            `redis://host:6379/0`, `rediss://`, `unix:///path`,
+            `redis+sentinel://host:26379,other:26379/service/0` or
+            `redis+cluster://host:6379,other:6379`.
 
     Raises:
         ConfigurationError: If the URL names no store of this version.
@@ -35,9 +48,11 @@ def open_store(url: str | os.PathLike[str]) -> Store:
         return _sqlite(Path(unquote(text.removeprefix("sqlite:///"))).expanduser())
     if isinstance(url, os.PathLike) or text.endswith((".sqlite3", ".db")):
         return _sqlite(Path(text).expanduser())
+    if text.partition("://")[0] in REDIS_SCHEMES and "://" in text:
+        return _redis(text)
     raise ConfigurationError(
         f"store: {_masked(text)!r} is not a store of this version. Use "
-        '"sqlite", "sqlite:///ledger.sqlite3" or "memory://".'
+        '"sqlite", "sqlite:///ledger.sqlite3", "redis://host:6379/0" or "memory://".'
     )
 
 
@@ -46,6 +61,13 @@ def _sqlite(path: Path) -> Store:
     from guardrails.stores.sqlite import SQLiteStore
 
     return SQLiteStore(path)
+
+
+def _redis(url: str) -> Store:
+    # Imported late: the client takes longer to load than all the rest.
+    from guardrails.stores.redis import RedisStore
+
+    return RedisStore(url)
 
 
 def _masked(url: str) -> str:

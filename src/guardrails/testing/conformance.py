@@ -59,14 +59,14 @@ def charging(
         attribution=who,
         lines=(
             Line(
-                account=f"p/session/{session}",
+                account=f"default/session/session_id={session}",
                 scope="session",
                 limits=limits or Limits(),
                 thresholds=thresholds,
                 is_session=True,
             ),
             Line(
-                account="p/total/customer_id=acme",
+                account="default/total/customer_id=acme",
                 scope="customer_id=acme",
                 limits=shared or Limits(),
             ),
@@ -138,7 +138,7 @@ def settle(
     )
 
 
-def _account(store: Store, key: str = "p/session/s") -> Account:
+def _account(store: Store, key: str = "default/session/session_id=s") -> Account:
     account = store.execute(ReadAccount(account=key))
     assert account is not None
     return account
@@ -158,7 +158,7 @@ class StoreConformance:
         assert _verdict(store.execute(reserve("h", to))) is Verdict.ALLOW
         held = _account(store)
         store.execute(settle("h", to, cost=3, tokens=2))
-        posted = _account(store, "p/total/customer_id=acme")
+        posted = _account(store, "default/total/customer_id=acme")
 
         assert (held.held_nano_usd, held.held_tokens, held.steps) == (CENT, 10, 1)
         assert (posted.posted_nano_usd, posted.posted_tokens) == (3, 2)
@@ -170,7 +170,9 @@ class StoreConformance:
         reply = store.execute(reserve("h", to))
 
         assert _verdict(reply) is Verdict.DENY
-        assert store.execute(ReadAccount(account="p/session/s")) is None
+        assert (
+            store.execute(ReadAccount(account="default/session/session_id=s")) is None
+        )
 
     def test_admits_up_to_the_limit_exactly(self, store: Store) -> None:
         """A call that fills a budget to the last nano-dollar is admitted."""
@@ -201,7 +203,10 @@ class StoreConformance:
         first = store.execute(reserve("1", to, cost=CENT + 1))
         again = store.execute(reserve("2", to, cost=0))
         store.execute(
-            RaiseLimits(account="p/session/s", limits=Limits(cost_nano_usd=2 * CENT))
+            RaiseLimits(
+                account="default/session/session_id=s",
+                limits=Limits(cost_nano_usd=2 * CENT),
+            )
         )
         raised = store.execute(reserve("3", to, cost=CENT + 1))
 
@@ -256,8 +261,12 @@ class StoreConformance:
         """A call that was never sent leaves no amount and no step."""
         to = charging()
         store.execute(reserve("h", to))
-        assert store.execute(Release(hold_id="h", now_ms=NOW_MS)).is_applied
-        assert not store.execute(Release(hold_id="h", now_ms=NOW_MS)).is_applied
+        assert store.execute(
+            Release(hold_id="h", account="default/session/session_id=s", now_ms=NOW_MS)
+        ).is_applied
+        assert not store.execute(
+            Release(hold_id="h", account="default/session/session_id=s", now_ms=NOW_MS)
+        ).is_applied
         account = _account(store)
 
         assert (account.held_nano_usd, account.held_tokens, account.steps) == (0, 0, 0)
@@ -361,7 +370,11 @@ class StoreConformance:
         store.execute(reserve("1", to, now_ms=NOW_MS, active_ms=1_000))
         store.execute(settle("1", to, now_ms=NOW_MS + 1_000, active_ms=2_000))
         store.execute(
-            Close(account="p/session/s", now_ms=NOW_MS + 1_500, active_ms=2_500)
+            Close(
+                account="default/session/session_id=s",
+                now_ms=NOW_MS + 1_500,
+                active_ms=2_500,
+            )
         )
         later = NOW_MS + 3_600_000
         admitted = store.execute(reserve("2", to, now_ms=later, active_ms=500))
@@ -380,7 +393,7 @@ class StoreConformance:
         to = charging()
         store.execute(
             StopSession(
-                account="p/session/s",
+                account="default/session/session_id=s",
                 attribution=to.attribution,
                 now_ms=NOW_MS,
                 by="ops",
@@ -388,7 +401,7 @@ class StoreConformance:
             )
         )
         denied = store.execute(reserve("1", to))
-        store.execute(Resume(account="p/session/s"))
+        store.execute(Resume(account="default/session/session_id=s"))
 
         assert isinstance(denied, Reserved)
         assert denied.refusal is not None
@@ -429,15 +442,17 @@ class StoreConformance:
         assert reply.new_stop is None
         assert _account(store).stop is None
 
-    def test_forgets_finished_holds_after_their_retention(self, store: Store) -> None:
-        """A sweep forgets what is long over, and only that."""
+    def test_knows_finished_holds_for_their_retention(self, store: Store) -> None:
+        """A day later, and swept meanwhile, a settlement still counts once."""
         to = charging()
         store.execute(reserve("h", to))
         store.execute(settle("h", to))
-        early = store.execute(Sweep(now_ms=NOW_MS + SETTLED_RETENTION_MS - 1))
-        late = store.execute(Sweep(now_ms=NOW_MS + SETTLED_RETENTION_MS))
+        later_ms = NOW_MS + SETTLED_RETENTION_MS - 1
+        store.execute(Sweep(now_ms=later_ms))
+        again = store.execute(settle("h", to, now_ms=later_ms))
 
-        assert (early.forgotten, late.forgotten) == (0, 1)
+        assert isinstance(again, Settled)
+        assert not again.is_applied
         assert _account(store).posted_nano_usd == CENT
 
     def test_history_adds_up_to_the_accounts(self, store: Store) -> None:

@@ -1,0 +1,40 @@
+"""Layouts: how the scripts write rows, sums and limits. Pure."""
+
+import struct
+
+from guardrails.core.policy import Limits, Measure
+
+__all__ = ["MEASURES", "NUMBERS", "SEPARATOR", "SLOTS", "SUMS", "TIMES", "raised_from"]
+
+# The layouts are those of the scripts.
+NUMBERS = struct.Struct("<6q3i")
+TIMES = struct.Struct("<4q")
+SUMS = struct.Struct("<2q2i2q3i")
+SLOTS = {
+    Measure.COST: 1,
+    Measure.TOKENS: 4,
+    Measure.STEPS: 7,
+    Measure.MODEL_CALLS: 8,
+    Measure.TOOL_CALLS: 9,
+    Measure.WALL_TIME: 12,
+}
+MEASURES = {str(slot): measure for measure, slot in SLOTS.items()}
+SEPARATOR = "\x1f"
+
+
+def raised_from(text: str) -> Limits | None:
+    """Reads raised limits: six numbers, empty where nothing was raised."""
+    if not text:
+        return None
+    numbers = [int(number) if number else None for number in text.split(",")]
+    return Limits(**dict(zip(_LIMIT_NAMES, numbers, strict=True)))
+
+
+_LIMIT_NAMES = (
+    "cost_nano_usd",
+    "tokens",
+    "steps",
+    "model_calls",
+    "tool_calls",
+    "wall_time_ms",
+)

@@ -1,0 +1,374 @@
+-- call.lua: books the call that has ended and reserves the one that begins.
+--
+-- Either half may be left out. This is `_settle` and `_reserve` of
+-- core/ledger.py, which is the specification: the tests compare the two reply
+-- by reply. Nothing is written before the last check of a half, and whatever is
+-- written is written together, because a script that fails is not rolled back.
+--
+-- Only strings go into redis.call: how Lua prints a number there depends on the
+-- server's version. Sums stay below 2^53, where doubles are exact.
+--
+-- KEYS 1 version, 2 holds, 3 due, 4 lost, 5-8 finished, 9 events,
+--      10 traces of the session, then one account per line, then one rollup per cell
+-- ARGV 1-2   known version, lines
+--      3-11  settle: id ('' = none), now, kind, cost, tokens, content, event, trace, sums
+--      12-19 reserve: id ('' = none), now, kind, cost, tokens, content, expiry, trace
+--      20-24 enforced, loop: repeats, polling repeats, within, action ('' = no rule)
+--      25-28 digest of the accounts, the accounts, events kept, session lines
+--      29-   active ms per session line: settle, then reserve
+--      then  cells, and the name of each
+--      then  per line 12 + 3 per threshold, see `line` below
+-- reply {'ok', version, settled, reserved}; 1 for a half without anything to tell.
+--       {'raised', line, limits}: the client did not know of raised limits.
+--       {'rolled back', version}: the store has forgotten what the client saw.
+local call, A, K = redis.call, ARGV, KEYS
+local VERSION, HOLDS, DUE, LOST, DONE, EVENTS, TRACES = 1, 2, 3, 4, 5, 9, 10
+local SESSION_TTL_S, DONE_TTL_S, ROLLUP_TTL_S, GRACE_S = '2592000', '144000', '34560000', 3456000
+local TRACES_MAX, CLOCK_STEP_MS, DAY_MS = 64, 60000, 86400000
+
+-- A row: money posted, held, unconfirmed; tokens posted, held, unconfirmed;
+-- steps, model calls, tool calls. A session's: started, last active, active and
+-- ended (-1 = not) in ms.
+local NUMBERS, TIMES, SUMS = '<i8i8i8i8i8i8i4i4i4', '<i8i8i8i8', '<i8i8i4i4i8i8i4i4i4'
+local COST, TOKENS, STEPS, MODELS, TOOLS, ACTIVE = 1, 4, 7, 8, 9, 12
+local STARTED, LAST, ENDED = 10, 11, 13
+
+local function int(x) return string.format('%.0f', x) end
+local function split(text) -- five fields
+  return string.match(text, '^(.-)\31(.-)\31(.-)\31(.-)\31(.*)$')
+end
+
+local version = call('GET', K[VERSION]) or '0'
+if version - A[1] < 0 then return {'rolled back', tonumber(version)} end
+
+-- ---------------------------------------------------------------- the rows
+local count, sessions, enforced = A[2] + 0, A[28] + 0, A[20] == '1'
+local cells = 29 + 2 * sessions
+local at = cells + 1 + A[cells]
+local rows, line = {}, {} -- line[i]: flags, scope, 6 limits, expiry, who, raised, thresholds
+for i = 1, count do
+  local found = call('HMGET', K[TRACES + i], 'n', 't', 'x')
+  local row = {0, 0, 0, 0, 0, 0, 0, 0, 0}
+  if found[1] then row = {struct.unpack(NUMBERS, found[1])} else row.is_new = true end
+  row[STARTED] = nil -- the position that unpack returns last
+  if found[2] then
+    row[STARTED], row[LAST], row[ACTIVE], row[ENDED] = struct.unpack(TIMES, found[2])
+  end
+  row.stop, row.raised, row.alerted = '', '', ''
+  if found[3] then
+    row.stop, row.raised, row.alerted = string.match(found[3], '^(.-)\30(.-)\30(.*)$')
+  end
+  if row.raised ~= A[at + 10] then return {'raised', i, row.raised} end
+  rows[i], line[i] = row, at
+  at = at + 12 + 3 * A[at + 11]
+end
+local function is_session(i) return i <= sessions end
+
+-- Opens what is new, and remembers what the thresholds watch.
+local function open(now, first)
+  local before = {}
+  for i = 1, count do
+    local row = rows[i]
+    if is_session(i) and not row[STARTED] then
+      row[STARTED] = now - A[first + i]
+      row[LAST], row[ACTIVE], row[ENDED], row.opens = row[STARTED], 0, -1, true
+    end
+    if A[line[i] + 11] ~= '0' then before[i] = {unpack(row, 1, ACTIVE)} end
+  end
+  return before
+end
+
+local function touch(i, now, first)
+  local row = rows[i]
+  row.dirty = true
+  if not is_session(i) then return end
+  local gap = now - row[LAST]
+  if math.floor(row[LAST] / DAY_MS) ~= math.floor(now / DAY_MS) then row.lives = true end
+  if gap > 0 then
+    row[ACTIVE] = row[ACTIVE] + math.min(A[first + i] + 0, gap)
+    row[LAST] = now
+  elseif gap < -CLOCK_STEP_MS then row[LAST] = now end
+  row[ENDED] = -1
+end
+
+local function crossings(before)
+  local found = {}
+  for i = 1, count do
+    local was, row, p = before[i], rows[i], line[i] + 12
+    for j = 1, was and A[line[i] + 11] or 0 do
+      local slot, value, label = A[p] + 0, A[p + 1] + 0, A[p + 2]
+      local known = '\31' .. row.alerted .. '\31'
+      if (was[slot] or 0) < value and value <= row[slot]
+        and not string.find(known, '\31' .. label .. '\31', 1, true) then
+        row.alerted = row.alerted == '' and label or row.alerted .. '\31' .. label
+        found[#found + 1] = {i, j, int(row[slot])}
+      end
+      p = p + 3
+    end
+  end
+  return found
+end
+
+local function stop_of(reason, now, measure, scope, used, allowed, needed, finding)
+  return table.concat({reason, int(now), measure, scope, int(used), int(allowed),
+    needed and int(needed) or '', finding or '\31\31\31\31', '', ''}, '\31')
+end
+
+-- How an id has finished: `s`ettled or `r`eleased, with its digests. A released
+-- hold may have been settled later, and then both are found.
+local function finished(id)
+  local released
+  for i = DONE, EVENTS - 1 do
+    local known = call('HGET', K[i], id)
+    if known and string.sub(known, 1, 1) == 's' then return known end
+    released = released or known
+  end
+  return released
+end
+local function finish(id, text)
+  call('HSET', K[DONE], id, text)
+  if call('HLEN', K[DONE]) == 1 then call('EXPIRE', K[DONE], DONE_TTL_S) end
+end
+
+-- --------------------------------------------------------------- loops
+local function find_loop(traces)
+  local last, within = traces[#traces], A[23] + 0
+  if not last then return end
+  local function run(results_matter)
+    local n, cost = 0, 0
+    for i = #traces, math.max(1, #traces - within + 1), -1 do
+      local t = traces[i]
+      if t[1] ~= last[1] or t[2] ~= last[2] then break end
+      if results_matter and t[3] ~= last[3] then break end
+      n, cost = n + 1, cost + (tonumber(t[5]) or 0)
+    end
+    return n, cost
+  end
+  local kind, n, cost = 'identical', run(true)
+  if last[3] == '' or n < A[21] + 0 then
+    kind, n, cost = 'polling', run(false)
+    if n < A[22] + 0 then return end
+  end
+  return {kind, last[1], last[2], int(n), int(cost)}
+end
+
+local function traces_of(list)
+  local traces = {}
+  for i, text in ipairs(list) do traces[i] = {split(text)} end
+  return traces
+end
+
+-- Remembers a tool call that ended. The same call id replaces its earlier trace:
+-- a framework that runs a tool again after an interrupt repeats itself.
+local function learn(trace)
+  local list, kept, id = call('LRANGE', K[TRACES], '0', '-1'), {}, ({split(trace)})[4]
+  for _, text in ipairs(list) do
+    if id == '' or ({split(text)})[4] ~= id then kept[#kept + 1] = text end
+  end
+  if #kept < #list then
+    call('DEL', K[TRACES])
+    if #kept > 0 then call('RPUSH', K[TRACES], unpack(kept)) end
+  end
+  call('RPUSH', K[TRACES], trace)
+  call('LTRIM', K[TRACES], '-' .. TRACES_MAX, '-1')
+  call('EXPIRE', K[TRACES], SESSION_TTL_S)
+  local earlier = find_loop(traces_of(list))
+  kept[#kept + 1] = trace
+  local finding = find_loop(traces_of(kept))
+  local told = finding and earlier and finding[1] == earlier[1]
+    and finding[2] == earlier[2] and finding[3] == earlier[3]
+  return finding, told
+end
+
+-- --------------------------------------------------------------- settle
+local function settle()
+  local id, now, cost, tokens, first = A[3], A[4] + 0, A[6] + 0, A[7] + 0, 28
+  local hold, slot, known = call('HGET', K[HOLDS], id), 2, nil
+  if not hold then hold, slot = call('HGET', K[LOST], id), 3 end
+  if not hold then known = finished(id) end
+  if known and string.sub(known, 1, 1) == 's' then return {0} end
+  local held_cost, held_tokens, content, accounts = 0, 0, A[8], A[25]
+  if hold then
+    local _, c, t, _, rest = split(hold)
+    held_cost, held_tokens = c + 0, t + 0
+    content, accounts = string.sub(rest, 1, 6), string.sub(rest, 7, 12)
+  elseif known then content, accounts = string.sub(known, 2, 7), string.sub(known, 8) end
+  if accounts ~= A[25] then return {-1} end
+  -- First what is allowed even when memory is used up: what is paid must be booked.
+  if slot == 2 and hold then call('HDEL', K[HOLDS], id); call('ZREM', K[DUE], id)
+  else call('HDEL', K[LOST], id) end
+  finish(id, 's' .. content .. accounts)
+  local before, new_stop = open(now, first), ''
+  for i = 1, count do
+    local row, p = rows[i], line[i]
+    touch(i, now, first)
+    if hold then
+      row[slot], row[slot + 3] = row[slot] - held_cost, row[slot + 3] - held_tokens
+    else
+      local calls = A[5] == 'model' and MODELS or TOOLS
+      row[STEPS], row[calls] = row[STEPS] + 1, row[calls] + 1
+    end
+    row[1], row[4] = row[1] + cost, row[4] + tokens
+    if is_session(i) and enforced and row.stop == '' then
+      local money, used = row[1] + row[3], row[4] + row[6]
+      if A[p + 2] ~= '' and money - A[p + 2] > 0 then
+        row.stop = stop_of('budget_exceeded', now, COST, A[p + 1], money, A[p + 2])
+      elseif A[p + 3] ~= '' and used - A[p + 3] > 0 then
+        row.stop = stop_of('budget_exceeded', now, TOKENS, A[p + 1], used, A[p + 3])
+      end
+      if new_stop == '' then new_stop = row.stop end
+    end
+  end
+  local crossed = crossings(before)
+  local finding, told
+  if A[10] ~= '' and A[24] ~= '' then finding, told = learn(A[10]) end
+  local text = finding and table.concat(finding, '\31') or ''
+  if finding and A[24] == 'stop' and enforced and rows[1].stop == '' then
+    rows[1].stop = stop_of('loop_detected', now, '', A[line[1] + 1], 0, 0, nil, text)
+    if new_stop == '' then new_stop = rows[1].stop end
+    told = false
+  end
+  if told then text = '' end
+  call('XADD', K[EVENTS], 'MAXLEN', '~', A[27], '*', 'e', A[9])
+  local d = {struct.unpack(SUMS, A[11])}
+  for i = 1, A[cells] do
+    local key, name = K[TRACES + count + i], A[cells + i]
+    local sums = call('HGET', key, name)
+    if sums then
+      local s = {struct.unpack(SUMS, sums)}
+      for j = 1, 9 do s[j] = s[j] + d[j] end
+      call('HSET', key, name, struct.pack(SUMS, unpack(s, 1, 9)))
+    else
+      call('HSET', key, name, A[11])
+      if call('HLEN', key) == 1 then call('EXPIRE', key, ROLLUP_TTL_S) end
+    end
+  end
+  local late = not hold or slot == 3
+  if not late and #crossed == 0 and new_stop == '' and text == '' then return 1 end
+  return {1, late and 1 or 0, crossed, new_stop, text}
+end
+
+-- -------------------------------------------------------------- reserve
+-- What stands in the way on one line: {measure, used, allowed, needed}, and
+-- whether waiting for open holds is in vain.
+local function in_the_way(i, now, cost, tokens, calls, active)
+  local row, p = rows[i], line[i]
+  if A[p + 4] ~= '' and row[STEPS] - A[p + 4] >= 0 then
+    return {STEPS, row[STEPS], A[p + 4], 1}, true
+  end
+  local limit = A[p + calls - 3] -- model calls at 5, tool calls at 6
+  if limit ~= '' and row[calls] - limit >= 0 then return {calls, row[calls], limit, 1}, true end
+  if A[p + 7] ~= '' and is_session(i) then
+    local elapsed = row[ACTIVE] + math.max(0, math.min(active, now - row[LAST]))
+    if elapsed - A[p + 7] >= 0 then return {ACTIVE, elapsed, A[p + 7], 0}, true end
+  end
+  local money, words = row[1] + row[2] + row[3], row[4] + row[5] + row[6]
+  local waiting
+  if A[p + 2] ~= '' and money + cost - A[p + 2] > 0 then
+    waiting = {COST, money, A[p + 2], cost}
+    if money - row[2] + cost - A[p + 2] > 0 then return waiting, true end
+  end
+  if A[p + 3] ~= '' and words + tokens - A[p + 3] > 0 then
+    local final = words - row[5] + tokens - A[p + 3] > 0
+    if final or not waiting then return {TOKENS, words, A[p + 3], tokens}, final end
+  end
+  return waiting, false
+end
+
+local function refusal(now, cost, tokens, calls, first)
+  local waiting, where
+  for i = 1, count do
+    if A[line[i]] == '1' then
+      if rows[i].stop ~= '' then return 'stop', i, true end
+      local active = is_session(i) and A[first + i] + 0 or 0
+      local found, final = in_the_way(i, now, cost, tokens, calls, active)
+      if final then return found, i, true end
+      if not waiting then waiting, where = found, i end
+    end
+  end
+  if A[19] ~= '' and A[24] == 'block' and not rows[1].opens then
+    local finding = find_loop(traces_of(call('LRANGE', K[TRACES], '0', '-1')))
+    if finding and finding[2] .. '\31' .. finding[3] == A[19] then return finding, 1, true end
+  end
+  return waiting, where, false
+end
+
+local function reserve()
+  local id, now, cost, tokens, first = A[12], A[13] + 0, A[15] + 0, A[16] + 0, 28 + sessions
+  local calls = A[14] == 'model' and MODELS or TOOLS
+  local hold = call('HGET', K[HOLDS], id) or call('HGET', K[LOST], id)
+  local content = hold and string.sub(({split(hold)})[5], 1, 6)
+  if not hold then
+    local known = finished(id)
+    content = known and string.sub(known, 2, 7)
+  end
+  if content then return content == A[17] and 1 or {'conflict'} end
+  local before = open(now, first)
+  local why, where, final = refusal(now, cost, tokens, calls, first)
+  local answer
+  if why then
+    local row = rows[where]
+    if why == 'stop' then answer = {'deny', where, row.stop, 0, int(row[STEPS])}
+    elseif #why == 5 then answer = {'deny', where, table.concat(why, '\31'), 2, int(row[STEPS])}
+    else
+      answer = {final and 'deny' or 'wait', where, '', 0, int(row[STEPS]),
+        why[1], int(why[2]), why[3], int(why[4])}
+      if final and enforced and is_session(where) then
+        row.stop = stop_of('budget_exceeded', now, why[1], A[line[where] + 1],
+          why[2], why[3], why[4])
+        touch(where, now, first)
+        answer = {'deny', where, row.stop, 1, int(row[STEPS])}
+      end
+    end
+    if enforced then return answer end
+    answer[1] = 'allow'
+  end
+  call('HSET', K[HOLDS], id, table.concat({A[14], A[15], A[16], A[18],
+    A[17] .. A[25] .. A[26]}, '\31'))
+  call('ZADD', K[DUE], A[18], id)
+  for i = 1, count do
+    local row = rows[i]
+    touch(i, now, first)
+    row[2], row[5] = row[2] + cost, row[5] + tokens
+    row[STEPS], row[calls] = row[STEPS] + 1, row[calls] + 1
+  end
+  local crossed = crossings(before)
+  if not answer and #crossed == 0 then return 1 end
+  return {answer or {'allow'}, crossed}
+end
+
+-- ------------------------------------------------------------------- save
+local settled = A[3] ~= '' and settle() or 0
+local reserved = A[12] ~= '' and reserve() or 0
+local dirty = false
+for i = 1, count do
+  local row, key, p = rows[i], K[TRACES + i], line[i]
+  if row.dirty then
+    dirty = true
+    local fields = {'n', struct.pack(NUMBERS, unpack(row, 1, 9))}
+    if is_session(i) then
+      fields[3], fields[4] = 't', struct.pack(TIMES, unpack(row, STARTED, ENDED))
+    end
+    if row.stop ~= '' or row.raised ~= '' or row.alerted ~= '' then
+      fields[#fields + 1] = 'x'
+      fields[#fields + 1] = row.stop .. '\30' .. row.raised .. '\30' .. row.alerted
+    end
+    if row.is_new and A[p + 8] ~= '' then
+      fields[#fields + 1], fields[#fields + 2] = 'e', A[p + 8]
+    end
+    if row.opens then -- in pieces: one value above 64 bytes costs a session 400 more
+      for piece = 0, math.ceil(#A[p + 9] / 60) - 1 do
+        fields[#fields + 1] = 'w' .. piece
+        fields[#fields + 1] = string.sub(A[p + 9], piece * 60 + 1, piece * 60 + 60)
+      end
+    end
+    call('HSET', key, unpack(fields))
+    if is_session(i) then
+      if row.opens or row.lives then call('EXPIRE', key, SESSION_TTL_S) end
+    elseif row.is_new and A[p + 8] ~= '' then
+      call('EXPIREAT', key, int(A[p + 8] / 1000 + GRACE_S))
+    end
+  end
+end
+if dirty then version = call('INCR', K[VERSION]) end
+return {'ok', tonumber(version), settled, reserved}

@@ -1,0 +1,26 @@
+-- sweep.lua: turns expired holds into unconfirmed ones.
+--
+-- `_sweep` of core/ledger.py, at most 100 holds a call, so that no call waits
+-- long. Finished holds are forgotten by their keys' own expiry.
+-- KEYS 1 version, 2 holds, 3 due, 4 lost
+-- ARGV 1 now, 2 holds at most
+-- reply: how many became unconfirmed
+local call, K = redis.call, KEYS
+local NUMBERS = '<i8i8i8i8i8i8i4i4i4'
+
+local due = call('ZRANGEBYSCORE', K[3], '-inf', ARGV[1], 'LIMIT', '0', ARGV[2])
+for _, id in ipairs(due) do
+  local hold = call('HGET', K[2], id)
+  local _, cost, tokens, _, rest = string.match(hold, '^(.-)\31(.-)\31(.-)\31(.-)\31(.*)$')
+  call('ZREM', K[3], id)
+  call('HDEL', K[2], id)
+  call('HSET', K[4], id, hold)
+  for key in string.gmatch(string.sub(rest, 13), '[^\n]+') do
+    local row = {struct.unpack(NUMBERS, call('HGET', key, 'n'))}
+    row[2], row[5] = row[2] - cost, row[5] - tokens
+    row[3], row[6] = row[3] + cost, row[6] + tokens
+    call('HSET', key, 'n', struct.pack(NUMBERS, unpack(row, 1, 9)))
+  end
+end
+if #due > 0 then call('INCR', K[1]) end
+return #due

@@ -1,0 +1,232 @@
+"""Replies: what a script answers as ledger values. Pure."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import fields, replace
+from typing import Any
+
+from guardrails.core.accounts import Account, Charging, SessionState, Stop, StopReason
+from guardrails.core.attribution import Attribution
+from guardrails.core.events import Event
+from guardrails.core.limits import effective_limits
+from guardrails.core.loops import LoopFinding, LoopKind, ToolTrace
+from guardrails.core.operations import (
+    Conflict,
+    Crossing,
+    Refusal,
+    Reserve,
+    Reserved,
+    Settle,
+    Settled,
+    Verdict,
+)
+from guardrails.core.rollups import Spend
+from guardrails.stores import rows
+from guardrails.stores.redis.layouts import (
+    MEASURES,
+    NUMBERS,
+    SEPARATOR,
+    SUMS,
+    TIMES,
+    raised_from,
+)
+
+__all__ = [
+    "account_from",
+    "event_from",
+    "reserved_from",
+    "settled_from",
+    "spend_from",
+]
+
+_PLAIN_RESERVED = Reserved(verdict=Verdict.ALLOW)
+_PLAIN_SETTLED = Settled()
+
+
+def settled_from(
+    reply: Any, op: Settle, raised: Mapping[str, str]
+) -> Settled | Conflict:
+    """Reads what became of a settlement."""
+    if reply == 1:
+        return _PLAIN_SETTLED
+    if reply[0] == -1:
+        return Conflict(hold_id=op.hold_id)
+    if reply[0] == 0:
+        return Settled(is_applied=False)
+    _, late, crossed, stop, finding = reply
+    return Settled(
+        is_late=late == 1,
+        crossings=_crossings(crossed, op.charging, raised),
+        new_stop=_stop_from(stop),
+        finding=_finding_from(finding.decode().split(SEPARATOR)) if finding else None,
+    )
+
+
+def reserved_from(
+    reply: Any, op: Reserve, raised: Mapping[str, str]
+) -> Reserved | Conflict:
+    """Reads the answer to a reservation."""
+    if reply == 1:
+        return _PLAIN_RESERVED
+    crossed: Sequence[Any] = ()
+    answer = reply
+    if isinstance(reply[0], list):
+        answer, crossed = reply
+    verdict = answer[0].decode()
+    if verdict == "conflict":
+        return Conflict(hold_id=op.hold_id)
+    refusal, new_stop = None, None
+    if len(answer) > 1:
+        refusal, new_stop = _refusal(answer, op)
+    return Reserved(
+        verdict=Verdict(verdict),
+        refusal=refusal,
+        new_stop=new_stop,
+        crossings=_crossings(crossed, op.charging, raised),
+    )
+
+
+def _refusal(answer: Sequence[Any], op: Reserve) -> tuple[Refusal, Stop | None]:
+    line, steps = op.charging.lines[answer[1] - 1], int(answer[4])
+    match answer[3]:
+        case 2:
+            finding = _finding_from(answer[2].decode().split(SEPARATOR))
+            return Refusal(line=line, steps=steps, finding=finding), None
+        case 0 if not answer[2]:
+            measure = MEASURES[str(answer[5])]
+            used, allowed, needed = (int(number) for number in answer[6:9])
+            return Refusal(
+                line=line,
+                measure=measure,
+                used=used,
+                allowed=allowed,
+                needed=needed,
+                steps=steps,
+            ), None
+        case is_new:
+            stop = _stop_from(answer[2])
+            assert stop is not None
+            refusal = Refusal(
+                line=line,
+                used=stop.used,
+                allowed=stop.allowed,
+                needed=stop.needed or 0,
+                steps=steps,
+                stop=stop,
+            )
+            return refusal, stop if is_new else None
+
+
+def _crossings(
+    crossed: Sequence[Any], charging: Charging, raised: Mapping[str, str]
+) -> tuple[Crossing, ...]:
+    found: list[Crossing] = []
+    for index, number, posted in crossed:
+        line = charging.lines[index - 1]
+        point = line.thresholds[number - 1]
+        known = raised_from(raised.get(line.account, ""))
+        limits = effective_limits(line.limits, known)
+        found.append(
+            Crossing(
+                line=line,
+                threshold=point,
+                posted=int(posted),
+                limit=limits.of(point.measure),
+            )
+        )
+    return tuple(found)
+
+
+def _stop_from(text: bytes) -> Stop | None:
+    if not text:
+        return None
+    reason, at, measure, scope, used, allowed, needed, *rest = text.decode().split(
+        SEPARATOR
+    )
+    return Stop(
+        reason=StopReason(reason),
+        at_ms=int(at),
+        measure=MEASURES[measure] if measure else None,
+        scope=scope or None,
+        used=int(used),
+        allowed=int(allowed),
+        needed=int(needed) if needed else None,
+        finding=_finding_from(rest[:5]) if rest[0] else None,
+        by=rest[5] or None,
+        note=rest[6] or None,
+    )
+
+
+def _finding_from(parts: Sequence[str]) -> LoopFinding:
+    kind, tool, digest, count, cost = parts
+    return LoopFinding(
+        kind=LoopKind(kind),
+        tool=tool,
+        arguments_digest=digest,
+        count=int(count),
+        cost_nano_usd=int(cost),
+    )
+
+
+def account_from(
+    key: str, found: Mapping[bytes, bytes], traces: Sequence[bytes] = ()
+) -> Account | None:
+    """Rebuilds an account from its fields; `None` if there are none."""
+    if b"n" not in found:
+        return None
+    numbers = NUMBERS.unpack(found[b"n"])
+    stop, raised, alerted = found.get(b"x", b"\x1e\x1e").split(b"\x1e")
+    session: SessionState | None = None
+    if b"t" in found:
+        started, last_active, active, ended = TIMES.unpack(found[b"t"])
+        session = SessionState(
+            attribution=_who_from(found),
+            started_at_ms=started,
+            last_active_at_ms=last_active,
+            active_ms=active,
+            ended_at_ms=None if ended < 0 else ended,
+            traces=tuple(_trace_from(text.decode()) for text in traces),
+        )
+    names = (field.name for field in fields(Account))
+    next(names)  # The key.
+    return Account(
+        key=key,
+        **dict(zip(names, numbers, strict=False)),
+        alerted=tuple(alerted.decode().split(SEPARATOR)) if alerted else (),
+        raised=raised_from(raised.decode()),
+        stop=_stop_from(stop),
+        expires_at_ms=int(found[b"e"]) if b"e" in found else None,
+        session=session,
+    )
+
+
+def _who_from(found: Mapping[bytes, bytes]) -> Attribution:
+    pieces: list[bytes] = []
+    while (piece := found.get(b"w%d" % len(pieces))) is not None:
+        pieces.append(piece)
+    values = json.loads(b"".join(pieces))
+    path = tuple(values.pop("agent_path", ()))
+    tags = tuple((name, value) for name, value in values.pop("tags", ()))
+    return replace(Attribution(**values), agent_path=path, tags=tags)
+
+
+def _trace_from(text: str) -> ToolTrace:
+    tool, arguments, result, call_id, cost = text.split(SEPARATOR)
+    return ToolTrace(
+        tool=tool,
+        arguments_digest=arguments,
+        result_digest=result or None,
+        call_id=call_id or None,
+        cost_nano_usd=int(cost) if cost else None,
+    )
+
+
+def event_from(payload: bytes) -> Event:
+    """Rebuilds an event from the stream."""
+    return rows.event_from(json.loads(payload))
+
+
+def spend_from(name: str | None, sums: bytes) -> Spend:
+    """Rebuilds what was spent under a name."""
+    values = SUMS.unpack(sums)
+    return Spend(name=name, **dict(zip(rows.ROLLUP_SUMS, values, strict=True)))

@@ -1,0 +1,248 @@
+"""Requests: ledger operations as the arguments of a script. Pure."""
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import asdict
+from hashlib import blake2b
+
+from guardrails.core.accounts import Charging, Line, Stop
+from guardrails.core.attribution import Attribution
+from guardrails.core.calls import CallKind
+from guardrails.core.events import Event
+from guardrails.core.limits import effective_limits
+from guardrails.core.loops import ToolTrace
+from guardrails.core.operations import Reserve, Settle
+from guardrails.core.policy import Limits
+from guardrails.core.rollups import HOUR_MS, cells_of, spend_of
+from guardrails.stores import rows
+from guardrails.stores.redis import keys
+from guardrails.stores.redis.layouts import SEPARATOR, SLOTS, SUMS, raised_from
+
+__all__ = ["call_arguments", "limits_arguments", "stop_text", "who_text"]
+
+Argument = bytes | str | int
+
+DIGEST_BYTES = 6
+"""Tells two contents of one id apart: 2^48 of them."""
+
+_NO_SETTLE: tuple[Argument, ...] = ("",) * 9
+_NO_RESERVE: tuple[Argument, ...] = ("",) * 8
+
+
+def call_arguments(
+    settle: Settle | None,
+    reserve: Reserve | None,
+    *,
+    raised: Mapping[str, str],
+    version: int,
+    events_max: int,
+) -> tuple[list[str], list[Argument]]:
+    """Returns the keys and the arguments of `call.lua`.
+
+    Args:
+        settle: The call that has ended, if any.
+        reserve: The call that begins, if any; both are charged to the same
+            accounts.
+        raised: What is known of raised limits, by account.
+        version: The highest version of the project that was seen.
+        events_max: How many events the stream keeps.
+    """
+    op = reserve or settle
+    assert op is not None
+    charging = op.charging
+    known = tuple(raised.get(line.account, "") for line in charging.lines)
+    static = _static(charging, known)
+    prefix = static.prefix
+    cells = () if settle is None else cells_of(settle.event)[1:]
+    names = [
+        keys.version(prefix),
+        keys.holds(prefix),
+        keys.due(prefix),
+        keys.lost(prefix),
+        *keys.finished(prefix, op.now_ms),
+        keys.events(prefix),
+        static.traces,
+        *static.accounts,
+    ]
+    active: list[Argument] = []
+    sessions = static.sessions
+    for one in (settle, reserve):
+        active += (0,) * sessions if one is None else one.active_ms[:sessions]
+    if settle is not None:
+        hour = settle.event.time_ms // HOUR_MS
+        history = keys.project_prefix(settle.event.attribution.project_id)
+        names += [keys.rollup(history, hour, dimension) for dimension, _ in cells]
+    arguments: list[Argument] = [
+        version,
+        len(charging.lines),
+        *(_NO_SETTLE if settle is None else _settle_arguments(settle, static)),
+        *(_NO_RESERVE if reserve is None else _reserve_arguments(reserve, static)),
+        int(charging.is_enforced),
+        *static.loop,
+        static.digest,
+        static.text,
+        events_max,
+        sessions,
+        *active,
+        len(cells),
+        *[name or "" for _, name in cells],
+        *static.lines,
+    ]
+    return names, arguments
+
+
+class _Static:
+    """What the calls of one charging have in common."""
+
+    def __init__(self, charging: Charging, raised: tuple[str, ...]) -> None:
+        first = charging.accounts[0]
+        self.prefix = keys.prefix_of(first)
+        self.accounts = [keys.account_of(account) for account in charging.accounts]
+        self.traces = keys.traces_of(first)
+        self.text = "\n".join(self.accounts)
+        self.digest = _digest(self.text)
+        # Sessions come first in a charging.
+        self.sessions = sum(line.is_session for line in charging.lines)
+        rule = charging.loop
+        self.loop: tuple[Argument, ...] = ("", "", "", "")
+        if rule is not None:
+            self.loop = (
+                rule.repeats,
+                rule.polling_repeats,
+                rule.within,
+                rule.action.value,
+            )
+        self.lines: list[Argument] = []
+        for line, text in zip(charging.lines, raised, strict=True):
+            self.lines += _line_arguments(line, charging, text)
+
+
+_statics: dict[int, tuple[Charging, tuple[str, ...], _Static]] = {}
+"""By the identity of a charging: comparing one costs more than writing it out."""
+
+STATICS_MAX = 4096
+
+
+def _static(charging: Charging, raised: tuple[str, ...]) -> _Static:
+    known = _statics.get(id(charging))
+    if known is not None and known[0] is charging and known[1] == raised:
+        return known[2]
+    if len(_statics) >= STATICS_MAX:
+        _statics.clear()
+    static = _Static(charging, raised)
+    _statics[id(charging)] = (charging, raised, static)
+    return static
+
+
+def _line_arguments(line: Line, charging: Charging, raised: str) -> list[Argument]:
+    limits = effective_limits(line.limits, raised_from(raised))
+    who = ""
+    if line.is_session:
+        who = who_text(line.attribution or charging.attribution)
+    arguments: list[Argument] = [
+        int(line.is_binding),
+        line.scope,
+        *limits_arguments(limits),
+        _number(line.expires_at_ms),
+        who,
+        raised,
+        len(line.thresholds),
+    ]
+    for point in line.thresholds:
+        value, limit = point.value, limits.of(point.measure)
+        if raised and point.ratio is not None and limit is not None:
+            value = math.ceil(limit * point.ratio)
+        arguments += (SLOTS[point.measure], value, point.label)
+    return arguments
+
+
+def _settle_arguments(op: Settle, static: _Static) -> tuple[Argument, ...]:
+    return (
+        op.hold_id,
+        op.now_ms,
+        op.kind.value,
+        op.cost_nano_usd,
+        op.tokens,
+        _content(op.kind, op.cost_nano_usd, op.tokens, static),
+        json.dumps(rows.event_row(op.event), ensure_ascii=False),
+        "" if op.trace is None else _trace_text(op.trace),
+        _sums(op.event),
+    )
+
+
+def _reserve_arguments(op: Reserve, static: _Static) -> tuple[Argument, ...]:
+    trace = op.trace
+    return (
+        op.hold_id,
+        op.now_ms,
+        op.kind.value,
+        op.cost_nano_usd,
+        op.tokens,
+        _content(op.kind, op.cost_nano_usd, op.tokens, static),
+        op.expires_at_ms,
+        "" if trace is None else f"{trace.tool}{SEPARATOR}{trace.arguments_digest}",
+    )
+
+
+def _content(kind: CallKind, cost: int, tokens: int, static: _Static) -> bytes:
+    return _digest(f"{kind.value} {cost} {tokens} {static.text}")
+
+
+def _digest(text: str) -> bytes:
+    return blake2b(text.encode(), digest_size=DIGEST_BYTES).digest()
+
+
+def _number(number: int | None) -> Argument:
+    return "" if number is None else number
+
+
+def _sums(event: Event) -> bytes:
+    spend = spend_of(event)
+    return SUMS.pack(*[getattr(spend, name) for name in rows.ROLLUP_SUMS])
+
+
+def _trace_text(trace: ToolTrace) -> str:
+    cost = trace.cost_nano_usd
+    return SEPARATOR.join(
+        (
+            trace.tool,
+            trace.arguments_digest,
+            trace.result_digest or "",
+            trace.call_id or "",
+            "" if cost is None else str(cost),
+        )
+    )
+
+
+def stop_text(stop: Stop) -> str:
+    """Writes a stop that a person sets."""
+    measure = "" if stop.measure is None else str(SLOTS[stop.measure])
+    return SEPARATOR.join(
+        (
+            stop.reason.value,
+            str(stop.at_ms),
+            measure,
+            stop.scope or "",
+            str(stop.used),
+            str(stop.allowed),
+            "" if stop.needed is None else str(stop.needed),
+            *[""] * 5,
+            stop.by or "",
+            stop.note or "",
+        )
+    )
+
+
+def limits_arguments(limits: Limits) -> list[Argument]:
+    """Writes limits in the order of the scripts."""
+    return [_number(limits.of(measure)) for measure in SLOTS]
+
+
+def who_text(attribution: Attribution) -> str:
+    """Writes whose session it is."""
+    return json.dumps(
+        {name: value for name, value in asdict(attribution).items() if value},
+        ensure_ascii=True,  # It is cut into pieces by bytes.
+        separators=(",", ":"),
+    )

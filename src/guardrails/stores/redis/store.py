@@ -1,0 +1,245 @@
+"""The Redis store: applies each ledger operation by one script.
+
+Theory of operation
+-------------------
+`lua/call.lua` is the second implementation of `core/ledger.py`, atomic in the
+server. Raised limits are merged here and not there: the script says when this
+process does not know them yet, changes nothing, and is asked again.
+
+Every change counts up the project's version. A reply with a lower one than was
+seen means that the store has lost what it had acknowledged: it failed over, was
+restored or was flushed. That is said once, and the new version is taken over.
+"""
+
+import asyncio
+import logging
+import threading
+from collections import OrderedDict
+from typing import Any, TypeVar, cast
+
+from guardrails.core.accounts import Account, Stop, StopReason
+from guardrails.core.ledger import SWEEP_MAX
+from guardrails.core.operations import (
+    Close,
+    Operation,
+    RaiseLimits,
+    ReadAccount,
+    Release,
+    Released,
+    Reserve,
+    Resume,
+    Settle,
+    StopSession,
+    Sweep,
+    Swept,
+)
+from guardrails.errors import StoreUnavailable
+from guardrails.ids import new_key
+from guardrails.stores.redis import keys, replies, requests
+from guardrails.stores.redis.client import Client, Script
+from guardrails.stores.redis.history import RedisHistory
+from guardrails.stores.redis.topology import Topology
+
+__all__ = ["RedisStore"]
+
+EVENTS_MAX = 100_000
+"""Events kept per project, about 20 MB. Limits and sums do not depend on them."""
+
+RAISED_MAX = 4096
+"""Accounts whose raised limits are remembered; others are asked for again."""
+
+ROUNDS_MAX = 8
+"""A round per account of a call that was raised since it was last seen."""
+
+R = TypeVar("R")
+
+_log = logging.getLogger("guardrails")
+
+
+class RedisStore:
+    """Keeps the ledger in Redis 6.2 or newer, Valkey, or a cluster of either.
+
+    Args:
+        url: `redis://`, `rediss://`, `unix://`, `redis+sentinel://` or
+            `redis+cluster://`.
+        events_max: How many events are kept per project.
+
+    Raises:
+        ConfigurationError: If the URL cannot be read.
+        StoreUnavailable: From every method, if the server does not answer in
+            time or refuses.
+    """
+
+    def __init__(self, url: str, *, events_max: int = EVENTS_MAX) -> None:
+        self._client = Client(Topology.of(url))
+        self._events_max = events_max
+        self._history = RedisHistory(self._client)
+        self._lock = threading.Lock()
+        self._raised: OrderedDict[str, str] = OrderedDict()
+        self._versions: dict[str, int] = {}
+        self._call = Script("call")
+        self._release = Script("release")
+        self._sweep = Script("sweep")
+        self._account = Script("account")
+        self.rollbacks: int = 0
+        """How often the store had lost what it had acknowledged."""
+
+    @property
+    def client(self) -> Client:
+        """For diagnosis: what talks to the servers."""
+        return self._client
+
+    @property
+    def history(self) -> RedisHistory:
+        """What was spent."""
+        return self._history
+
+    def execute(self, operation: Operation[R]) -> R:
+        """Applies an operation in one round trip. Thread safe."""
+        return cast("R", self._execute(operation))
+
+    async def aexecute(self, operation: Operation[R]) -> R:
+        """Applies an operation in a thread, since it waits for the server."""
+        return await asyncio.to_thread(self.execute, operation)
+
+    def secret(self) -> bytes:
+        """Returns the random key, made by whoever asks first."""
+        _, key = self._client.query(
+            keys.SECRET,
+            [("SET", keys.SECRET, new_key(), "NX"), ("GET", keys.SECRET)],
+        )
+        return key
+
+    def close(self) -> None:
+        """Closes the connections. The next operation opens new ones."""
+        self._client.close()
+
+    def _execute(self, operation: Operation[Any]) -> object:
+        match operation:
+            case Settle():
+                settled, _ = self._called(operation, None)
+                return replies.settled_from(settled, operation, self._raised)
+            case Reserve():
+                _, reserved = self._called(None, operation)
+                return replies.reserved_from(reserved, operation, self._raised)
+            case Release():
+                return self._released(operation)
+            case Sweep():
+                return self._swept(operation)
+            case Close() | StopSession() | Resume() | RaiseLimits() | ReadAccount():
+                return self._ordered(operation)
+            case _:
+                raise TypeError(f"no such operation: {type(operation).__name__}")
+
+    # --- calls --------------------------------------------------------------
+
+    def _called(self, settle: Settle | None, reserve: Reserve | None) -> list[Any]:
+        """Runs `call.lua` until it knows that we know the raised limits."""
+        op = settle or reserve
+        assert op is not None
+        prefix = keys.prefix_of(op.charging.accounts[0])
+        for _ in range(ROUNDS_MAX + len(op.charging.lines)):
+            names, arguments = requests.call_arguments(
+                settle,
+                reserve,
+                raised=self._raised,
+                version=self._versions.get(prefix, 0),
+                events_max=self._events_max,
+            )
+            reply = self._client.call(self._call, prefix, names, arguments)
+            match reply[0]:
+                case b"ok":
+                    self._saw(prefix, reply[1])
+                    return reply[2:]
+                case b"raised":
+                    account = op.charging.accounts[reply[1] - 1]
+                    self._learn(account, reply[2].decode())
+                case _:
+                    self._rolled_back(prefix, reply[1])
+        raise StoreUnavailable(
+            "store: redis: limits are raised faster than they are read"
+        )
+
+    def _saw(self, prefix: str, version: int) -> None:
+        if version > self._versions.get(prefix, 0):
+            with self._lock:
+                self._versions[prefix] = max(version, self._versions.get(prefix, 0))
+
+    def _rolled_back(self, prefix: str, version: int) -> None:
+        with self._lock:
+            seen = self._versions.get(prefix, 0)
+            if version >= seen:
+                return
+            self._versions[prefix] = version
+            self.rollbacks += 1
+        _log.error(
+            "guardrails: the store has lost acknowledged changes of %s: version %d "
+            "was seen, it is at %d. It failed over, was restored or was flushed.",
+            prefix,
+            seen,
+            version,
+        )
+
+    def _learn(self, account: str, raised: str) -> None:
+        with self._lock:
+            self._raised[account] = raised
+            self._raised.move_to_end(account)
+            if len(self._raised) > RAISED_MAX:
+                self._raised.popitem(last=False)
+
+    # --- the rest -----------------------------------------------------------
+
+    def _released(self, op: Release) -> Released:
+        prefix = keys.prefix_of(op.account)
+        names = [
+            keys.version(prefix),
+            keys.holds(prefix),
+            keys.due(prefix),
+            keys.lost(prefix),
+            *keys.finished(prefix, op.now_ms),
+        ]
+        reply = self._client.call(self._release, prefix, names, [op.hold_id])
+        return Released(is_applied=reply == 1)
+
+    def _swept(self, op: Sweep) -> Swept:
+        """Sweeps the projects that this process has seen."""
+        unconfirmed = 0
+        for prefix in list(self._versions):
+            names = [
+                keys.version(prefix),
+                keys.holds(prefix),
+                keys.due(prefix),
+                keys.lost(prefix),
+            ]
+            arguments = [op.now_ms, SWEEP_MAX]
+            unconfirmed += self._client.call(self._sweep, prefix, names, arguments)
+        return Swept(unconfirmed=unconfirmed, forgotten=0)
+
+    def _ordered(
+        self, op: Close | StopSession | Resume | RaiseLimits | ReadAccount
+    ) -> Account | None:
+        prefix = keys.prefix_of(op.account)
+        names = [
+            keys.version(prefix),
+            keys.account_of(op.account),
+            keys.traces_of(op.account),
+        ]
+        arguments: list[bytes | str | int]
+        match op:
+            case Close():
+                arguments = ["close", op.now_ms, op.active_ms]
+            case StopSession():
+                stop = Stop(
+                    reason=StopReason.KILLED, at_ms=op.now_ms, by=op.by, note=op.note
+                )
+                who = requests.who_text(op.attribution)
+                arguments = ["stop", op.now_ms, requests.stop_text(stop), who]
+            case Resume():
+                arguments = ["resume"]
+            case RaiseLimits():
+                arguments = ["raise", *requests.limits_arguments(op.limits)]
+            case ReadAccount():
+                arguments = ["read"]
+        found, traces = self._client.call(self._account, prefix, names, arguments)
+        fields = dict(zip(found[::2], found[1::2], strict=True))
+        return replies.account_from(op.account, fields, traces)

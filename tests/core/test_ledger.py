@@ -203,7 +203,11 @@ def test_a_step_that_was_given_back_does_not_tell_again() -> None:
     for number in range(4):
         told.append(len(reserved(ledger, f"{number}", to).crossings))
         if number == 1:
-            ledger.apply(Release(hold_id="1", account="default/session/session_id=s", now_ms=NOW_MS))
+            ledger.apply(
+                Release(
+                    hold_id="1", account="default/session/session_id=s", now_ms=NOW_MS
+                )
+            )
 
     assert told == [0, 1, 0, 0]
 

@@ -9,7 +9,6 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -219,9 +218,3 @@ class Cluster:
     def flush(self) -> None:
         for node in self.nodes:
             node.ask("FLUSHALL")
-
-
-@contextlib.contextmanager
-def running(binary: Path, **options: str) -> Iterator[Server]:
-    with Server(binary, **options) as server:
-        yield server

@@ -114,7 +114,7 @@ local function stop_of(reason, now, measure, scope, used, allowed, needed, findi
     needed and int(needed) or '', finding or '\31\31\31\31', '', ''}, '\31')
 end
 
--- How an id has finished: `s`ettled or `r`eleased, with its digests. A released
+-- How an id has finished: s (settled) or r (released), with its digests. A released
 -- hold may have been settled later, and then both are found.
 local function finished(id)
   local released

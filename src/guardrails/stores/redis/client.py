@@ -47,9 +47,9 @@ class Script:
 
     def __init__(self, name: str) -> None:
         folder = files("guardrails.stores.redis") / "lua"
-        self.name = name
-        self.text = (folder / f"{name}.lua").read_bytes()
-        self.sha = sha1(self.text, usedforsecurity=False).hexdigest().encode()
+        self.name: str = name
+        self.text: bytes = (folder / f"{name}.lua").read_bytes()
+        self.sha: bytes = sha1(self.text, usedforsecurity=False).hexdigest().encode()
 
 
 class Client:

@@ -79,6 +79,8 @@ from guardrails.core.operations import (
     StopSession,
     Sweep,
     Swept,
+    Turn,
+    Turned,
     Verdict,
 )
 from guardrails.core.policy import Limits
@@ -257,6 +259,14 @@ class Ledger:
         self.changed_holds.append(hold)
         return Released(is_applied=True)
 
+    def _turn(self, op: Turn) -> Turned:
+        settled = self._settle(op.settle)
+        settled_rows = self.changed_accounts
+        reserved = self._reserve(op.reserve)
+        changed = {row.key: row for row in (*settled_rows, *self.changed_accounts)}
+        self.changed_accounts = list(changed.values())
+        return Turned(settled=settled, reserved=reserved)
+
     def _sweep(self, op: Sweep) -> Swept:
         due = sorted(
             (hold for hold in self.holds.values() if hold.expires_at_ms <= op.now_ms),
@@ -389,6 +399,7 @@ class Ledger:
         Reserve: _reserve,
         Settle: _settle,
         Release: _release,
+        Turn: _turn,
         Sweep: _sweep,
         Close: _close,
         StopSession: _stop,

@@ -36,7 +36,10 @@ __all__ = [
     "StopSession",
     "Sweep",
     "Swept",
+    "Turn",
+    "Turned",
     "Verdict",
+    "settled_by",
 ]
 
 R = TypeVar("R")
@@ -134,6 +137,14 @@ class Conflict:
     hold_id: str
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Turned:
+    """The answer to `Turn`."""
+
+    settled: Settled | Conflict
+    reserved: Reserved | Conflict
+
+
 @dataclass(frozen=True, slots=True)
 class Operation(Generic[R]):
     """One atomic change or reading of a ledger; `R` is the type of its reply."""
@@ -200,6 +211,18 @@ class Release(Operation[Released]):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Turn(Operation[Turned]):
+    """Book the call that has ended, then reserve the one that begins.
+
+    The same as `Settle` and then `Reserve`, in one round trip where both are
+    charged alike. Each half is atomic, and has its own effect and answer.
+    """
+
+    settle: Settle
+    reserve: Reserve
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Sweep(Operation[Swept]):
     """Turn expired holds into unconfirmed ones and forget what is long over."""
 
@@ -247,6 +270,17 @@ class ReadAccount(Operation[Account | None]):
     """Read an account. The reply is a copy; `None` before its first call."""
 
     account: str
+
+
+def settled_by(
+    operation: object, reply: object
+) -> tuple[Settle, Settled] | tuple[None, None]:
+    """Returns what an operation booked, and the answer to that."""
+    if isinstance(operation, Turn) and isinstance(reply, Turned):
+        operation, reply = operation.settle, reply.settled
+    if isinstance(operation, Settle) and isinstance(reply, Settled):
+        return operation, reply
+    return None, None
 
 
 def _check_amounts(cost_nano_usd: int, tokens: int) -> None:

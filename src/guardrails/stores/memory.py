@@ -8,7 +8,7 @@ from typing import TypeVar
 from guardrails.core.accounts import Account
 from guardrails.core.events import Event
 from guardrails.core.ledger import Ledger
-from guardrails.core.operations import Operation, Settle, Settled
+from guardrails.core.operations import Operation, settled_by
 from guardrails.core.rollups import HOUR_MS, Spend, cells_of, spend_of
 from guardrails.ids import new_key
 
@@ -38,12 +38,9 @@ class MemoryStore:
         """Applies an operation. Thread safe."""
         with self._lock:
             reply = self._ledger.apply(operation)
-            if (
-                isinstance(operation, Settle)
-                and isinstance(reply, Settled)
-                and reply.is_applied
-            ):
-                self._history.add(operation.event)
+            settle, settled = settled_by(operation, reply)
+            if settle is not None and settled is not None and settled.is_applied:
+                self._history.add(settle.event)
             return reply
 
     async def aexecute(self, operation: Operation[R]) -> R:

@@ -25,7 +25,7 @@ import sqlite3
 import threading
 from collections.abc import Generator, Sequence
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar, cast
 
 from guardrails.core.accounts import Account, Hold, HoldState
 from guardrails.core.attribution import Attribution
@@ -44,6 +44,8 @@ from guardrails.core.operations import (
     Settled,
     StopSession,
     Sweep,
+    Turn,
+    Turned,
 )
 from guardrails.core.rollups import ROLLUP_DIMENSIONS
 from guardrails.errors import StoreUnavailable
@@ -141,7 +143,7 @@ class SQLiteStore:
                 connection, turnstile = self._opened()
                 turnstile.enter()
                 try:
-                    return _execute(connection, operation)
+                    return cast("R", _execute(connection, operation))
                 finally:
                     turnstile.leave()
             except (sqlite3.Error, OSError) as error:
@@ -208,7 +210,10 @@ class SQLiteStore:
 # --- One operation ----------------------------------------------------------
 
 
-def _execute(connection: sqlite3.Connection, operation: Operation[R]) -> R:
+def _execute(connection: sqlite3.Connection, operation: Operation[Any]) -> Any:
+    if isinstance(operation, Turn):
+        settled = _execute(connection, operation.settle)
+        return Turned(settled=settled, reserved=_execute(connection, operation.reserve))
     connection.execute("BEGIN IMMEDIATE")
     try:
         loaded = _load(connection, operation)

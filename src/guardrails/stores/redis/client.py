@@ -1,55 +1,46 @@
-"""The client: one script call in one round trip, and what to do when it fails.
+"""The client: drives attempts from threads and from event loops.
 
-Every script is idempotent by the id of its call, so that a call whose reply was
-lost is simply sent again. redis-py's own retries are off: it would send again
-what is not ours, for seconds, unseen.
+Threads take a connection of redis-py for the time of a call. An event loop has one
+connection per server, see `stream.py`.
 """
 
+import asyncio
 import contextlib
 import os
 import threading
+import time
 from collections import deque
-from collections.abc import Sequence
-from hashlib import sha1
-from importlib.resources import files
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import redis
 from redis import exceptions
 from redis.connection import Connection
-from tenacity import (
-    Retrying,
-    retry_if_exception,
-    stop_after_delay,
-    wait_random_exponential,
-)
 
 from guardrails.errors import StoreUnavailable
 from guardrails.stores.forks import close_at_fork
-from guardrails.stores.redis.topology import DEADLINE_S, Address, Topology, masked
+from guardrails.stores.redis.attempts import (
+    Exchange,
+    Locate,
+    Pause,
+    Script,
+    Steps,
+    attempts,
+    explain,
+    packed,
+)
+from guardrails.stores.redis.layouts import Argument
+from guardrails.stores.redis.stream import Streams
+from guardrails.stores.redis.topology import DEADLINE_S, Address, Topology
 
-__all__ = ["Client", "Script"]
+__all__ = ["Client"]
 
 IDLE_MAX = 64
 """Connections kept open per server: as many as threads that call at once."""
 
-HOPS_MAX = 5
-"""Redirections of one attempt. More means that a cluster contradicts itself."""
-
-RETRY_AFTER_S = (0.002, 0.05)
-"""The first and the longest pause between two attempts."""
-
-Argument = bytes | str | int
-
-
-class Script:
-    """A script, by its name in `lua/`."""
-
-    def __init__(self, name: str) -> None:
-        folder = files("guardrails.stores.redis") / "lua"
-        self.name: str = name
-        self.text: bytes = (folder / f"{name}.lua").read_bytes()
-        self.sha: bytes = sha1(self.text, usedforsecurity=False).hexdigest().encode()
+LOOP_DEADLINE_S = 0.04
+"""How long a call that cannot be awaited may block an event loop's thread, once
+and without a second try: callbacks of frameworks have no other way."""
 
 
 class Client:
@@ -57,11 +48,15 @@ class Client:
 
     def __init__(self, topology: Topology) -> None:
         self._topology = topology
-        self._idle: dict[Address, deque[Connection]] = {}
+        self._idle: dict[tuple[Address, float], deque[Connection]] = {}
         self._lock = threading.Lock()
         self._process_id = os.getpid()
-        self.retries: int = 0
-        """Attempts beyond the first."""
+        self._streams = Streams(topology, met=self._met)
+        self._servers: dict[Address, bytes] = {}
+        self.on_doubt: Callable[[], None] = _ignore
+        """Called when another server, or the same one started anew, answers: it may
+        have lost what was acknowledged. From any thread; must not block."""
+        topology.on_moved = self._doubt
         close_at_fork(self)
 
     @property
@@ -83,7 +78,21 @@ class Client:
                 server refuses. The script may have run.
         """
         command = packed((b"EVALSHA", script.sha, len(keys), *keys, *arguments))
-        return self._tried(prefix, [command], script)[0]
+        return self._driven(prefix, [command], script)[0]
+
+    async def acall(
+        self,
+        script: Script,
+        prefix: str,
+        keys: Sequence[str],
+        arguments: Sequence[Argument],
+    ) -> Any:
+        """Like `call`, without blocking the event loop."""
+        command = packed((b"EVALSHA", script.sha, len(keys), *keys, *arguments))
+        steps = attempts(
+            self._topology, prefix, [command], script, patience_s=DEADLINE_S
+        )
+        return (await self._adriven(steps))[0]
 
     def query(self, prefix: str, commands: Sequence[Sequence[Argument]]) -> list[Any]:
         """Sends commands in one round trip and returns their replies.
@@ -91,10 +100,11 @@ class Client:
         Raises:
             StoreUnavailable: As `call`.
         """
-        return self._tried(prefix, [packed(command) for command in commands], None)
+        return self._driven(prefix, [packed(command) for command in commands], None)
 
     def close(self) -> None:
         """Closes all connections. The next call opens new ones."""
+        self._streams.close()
         with self._lock:
             idle, self._idle = self._idle, {}
         for connections in idle.values():
@@ -102,187 +112,154 @@ class Client:
                 connection.disconnect()
 
     def before_fork(self) -> None:
-        """Closes what the child must not share; running calls keep their own."""
+        """Keeps connections from being taken: the child must not share them."""
         self._lock.acquire()
 
     def after_fork(self) -> None:
         """Lets calls in again."""
         self._lock.release()
 
-    # --- attempts -----------------------------------------------------------
+    # --- driving ------------------------------------------------------------
 
-    def _tried(
+    def _driven(
         self, prefix: str, commands: list[bytes], script: Script | None
     ) -> list[Any]:
-        try:
-            return self._attempt(prefix, commands, script)
-        except redis.RedisError as error:
-            if not is_passing(error):
-                raise self._unavailable(error) from error
-        # Entered only now: a retrying object costs more than a call.
-        retrying = Retrying(
-            retry=retry_if_exception(is_passing),
-            stop=stop_after_delay(DEADLINE_S),
-            wait=wait_random_exponential(
-                multiplier=RETRY_AFTER_S[0], max=RETRY_AFTER_S[1]
-            ),
-            reraise=True,
+        deadline_s, patience_s = DEADLINE_S, DEADLINE_S
+        if _is_on_a_loop():
+            deadline_s, patience_s = LOOP_DEADLINE_S, 0.0
+        steps = attempts(
+            self._topology, prefix, commands, script, patience_s=patience_s
         )
         try:
-            for attempt in retrying:
-                with attempt:
-                    self.retries += 1
-                    self._topology.forget()
-                    return self._attempt(prefix, commands, script)
+            step = next(steps)
+            while True:
+                try:
+                    answer = self._done(step, deadline_s)
+                except redis.RedisError as error:
+                    step = steps.throw(error)
+                else:
+                    step = steps.send(answer)
+        except StopIteration as done:
+            return done.value
         except redis.RedisError as error:
             raise self._unavailable(error) from error
-        raise AssertionError("tenacity returns or raises")
 
-    def _attempt(
-        self, prefix: str, commands: list[bytes], script: Script | None
-    ) -> list[Any]:
-        """Tries once, following redirections."""
-        slot = self._topology.slot(prefix)
-        address, is_asking = self._topology.address(slot), False
-        for _ in range(HOPS_MAX):
-            try:
-                return self._exchange(address, commands, is_asking=is_asking)
-            except exceptions.MovedError as error:  # Before AskError, its base.
-                address, is_asking = (error.host, error.port), False
-                self._topology.moved(slot, address)
-            except exceptions.AskError as error:
-                address, is_asking = (error.host, error.port), True
-            except exceptions.NoScriptError:
-                if script is None:
-                    raise
-                load = packed((b"SCRIPT", b"LOAD", script.text))
-                self._exchange(address, [load], is_asking=False)
-        raise redis.ConnectionError("redirected in a circle")
+    def _done(self, step: Exchange | Locate | Pause, deadline_s: float) -> Any:
+        match step:
+            case Exchange():
+                return self._exchange(step, deadline_s)
+            case Locate():
+                return self._topology.locate(step.slot, deadline_s)
+            case Pause():
+                return time.sleep(step.seconds)
 
-    def _exchange(
-        self, address: Address, commands: list[bytes], *, is_asking: bool
-    ) -> list[Any]:
-        connection = self._taken(address)
+    async def _adriven(self, steps: Steps) -> list[Any]:
+        try:
+            step = next(steps)
+            while True:
+                try:
+                    answer = await self._adone(step)
+                except redis.RedisError as error:
+                    step = steps.throw(error)
+                else:
+                    step = steps.send(answer)
+        except StopIteration as done:
+            return done.value
+        except redis.RedisError as error:
+            raise self._unavailable(error) from error
+
+    async def _adone(self, step: Exchange | Locate | Pause) -> Any:
+        match step:
+            case Exchange():
+                return await self._streams.exchange(step.address, step.commands)
+            case Locate():
+                return await asyncio.to_thread(
+                    self._topology.locate, step.slot, DEADLINE_S
+                )
+            case Pause():
+                return await asyncio.sleep(step.seconds)
+
+    # --- connections of threads ---------------------------------------------
+
+    def _exchange(self, step: Exchange, deadline_s: float) -> list[Any]:
+        pool = (step.address, deadline_s)
+        connection = self._taken(pool)
         is_clean = False
         try:
-            sent = commands
-            if is_asking:
-                sent = [part for command in commands for part in (_ASKING, command)]
-            connection.send_packed_command([b"".join(sent)], check_health=False)
-            replies = [self._reply(connection) for _ in sent]
+            connection.send_packed_command(
+                [b"".join(step.commands)], check_health=False
+            )
+            replies = [_reply(connection) for _ in step.commands]
             is_clean = True
         finally:
             if is_clean:
-                self._give_back(address, connection)
+                self._give_back(pool, connection)
             else:  # A reply may still come: nobody else must read it.
                 connection.disconnect()
-        if is_asking:
-            replies = replies[1::2]
-        for reply in replies:
-            if isinstance(reply, Exception):
-                raise reply
         return replies
 
-    @staticmethod
-    def _reply(connection: Connection) -> Any:
-        try:
-            return connection.read_response()
-        except exceptions.ResponseError as error:
-            return error  # Read whole: the connection is clean.
-        except exceptions.ConnectionError as error:
-            if isinstance(error, exceptions.BusyLoadingError):
-                return error
-            raise
-
-    # --- connections --------------------------------------------------------
-
-    def _taken(self, address: Address) -> Connection:
+    def _taken(self, pool: tuple[Address, float]) -> Connection:
         if self._process_id != os.getpid():
             with self._lock:
                 if self._process_id != os.getpid():
                     self._process_id = os.getpid()
                     self._idle = {}  # The sockets belong to the parent.
         with contextlib.suppress(KeyError, IndexError):
-            return self._idle[address].pop()
-        return self._topology.connection(address)
+            return self._idle[pool].pop()
+        address, deadline_s = pool
+        connection = self._topology.connection(address, deadline_s)
+        try:
+            connection.connect()
+            connection.send_command("INFO", "server")
+            self._met(address, _reply(connection))
+        except BaseException:
+            connection.disconnect()
+            raise
+        return connection
 
-    def _give_back(self, address: Address, connection: Connection) -> None:
-        idle = self._idle.setdefault(address, deque())
+    def _give_back(self, pool: tuple[Address, float], connection: Connection) -> None:
+        idle = self._idle.setdefault(pool, deque())
         if len(idle) < IDLE_MAX and self._process_id == os.getpid():
             idle.append(connection)
         else:
             connection.disconnect()
 
+    # --- what may have been lost --------------------------------------------
+
+    def _met(self, address: Address, info: object) -> None:
+        """Notes which run of a server answers at an address."""
+        found = info.partition(b"run_id:")[2][:40] if isinstance(info, bytes) else b""
+        place = address if self._topology.kind == "cluster" else ("", 0)
+        known = self._servers.get(place)
+        self._servers[place] = found
+        if known is not None and known != found:
+            self._doubt()
+
+    def _doubt(self) -> None:
+        self.on_doubt()
+
     def _unavailable(self, error: redis.RedisError) -> StoreUnavailable:
         return StoreUnavailable(explain(self._topology.url, error))
 
 
-def packed(command: Sequence[Argument]) -> bytes:
-    """Writes a command as it goes over the wire."""
-    parts = [b"*%d\r\n" % len(command)]
-    for argument in command:
-        if isinstance(argument, int):
-            data = b"%d" % argument
-        else:
-            data = argument.encode() if isinstance(argument, str) else argument
-        parts.append(b"$%d\r\n%b\r\n" % (len(data), data))
-    return b"".join(parts)
+def _reply(connection: Connection) -> Any:
+    try:
+        return connection.read_response()
+    except exceptions.ResponseError as error:
+        return error  # Read whole: the connection is clean.
+    except exceptions.ConnectionError as error:
+        if isinstance(error, exceptions.BusyLoadingError):
+            return error
+        raise
 
 
-_ASKING = packed((b"ASKING",))
-
-_PASSING_WORDS = (
-    "BUSY",
-    "NOREPLICAS",
-    "MASTERDOWN",
-    "UNBLOCKED",
-    "TRYAGAIN",
-    "CLUSTERDOWN",
-)
-
-
-def is_passing(error: BaseException) -> bool:
-    """Whether the same call may succeed a moment later."""
-    if isinstance(error, exceptions.AuthenticationError):
+def _is_on_a_loop() -> bool:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
         return False
-    if isinstance(
-        error,
-        exceptions.ConnectionError
-        | exceptions.TimeoutError
-        | exceptions.ReadOnlyError
-        | exceptions.TryAgainError
-        | exceptions.ClusterDownError
-        | exceptions.MasterDownError,
-    ):
-        return True
-    return isinstance(error, exceptions.ResponseError) and str(error).startswith(
-        _PASSING_WORDS
-    )
+    return True
 
 
-_FIXES: tuple[tuple[str, str], ...] = (
-    # redis-py has a class for most codes, and takes the code out of the text.
-    ("OutOfMemoryError", "Raise maxmemory; keep maxmemory-policy noeviction."),
-    ("ReadOnlyError", "It is a replica: name the master, or use redis+sentinel://."),
-    ("AuthenticationError", "User or password are wrong: redis://user:password@host."),
-    ("NoPermissionError", "The user lacks a right: see the ACL in examples/redis/."),
-    ("ClusterCrossSlotError", "Use redis+cluster:// for a cluster."),
-    ("ClusterDownError", "The cluster misses slots: look at CLUSTER INFO."),
-    ("BusyLoadingError", "It is reading its data from disk; it will be back."),
-    ("MISCONF", "It cannot write to its disk: free some space, then see its log."),
-    ("WRONGTYPE", "A key of ours holds something else: use a database of its own."),
-    ("NOREPLICAS", "Too few replicas are connected (min-replicas-to-write)."),
-    ("BUSY", "A script of somebody blocks it: SCRIPT KILL ends one."),
-)
-
-
-def explain(url: str, error: BaseException) -> str:
-    """Says what is wrong with the server, and how to mend it."""
-    fix = "Is it running, and reachable from here?"
-    reason = type(error).__name__
-    for word, how in _FIXES:
-        # Only the code of a refusal is shown: its text may hold arguments.
-        if word == reason or str(error).startswith(word):
-            reason, fix = word, how
-            break
-    return f"store: redis {masked(url)!r}: {reason}. {fix}"
+def _ignore() -> None:
+    """Stands for nobody who wants to know."""

@@ -4,7 +4,19 @@ import struct
 
 from guardrails.core.policy import Limits, Measure
 
-__all__ = ["MEASURES", "NUMBERS", "SEPARATOR", "SLOTS", "SUMS", "TIMES", "raised_from"]
+__all__ = [
+    "MEASURES",
+    "NUMBERS",
+    "SEPARATOR",
+    "SLOTS",
+    "SUMS",
+    "TIMES",
+    "Argument",
+    "raised_from",
+]
+
+Argument = bytes | str | int
+"""What goes into a command; numbers as decimal strings."""
 
 # The layouts are those of the scripts.
 NUMBERS = struct.Struct("<6q3i")

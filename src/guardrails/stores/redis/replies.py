@@ -37,6 +37,7 @@ __all__ = [
     "reserved_from",
     "settled_from",
     "spend_from",
+    "totals_from",
 ]
 
 _PLAIN_RESERVED = Reserved(verdict=Verdict.ALLOW)
@@ -198,6 +199,14 @@ def account_from(
         expires_at_ms=int(found[b"e"]) if b"e" in found else None,
         session=session,
     )
+
+
+def totals_from(key: str, rows: bytes, index: int) -> Account:
+    """Reads the numbers of one of the rows that a call has changed."""
+    names = (field.name for field in fields(Account))
+    next(names)  # The key.
+    numbers = NUMBERS.unpack_from(rows, index * NUMBERS.size)
+    return Account(key=key, **dict(zip(names, numbers, strict=False)))
 
 
 def _who_from(found: Mapping[bytes, bytes]) -> Attribution:

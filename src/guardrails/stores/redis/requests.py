@@ -17,11 +17,15 @@ from guardrails.core.policy import Limits
 from guardrails.core.rollups import HOUR_MS, cells_of, spend_of
 from guardrails.stores import rows
 from guardrails.stores.redis import keys
-from guardrails.stores.redis.layouts import SEPARATOR, SLOTS, SUMS, raised_from
+from guardrails.stores.redis.layouts import (
+    SEPARATOR,
+    SLOTS,
+    SUMS,
+    Argument,
+    raised_from,
+)
 
 __all__ = ["call_arguments", "limits_arguments", "stop_text", "who_text"]
-
-Argument = bytes | str | int
 
 DIGEST_BYTES = 6
 """Tells two contents of one id apart: 2^48 of them."""

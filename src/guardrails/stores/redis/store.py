@@ -11,13 +11,13 @@ seen means that the store has lost what it had acknowledged: it failed over, was
 restored or was flushed. That is said once, and the new version is taken over.
 """
 
-import asyncio
 import logging
 import threading
 from collections import OrderedDict
+from collections.abc import Callable, Generator, Sequence
 from typing import Any, TypeVar, cast
 
-from guardrails.core.accounts import Account, Stop, StopReason
+from guardrails.core.accounts import Account, Charging, Stop, StopReason
 from guardrails.core.ledger import SWEEP_MAX
 from guardrails.core.operations import (
     Close,
@@ -32,12 +32,16 @@ from guardrails.core.operations import (
     StopSession,
     Sweep,
     Swept,
+    Turn,
+    Turned,
 )
 from guardrails.errors import StoreUnavailable
 from guardrails.ids import new_key
 from guardrails.stores.redis import keys, replies, requests
-from guardrails.stores.redis.client import Client, Script
+from guardrails.stores.redis.attempts import Script
+from guardrails.stores.redis.client import Client
 from guardrails.stores.redis.history import RedisHistory
+from guardrails.stores.redis.layouts import Argument
 from guardrails.stores.redis.topology import Topology
 
 __all__ = ["RedisStore"]
@@ -48,10 +52,16 @@ EVENTS_MAX = 100_000
 RAISED_MAX = 4096
 """Accounts whose raised limits are remembered; others are asked for again."""
 
+SEEN_MAX = 4096
+"""Chargings whose totals are remembered for the time when the store is away."""
+
 ROUNDS_MAX = 8
 """A round per account of a call that was raised since it was last seen."""
 
 R = TypeVar("R")
+
+_Call = tuple[Script, str, Sequence[str], Sequence[Argument]]
+_Steps = Generator[_Call, Any, Any]
 
 _log = logging.getLogger("guardrails")
 
@@ -77,6 +87,7 @@ class RedisStore:
         self._lock = threading.Lock()
         self._raised: OrderedDict[str, str] = OrderedDict()
         self._versions: dict[str, int] = {}
+        self._seen: dict[tuple[str, ...], tuple[int, bytes]] = {}
         self._call = Script("call")
         self._release = Script("release")
         self._sweep = Script("sweep")
@@ -94,13 +105,45 @@ class RedisStore:
         """What was spent."""
         return self._history
 
+    def watch(self, on_doubt: Callable[[], None]) -> None:
+        """Has a function called whenever the store may have lost something.
+
+        It may be called from any thread or event loop, and must not block.
+        """
+        self._client.on_doubt = on_doubt
+
+    def last_seen(self, account: str) -> Account | None:
+        """Returns totals of an account as of this process's last call, if any.
+
+        Only the numbers: neither stops, nor raised limits, nor the session.
+        """
+        newest: tuple[int, bytes, int] | None = None
+        for accounts, (version, rows) in list(self._seen.items()):
+            if account in accounts and (newest is None or version > newest[0]):
+                newest = (version, rows, accounts.index(account))
+        if newest is None:
+            return None
+        return replies.totals_from(account, newest[1], newest[2])
+
     def execute(self, operation: Operation[R]) -> R:
         """Applies an operation in one round trip. Thread safe."""
-        return cast("R", self._execute(operation))
+        steps = self._steps(operation)
+        try:
+            call = next(steps)
+            while True:
+                call = steps.send(self._client.call(*call))
+        except StopIteration as done:
+            return cast("R", done.value)
 
     async def aexecute(self, operation: Operation[R]) -> R:
-        """Applies an operation in a thread, since it waits for the server."""
-        return await asyncio.to_thread(self.execute, operation)
+        """Applies an operation without blocking the event loop."""
+        steps = self._steps(operation)
+        try:
+            call = next(steps)
+            while True:
+                call = steps.send(await self._client.acall(*call))
+        except StopIteration as done:
+            return cast("R", done.value)
 
     def secret(self) -> bytes:
         """Returns the random key, made by whoever asks first."""
@@ -114,26 +157,40 @@ class RedisStore:
         """Closes the connections. The next operation opens new ones."""
         self._client.close()
 
-    def _execute(self, operation: Operation[Any]) -> object:
+    def _steps(self, operation: Operation[Any]) -> _Steps:
+        """Yields script calls, is sent their replies, and returns the answer."""
         match operation:
             case Settle():
-                settled, _ = self._called(operation, None)
+                settled, _ = yield from self._called(operation, None)
                 return replies.settled_from(settled, operation, self._raised)
             case Reserve():
-                _, reserved = self._called(None, operation)
+                _, reserved = yield from self._called(None, operation)
                 return replies.reserved_from(reserved, operation, self._raised)
+            case Turn():
+                return (yield from self._turned(operation))
             case Release():
-                return self._released(operation)
+                return (yield from self._released(operation))
             case Sweep():
-                return self._swept(operation)
+                return (yield from self._swept(operation))
             case Close() | StopSession() | Resume() | RaiseLimits() | ReadAccount():
-                return self._ordered(operation)
+                return (yield from self._ordered(operation))
             case _:
                 raise TypeError(f"no such operation: {type(operation).__name__}")
 
     # --- calls --------------------------------------------------------------
 
-    def _called(self, settle: Settle | None, reserve: Reserve | None) -> list[Any]:
+    def _turned(self, op: Turn) -> _Steps:
+        if op.settle.charging == op.reserve.charging:
+            settled, reserved = yield from self._called(op.settle, op.reserve)
+        else:
+            settled, _ = yield from self._called(op.settle, None)
+            _, reserved = yield from self._called(None, op.reserve)
+        return Turned(
+            settled=replies.settled_from(settled, op.settle, self._raised),
+            reserved=replies.reserved_from(reserved, op.reserve, self._raised),
+        )
+
+    def _called(self, settle: Settle | None, reserve: Reserve | None) -> _Steps:
         """Runs `call.lua` until it knows that we know the raised limits."""
         op = settle or reserve
         assert op is not None
@@ -146,11 +203,11 @@ class RedisStore:
                 version=self._versions.get(prefix, 0),
                 events_max=self._events_max,
             )
-            reply = self._client.call(self._call, prefix, names, arguments)
+            reply = yield (self._call, prefix, names, arguments)
             match reply[0]:
                 case b"ok":
-                    self._saw(prefix, reply[1])
-                    return reply[2:]
+                    self._saw(prefix, reply[1], op.charging, reply[4])
+                    return reply[2:4]
                 case b"raised":
                     account = op.charging.accounts[reply[1] - 1]
                     self._learn(account, reply[2].decode())
@@ -160,10 +217,15 @@ class RedisStore:
             "store: redis: limits are raised faster than they are read"
         )
 
-    def _saw(self, prefix: str, version: int) -> None:
+    def _saw(self, prefix: str, version: int, charging: Charging, rows: bytes) -> None:
         if version > self._versions.get(prefix, 0):
             with self._lock:
                 self._versions[prefix] = max(version, self._versions.get(prefix, 0))
+        if rows:
+            if len(self._seen) >= SEEN_MAX and charging.accounts not in self._seen:
+                with self._lock:
+                    self._seen.clear()
+            self._seen[charging.accounts] = (version, rows)
 
     def _rolled_back(self, prefix: str, version: int) -> None:
         with self._lock:
@@ -171,6 +233,7 @@ class RedisStore:
             if version >= seen:
                 return
             self._versions[prefix] = version
+            self._seen.clear()
             self.rollbacks += 1
         _log.error(
             "guardrails: the store has lost acknowledged changes of %s: version %d "
@@ -179,6 +242,7 @@ class RedisStore:
             seen,
             version,
         )
+        self._client.on_doubt()
 
     def _learn(self, account: str, raised: str) -> None:
         with self._lock:
@@ -189,7 +253,7 @@ class RedisStore:
 
     # --- the rest -----------------------------------------------------------
 
-    def _released(self, op: Release) -> Released:
+    def _released(self, op: Release) -> _Steps:
         prefix = keys.prefix_of(op.account)
         names = [
             keys.version(prefix),
@@ -198,10 +262,10 @@ class RedisStore:
             keys.lost(prefix),
             *keys.finished(prefix, op.now_ms),
         ]
-        reply = self._client.call(self._release, prefix, names, [op.hold_id])
+        reply = yield (self._release, prefix, names, [op.hold_id])
         return Released(is_applied=reply == 1)
 
-    def _swept(self, op: Sweep) -> Swept:
+    def _swept(self, op: Sweep) -> _Steps:
         """Sweeps the projects that this process has seen."""
         unconfirmed = 0
         for prefix in list(self._versions):
@@ -212,12 +276,12 @@ class RedisStore:
                 keys.lost(prefix),
             ]
             arguments = [op.now_ms, SWEEP_MAX]
-            unconfirmed += self._client.call(self._sweep, prefix, names, arguments)
+            unconfirmed += yield (self._sweep, prefix, names, arguments)
         return Swept(unconfirmed=unconfirmed, forgotten=0)
 
     def _ordered(
         self, op: Close | StopSession | Resume | RaiseLimits | ReadAccount
-    ) -> Account | None:
+    ) -> _Steps:
         prefix = keys.prefix_of(op.account)
         names = [
             keys.version(prefix),
@@ -240,6 +304,6 @@ class RedisStore:
                 arguments = ["raise", *requests.limits_arguments(op.limits)]
             case ReadAccount():
                 arguments = ["read"]
-        found, traces = self._client.call(self._account, prefix, names, arguments)
+        found, traces = yield (self._account, prefix, names, arguments)
         fields = dict(zip(found[::2], found[1::2], strict=True))
         return replies.account_from(op.account, fields, traces)

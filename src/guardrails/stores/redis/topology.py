@@ -6,6 +6,8 @@ a failure, never before a call.
 """
 
 import re
+import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
@@ -47,6 +49,8 @@ class Topology:
     options: dict[str, Any] = field(default_factory=dict)
     """Of every connection: credentials, database, TLS."""
     connection_class: type[Any] = Connection
+    on_moved: Callable[[], None] = lambda: None
+    """Called when a slot has another server than before."""
     _master: Address | None = None
     _slots: dict[int, Address] = field(default_factory=dict)
 
@@ -107,20 +111,27 @@ class Topology:
         """Returns the slot of the keys with this prefix; 0 outside a cluster."""
         return key_slot(prefix.encode()) if self.kind == "cluster" else 0
 
-    def address(self, slot: int) -> Address:
-        """Returns the server that holds a slot, asking for it if need be.
+    def known(self, slot: int) -> Address | None:
+        """Returns the server that holds a slot, if it need not be asked for."""
+        match self.kind:
+            case "server":
+                return self.seeds[0]
+            case "sentinel":
+                return self._master
+            case _:
+                return self._slots.get(slot)
+
+    def locate(self, slot: int, deadline_s: float = DEADLINE_S) -> Address:
+        """Asks which server holds a slot.
 
         Raises:
             redis.ConnectionError: If nobody could say.
         """
-        if self.kind == "server":
-            return self.seeds[0]
         if self.kind == "sentinel":
-            if self._master is None:
-                self._master = self._discovered()
-            return self._master
+            self._master = master = self._discovered(deadline_s)
+            return master
         if slot not in self._slots:
-            self._slots = self._mapped()
+            self._slots = self._mapped(deadline_s)
         if slot not in self._slots:
             raise redis.ConnectionError(f"slot {slot} is served by nobody")
         return self._slots[slot]
@@ -133,19 +144,24 @@ class Topology:
     def moved(self, slot: int, address: Address) -> None:
         """Notes where a slot is now."""
         self._slots[slot] = address
+        self.on_moved()
 
-    def connection(self, address: Address) -> Connection:
+    def connection(
+        self, address: Address, deadline_s: float = DEADLINE_S
+    ) -> Connection:
         """Makes a connection to a server; it is opened when it is used."""
         host, port = address
         is_socket = self.connection_class is UnixDomainSocketConnection
         place = {"path": host} if is_socket else {"host": host, "port": port}
-        connection: Connection = self.connection_class(**self._options(), **place)
+        connection: Connection = self.connection_class(
+            **self._options(deadline_s), **place
+        )
         return connection
 
-    def _options(self) -> dict[str, Any]:
+    def _options(self, deadline_s: float) -> dict[str, Any]:
         return {
-            "socket_timeout": DEADLINE_S,
-            "socket_connect_timeout": DEADLINE_S,
+            "socket_timeout": deadline_s,
+            "socket_connect_timeout": deadline_s,
             # The library's own retries would be unseen, and last for seconds.
             "retry": Retry(NoBackoff(), 0),
             "protocol": 2,
@@ -153,8 +169,13 @@ class Topology:
             "decode_responses": False,
         }
 
-    def _discovered(self) -> Address:
-        quick = {"socket_timeout": DEADLINE_S, "retry": Retry(NoBackoff(), 0)}
+    def _discovered(self, deadline_s: float) -> Address:
+        # Each sentinel is asked in turn; the silent ones share the deadline.
+        quick = {
+            "socket_timeout": deadline_s / len(self.seeds),
+            "socket_connect_timeout": deadline_s / len(self.seeds),
+            "retry": Retry(NoBackoff(), 0),
+        }
         sentinel = Sentinel(self.seeds, sentinel_kwargs=quick)
         try:
             host, port = sentinel.discover_master(self.service)
@@ -163,11 +184,15 @@ class Topology:
                 one.close()
         return (str(host), int(port))
 
-    def _mapped(self) -> dict[int, Address]:
+    def _mapped(self, deadline_s: float) -> dict[int, Address]:
         """Asks any node of the cluster for the slot map."""
         failure: Exception = redis.ConnectionError("no node answers")
+        give_up_at = time.monotonic() + deadline_s
         for seed in dict.fromkeys([*self._slots.values(), *self.seeds]):
-            connection = self.connection(seed)
+            left_s = give_up_at - time.monotonic()
+            if left_s <= 0:
+                break
+            connection = self.connection(seed, max(left_s / 2, deadline_s / 4))
             try:
                 connection.send_command("CLUSTER", "SLOTS")
                 return _slots_from(connection.read_response(), seed)

@@ -18,7 +18,8 @@
 --      29-   active ms per session line: settle, then reserve
 --      then  cells, and the name of each
 --      then  per line 12 + 3 per threshold, see `line` below
--- reply {'ok', version, settled, reserved}; 1 for a half without anything to tell.
+-- reply {'ok', version, settled, reserved, rows}; 1 for a half without anything to
+--       tell; rows as they are now, if all of them changed.
 --       {'raised', line, limits}: the client did not know of raised limits.
 --       {'rolled back', version}: the store has forgotten what the client saw.
 local call, A, K = redis.call, ARGV, KEYS
@@ -340,12 +341,12 @@ end
 -- ------------------------------------------------------------------- save
 local settled = A[3] ~= '' and settle() or 0
 local reserved = A[12] ~= '' and reserve() or 0
-local dirty = false
+local dirty, now = 0, {}
 for i = 1, count do
   local row, key, p = rows[i], K[TRACES + i], line[i]
   if row.dirty then
-    dirty = true
-    local fields = {'n', struct.pack(NUMBERS, unpack(row, 1, 9))}
+    dirty, now[i] = dirty + 1, struct.pack(NUMBERS, unpack(row, 1, 9))
+    local fields = {'n', now[i]}
     if is_session(i) then
       fields[3], fields[4] = 't', struct.pack(TIMES, unpack(row, STARTED, ENDED))
     end
@@ -370,5 +371,5 @@ for i = 1, count do
     end
   end
 end
-if dirty then version = call('INCR', K[VERSION]) end
-return {'ok', tonumber(version), settled, reserved}
+if dirty > 0 then version = call('INCR', K[VERSION]) end
+return {'ok', tonumber(version), settled, reserved, dirty == count and table.concat(now) or ''}

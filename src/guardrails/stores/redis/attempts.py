@@ -1,0 +1,228 @@
+"""Attempts: what to send next, and what to do when it fails. No I/O.
+
+`attempts` is a generator: it yields what somebody has to do, is sent the result
+or thrown the error, and returns the replies. Threads and event loops drive the
+same one.
+
+Every script is idempotent by the id of its call, so a call whose reply was lost is
+simply sent again. redis-py's own retries are off: they would send again what is not
+ours, for seconds, unseen.
+"""
+
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass
+from hashlib import sha1
+from importlib.resources import files
+from typing import Any
+
+import redis
+from redis import exceptions
+from tenacity import (
+    Retrying,
+    retry_if_exception,
+    stop_after_delay,
+    wait_random_exponential,
+)
+
+from guardrails.stores.redis.layouts import Argument
+from guardrails.stores.redis.topology import Address, Topology, masked
+
+__all__ = [
+    "Exchange",
+    "Locate",
+    "Pause",
+    "Script",
+    "Step",
+    "Steps",
+    "attempts",
+    "explain",
+    "is_passing",
+    "packed",
+]
+
+HOPS_MAX = 5
+"""Redirections of one attempt. More means that a cluster contradicts itself."""
+
+RETRY_AFTER_S = (0.002, 0.05)
+"""The first and the longest pause between two attempts."""
+
+
+class Script:
+    """A script, by its name in `lua/`."""
+
+    def __init__(self, name: str) -> None:
+        folder = files("guardrails.stores.redis") / "lua"
+        self.name: str = name
+        self.text: bytes = (folder / f"{name}.lua").read_bytes()
+        self.sha: bytes = sha1(self.text, usedforsecurity=False).hexdigest().encode()
+
+
+@dataclass(frozen=True, slots=True)
+class Exchange:
+    """Send commands to a server and return as many replies, errors included."""
+
+    address: Address
+    commands: Sequence[bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class Locate:
+    """Ask which server holds a slot, and return its address."""
+
+    slot: int
+
+
+@dataclass(frozen=True, slots=True)
+class Pause:
+    """Wait."""
+
+    seconds: float
+
+
+Step = Exchange | Locate | Pause
+Steps = Generator[Step, Any, list[Any]]
+
+
+def attempts(
+    topology: Topology,
+    prefix: str,
+    commands: Sequence[bytes],
+    script: Script | None,
+    *,
+    patience_s: float,
+) -> Steps:
+    """Sends commands about one project until they succeed.
+
+    Args:
+        topology: Says where the project is.
+        prefix: What the project's keys begin with.
+        commands: Packed commands.
+        script: What the commands run, in case the server does not know it.
+        patience_s: How long to go on after a first failure; 0 for one attempt.
+
+    Raises:
+        redis.RedisError: The last failure. The commands may have run.
+    """
+    try:
+        return (yield from _attempt(topology, prefix, commands, script))
+    except redis.RedisError as error:
+        if not is_passing(error) or not patience_s:
+            topology.forget()
+            raise
+    # Entered only now: a retrying object costs more than a call.
+    pauses: list[float] = []
+    retrying = Retrying(
+        retry=retry_if_exception(is_passing),
+        stop=stop_after_delay(patience_s),
+        wait=wait_random_exponential(multiplier=RETRY_AFTER_S[0], max=RETRY_AFTER_S[1]),
+        sleep=pauses.append,
+        reraise=True,
+    )
+    for attempt in retrying:
+        if pauses:
+            yield Pause(pauses.pop())
+        topology.forget()
+        with attempt:
+            return (yield from _attempt(topology, prefix, commands, script))
+    raise AssertionError("tenacity returns or raises")
+
+
+def _attempt(
+    topology: Topology, prefix: str, commands: Sequence[bytes], script: Script | None
+) -> Steps:
+    """Tries once, following redirections."""
+    slot = topology.slot(prefix)
+    address = topology.known(slot)
+    if address is None:
+        address = yield Locate(slot)
+    sent = commands
+    for _ in range(HOPS_MAX):
+        replies = yield Exchange(address, sent)
+        if sent is not commands:
+            replies, sent = replies[1::2], commands
+        error = next((one for one in replies if isinstance(one, Exception)), None)
+        match error:
+            case None:
+                return replies
+            case exceptions.MovedError():  # Before AskError, its base.
+                address = (error.host, error.port)
+                topology.moved(slot, address)
+            case exceptions.AskError():
+                address = (error.host, error.port)
+                sent = [part for command in commands for part in (_ASKING, command)]
+            case exceptions.NoScriptError() if script is not None:
+                yield Exchange(address, [packed((b"SCRIPT", b"LOAD", script.text))])
+            case _:
+                raise error
+    raise redis.ConnectionError("redirected in a circle")
+
+
+def packed(command: Sequence[Argument]) -> bytes:
+    """Writes a command as it goes over the wire."""
+    parts = [b"*%d\r\n" % len(command)]
+    for argument in command:
+        if isinstance(argument, int):
+            data = b"%d" % argument
+        else:
+            data = argument.encode() if isinstance(argument, str) else argument
+        parts.append(b"$%d\r\n%b\r\n" % (len(data), data))
+    return b"".join(parts)
+
+
+_ASKING = packed((b"ASKING",))
+
+_PASSING_WORDS = (
+    "BUSY",
+    "NOREPLICAS",
+    "MASTERDOWN",
+    "UNBLOCKED",
+    "TRYAGAIN",
+    "CLUSTERDOWN",
+)
+
+
+def is_passing(error: BaseException) -> bool:
+    """Whether the same call may succeed a moment later."""
+    if isinstance(error, exceptions.AuthenticationError):
+        return False
+    if isinstance(
+        error,
+        exceptions.ConnectionError
+        | exceptions.TimeoutError
+        | exceptions.ReadOnlyError
+        | exceptions.TryAgainError
+        | exceptions.ClusterDownError
+        | exceptions.MasterDownError,
+    ):
+        return True
+    return isinstance(error, exceptions.ResponseError) and str(error).startswith(
+        _PASSING_WORDS
+    )
+
+
+_FIXES: tuple[tuple[str, str], ...] = (
+    # redis-py has a class for most codes, and takes the code out of the text.
+    ("OutOfMemoryError", "Raise maxmemory; keep maxmemory-policy noeviction."),
+    ("ReadOnlyError", "It is a replica: name the master, or use redis+sentinel://."),
+    ("AuthenticationError", "User or password are wrong: redis://user:password@host."),
+    ("NoPermissionError", "The user lacks a right: see the ACL in examples/redis/."),
+    ("ClusterCrossSlotError", "Use redis+cluster:// for a cluster."),
+    ("ClusterDownError", "The cluster misses slots: look at CLUSTER INFO."),
+    ("BusyLoadingError", "It is reading its data from disk; it will be back."),
+    ("MISCONF", "It cannot write to its disk: free some space, then see its log."),
+    ("WRONGTYPE", "A key of ours holds something else: use a database of its own."),
+    ("NOREPLICAS", "Too few replicas are connected (min-replicas-to-write)."),
+    ("BUSY", "A script of somebody blocks it: SCRIPT KILL ends one."),
+)
+
+
+def explain(url: str, error: BaseException) -> str:
+    """Says what is wrong with the server, and how to mend it."""
+    fix = "Is it running, and reachable from here?"
+    reason = type(error).__name__
+    for word, how in _FIXES:
+        # Only the code of a refusal is shown: its text may hold arguments.
+        if word == reason or str(error).startswith(word):
+            reason, fix = word, how
+            break
+    return f"store: redis {masked(url)!r}: {reason}. {fix}"

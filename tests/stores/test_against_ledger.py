@@ -16,10 +16,12 @@ from guardrails.core.accounts import HoldState
 from guardrails.core.operations import (
     Operation,
     ReadAccount,
+    Reserve,
     Settle,
     Settled,
     Sweep,
     Swept,
+    Turn,
 )
 from guardrails.core.rollups import HOUR_MS
 from guardrails.ports import Store
@@ -121,17 +123,21 @@ def _check_history(store: Store, booked: list[Settle], *, until_ms: int) -> None
     # The server is emptied for each example, below.
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
-@given(setup=setups, script=scripts, is_honest=st.booleans())
+@given(setup=setups, script=scripts, is_honest=st.booleans(), takes_turns=st.booleans())
 def test_scripts_answer_like_the_ledger(
-    server: Server, setup: bytes, script: bytes, is_honest: bool
+    server: Server, setup: bytes, script: bytes, is_honest: bool, takes_turns: bool
 ) -> None:
-    """In Redis too, reply by reply; accounts are compared after each."""
+    """In Redis too, reply by reply; accounts are compared after each.
+
+    Taking turns, a reservation that follows a settlement goes with it.
+    """
     server.ask("FLUSHALL")
     scenario = Scenario(setup, is_honest)
     checker = Checker(scenario)
     store = RedisStore(server.unix_url)
     booked: list[Settle] = []
     finished: set[str] = set()
+    waiting: tuple[Settle, object] | None = None
     try:
         for code in codes_of(script):
             op = scenario.operation(code, checker.ledger)
@@ -142,12 +148,27 @@ def test_scripts_answer_like_the_ledger(
             # Redis forgets finished holds by itself, so it has none to count.
             if isinstance(reply, Swept):
                 reply = replace(reply, forgotten=0)
-            assert store.execute(op) == reply
+            if waiting is not None and isinstance(op, Reserve):
+                turned = store.execute(Turn(settle=waiting[0], reserve=op))
+                assert (turned.settled, turned.reserved) == (waiting[1], reply)
+                waiting = None
+            else:
+                if waiting is not None:
+                    assert store.execute(waiting[0]) == waiting[1]
+                    waiting = None
+                if takes_turns and isinstance(op, Settle):
+                    waiting = (op, reply)
+                    if isinstance(reply, Settled):
+                        booked += [op] if reply.is_applied else []
+                    continue
+                assert store.execute(op) == reply
             for key in (*SESSIONS, *SHARED):
                 read = ReadAccount(account=key)
                 assert store.execute(read) == checker.ledger.apply(read)
             if isinstance(op, Settle) and isinstance(reply, Settled):
                 booked += [op] if reply.is_applied else []
+        if waiting is not None:
+            assert store.execute(waiting[0]) == waiting[1]
         _check_history(store, booked, until_ms=scenario.now_ms)
     finally:
         store.close()

@@ -30,6 +30,7 @@ from guardrails.core.operations import (
     Settled,
     StopSession,
     Sweep,
+    Turn,
     Verdict,
 )
 from guardrails.core.policy import Limits, Measure
@@ -256,6 +257,37 @@ class StoreConformance:
         assert isinstance(reply, Conflict)
         assert isinstance(other, Conflict)
         assert _account(store) == before
+
+    def test_a_turn_books_first_and_then_reserves(self, store: Store) -> None:
+        """What was booked below its bound leaves room for the next call."""
+        to = charging(limits=Limits(cost_nano_usd=2 * CENT))
+        store.execute(reserve("1", to, cost=2 * CENT))
+        reply = store.execute(
+            Turn(settle=settle("1", to), reserve=reserve("2", to, cost=CENT))
+        )
+        again = store.execute(
+            Turn(settle=settle("1", to), reserve=reserve("3", to, cost=CENT))
+        )
+        account = _account(store)
+
+        assert isinstance(reply.settled, Settled)
+        assert isinstance(again.settled, Settled)
+        assert (reply.settled.is_applied, again.settled.is_applied) == (True, False)
+        assert _verdict(reply.reserved) is Verdict.ALLOW
+        assert _verdict(again.reserved) is Verdict.WAIT
+        assert (account.posted_nano_usd, account.held_nano_usd) == (CENT, CENT)
+        assert account.steps == 2
+
+    def test_a_turn_may_go_on_in_another_session(self, store: Store) -> None:
+        """Each half is charged to its own accounts."""
+        one, other = charging(session="one"), charging(session="other")
+        store.execute(reserve("1", one))
+        store.execute(Turn(settle=settle("1", one), reserve=reserve("2", other)))
+
+        assert _account(store, "default/session/session_id=one").held_nano_usd == 0
+        assert _account(store, "default/session/session_id=other").steps == 1
+        events = store.history.events(project_id="default", session_id="one", limit=9)
+        assert [event.event_id for event in events] == ["1"]
 
     def test_release_gives_all_back(self, store: Store) -> None:
         """A call that was never sent leaves no amount and no step."""

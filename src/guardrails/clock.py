@@ -1,7 +1,9 @@
 """The system's clocks. The only module that reads the time."""
 
 import asyncio
+import threading
 import time
+from collections.abc import Callable
 
 __all__ = ["SystemClock"]
 
@@ -24,3 +26,9 @@ class SystemClock:
     async def asleep(self, seconds: float) -> None:
         """Suspends the calling task."""
         await asyncio.sleep(seconds)
+
+    def call_later(self, seconds: float, work: Callable[[], object]) -> None:
+        """Does something in a thread of its own, which no exit waits for."""
+        timer = threading.Timer(seconds, work)
+        timer.daemon = True
+        timer.start()

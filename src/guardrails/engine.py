@@ -9,7 +9,14 @@ import asyncio
 import contextlib
 import logging
 import threading
-from collections.abc import Callable, Coroutine, Generator, Mapping, Sequence
+from collections.abc import (
+    Callable,
+    Coroutine,
+    Generator,
+    Iterable,
+    Mapping,
+    Sequence,
+)
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -24,6 +31,8 @@ from guardrails.core.admission import (
 from guardrails.core.calls import ModelCall, Outcome, ToolCall
 from guardrails.core.operations import (
     Conflict,
+    Crossing,
+    Reserve,
     Reserved,
     Settle,
     Settled,
@@ -40,11 +49,12 @@ from guardrails.errors import (
 from guardrails.ids import new_key
 from guardrails.ports import Clock, EventSink, PriceBook, Store
 from guardrails.refusals import refusal_error
+from guardrails.stores.resilient import Listener
 
 if TYPE_CHECKING:
     from guardrails.session import Session
 
-__all__ = ["Engine"]
+__all__ = ["Engine", "StoreListener"]
 
 HOLD_TTL_MS = 600_000
 """How long a call may run before its hold counts as unconfirmed: longer than
@@ -208,9 +218,9 @@ class Engine:
             )
         who = op.charging.attribution
         if reply.new_stop is not None:
-            self._emit(lambda sink, stop=reply.new_stop: sink.stopped(stop, who))
+            self.emit(lambda sink, stop=reply.new_stop: sink.stopped(stop, who))
         for crossing in reply.crossings:
-            self._emit(lambda sink, crossing=crossing: sink.crossed(crossing, who))
+            self.emit(lambda sink, crossing=crossing: sink.crossed(crossing, who))
         if reply.verdict is Verdict.ALLOW:
             return True
         if reply.verdict is Verdict.WAIT and not is_last:
@@ -303,15 +313,16 @@ class Engine:
         if not reply.is_applied:
             return
         who = op.charging.attribution
-        self._emit(lambda sink: sink.settled(op.event))
+        self.emit(lambda sink: sink.settled(op.event))
         for crossing in reply.crossings:
-            self._emit(lambda sink, crossing=crossing: sink.crossed(crossing, who))
+            self.emit(lambda sink, crossing=crossing: sink.crossed(crossing, who))
         if reply.finding is not None:
-            self._emit(lambda sink, loop=reply.finding: sink.looped(loop, who))
+            self.emit(lambda sink, loop=reply.finding: sink.looped(loop, who))
         if reply.new_stop is not None:
-            self._emit(lambda sink, stop=reply.new_stop: sink.stopped(stop, who))
+            self.emit(lambda sink, stop=reply.new_stop: sink.stopped(stop, who))
 
-    def _emit(self, tell: Callable[[EventSink], None]) -> None:
+    def emit(self, tell: Callable[[EventSink], None]) -> None:
+        """Tells every sink; what it raises is contained."""
         for sink in self.sinks:
             try:
                 tell(sink)
@@ -331,6 +342,27 @@ class Engine:
             self.store.execute(Sweep(now_ms=self.clock.now_ms()))
         except Exception as error:
             self.contain(error, "sweeping")
+
+
+class StoreListener(Listener):
+    """Tells an engine's sinks what its store does beside the calls."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    def crossed(self, op: Reserve | Settle, crossings: Iterable[Crossing]) -> None:
+        """Thresholds were crossed by what was booked afterwards."""
+        who = op.charging.attribution
+        for crossing in crossings:
+            self._engine.emit(lambda sink, one=crossing: sink.crossed(one, who))
+
+    def degraded(self, reason: str, *, seconds: float | None) -> None:
+        """The store has failed, or after so many seconds is back."""
+        self._engine.emit(lambda sink: sink.degraded(reason, seconds=seconds))
+
+    def failed(self, error: Exception, doing: str) -> None:
+        """Something of ours failed and was contained."""
+        self._engine.contain(error, doing)
 
 
 @contextlib.contextmanager

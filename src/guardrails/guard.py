@@ -26,7 +26,7 @@ from guardrails.core.calls import ModelCall, ToolCall
 from guardrails.core.operations import RaiseLimits, ReadAccount, Resume, StopSession
 from guardrails.core.policy import Measure, Mode, Policy
 from guardrails.core.windows import Window
-from guardrails.engine import Engine
+from guardrails.engine import Engine, StoreListener
 from guardrails.errors import ConfigurationError
 from guardrails.guarded_call import GuardedCall
 from guardrails.ids import new_id
@@ -42,7 +42,7 @@ from guardrails.prices import Prices
 from guardrails.scope import current_call, current_session
 from guardrails.session import Session
 from guardrails.sinks import LogSink
-from guardrails.stores import open_store
+from guardrails.stores import open_journal, open_store
 from guardrails.stores.resilient import ResilientStore
 from guardrails.tools import guarded_tool
 
@@ -146,24 +146,31 @@ class Guard:
         self._configuration = configuration
         clock = clock or SystemClock()
         policy = policy or configuration.policy
-        real_store = (
-            open_store(configuration.store or "sqlite")
-            if store is None or _is_url(store)
-            else cast("Store", store)
-        )
+        url: str | None = None
+        if store is None or _is_url(store):
+            url = configuration.store or "sqlite"
+            real_store = open_store(url)
+        else:
+            real_store = cast("Store", store)
         if policy.mode is not Mode.OFF:
             real_store.secret()  # Says now, not in the agent, what is wrong with it.
+        resilient = ResilientStore(
+            real_store,
+            on_error=policy.on_store_error,
+            clock=clock,
+            journal=None if url is None else open_journal(url, clock),
+        )
         self._engine = Engine(
             policy=policy,
-            store=ResilientStore(
-                real_store, on_error=policy.on_store_error, clock=clock
-            ),
+            store=resilient,
             prices=prices
             or Prices(models=configuration.model_prices, aliases=configuration.aliases),
             clock=clock,
             open_session=self._open,
             sinks=(LogSink(), *sinks),
         )
+        resilient.listener = StoreListener(self._engine)
+        self._resilient = resilient
         self._defaults = attribution_from_environment(os.environ)
         self._own_session: Session | None = None
         self._own_lock = threading.Lock()
@@ -181,9 +188,9 @@ class Guard:
         return self._configuration
 
     @property
-    def store(self) -> Store:
+    def store(self) -> ResilientStore:
         """The store, with the policy for its failures around it."""
-        return self._engine.store
+        return self._resilient
 
     # --- guarding -----------------------------------------------------------
 

@@ -1,7 +1,7 @@
 """Ports: what the guard needs from the outside, as small protocols."""
 
-from collections.abc import Sequence
-from typing import Protocol, TypeVar
+from collections.abc import Callable, Sequence
+from typing import Protocol, TypeVar, runtime_checkable
 
 from guardrails.core.accounts import Account, Stop
 from guardrails.core.attribution import Attribution
@@ -11,7 +11,7 @@ from guardrails.core.operations import Crossing, Operation
 from guardrails.core.rollups import Spend
 from guardrails.core.usage import Charge, TokenUsage
 
-__all__ = ["Clock", "EventSink", "History", "PriceBook", "Store"]
+__all__ = ["Clock", "EventSink", "History", "PriceBook", "RemoteStore", "Store"]
 
 R = TypeVar("R")
 
@@ -33,6 +33,10 @@ class Clock(Protocol):
 
     async def asleep(self, seconds: float) -> None:
         """Suspends the calling task."""
+        ...
+
+    def call_later(self, seconds: float, work: Callable[[], object]) -> None:
+        """Does something once that much time has passed; the caller goes on."""
         ...
 
 
@@ -98,6 +102,22 @@ class Store(Protocol):
         ...
 
 
+@runtime_checkable
+class RemoteStore(Store, Protocol):
+    """A store on another machine: it can be away, and may lose what it had."""
+
+    def watch(self, on_doubt: Callable[[], None]) -> None:
+        """Has a function called whenever acknowledged changes may be lost.
+
+        It may be called from any thread or event loop, and must not block.
+        """
+        ...
+
+    def last_seen(self, account: str) -> Account | None:
+        """Returns totals of an account as last told, without asking; a copy."""
+        ...
+
+
 class PriceBook(Protocol):
     """What models cost."""
 
@@ -143,4 +163,13 @@ class EventSink(Protocol):
 
     def looped(self, finding: LoopFinding, attribution: Attribution) -> None:
         """A loop was recognised; told once per run of repetitions."""
+        ...
+
+    def degraded(self, reason: str, *, seconds: float | None) -> None:
+        """The store does not answer: limits are kept as `on_store_error` says.
+
+        Args:
+            reason: What is wrong with it, and how to mend it.
+            seconds: `None` when it begins; how long it took when it is over.
+        """
         ...

@@ -56,3 +56,6 @@ class LogSink:
             format_usd(finding.cost_nano_usd),
             attribution.session_id,
         )
+
+    def degraded(self, reason: str, *, seconds: float | None) -> None:
+        """Says nothing: the store's own wrapper logs it, once a minute."""

@@ -1,18 +1,16 @@
 """The resilient store: what holds while the real store is away, and afterwards."""
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import TypeVar
 
 import pytest
 
-from guardrails.core.accounts import Account, StopReason
+from guardrails.core.accounts import StopReason
 from guardrails.core.calls import CallKind
-from guardrails.core.events import Event
 from guardrails.core.loops import LoopRule, ToolTrace
 from guardrails.core.operations import (
     Close,
-    Operation,
     RaiseLimits,
     ReadAccount,
     Release,
@@ -27,9 +25,9 @@ from guardrails.core.operations import (
 )
 from guardrails.core.policy import Limits, OnStoreError
 from guardrails.errors import StoreUnavailable
-from guardrails.ports import History
-from guardrails.stores.memory import MemoryStore
-from guardrails.stores.resilient import BACKLOG_MAX, TALLIES_MAX, ResilientStore
+from guardrails.stores.backlog import BACKLOG_MAX
+from guardrails.stores.resilient import ResilientStore
+from guardrails.stores.tallies import TALLIES_MAX
 from guardrails.testing import FakeClock
 from guardrails.testing.conformance import (
     CENT,
@@ -38,57 +36,13 @@ from guardrails.testing.conformance import (
     reserve,
     settle,
 )
+from tests.stores.flaky import FlakyStore
 
 R = TypeVar("R")
 Build = Callable[[OnStoreError], ResilientStore]
 
 SESSION = "default/session/session_id=s"
 SHARED = "default/total/customer_id=acme"
-
-
-class FlakyStore:
-    """A memory store that can be away, or fail after it has applied something."""
-
-    def __init__(self) -> None:
-        self.real = MemoryStore()
-        self.is_away = False
-        self.goes_away_after: int | None = None
-        self.forgets_to_answer = False
-        self.asked = 0
-
-    @property
-    def history(self) -> History:
-        return self.real.history
-
-    def execute(self, operation: Operation[R]) -> R:
-        self.asked += 1
-        if self.goes_away_after is not None:
-            self.is_away = self.goes_away_after == 0
-            self.goes_away_after -= 1
-        if self.is_away:
-            raise StoreUnavailable("store: away.")
-        reply = self.real.execute(operation)
-        if self.forgets_to_answer:
-            raise StoreUnavailable("store: timed out.")
-        return reply
-
-    async def aexecute(self, operation: Operation[R]) -> R:
-        return self.execute(operation)
-
-    def secret(self) -> bytes:
-        return self.real.secret()
-
-    def close(self) -> None:
-        self.real.close()
-
-    # --- what tests look at -------------------------------------------------
-
-    def account(self, key: str = SESSION) -> Account:
-        account = self.real.execute(ReadAccount(account=key))
-        return account or Account(key=key)
-
-    def events(self) -> Sequence[Event]:
-        return self.history.events(project_id="default", session_id="s", limit=1_000)
 
 
 @pytest.fixture
@@ -133,17 +87,51 @@ def calls_until_denied(store: ResilientStore, limits: Limits, *, name: str) -> i
 # --- While the store is away ------------------------------------------------
 
 
-def test_closed_refuses_every_call(build: Build, real: FlakyStore) -> None:
-    """Nothing paid starts, and nothing is kept for later."""
+def test_closed_refuses_every_call(
+    build: Build, real: FlakyStore, clock: FakeClock
+) -> None:
+    """Nothing paid starts until the store is back, and nothing stays held."""
     store = build(OnStoreError.CLOSED)
     real.is_away = True
-    for op in (reserve("h", charging()), settle("h", charging())):
+    for number in range(3):
         with pytest.raises(StoreUnavailable, match="away"):
-            store.execute(op)
+            store.execute(reserve(f"h{number}", charging()))
     real.is_away = False
+    clock.advance(seconds=1)
 
     assert verdict(store, reserve("h", charging())) is Verdict.ALLOW
     assert real.account().steps == 1
+
+
+def test_closed_books_what_was_paid_before(
+    build: Build, real: FlakyStore, clock: FakeClock
+) -> None:
+    """A call that runs when the store fails costs what it costs."""
+    store = build(OnStoreError.CLOSED)
+    store.execute(reserve("h", charging()))
+    real.is_away = True
+    store.execute(settle("h", charging()))
+    real.is_away = False
+    clock.advance(seconds=1)
+
+    assert [event.event_id for event in real.events()] == ["h"]
+    assert real.account().held_nano_usd == 0
+
+
+def test_a_refused_reservation_whose_reply_was_lost_is_given_back(
+    build: Build, real: FlakyStore, clock: FakeClock
+) -> None:
+    """The store had admitted it; the caller was told that it may not be made."""
+    store = build(OnStoreError.CLOSED)
+    real.forgets_to_answer = True
+    with pytest.raises(StoreUnavailable):
+        store.execute(reserve("h", charging()))
+    held = real.account().held_nano_usd
+    real.forgets_to_answer = False
+    clock.advance(seconds=1)
+
+    assert (held, real.account().held_nano_usd) == (CENT, 0)
+    assert real.account().steps == 0
 
 
 def test_local_keeps_the_limit_from_the_last_known_totals(
@@ -360,6 +348,7 @@ def test_a_recovery_that_breaks_off_goes_on_where_it_was(
     real.is_away = True
     for number in range(3):
         local.execute(settle(f"{number}", charging()))
+    real.is_away = False
     real.goes_away_after = 1
     clock.advance(seconds=1)
     local.execute(settle("3", charging()))
@@ -387,7 +376,7 @@ def test_a_hold_from_before_can_be_given_back_meanwhile(
     clock.advance(seconds=1)
     local.execute(reserve("2", to, cost=0))
 
-    assert reply == Released(is_applied=False)
+    assert reply == Released(is_applied=True)
     assert real.account().steps == 1
     assert real.account().held_nano_usd == 0
 
@@ -439,7 +428,7 @@ def test_refuses_calls_past_the_bound_of_what_it_can_keep(
     real.is_away = True
     for number in range(BACKLOG_MAX):
         local.execute(reserve(f"{number}", to))
-    with pytest.raises(StoreUnavailable, match="Calls are refused until it is back"):
+    with pytest.raises(StoreUnavailable, match="too many operations wait"):
         local.execute(reserve("one more", to))
     local.execute(settle("0", to))
     real.is_away = False

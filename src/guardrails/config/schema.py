@@ -97,7 +97,7 @@ def read_quick(section: Section) -> Settings:
         project_id=section.read("project_id", name_text),
         mode=section.read("mode", member(Mode)),
         on_unpriced=section.read("on_unpriced", member(OnUnpriced)),
-        on_store_error=section.read("on_store_error", member(OnStoreError)),
+        on_store_error=_on_store_error(section),
         session=_session(section),
     )
 
@@ -115,8 +115,8 @@ def read_file(section: Section) -> FileSettings:
         project_id=section.read("project_id", name_text),
         mode=section.read("mode", member(Mode)),
         on_unpriced=defaults.read("on_unpriced", member(OnUnpriced)),
-        on_store_error=defaults.read("on_store_error", member(OnStoreError)),
-        session=_session(session),
+        on_store_error=_on_store_error(defaults),
+        session=_own_session(session),
         agents=_agents(section.section("agents")),
         budgets=_budgets(section),
         tools=_tools(section.section("tools")),
@@ -162,6 +162,15 @@ def _session(section: Section) -> BudgetSettings:
     return replace(
         _limits(section), wall_time_ms=section.read("max_wall_time_s", seconds_ms)
     )
+
+
+def _own_session(section: Section) -> BudgetSettings:
+    """Reads a session's budget where it has a section of its own."""
+    return replace(_session(section), on_store_error=_on_store_error(section))
+
+
+def _on_store_error(section: Section) -> OnStoreError | None:
+    return section.read("on_store_error", member(OnStoreError))
 
 
 def _limits(section: Section) -> BudgetSettings:
@@ -214,7 +223,7 @@ def _agents(agents: Section) -> tuple[tuple[str, BudgetSettings], ...]:
 
 def _agent(agent: Section) -> BudgetSettings:
     session = agent.section("session")
-    settings = _session(session)
+    settings = _own_session(session)
     session.close(not_yet=_NOT_YET["session"])
     agent.close(elsewhere=dict.fromkeys(_SESSION_KEYS, "session"))
     return settings
@@ -317,7 +326,7 @@ def _budget(section: Section) -> Budget | None:
     per = section.read_each("per", one_of(*DIMENSIONS))
     every = section.read("every", member(Window))
     action = section.read("action", member(BudgetAction)) or BudgetAction.STOP
-    settings = _limits(section)
+    settings = replace(_limits(section), on_store_error=_on_store_error(section))
     section.require("name")
     section.require("per")
     section.require("every")

@@ -36,6 +36,7 @@ class BudgetSettings:
     soft_alert_nano_usd: int | None = None
     soft_alert_ratios: tuple[Decimal, ...] | None = None
     """Empty when written as an empty list, which takes inherited ones away."""
+    on_store_error: OnStoreError | None = None
 
     def over(self, below: "BudgetSettings") -> "BudgetSettings":
         """Returns these settings, completed by those of a weaker source."""
@@ -59,6 +60,7 @@ class BudgetSettings:
                 cost_nano_usd=self.soft_alert_nano_usd,
                 ratios=self.soft_alert_ratios or (),
             ),
+            on_store_error=self.on_store_error,
         )
 
 

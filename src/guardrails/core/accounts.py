@@ -10,7 +10,7 @@ from decimal import Decimal
 from guardrails.core.attribution import Attribution
 from guardrails.core.calls import CallKind
 from guardrails.core.loops import LoopFinding, LoopRule, ToolTrace
-from guardrails.core.policy import Limits, Measure
+from guardrails.core.policy import Limits, Measure, OnStoreError
 
 __all__ = [
     "Account",
@@ -77,6 +77,8 @@ class Line:
     """False for budgets that only alert."""
     expires_at_ms: int | None = None
     """When the account's window ends."""
+    on_store_error: OnStoreError | None = None
+    """What holds here while the store is away, if not what holds in general."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

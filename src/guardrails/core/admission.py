@@ -68,6 +68,7 @@ def session_line(budget: Budget, attribution: Attribution) -> Line:
         thresholds=_thresholds(budget),
         is_session=True,
         attribution=attribution,
+        on_store_error=budget.on_store_error,
     )
 
 
@@ -85,6 +86,7 @@ def shared_lines(
             thresholds=_thresholds(budget),
             is_binding=budget.action is BudgetAction.STOP,
             expires_at_ms=window_end_ms(budget.every, now_ms=now_ms),
+            on_store_error=budget.on_store_error,
         )
         for budget in budgets
     )

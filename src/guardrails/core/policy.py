@@ -75,9 +75,10 @@ class OnStoreError(enum.StrEnum):
     CLOSED = "closed"
     """Refuse every call."""
     LOCAL = "local"
-    """Go on enforcing in this process, from the last known totals."""
+    """Go on enforcing in this process, from the last known totals; of a shared
+    budget a tenth of the limit may be used so, per process and outage."""
     OPEN = "open"
-    """Make every call, uncounted."""
+    """Make every call; nothing limits it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -173,6 +174,8 @@ class Budget:
     limits: Limits = field(default_factory=Limits)
     soft_alerts: SoftAlerts = field(default_factory=SoftAlerts)
     action: BudgetAction = BudgetAction.STOP
+    on_store_error: OnStoreError | None = None
+    """What holds while the store is away, if not what holds in general."""
 
     def __post_init__(self) -> None:
         for dimension in self.per:

@@ -1,16 +1,23 @@
 """Stores: where the ledger is kept. `open_store(url)` chooses one."""
 
+import logging
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
 from platformdirs import user_data_path
 
 from guardrails.errors import ConfigurationError
-from guardrails.ports import Store
+from guardrails.ports import Clock, Store
 from guardrails.stores.memory import MemoryStore
 
-__all__ = ["open_store"]
+if TYPE_CHECKING:
+    from guardrails.stores.journal import Journal
+
+__all__ = ["journal_folder", "open_journal", "open_store"]
+
+_log = logging.getLogger("guardrails")
 
 DATABASE_NAME = "ledger.sqlite3"
 
@@ -54,6 +61,37 @@ def open_store(url: str | os.PathLike[str]) -> Store:
         f"store: {_masked(text)!r} is not a store of this version. Use "
         '"sqlite", "sqlite:///ledger.sqlite3", "redis://host:6379/0" or "memory://".'
     )
+
+
+def open_journal(url: str, clock: Clock) -> "Journal | None":
+    """Opens this process's journal for the store of a URL, if it needs one.
+
+    A store on another machine does: it can be away, and can lose what it had
+    acknowledged. Without a journal, which is said once, a settlement that the store
+    does not take is kept in memory only.
+    """
+    if url.partition("://")[0] not in REDIS_SCHEMES or "://" not in url:
+        return None
+    # Imported late, as below.
+    from guardrails.stores.journal import Journal
+
+    folder = journal_folder()
+    try:
+        return Journal(folder, store=_masked(url), clock=clock)
+    except Exception as error:
+        _log.warning(
+            "guardrails: no journal can be kept in %s (%s). Make it a directory that "
+            "this user may write, on a local disk. Until then what a store that "
+            "fails has not booked is lost with this process.",
+            folder,
+            type(error).__name__,
+        )
+        return None
+
+
+def journal_folder() -> Path:
+    """Returns where the journals of this user's processes are."""
+    return user_data_path("guardrails", appauthor=False) / "journal"
 
 
 def _sqlite(path: Path) -> Store:

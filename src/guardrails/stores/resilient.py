@@ -1,73 +1,120 @@
 """The resilient store: what happens while the real store cannot be reached.
 
-By policy it refuses (`closed`), goes on enforcing in this process from the last
-known totals (`local`), or lets every call pass (`open`). In the latter two it
-keeps what happened, in order, and applies it once the store is back: every
-operation is idempotent by its id, so applying it again is safe.
+The first failure ends the asking: until the store is back no call waits for it, and
+each is answered by its budgets' policy (`outage.py`). What happened meanwhile is
+kept (`backlog.py`, `journal.py`) and booked by a thread that tries every second.
+The order does not matter, since every operation names all that it needs, and
+applying it again is safe, since it is idempotent by its id.
+
+A store that may have lost what it had acknowledged is told again: what was booked
+within the last minute, and which calls are open. Nothing is ever added up from here.
 """
 
 import logging
+import os
 import threading
-from collections import OrderedDict, deque
+from collections.abc import Callable, Iterable
 from dataclasses import replace
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
-from guardrails.core.accounts import Account
-from guardrails.core.ledger import Ledger
 from guardrails.core.operations import (
+    Crossing,
     Operation,
     Release,
     Reserve,
     Reserved,
     Settle,
     Settled,
+    Turn,
+    Turned,
     Verdict,
 )
 from guardrails.core.policy import OnStoreError
 from guardrails.errors import StoreUnavailable
-from guardrails.ports import Clock, History, Store
+from guardrails.ports import Clock, History, RemoteStore, Store
+from guardrails.stores.backlog import Backlog, Entry, MemoryBacklog
+from guardrails.stores.forks import close_at_fork
+from guardrails.stores.outage import Outage
+from guardrails.stores.tallies import Tallies
 
-__all__ = ["ResilientStore"]
+if TYPE_CHECKING:  # Not everybody needs one, and it takes long to load.
+    from guardrails.stores.journal import Journal
+
+__all__ = ["Listener", "ResilientStore"]
 
 PROBE_MS = 1_000
-"""How often a store that failed is tried again; in between no call waits."""
+"""How often a store that failed is tried again."""
 
-BACKLOG_MAX = 10_000
-"""Operations kept for a store that is away, about 10 MB. Past it nothing more
-can be promised to be booked, so calls are refused."""
+BATCH = 100
+"""Operations that are read from the backlog at once."""
 
-TALLIES_MAX = 10_000
-"""Accounts whose totals are remembered for `local`."""
+ROUNDS_MAX = 10_000
+"""Batches of one recovery. New calls add to the backlog while it is booked; after
+so many they no longer wait for its end."""
 
 SAY_AGAIN_MS = 60_000
 """How often a lasting trouble is logged."""
+
+EVENTS_MAX = 10_000
+"""Events of a session among which one of a day ago is looked for."""
 
 R = TypeVar("R")
 
 _log = logging.getLogger("guardrails")
 
 
+class Listener:
+    """Is told what happens beside the calls. By default, nobody."""
+
+    def crossed(self, op: Reserve | Settle, crossings: Iterable[Crossing]) -> None:
+        """Thresholds were crossed by what was booked afterwards."""
+
+    def degraded(self, reason: str, *, seconds: float | None) -> None:
+        """The store has failed, or after so many seconds is back."""
+
+    def failed(self, error: Exception, doing: str) -> None:
+        """Something of ours failed and was contained."""
+
+
 class ResilientStore:
-    """Wraps a store with a failure policy. Thread safe.
+    """Wraps a store with a failure policy. Thread safe, and safe to fork.
 
     Args:
         store: The real store.
-        on_error: What to do while it cannot be reached.
+        on_error: What to do while it cannot be reached, where a budget does not say.
         clock: Times the probes.
+        journal: Keeps on disk what a store on another machine may lose.
     """
 
-    def __init__(self, store: Store, *, on_error: OnStoreError, clock: Clock) -> None:
+    def __init__(
+        self,
+        store: Store,
+        *,
+        on_error: OnStoreError,
+        clock: Clock,
+        journal: "Journal | None" = None,
+    ) -> None:
         self._store = store
         self._on_error = on_error
         self._clock = clock
-        self._lock = threading.RLock()
-        self._local: Ledger | None = None
-        self._backlog: deque[Operation[object]] = deque()
-        self._tallies: OrderedDict[str, Account] = OrderedDict()
-        self._probe_at_ms = 0
+        self._journal = journal
+        self._backlog: Backlog = journal or MemoryBacklog()
+        self._lock = threading.Lock()
+        self._outage: Outage | None = None
+        self._scheduled: set[Callable[[], None]] = set()
         self._said_at_ms: int | None = None
+        self._degraded_ms = 0
+        self._process_id = os.getpid()
+        self.listener: Listener = Listener()
         self.degraded_operations: int = 0
         """Operations that the real store did not answer in time."""
+        last_seen = store.last_seen if isinstance(store, RemoteStore) else None
+        self._tallies = Tallies(last_seen)
+        close_at_fork(self)
+        if isinstance(store, RemoteStore):
+            store.watch(self._doubt)
+        if journal is not None:
+            self._soon(0, self._adopt)
 
     @property
     def history(self) -> History:
@@ -77,33 +124,48 @@ class ResilientStore:
     @property
     def is_degraded(self) -> bool:
         """Whether limits are kept without the real store."""
-        return self._local is not None
+        return self._outage is not None
+
+    @property
+    def degraded_seconds(self) -> float:
+        """How long, in all, limits were kept without the real store."""
+        outage, ms = self._outage, self._degraded_ms
+        if outage is not None:
+            ms += self._clock.monotonic_ms() - outage.since_ms
+        return ms / 1000
+
+    @property
+    def waiting(self) -> int:
+        """How many operations the store has yet to acknowledge."""
+        return len(self._backlog)
 
     def execute(self, operation: Operation[R]) -> R:
         """Applies an operation to the store, or by the policy.
 
         Raises:
-            StoreUnavailable: If the policy is `closed`, or the operation is a
-                question or an order of a person.
+            StoreUnavailable: If the call may not be made without the store, or the
+                operation is a question or an order of a person.
         """
-        if self._local is not None and not self._recover():
-            return self._degraded(operation, None)
+        if self._outage is not None:
+            return cast("R", self._answered(operation, None))
+        self._before(operation)
         try:
             reply = self._store.execute(operation)
         except StoreUnavailable as error:
-            return self._degraded(operation, error)
-        self._remember(operation, reply)
+            return cast("R", self._answered(operation, error))
+        self._acknowledged(operation, reply)
         return reply
 
     async def aexecute(self, operation: Operation[R]) -> R:
         """Like `execute`, without blocking the event loop for long."""
-        if self._local is not None and not self._recover():
-            return self._degraded(operation, None)
+        if self._outage is not None:
+            return cast("R", self._answered(operation, None))
+        self._before(operation)
         try:
             reply = await self._store.aexecute(operation)
         except StoreUnavailable as error:
-            return self._degraded(operation, error)
-        self._remember(operation, reply)
+            return cast("R", self._answered(operation, error))
+        self._acknowledged(operation, reply)
         return reply
 
     def secret(self) -> bytes:
@@ -112,128 +174,276 @@ class ResilientStore:
 
     def close(self) -> None:
         """Tries to book what is left, and closes the store."""
-        with self._lock:
-            self._probe_at_ms = 0
-            if self._local is not None and not self._recover():
-                _log.error(
-                    "guardrails: closing with %d operations that the store did not "
-                    "take; their cost is missing from reports.",
-                    len(self._backlog),
-                )
+        try:
+            self._book()
+        except StoreUnavailable:
+            where = "their cost is missing from reports."
+            if self._journal is not None:
+                where = f"they are in {self._journal.path} until the next start."
+            _log.error(
+                "guardrails: closing with %d operations that the store did not take; "
+                "%s",
+                len(self._backlog),
+                where,
+            )
+        else:
+            self._end_outage()
+        self._backlog.close()
         self._store.close()
 
-    def _degraded(
+    def before_fork(self) -> None:
+        """Keeps others out."""
+        if self._journal is not None:
+            self._journal.before_fork()
+        self._lock.acquire()
+
+    def after_fork(self) -> None:
+        """Lets others in again. Threads and open calls stay with the parent."""
+        if self._process_id != os.getpid():
+            self._process_id = os.getpid()
+            self._tallies.forget_holds()
+            self._scheduled.clear()
+        self._lock.release()
+        if self._journal is not None:
+            self._journal.after_fork()
+        if self._outage is not None:
+            self._soon(PROBE_MS, self._probe)
+
+    # --- while the store answers ---------------------------------------------
+
+    def _before(self, operation: Operation[Any]) -> None:
+        """Keeps what must be booked, before it is sent."""
+        if isinstance(operation, Turn):
+            operation = operation.settle
+        if isinstance(operation, Settle):
+            try:
+                self._backlog.before(operation)
+            except Exception as error:
+                self.listener.failed(error, "writing the journal")
+
+    def _acknowledged(self, operation: Operation[Any], reply: object) -> None:
+        with self._lock:
+            self._tallies.note(operation, reply)
+        if isinstance(operation, Turn):
+            operation = operation.settle
+        if isinstance(operation, Settle):
+            self._backlog.done(operation.hold_id)
+        elif isinstance(operation, Release) and len(self._backlog):
+            self._backlog.drop(operation.hold_id)
+
+    # --- while it does not ----------------------------------------------------
+
+    def _answered(
         self, operation: Operation[Any], error: StoreUnavailable | None
-    ) -> Any:
+    ) -> object:
         """Answers without the store."""
-        is_call = isinstance(operation, Reserve | Settle | Release)
+        outage = self._failed(error)
+        match operation:
+            case Turn():
+                settled = self._answered(operation.settle, None)
+                reserved = self._answered(operation.reserve, None)
+                return Turned(
+                    settled=cast("Any", settled), reserved=cast("Any", reserved)
+                )
+            case Reserve():
+                return self._reserved(operation, outage, was_sent=error is not None)
+            case Settle():
+                with self._lock:
+                    reply = outage.settle(operation)
+                if not isinstance(reply, Settled) or reply.is_applied:
+                    self._keep(operation, outage)
+                return reply
+            case Release():
+                with self._lock:
+                    released = outage.release(operation)
+                if not self._backlog.drop(operation.hold_id):
+                    self._keep(operation, outage)  # A hold that the store knows.
+                return released
+            case _:
+                raise error or StoreUnavailable(
+                    f"{outage.reason} It is tried again every {PROBE_MS / 1000:g} s."
+                )
+
+    def _reserved(self, op: Reserve, outage: Outage, *, was_sent: bool) -> object:
+        try:
+            if self._backlog.is_full:
+                raise StoreUnavailable(
+                    f"{outage.reason} Calls are refused until it is back: too many "
+                    "operations wait to be booked."
+                )
+            with self._lock:
+                reply = outage.reserve(op)
+        except StoreUnavailable:
+            if was_sent:
+                self._give_back(op, outage)
+            raise
+        if isinstance(reply, Reserved) and reply.verdict is Verdict.ALLOW:
+            # Admitted here; the store has no say in it afterwards.
+            self._keep(_unenforced(op), outage)
+        elif was_sent:
+            self._give_back(op, outage)
+        return reply
+
+    def _give_back(self, op: Reserve, outage: Outage) -> None:
+        """Releases what the store may have held although nobody heard of it."""
+        account = op.charging.accounts[0]
+        release = Release(hold_id=op.hold_id, account=account, now_ms=op.now_ms)
+        self._keep(release, outage)
+
+    def _keep(self, op: Entry, outage: Outage) -> None:
+        try:
+            self._backlog.keep(op)
+        except Exception as error:
+            self.listener.failed(error, "writing the journal")
+        if self._outage is not outage:  # It is over, and nobody would look again.
+            self._soon(0, self._probe)
+
+    def _failed(self, error: StoreUnavailable | None) -> Outage:
+        """Notes that the store does not answer, and returns the outage."""
+        now_ms = self._clock.monotonic_ms()
         with self._lock:
             self.degraded_operations += 1
-            self._fail(error)
-            if self._on_error is OnStoreError.CLOSED or not is_call:
-                raise error or StoreUnavailable(
-                    "store: still unavailable; tried again every "
-                    f"{PROBE_MS / 1000:g} s."
+            outage, begins = self._outage, False
+            if outage is None:
+                begins = True
+                outage = self._outage = Outage(
+                    self._tallies,
+                    on_error=self._on_error,
+                    reason=str(error or "store: unavailable."),
+                    since_ms=now_ms,
                 )
-            if len(self._backlog) >= BACKLOG_MAX and isinstance(operation, Reserve):
-                raise StoreUnavailable(
-                    f"store: unavailable, and {BACKLOG_MAX} operations are waiting "
-                    "to be booked. Calls are refused until it is back."
-                )
-            if self._local is None:
-                self._local = Ledger(
-                    {key: tally.copy() for key, tally in self._tallies.items()}
-                )
-            if self._on_error is OnStoreError.OPEN:
-                operation = _unenforced(operation)
-            reply = self._local.apply(operation)
-            if isinstance(operation, Reserve):
-                # Admitted here; the store has no say in it afterwards.
-                operation = _unenforced(operation)
-            # A release may be of a hold that only the store knows.
-            if self._local.changed_holds or isinstance(operation, Release):
-                self._backlog.append(operation)
-            return reply
-
-    def _fail(self, error: StoreUnavailable | None) -> None:
-        now_ms = self._clock.monotonic_ms()
-        if error is not None:
-            self._probe_at_ms = now_ms + PROBE_MS
-        if self._said_at_ms is None or now_ms - self._said_at_ms >= SAY_AGAIN_MS:
-            self._said_at_ms = now_ms
+            says = self._said_at_ms is None or now_ms - self._said_at_ms >= SAY_AGAIN_MS
+            if says:
+                self._said_at_ms = now_ms
+        if says:
             _log.error(
                 "guardrails: the store does not answer (on_store_error: %s). %s",
                 self._on_error.value,
-                error or "",
+                error or outage.reason,
             )
+        if begins:
+            self._soon(PROBE_MS, self._probe)
+            self.listener.degraded(outage.reason, seconds=None)
+        return outage
 
-    def _recover(self) -> bool:
-        """Books the backlog if the store is back; returns whether it is."""
+    # --- when it is back ------------------------------------------------------
+
+    def _soon(self, ms: int, work: Callable[[], None]) -> None:
+        """Has something done in the background, unless it will be anyway."""
         with self._lock:
-            if self._local is None:
-                return True
-            if self._clock.monotonic_ms() < self._probe_at_ms:
-                return False
-            try:
-                while self._backlog:
-                    reply = self._store.execute(self._backlog[0])
-                    self._remember(self._backlog.popleft(), reply)
-            except StoreUnavailable as error:
-                self._fail(error)
-                return False
-            self._local = None
+            if work in self._scheduled:
+                return
+            self._scheduled.add(work)
+        self._clock.call_later(ms / 1000, work)
+
+    def _begun(self, work: Callable[[], None]) -> None:
+        with self._lock:
+            self._scheduled.discard(work)
+
+    def _probe(self) -> None:
+        """Books the backlog if the store is back; else tries again later."""
+        self._begun(self._probe)
+        try:
+            self._store.secret()
+            self._book()
+        except StoreUnavailable:
+            self._soon(PROBE_MS, self._probe)
+        except Exception as error:
+            self.listener.failed(error, "booking what happened meanwhile")
+            self._soon(PROBE_MS, self._probe)
+        else:
+            self._end_outage()
+            if len(self._backlog):
+                self._soon(0, self._probe)
+
+    def _book(self) -> None:
+        """Applies what is waiting, until nothing is."""
+        for _ in range(ROUNDS_MAX):
+            batch = self._backlog.waiting(BATCH)
+            for op in batch:
+                self._apply(op)
+                self._backlog.done(op.hold_id)
+            if not batch:
+                break
+        outage = self._outage
+        for op in outage.denied if outage is not None else ():
+            reply = self._store.execute(op)
+            if isinstance(reply, Reserved) and reply.verdict is Verdict.ALLOW:
+                account = op.charging.accounts[0]  # Somebody has raised the limit.
+                self._store.execute(
+                    Release(hold_id=op.hold_id, account=account, now_ms=op.now_ms)
+                )
+
+    def _end_outage(self) -> None:
+        with self._lock:
+            outage, self._outage = self._outage, None
             self._said_at_ms = None
-            _log.warning("guardrails: the store is back; everything is booked.")
-            return True
+            if outage is None:
+                return
+            took_ms = self._clock.monotonic_ms() - outage.since_ms
+            self._degraded_ms += took_ms
+        _log.warning("guardrails: the store is back; everything is booked.")
+        self.listener.degraded("the store is back", seconds=took_ms / 1000)
 
-    def _remember(self, operation: Operation[R], reply: object) -> None:
-        """Keeps what `local` starts from.
-
-        That is what this process settled, and the stops and raised limits that it
-        was told of.
-        """
-        if self._on_error is OnStoreError.CLOSED:
-            return
+    def _apply(self, op: Entry) -> None:
+        """Has the store apply an operation, and passes on what that led to."""
+        reply = self._store.execute(cast("Operation[object]", op))
         with self._lock:
-            if isinstance(operation, Settle):
-                self._remember_settled(operation, reply)
-            elif isinstance(operation, Reserve) and isinstance(reply, Reserved):
-                if reply.refusal is not None and reply.refusal.stop is not None:
-                    self._tally(reply.refusal.line.account).stop = reply.refusal.stop
-                elif reply.verdict is Verdict.ALLOW:
-                    self._forget_stops(operation)
-            elif isinstance(reply, Account):
-                tally = self._tally(reply.key)
-                tally.stop, tally.raised = reply.stop, reply.raised
+            self._tallies.note(op, reply)
+        if isinstance(op, Release):
+            return
+        if isinstance(reply, Reserved | Settled) and reply.crossings:
+            self.listener.crossed(op, reply.crossings)
 
-    def _remember_settled(self, operation: Settle, reply: object) -> None:
-        stop = reply.new_stop if isinstance(reply, Settled) else None
-        for line in operation.charging.lines:
-            tally = self._tally(line.account)
-            tally.posted_nano_usd += operation.cost_nano_usd
-            tally.posted_tokens += operation.tokens
-            tally.count(operation.kind, 1)
-            if stop is not None and line.is_session and line.scope == stop.scope:
-                tally.stop = stop
+    # --- when it may have lost something --------------------------------------
 
-    def _forget_stops(self, operation: Reserve) -> None:
-        """Notes that the store admitted a call: somebody lifted the stop."""
-        for line in operation.charging.lines:
-            if line.is_session and line.account in self._tallies:
-                self._tallies[line.account].stop = None
+    def _doubt(self) -> None:
+        if self._journal is not None:
+            self._soon(0, self._tell_again)
 
-    def _tally(self, key: str) -> Account:
-        """Returns what is remembered of an account, now the last to be forgotten."""
-        tally = self._tallies.setdefault(key, Account(key=key))
-        self._tallies.move_to_end(key)
-        if len(self._tallies) > TALLIES_MAX:
-            self._tallies.popitem(last=False)
-        return tally
+    def _tell_again(self) -> None:
+        """Repeats what the store may have lost. Knowing it, it does nothing."""
+        self._begun(self._tell_again)
+        try:
+            with self._lock:
+                open_reserves = self._tallies.open_reserves
+            for op in open_reserves:
+                self._store.execute(_unenforced(op))
+            for op in self._backlog.recent():
+                self._apply(op)
+        except StoreUnavailable:
+            self._soon(PROBE_MS, self._tell_again)
+        except Exception as error:
+            self.listener.failed(error, "telling the store again")
+
+    def _adopt(self) -> None:
+        """Books what processes of this machine left behind."""
+        self._begun(self._adopt)
+        assert self._journal is not None
+        try:
+            count = self._journal.adopt(self._apply, is_booked=self._is_booked)
+        except StoreUnavailable:
+            self._soon(PROBE_MS, self._adopt)
+        except Exception as error:
+            self.listener.failed(error, "adopting a journal")
+        else:
+            if count:
+                _log.warning(
+                    "guardrails: sent %d operations of processes that have ended to "
+                    "the store; those that it knew count once.",
+                    count,
+                )
+
+    def _is_booked(self, op: Settle) -> bool:
+        who = op.charging.attribution
+        events = self._store.history.events(
+            project_id=who.project_id,
+            session_id=who.session_id or "",
+            limit=EVENTS_MAX,
+        )
+        return any(event.event_id == op.event.event_id for event in events)
 
 
-def _unenforced(operation: Operation[Any]) -> Operation[Any]:
-    """Returns the operation such that no limit refuses it."""
-    if isinstance(operation, Reserve | Settle):
-        charging = replace(operation.charging, is_enforced=False)
-        return replace(operation, charging=charging)
-    return operation
+def _unenforced(op: Reserve) -> Reserve:
+    """Returns the reservation such that no limit refuses it."""
+    return replace(op, charging=replace(op.charging, is_enforced=False))

@@ -1,6 +1,9 @@
 """A clock that goes only when it is told to."""
 
+import heapq
+import itertools
 import threading
+from collections.abc import Callable
 
 __all__ = ["FakeClock"]
 
@@ -16,6 +19,8 @@ class FakeClock:
         self._lock = threading.Lock()
         self._now_ms = now_ms
         self._monotonic_ms = 0
+        self._numbers = itertools.count()
+        self._later: list[tuple[int, int, Callable[[], object]]] = []
 
     def now_ms(self) -> int:
         """Returns milliseconds since 1970 (UTC)."""
@@ -33,11 +38,27 @@ class FakeClock:
         """Moves the clock on."""
         self.advance(seconds=seconds)
 
-    def advance(self, *, seconds: float) -> None:
-        """Lets time pass."""
+    def call_later(self, seconds: float, work: Callable[[], object]) -> None:
+        """Does something when `advance` comes to that instant."""
         with self._lock:
-            self._now_ms += round(seconds * 1000)
-            self._monotonic_ms += round(seconds * 1000)
+            due_ms = self._monotonic_ms + round(seconds * 1000)
+            heapq.heappush(self._later, (due_ms, next(self._numbers), work))
+
+    def advance(self, *, seconds: float) -> None:
+        """Lets time pass, and does in order what is due meanwhile."""
+        until_ms = self._monotonic_ms + round(seconds * 1000)
+        while (work := self._next_until(until_ms)) is not None:
+            work()
+
+    def _next_until(self, until_ms: int) -> Callable[[], object] | None:
+        """Moves on to what is due next, at most to an instant."""
+        with self._lock:
+            is_due = bool(self._later) and self._later[0][0] <= until_ms
+            to_ms = self._later[0][0] if is_due else until_ms
+            passed_ms = max(0, to_ms - self._monotonic_ms)
+            self._now_ms += passed_ms
+            self._monotonic_ms += passed_ms
+            return heapq.heappop(self._later)[2] if is_due else None
 
     def set(self, now_ms: int) -> None:
         """Sets the clock, as an administrator would; monotonic time goes on."""

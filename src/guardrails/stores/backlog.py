@@ -1,0 +1,103 @@
+"""The backlog: what the store has yet to be told, or may have to be told again."""
+
+import threading
+from collections.abc import Iterable, Sequence
+from itertools import islice
+from typing import Protocol
+
+from guardrails.core.operations import Release, Reserve, Settle
+
+__all__ = ["Backlog", "Entry", "MemoryBacklog"]
+
+BACKLOG_MAX = 10_000
+"""Operations kept in memory for a store that is away, about 10 MB."""
+
+Entry = Reserve | Settle | Release
+
+
+class Backlog(Protocol):
+    """Operations by the id of their hold; the last one of each. Thread safe."""
+
+    def before(self, op: Entry) -> None:
+        """Keeps an operation that is about to be sent, if that is worth it."""
+        ...
+
+    def keep(self, op: Entry) -> None:
+        """Keeps an operation that the store has not acknowledged."""
+        ...
+
+    def done(self, hold_id: str) -> None:
+        """Notes that the store has acknowledged what was kept of a hold."""
+        ...
+
+    def drop(self, hold_id: str) -> bool:
+        """Forgets what is kept of a hold; returns whether there was anything."""
+        ...
+
+    def waiting(self, count: int) -> Sequence[Entry]:
+        """Returns the oldest operations that were not acknowledged."""
+        ...
+
+    def recent(self) -> Iterable[Entry]:
+        """Yields the acknowledged ones that the store may have lost since."""
+        ...
+
+    @property
+    def is_full(self) -> bool:
+        """Whether no new call may be promised to be booked."""
+        ...
+
+    def __len__(self) -> int:
+        """Returns how many operations were not acknowledged."""
+        ...
+
+    def close(self) -> None:
+        """Gives up what is open. What is kept on disk stays."""
+        ...
+
+
+class MemoryBacklog:
+    """Keeps operations as long as the process lives; nothing before it fails."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._waiting: dict[str, Entry] = {}
+
+    def before(self, op: Entry) -> None:
+        """Does nothing: what is in memory only dies with whoever sends it."""
+
+    def keep(self, op: Entry) -> None:
+        """Keeps an operation, in the place of an earlier one of its hold."""
+        with self._lock:
+            self._waiting[op.hold_id] = op
+
+    def done(self, hold_id: str) -> None:
+        """Forgets what the store has acknowledged."""
+        with self._lock:
+            self._waiting.pop(hold_id, None)
+
+    def drop(self, hold_id: str) -> bool:
+        """Forgets what is kept of a hold."""
+        with self._lock:
+            return self._waiting.pop(hold_id, None) is not None
+
+    def waiting(self, count: int) -> Sequence[Entry]:
+        """Returns the oldest operations."""
+        with self._lock:
+            return list(islice(self._waiting.values(), count))
+
+    def recent(self) -> Iterable[Entry]:
+        """Yields nothing."""
+        return ()
+
+    @property
+    def is_full(self) -> bool:
+        """Whether `BACKLOG_MAX` operations are kept."""
+        return len(self._waiting) >= BACKLOG_MAX
+
+    def __len__(self) -> int:
+        """Returns how many operations are kept."""
+        return len(self._waiting)
+
+    def close(self) -> None:
+        """Does nothing."""

@@ -1,0 +1,129 @@
+"""Tallies: what this process remembers of accounts, for when the store is away."""
+
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import Any
+
+from guardrails.core.accounts import Account, Hold, HoldState
+from guardrails.core.operations import (
+    Operation,
+    Release,
+    Reserve,
+    Reserved,
+    Settle,
+    Settled,
+    Turn,
+    Turned,
+    Verdict,
+)
+
+__all__ = ["Tallies"]
+
+TALLIES_MAX = 10_000
+"""Accounts that are remembered; the least lately used is forgotten first."""
+
+LastSeen = Callable[[str], Account | None]
+
+
+class Tallies:
+    """The totals that replies told of, and the open holds. Not thread safe.
+
+    Args:
+        last_seen: Returns an account's totals as the store last told them. Without
+            it, only what this process settled is known.
+    """
+
+    def __init__(self, last_seen: LastSeen | None = None) -> None:
+        self._last_seen = last_seen
+        self._tallies: OrderedDict[str, Account] = OrderedDict()
+        self._open: dict[str, Reserve] = {}
+
+    @property
+    def open_reserves(self) -> list[Reserve]:
+        """Calls of this process that the store admitted and that are not over."""
+        return list(self._open.values())
+
+    def open_holds(self) -> dict[str, Hold]:
+        """Returns the holds of `open_reserves`."""
+        return {
+            op.hold_id: Hold(
+                hold_id=op.hold_id,
+                state=HoldState.OPEN,
+                kind=op.kind,
+                accounts=op.charging.accounts,
+                cost_nano_usd=op.cost_nano_usd,
+                tokens=op.tokens,
+                expires_at_ms=op.expires_at_ms,
+            )
+            for op in self._open.values()
+        }
+
+    def account(self, key: str) -> Account | None:
+        """Returns what is known of an account; a copy."""
+        tally = self._tallies.get(key)
+        seen = None if self._last_seen is None else self._last_seen(key)
+        if tally is None and seen is None:
+            return None
+        if seen is not None:
+            if tally is not None:
+                seen.stop, seen.raised = tally.stop, tally.raised
+            return seen
+        assert tally is not None
+        known = tally.copy()
+        for op in self._open.values():
+            if key in op.charging.accounts:
+                known.held_nano_usd += op.cost_nano_usd
+                known.held_tokens += op.tokens
+                known.count(op.kind, 1)
+        return known
+
+    def note(self, operation: Operation[Any], reply: object) -> None:
+        """Remembers what the store answered."""
+        match operation, reply:
+            case Turn(), Turned():
+                self.note(operation.settle, reply.settled)
+                self.note(operation.reserve, reply.reserved)
+            case Settle(), _:
+                self._open.pop(operation.hold_id, None)
+                self._note_settled(operation, reply)
+            case Reserve(), Reserved():
+                self._note_reserved(operation, reply)
+            case Release(), _:
+                self._open.pop(operation.hold_id, None)
+            case _, Account():
+                tally = self._tally(reply.key)
+                tally.stop, tally.raised = reply.stop, reply.raised
+            case _:
+                pass
+
+    def forget_holds(self) -> None:
+        """Forgets the open holds: in a child process they are the parent's."""
+        self._open.clear()
+
+    def _note_settled(self, op: Settle, reply: object) -> None:
+        stop = reply.new_stop if isinstance(reply, Settled) else None
+        for line in op.charging.lines:
+            tally = self._tally(line.account)
+            tally.posted_nano_usd += op.cost_nano_usd
+            tally.posted_tokens += op.tokens
+            tally.count(op.kind, 1)
+            if stop is not None and line.is_session and line.scope == stop.scope:
+                tally.stop = stop
+
+    def _note_reserved(self, op: Reserve, reply: Reserved) -> None:
+        if reply.refusal is not None and reply.refusal.stop is not None:
+            self._tally(reply.refusal.line.account).stop = reply.refusal.stop
+        elif reply.verdict is Verdict.ALLOW:
+            self._open[op.hold_id] = op
+            for line in op.charging.lines:
+                # The store admitted a call: somebody has lifted the stop.
+                if line.is_session and line.account in self._tallies:
+                    self._tallies[line.account].stop = None
+
+    def _tally(self, key: str) -> Account:
+        """Returns what is remembered of an account, now the last to be forgotten."""
+        tally = self._tallies.setdefault(key, Account(key=key))
+        self._tallies.move_to_end(key)
+        if len(self._tallies) > TALLIES_MAX:
+            self._tallies.popitem(last=False)
+        return tally

@@ -1,0 +1,82 @@
+"""A store that can be away, for tests of what happens then."""
+
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+from guardrails.core.accounts import Account
+from guardrails.core.events import Event
+from guardrails.core.operations import Operation, ReadAccount
+from guardrails.errors import StoreUnavailable
+from guardrails.ports import History
+from guardrails.stores.memory import MemoryStore
+
+__all__ = ["FlakyStore", "RemoteFlakyStore"]
+
+R = TypeVar("R")
+
+
+class FlakyStore:
+    """A memory store that can be away, or fail after it has applied something."""
+
+    def __init__(self) -> None:
+        self.real = MemoryStore()
+        self.is_away = False
+        self.goes_away_after: int | None = None
+        self.forgets_to_answer = False
+        self.asked = 0
+
+    @property
+    def history(self) -> History:
+        return self.real.history
+
+    def execute(self, operation: Operation[R]) -> R:
+        self.asked += 1
+        if self.goes_away_after is not None:
+            self.is_away = self.goes_away_after == 0
+            self.goes_away_after -= 1
+        if self.is_away:
+            raise StoreUnavailable("store: away.")
+        reply = self.real.execute(operation)
+        if self.forgets_to_answer:
+            raise StoreUnavailable("store: timed out.")
+        return reply
+
+    async def aexecute(self, operation: Operation[R]) -> R:
+        return self.execute(operation)
+
+    def secret(self) -> bytes:
+        if self.is_away:
+            self.asked += 1
+            raise StoreUnavailable("store: away.")
+        return self.real.secret()
+
+    def close(self) -> None:
+        self.real.close()
+
+    # --- what tests look at -------------------------------------------------
+
+    def account(self, key: str = "default/session/session_id=s") -> Account:
+        account = self.real.execute(ReadAccount(account=key))
+        return account or Account(key=key)
+
+    def events(self) -> Sequence[Event]:
+        return self.history.events(project_id="default", session_id="s", limit=1_000)
+
+
+class RemoteFlakyStore(FlakyStore):
+    """One that tells totals, and may lose what it had acknowledged."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.on_doubt: Callable[[], None] = lambda: None
+
+    def watch(self, on_doubt: Callable[[], None]) -> None:
+        self.on_doubt = on_doubt
+
+    def last_seen(self, account: str) -> Account | None:
+        return self.real.execute(ReadAccount(account=account))
+
+    def loses_everything(self) -> None:
+        """Starts anew without its data, and is reached again."""
+        self.real = MemoryStore()
+        self.on_doubt()

@@ -98,7 +98,7 @@ class ResilientStore:
         self._on_error = on_error
         self._clock = clock
         self._journal = journal
-        self._backlog: Backlog = journal or MemoryBacklog()
+        self._backlog: Backlog = MemoryBacklog() if journal is None else journal
         self._lock = threading.Lock()
         self._outage: Outage | None = None
         self._scheduled: set[Callable[[], None]] = set()

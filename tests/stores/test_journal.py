@@ -1,0 +1,371 @@
+"""The journal: what a process has paid for is booked, whoever dies on the way."""
+
+import os
+import sqlite3
+import stat
+import subprocess
+import sys
+import textwrap
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from guardrails.core.loops import LoopRule, ToolTrace
+from guardrails.core.operations import Release, Settle
+from guardrails.core.policy import Limits, OnStoreError
+from guardrails.errors import StoreUnavailable
+from guardrails.stores.backlog import Entry
+from guardrails.stores.journal import KEPT_MS, PRUNED_EVERY, Journal
+from guardrails.stores.resilient import ResilientStore
+from guardrails.testing import FakeClock
+from guardrails.testing.conformance import CENT, charging, reserve, settle
+from tests.stores.flaky import RemoteFlakyStore
+
+SHARED = "default/total/customer_id=acme"
+STORE = "redis://ledger"
+DAY_SECONDS = 86_400
+
+Open = Callable[[], Journal]
+
+
+@pytest.fixture
+def clock() -> FakeClock:
+    return FakeClock()
+
+
+@pytest.fixture
+def open_journal(tmp_path: Path, clock: FakeClock) -> Iterator[Open]:
+    opened: list[Journal] = []
+
+    def build() -> Journal:
+        journal = Journal(tmp_path / "journal", store=STORE, clock=clock)
+        opened.append(journal)
+        return journal
+
+    yield build
+    for journal in opened:
+        journal.close()
+
+
+@pytest.fixture
+def journal(open_journal: Open) -> Journal:
+    return open_journal()
+
+
+def abandon(journal: Journal) -> Path:
+    """Does to a journal what the death of its process does."""
+    file = journal._file
+    assert file is not None
+    file.close()
+    journal._file = None
+    return file.path
+
+
+def not_booked(op: Settle) -> bool:
+    return False
+
+
+# --- the file ---------------------------------------------------------------
+
+
+def test_gives_back_what_it_was_given(journal: Journal) -> None:
+    """Whole, in order, and as equal values."""
+    trace = ToolTrace(tool="t", arguments_digest="a", result_digest="r")
+    to = charging(limits=Limits(cost_nano_usd=5 * CENT), loop=LoopRule())
+    kept: list[Entry] = [
+        settle("1", to, trace=trace),
+        reserve("2", to),
+        Release(hold_id="3", account="default/session/session_id=s", now_ms=7),
+    ]
+    for op in kept:
+        journal.keep(op)
+
+    assert list(journal.waiting(10)) == kept
+    assert list(journal.waiting(2)) == kept[:2]
+    assert len(journal) == 3
+
+
+def test_only_its_owner_can_read_it(journal: Journal) -> None:
+    """Names of customers are in it."""
+    journal.keep(settle("1", charging()))
+    folder = journal.path.parent
+
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+    modes = {stat.S_IMODE(path.stat().st_mode) for path in folder.iterdir()}
+    assert modes == {0o600}
+
+
+def test_a_settlement_replaces_the_reservation(journal: Journal) -> None:
+    to = charging()
+    journal.keep(reserve("1", to))
+    journal.keep(settle("1", to))
+    journal.keep(settle("1", to))
+
+    assert list(journal.waiting(10)) == [settle("1", to)]
+    assert len(journal) == 1
+
+
+def test_keeps_for_a_minute_what_was_acknowledged(
+    journal: Journal, clock: FakeClock
+) -> None:
+    """A store that fails over may have lost it."""
+    to = charging()
+    journal.before(settle("1", to))
+    journal.done("1")
+    at_once = list(journal.recent())
+    clock.advance(seconds=KEPT_MS / 1000 + 1)
+
+    assert (at_once, list(journal.recent())) == ([settle("1", to)], [])
+    assert len(journal) == 0
+
+
+def test_the_minute_begins_with_the_acknowledgement(
+    journal: Journal, clock: FakeClock
+) -> None:
+    """What waited for an hour is as new to the store as anything."""
+    journal.keep(settle("1", charging()))
+    clock.advance(seconds=3_600)
+    journal.done("1")
+    clock.advance(seconds=KEPT_MS / 1000 - 1)
+
+    assert [op.hold_id for op in journal.recent()] == ["1"]
+
+
+def test_deletes_what_is_no_longer_needed(journal: Journal, clock: FakeClock) -> None:
+    """The file stays as large as a minute, and what waits."""
+    to = charging()
+    journal.keep(settle("waits", to))
+    for number in range(3 * PRUNED_EVERY):
+        journal.before(settle(f"{number}", to))
+        journal.done(f"{number}")
+        clock.advance(seconds=1)
+    with sqlite3.connect(journal.path) as database:
+        rows = database.execute("SELECT count(*) FROM operations").fetchone()[0]
+
+    assert rows <= PRUNED_EVERY + KEPT_MS // 1000 + 1
+    assert [op.hold_id for op in journal.waiting(10)] == ["waits"]
+
+
+def test_leaves_no_file_that_nobody_needs(open_journal: Open, clock: FakeClock) -> None:
+    journal = open_journal()
+    journal.before(settle("1", charging()))
+    journal.done("1")
+    folder = journal.path.parent
+    clock.advance(seconds=KEPT_MS / 1000 + 1)
+    journal.close()
+
+    assert list(folder.iterdir()) == []
+
+
+def test_puts_aside_what_it_cannot_read(
+    journal: Journal, caplog: pytest.LogCaptureFixture
+) -> None:
+    """One damaged row costs one row."""
+    to = charging()
+    for name in ("1", "2", "3"):
+        journal.keep(settle(name, to))
+    with sqlite3.connect(journal.path) as database:
+        database.execute("UPDATE operations SET content = x'7b' WHERE hold_id = '2'")
+    found = [op.hold_id for op in journal.waiting(10)]
+    quarantine = Path(f"{journal.path}.quarantine")
+
+    assert found == ["1", "3"]
+    assert len(journal) == 2
+    assert quarantine.read_text(encoding="utf-8").strip()
+    assert "put aside" in caplog.text
+
+
+# --- adoption ---------------------------------------------------------------
+
+
+def test_the_next_process_sends_what_the_dead_one_left(open_journal: Open) -> None:
+    """Acknowledged or not: sending again changes nothing."""
+    dead, to = open_journal(), charging()
+    dead.before(settle("acknowledged", to))
+    dead.done("acknowledged")
+    dead.keep(settle("waits", to))
+    path = abandon(dead)
+    sent: list[Entry] = []
+    alive = open_journal()
+
+    assert alive.adopt(sent.append, is_booked=not_booked) == 2
+    assert sent == [settle("acknowledged", to), settle("waits", to)]
+    assert not path.exists()
+    assert alive.adopt(sent.append, is_booked=not_booked) == 0
+    # It may be lost again while it is new.
+    assert list(alive.recent()) == sent
+
+
+def test_nobody_adopts_from_the_living_or_for_another_store(
+    open_journal: Open, tmp_path: Path, clock: FakeClock
+) -> None:
+    alive = open_journal()
+    alive.keep(settle("1", charging()))
+    abandoned = Journal(tmp_path / "journal", store="redis://other", clock=clock)
+    abandoned.keep(settle("2", charging()))
+    path = abandon(abandoned)
+    sent: list[Entry] = []
+
+    assert open_journal().adopt(sent.append, is_booked=not_booked) == 0
+    assert path.exists()
+
+
+def test_an_adoption_that_breaks_off_is_taken_up_again(open_journal: Open) -> None:
+    dead = open_journal()
+    for number in range(3):
+        dead.keep(settle(f"{number}", charging()))
+    abandon(dead)
+    sent: list[Entry] = []
+
+    def send(op: Entry) -> None:
+        if len(sent) == 1:
+            raise StoreUnavailable("store: away.")
+        sent.append(op)
+
+    with pytest.raises(StoreUnavailable):
+        open_journal().adopt(send, is_booked=not_booked)
+    adopted: list[Entry] = []
+    open_journal().adopt(adopted.append, is_booked=not_booked)
+
+    assert [op.hold_id for op in adopted] == ["0", "1", "2"]
+
+
+def test_what_the_store_no_longer_knows_by_id_is_looked_up(
+    open_journal: Open, clock: FakeClock
+) -> None:
+    """After a day an id alone does not say whether it was booked."""
+    dead = open_journal()
+    for name in ("booked", "missing"):
+        dead.keep(settle(name, charging()))
+    abandon(dead)
+    clock.advance(seconds=DAY_SECONDS + 1)
+    sent: list[Entry] = []
+    open_journal().adopt(sent.append, is_booked=lambda op: op.hold_id == "booked")
+
+    assert [op.hold_id for op in sent] == ["missing"]
+
+
+def test_a_killed_process_loses_nothing(tmp_path: Path, open_journal: Open) -> None:
+    """kill -9 right after the write: no sync is needed for that."""
+    program = f"""
+        import os, signal
+        from pathlib import Path
+        from guardrails.clock import SystemClock
+        from guardrails.stores.journal import Journal
+        from guardrails.testing.conformance import charging, settle
+        journal = Journal(
+            Path({str(tmp_path / "journal")!r}), store={STORE!r}, clock=SystemClock()
+        )
+        for number in range(100):
+            journal.before(settle(str(number), charging()))
+        os.kill(os.getpid(), signal.SIGKILL)
+    """
+    subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(program)], check=False, timeout=60
+    )
+    sent: list[Entry] = []
+    open_journal().adopt(sent.append, is_booked=not_booked)
+
+    assert [op.hold_id for op in sent] == [f"{number}" for number in range(100)]
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
+def test_a_child_has_a_journal_of_its_own(open_journal: Open, clock: FakeClock) -> None:
+    """And the parent's stays the parent's, also when the child ends first."""
+    real = RemoteFlakyStore()
+    journal = open_journal()
+    store = ResilientStore(
+        real, on_error=OnStoreError.LOCAL, clock=clock, journal=journal
+    )
+    to = charging()
+    real.is_away = True
+    store.execute(settle("parent", to))
+    child = os.fork()
+    if child == 0:
+        code = 1
+        try:
+            store.execute(settle("child", to))
+            mine = [op.hold_id for op in journal.waiting(10)]
+            code = 0 if mine == ["child"] else 2
+        finally:
+            os._exit(code)
+    status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    sent: list[Entry] = []
+    open_journal().adopt(sent.append, is_booked=not_booked)
+
+    assert status == 0
+    assert [op.hold_id for op in sent] == ["child"]
+    assert [op.hold_id for op in journal.waiting(10)] == ["parent"]
+
+
+# --- with the store ---------------------------------------------------------
+
+
+@pytest.fixture
+def real() -> RemoteFlakyStore:
+    return RemoteFlakyStore()
+
+
+@pytest.fixture
+def store(real: RemoteFlakyStore, clock: FakeClock, journal: Journal) -> ResilientStore:
+    return ResilientStore(
+        real, on_error=OnStoreError.LOCAL, clock=clock, journal=journal
+    )
+
+
+def test_what_the_store_lost_is_told_again(
+    store: ResilientStore, real: RemoteFlakyStore, clock: FakeClock
+) -> None:
+    """Settlements that were acknowledged, and calls that are open."""
+    to = charging()
+    for name in ("1", "2", "open"):
+        store.execute(reserve(name, to))
+    for name in ("1", "2"):
+        store.execute(settle(name, to))
+    real.loses_everything()
+    clock.advance(seconds=0.001)
+    account = real.account(SHARED)
+
+    assert (account.posted_nano_usd, account.held_nano_usd) == (2 * CENT, CENT)
+    assert account.steps == 3
+
+
+def test_telling_again_what_was_not_lost_changes_nothing(
+    store: ResilientStore, real: RemoteFlakyStore, clock: FakeClock
+) -> None:
+    to = charging()
+    for name in ("1", "2", "open"):
+        store.execute(reserve(name, to))
+    store.execute(settle("1", to))
+    before = real.account(SHARED)
+    real.on_doubt()
+    clock.advance(seconds=0.001)
+
+    assert real.account(SHARED) == before
+    assert len(real.events()) == 1
+
+
+def test_telling_again_waits_for_a_store_that_is_away(
+    store: ResilientStore, real: RemoteFlakyStore, clock: FakeClock
+) -> None:
+    store.execute(settle("1", charging()))
+    real.loses_everything()
+    real.is_away = True
+    clock.advance(seconds=2)
+    real.is_away = False
+    clock.advance(seconds=1)
+
+    assert real.account(SHARED).posted_nano_usd == CENT
+
+
+def test_a_journal_that_cannot_be_written_stops_no_call(
+    store: ResilientStore, real: RemoteFlakyStore, journal: Journal
+) -> None:
+    """The call is booked all the same; the failure is contained."""
+    path = abandon(journal)
+    journal._folder = path  # A file: nothing can be made in it.
+    store.execute(settle("1", charging()))
+
+    assert real.account(SHARED).posted_nano_usd == CENT
+    journal._folder = path.parent

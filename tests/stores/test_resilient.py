@@ -10,7 +10,6 @@ from guardrails.core.accounts import StopReason
 from guardrails.core.calls import CallKind
 from guardrails.core.loops import LoopRule, ToolTrace
 from guardrails.core.operations import (
-    Close,
     RaiseLimits,
     ReadAccount,
     Release,
@@ -20,7 +19,6 @@ from guardrails.core.operations import (
     Resume,
     Settled,
     StopSession,
-    Sweep,
     Verdict,
 )
 from guardrails.core.policy import Limits, OnStoreError
@@ -247,12 +245,10 @@ def test_orders_and_questions_of_people_are_never_made_up(
     store = build(on_error)
     real.is_away = True
     operations = [
-        Close(account=SESSION, now_ms=NOW_MS, active_ms=0),
         RaiseLimits(account=SESSION, limits=Limits(steps=1)),
         ReadAccount(account=SESSION),
         Resume(account=SESSION),
         StopSession(account=SESSION, attribution=charging().attribution, now_ms=NOW_MS),
-        Sweep(now_ms=NOW_MS),
     ]
     for op in operations:
         with pytest.raises(StoreUnavailable):

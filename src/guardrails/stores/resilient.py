@@ -18,6 +18,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from guardrails.core.operations import (
+    Close,
     Crossing,
     Operation,
     Release,
@@ -25,6 +26,8 @@ from guardrails.core.operations import (
     Reserved,
     Settle,
     Settled,
+    Sweep,
+    Swept,
     Turn,
     Turned,
     Verdict,
@@ -259,6 +262,10 @@ class ResilientStore:
                 if not self._backlog.drop(operation.hold_id):
                     self._keep(operation, outage)  # A hold that the store knows.
                 return released
+            case Sweep():
+                return Swept(unconfirmed=0, forgotten=0)
+            case Close():  # Its session stays open in reports; nothing else.
+                return None
             case _:
                 raise error or StoreUnavailable(
                     f"{outage.reason} It is tried again every {PROBE_MS / 1000:g} s."

@@ -24,8 +24,8 @@ from tenacity import (
     wait_random_exponential,
 )
 
-from guardrails.stores.redis.layouts import Argument
-from guardrails.stores.redis.topology import Address, Topology, masked
+from guardrails.stores.redis.topology import DEADLINE_S, Address, Topology, masked
+from guardrails.stores.redis.wire import packed
 
 __all__ = [
     "Exchange",
@@ -37,11 +37,14 @@ __all__ = [
     "attempts",
     "explain",
     "is_passing",
-    "packed",
 ]
 
 HOPS_MAX = 5
 """Redirections of one attempt. More means that a cluster contradicts itself."""
+
+AGAIN_DEADLINE_S = 0.2
+"""How long all attempts after the first may take. With the first one's deadline
+that is less than half a second."""
 
 RETRY_AFTER_S = (0.002, 0.05)
 """The first and the longest pause between two attempts."""
@@ -63,6 +66,7 @@ class Exchange:
 
     address: Address
     commands: Sequence[bytes]
+    deadline_s: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +74,7 @@ class Locate:
     """Ask which server holds a slot, and return its address."""
 
     slot: int
+    deadline_s: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +94,8 @@ def attempts(
     commands: Sequence[bytes],
     script: Script | None,
     *,
-    patience_s: float,
+    deadline_s: float = DEADLINE_S,
+    is_tried_again: bool = True,
 ) -> Steps:
     """Sends commands about one project until they succeed.
 
@@ -98,22 +104,23 @@ def attempts(
         prefix: What the project's keys begin with.
         commands: Packed commands.
         script: What the commands run, in case the server does not know it.
-        patience_s: How long to go on after a first failure; 0 for one attempt.
+        deadline_s: How long the first attempt may wait for one reply.
+        is_tried_again: Whether there is another attempt after a failure.
 
     Raises:
         redis.RedisError: The last failure. The commands may have run.
     """
     try:
-        return (yield from _attempt(topology, prefix, commands, script))
+        return (yield from _attempt(topology, prefix, commands, script, deadline_s))
     except redis.RedisError as error:
-        if not is_passing(error) or not patience_s:
+        if not is_passing(error) or not is_tried_again:
             topology.forget()
             raise
     # Entered only now: a retrying object costs more than a call.
     pauses: list[float] = []
     retrying = Retrying(
         retry=retry_if_exception(is_passing),
-        stop=stop_after_delay(patience_s),
+        stop=stop_after_delay(AGAIN_DEADLINE_S),
         wait=wait_random_exponential(multiplier=RETRY_AFTER_S[0], max=RETRY_AFTER_S[1]),
         sleep=pauses.append,
         reraise=True,
@@ -123,21 +130,29 @@ def attempts(
             yield Pause(pauses.pop())
         topology.forget()
         with attempt:
-            return (yield from _attempt(topology, prefix, commands, script))
+            return (
+                yield from _attempt(
+                    topology, prefix, commands, script, AGAIN_DEADLINE_S
+                )
+            )
     raise AssertionError("tenacity returns or raises")
 
 
 def _attempt(
-    topology: Topology, prefix: str, commands: Sequence[bytes], script: Script | None
+    topology: Topology,
+    prefix: str,
+    commands: Sequence[bytes],
+    script: Script | None,
+    deadline_s: float,
 ) -> Steps:
     """Tries once, following redirections."""
     slot = topology.slot(prefix)
     address = topology.known(slot)
     if address is None:
-        address = yield Locate(slot)
+        address = yield Locate(slot, deadline_s)
     sent = commands
     for _ in range(HOPS_MAX):
-        replies = yield Exchange(address, sent)
+        replies = yield Exchange(address, sent, deadline_s)
         if sent is not commands:
             replies, sent = replies[1::2], commands
         error = next((one for one in replies if isinstance(one, Exception)), None)
@@ -151,22 +166,11 @@ def _attempt(
                 address = (error.host, error.port)
                 sent = [part for command in commands for part in (_ASKING, command)]
             case exceptions.NoScriptError() if script is not None:
-                yield Exchange(address, [packed((b"SCRIPT", b"LOAD", script.text))])
+                load = packed((b"SCRIPT", b"LOAD", script.text))
+                yield Exchange(address, [load], deadline_s)
             case _:
                 raise error
     raise redis.ConnectionError("redirected in a circle")
-
-
-def packed(command: Sequence[Argument]) -> bytes:
-    """Writes a command as it goes over the wire."""
-    parts = [b"*%d\r\n" % len(command)]
-    for argument in command:
-        if isinstance(argument, int):
-            data = b"%d" % argument
-        else:
-            data = argument.encode() if isinstance(argument, str) else argument
-        parts.append(b"$%d\r\n%b\r\n" % (len(data), data))
-    return b"".join(parts)
 
 
 _ASKING = packed((b"ASKING",))

@@ -24,14 +24,14 @@ from guardrails.stores.redis.attempts import (
     Locate,
     Pause,
     Script,
+    Step,
     Steps,
     attempts,
     explain,
-    packed,
 )
-from guardrails.stores.redis.layouts import Argument
 from guardrails.stores.redis.stream import Streams
 from guardrails.stores.redis.topology import DEADLINE_S, Address, Topology
+from guardrails.stores.redis.wire import Argument, Fragment, evalsha, packed
 
 __all__ = ["Client"]
 
@@ -68,8 +68,8 @@ class Client:
         self,
         script: Script,
         prefix: str,
-        keys: Sequence[str],
-        arguments: Sequence[Argument],
+        keys: Fragment,
+        arguments: Fragment,
     ) -> Any:
         """Runs a script and returns its reply.
 
@@ -77,21 +77,19 @@ class Client:
             StoreUnavailable: If no attempt succeeded within two deadlines, or the
                 server refuses. The script may have run.
         """
-        command = packed((b"EVALSHA", script.sha, len(keys), *keys, *arguments))
+        command = evalsha(script.sha, keys, arguments)
         return self._driven(prefix, [command], script)[0]
 
     async def acall(
         self,
         script: Script,
         prefix: str,
-        keys: Sequence[str],
-        arguments: Sequence[Argument],
+        keys: Fragment,
+        arguments: Fragment,
     ) -> Any:
         """Like `call`, without blocking the event loop."""
-        command = packed((b"EVALSHA", script.sha, len(keys), *keys, *arguments))
-        steps = attempts(
-            self._topology, prefix, [command], script, patience_s=DEADLINE_S
-        )
+        command = evalsha(script.sha, keys, arguments)
+        steps = attempts(self._topology, prefix, [command], script)
         return (await self._adriven(steps))[0]
 
     def query(self, prefix: str, commands: Sequence[Sequence[Argument]]) -> list[Any]:
@@ -124,17 +122,20 @@ class Client:
     def _driven(
         self, prefix: str, commands: list[bytes], script: Script | None
     ) -> list[Any]:
-        deadline_s, patience_s = DEADLINE_S, DEADLINE_S
-        if _is_on_a_loop():
-            deadline_s, patience_s = LOOP_DEADLINE_S, 0.0
+        is_on_a_loop = _is_on_a_loop()
         steps = attempts(
-            self._topology, prefix, commands, script, patience_s=patience_s
+            self._topology,
+            prefix,
+            commands,
+            script,
+            deadline_s=LOOP_DEADLINE_S if is_on_a_loop else DEADLINE_S,
+            is_tried_again=not is_on_a_loop,
         )
         try:
             step = next(steps)
             while True:
                 try:
-                    answer = self._done(step, deadline_s)
+                    answer = self._done(step)
                 except redis.RedisError as error:
                     step = steps.throw(error)
                 else:
@@ -144,12 +145,12 @@ class Client:
         except redis.RedisError as error:
             raise self._unavailable(error) from error
 
-    def _done(self, step: Exchange | Locate | Pause, deadline_s: float) -> Any:
+    def _done(self, step: Step) -> Any:
         match step:
             case Exchange():
-                return self._exchange(step, deadline_s)
+                return self._exchange(step)
             case Locate():
-                return self._topology.locate(step.slot, deadline_s)
+                return self._topology.locate(step.slot, step.deadline_s)
             case Pause():
                 return time.sleep(step.seconds)
 
@@ -168,21 +169,23 @@ class Client:
         except redis.RedisError as error:
             raise self._unavailable(error) from error
 
-    async def _adone(self, step: Exchange | Locate | Pause) -> Any:
+    async def _adone(self, step: Step) -> Any:
         match step:
             case Exchange():
-                return await self._streams.exchange(step.address, step.commands)
+                return await self._streams.exchange(
+                    step.address, step.commands, step.deadline_s
+                )
             case Locate():
                 return await asyncio.to_thread(
-                    self._topology.locate, step.slot, DEADLINE_S
+                    self._topology.locate, step.slot, step.deadline_s
                 )
             case Pause():
                 return await asyncio.sleep(step.seconds)
 
     # --- connections of threads ---------------------------------------------
 
-    def _exchange(self, step: Exchange, deadline_s: float) -> list[Any]:
-        pool = (step.address, deadline_s)
+    def _exchange(self, step: Exchange) -> list[Any]:
+        pool = (step.address, step.deadline_s)
         connection = self._taken(pool)
         is_clean = False
         try:

@@ -11,6 +11,7 @@ from urllib.parse import quote
 from guardrails.core.rollups import HOUR_MS
 
 __all__ = [
+    "FINISHED_PERIOD_MS",
     "SECRET",
     "account_of",
     "due",

@@ -11,12 +11,8 @@ __all__ = [
     "SLOTS",
     "SUMS",
     "TIMES",
-    "Argument",
     "raised_from",
 ]
-
-Argument = bytes | str | int
-"""What goes into a command; numbers as decimal strings."""
 
 # The layouts are those of the scripts.
 NUMBERS = struct.Struct("<6q3i")

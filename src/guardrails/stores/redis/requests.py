@@ -4,6 +4,7 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import asdict
+from functools import lru_cache
 from hashlib import blake2b
 
 from guardrails.core.accounts import Charging, Line, Stop
@@ -17,21 +18,19 @@ from guardrails.core.policy import Limits
 from guardrails.core.rollups import HOUR_MS, cells_of, spend_of
 from guardrails.stores import rows
 from guardrails.stores.redis import keys
-from guardrails.stores.redis.layouts import (
-    SEPARATOR,
-    SLOTS,
-    SUMS,
-    Argument,
-    raised_from,
-)
+from guardrails.stores.redis.layouts import SEPARATOR, SLOTS, SUMS, raised_from
+from guardrails.stores.redis.wire import Argument, Fragment
 
 __all__ = ["call_arguments", "limits_arguments", "stop_text", "who_text"]
 
 DIGEST_BYTES = 6
 """Tells two contents of one id apart: 2^48 of them."""
 
-_NO_SETTLE: tuple[Argument, ...] = ("",) * 9
-_NO_RESERVE: tuple[Argument, ...] = ("",) * 8
+CELLS_MAX = 4_096
+"""Sets of rollup cells whose names are kept written out."""
+
+_NO_SETTLE = Fragment.of([""] * 9)
+_NO_RESERVE = Fragment.of([""] * 8)
 
 
 def call_arguments(
@@ -41,7 +40,7 @@ def call_arguments(
     raised: Mapping[str, str],
     version: int,
     events_max: int,
-) -> tuple[list[str], list[Argument]]:
+) -> tuple[Fragment, Fragment]:
     """Returns the keys and the arguments of `call.lua`.
 
     Args:
@@ -55,44 +54,32 @@ def call_arguments(
     op = reserve or settle
     assert op is not None
     charging = op.charging
-    known = tuple(raised.get(line.account, "") for line in charging.lines)
+    known = tuple([raised.get(account, "") for account in charging.accounts])
     static = _static(charging, known)
-    prefix = static.prefix
-    cells = () if settle is None else cells_of(settle.event)[1:]
-    names = [
-        keys.version(prefix),
-        keys.holds(prefix),
-        keys.due(prefix),
-        keys.lost(prefix),
-        *keys.finished(prefix, op.now_ms),
-        keys.events(prefix),
-        static.traces,
-        *static.accounts,
-    ]
-    active: list[Argument] = []
+    period = op.now_ms // keys.FINISHED_PERIOD_MS
+    cell_keys, cell_names = _NO_CELLS
+    if settle is not None:
+        project_id = settle.event.attribution.project_id
+        hour = settle.event.time_ms // HOUR_MS
+        cell_keys, cell_names = _cells(project_id, hour, cells_of(settle.event)[1:])
     sessions = static.sessions
+    active: list[Argument] = [events_max, sessions]
     for one in (settle, reserve):
         active += (0,) * sessions if one is None else one.active_ms[:sessions]
-    if settle is not None:
-        hour = settle.event.time_ms // HOUR_MS
-        history = keys.project_prefix(settle.event.attribution.project_id)
-        names += [keys.rollup(history, hour, dimension) for dimension, _ in cells]
-    arguments: list[Argument] = [
-        version,
-        len(charging.lines),
-        *(_NO_SETTLE if settle is None else _settle_arguments(settle, static)),
-        *(_NO_RESERVE if reserve is None else _reserve_arguments(reserve, static)),
-        int(charging.is_enforced),
-        *static.loop,
-        static.digest,
-        static.text,
-        events_max,
-        sessions,
-        *active,
-        len(cells),
-        *[name or "" for _, name in cells],
-        *static.lines,
-    ]
+    names = Fragment.joined(
+        (_shared_keys(static.prefix, period), static.keys, cell_keys)
+    )
+    arguments = Fragment.joined(
+        (
+            Fragment.of((version, len(charging.lines))),
+            _NO_SETTLE if settle is None else _settle_arguments(settle, static),
+            _NO_RESERVE if reserve is None else _reserve_arguments(reserve, static),
+            static.rules,
+            Fragment.of(active),
+            cell_names,
+            static.lines,
+        )
+    )
     return names, arguments
 
 
@@ -102,25 +89,57 @@ class _Static:
     def __init__(self, charging: Charging, raised: tuple[str, ...]) -> None:
         first = charging.accounts[0]
         self.prefix = keys.prefix_of(first)
-        self.accounts = [keys.account_of(account) for account in charging.accounts]
-        self.traces = keys.traces_of(first)
-        self.text = "\n".join(self.accounts)
-        self.digest = _digest(self.text)
+        accounts = [keys.account_of(account) for account in charging.accounts]
+        self.keys = Fragment.of([keys.traces_of(first), *accounts])
+        self.text = "\n".join(accounts)
         # Sessions come first in a charging.
         self.sessions = sum(line.is_session for line in charging.lines)
         rule = charging.loop
-        self.loop: tuple[Argument, ...] = ("", "", "", "")
+        loop: tuple[Argument, ...] = ("", "", "", "")
         if rule is not None:
-            self.loop = (
+            loop = (
                 rule.repeats,
                 rule.polling_repeats,
                 rule.within,
                 rule.action.value,
             )
-        self.lines: list[Argument] = []
+        self.rules = Fragment.of(
+            [int(charging.is_enforced), *loop, _digest(self.text), self.text]
+        )
+        lines: list[Argument] = []
         for line, text in zip(charging.lines, raised, strict=True):
-            self.lines += _line_arguments(line, charging, text)
+            lines += _line_arguments(line, charging, text)
+        self.lines = Fragment.of(lines)
 
+
+@lru_cache(maxsize=64)
+def _shared_keys(prefix: str, period: int) -> Fragment:
+    """Returns the keys that all calls of a project name."""
+    return Fragment.of(
+        [
+            keys.version(prefix),
+            keys.holds(prefix),
+            keys.due(prefix),
+            keys.lost(prefix),
+            *keys.finished(prefix, period * keys.FINISHED_PERIOD_MS),
+            keys.events(prefix),
+        ]
+    )
+
+
+@lru_cache(maxsize=CELLS_MAX)
+def _cells(
+    project_id: str, hour: int, cells: tuple[tuple[str, str | None], ...]
+) -> tuple[Fragment, Fragment]:
+    """Returns the keys of the rollups that a call adds to, and its names there."""
+    prefix = keys.project_prefix(project_id)
+    return (
+        Fragment.of([keys.rollup(prefix, hour, dimension) for dimension, _ in cells]),
+        Fragment.of([len(cells), *[name or "" for _, name in cells]]),
+    )
+
+
+_NO_CELLS = (Fragment(0, b""), Fragment.of([0]))
 
 _statics: dict[int, tuple[Charging, tuple[str, ...], _Static]] = {}
 """By the identity of a charging: comparing one costs more than writing it out."""
@@ -161,31 +180,35 @@ def _line_arguments(line: Line, charging: Charging, raised: str) -> list[Argumen
     return arguments
 
 
-def _settle_arguments(op: Settle, static: _Static) -> tuple[Argument, ...]:
-    return (
-        op.hold_id,
-        op.now_ms,
-        op.kind.value,
-        op.cost_nano_usd,
-        op.tokens,
-        _content(op.kind, op.cost_nano_usd, op.tokens, static),
-        json.dumps(rows.event_row(op.event), ensure_ascii=False),
-        "" if op.trace is None else _trace_text(op.trace),
-        _sums(op.event),
+def _settle_arguments(op: Settle, static: _Static) -> Fragment:
+    return Fragment.of(
+        (
+            op.hold_id,
+            op.now_ms,
+            op.kind.value,
+            op.cost_nano_usd,
+            op.tokens,
+            _content(op.kind, op.cost_nano_usd, op.tokens, static),
+            json.dumps(rows.event_row(op.event), ensure_ascii=False),
+            "" if op.trace is None else _trace_text(op.trace),
+            _sums(op.event),
+        )
     )
 
 
-def _reserve_arguments(op: Reserve, static: _Static) -> tuple[Argument, ...]:
+def _reserve_arguments(op: Reserve, static: _Static) -> Fragment:
     trace = op.trace
-    return (
-        op.hold_id,
-        op.now_ms,
-        op.kind.value,
-        op.cost_nano_usd,
-        op.tokens,
-        _content(op.kind, op.cost_nano_usd, op.tokens, static),
-        op.expires_at_ms,
-        "" if trace is None else f"{trace.tool}{SEPARATOR}{trace.arguments_digest}",
+    return Fragment.of(
+        (
+            op.hold_id,
+            op.now_ms,
+            op.kind.value,
+            op.cost_nano_usd,
+            op.tokens,
+            _content(op.kind, op.cost_nano_usd, op.tokens, static),
+            op.expires_at_ms,
+            "" if trace is None else f"{trace.tool}{SEPARATOR}{trace.arguments_digest}",
+        )
     )
 
 

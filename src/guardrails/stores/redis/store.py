@@ -14,7 +14,7 @@ restored or was flushed. That is said once, and the new version is taken over.
 import logging
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator
 from typing import Any, TypeVar, cast
 
 from guardrails.core.accounts import Account, Charging, Stop, StopReason
@@ -41,8 +41,8 @@ from guardrails.stores.redis import keys, replies, requests
 from guardrails.stores.redis.attempts import Script
 from guardrails.stores.redis.client import Client
 from guardrails.stores.redis.history import RedisHistory
-from guardrails.stores.redis.layouts import Argument
 from guardrails.stores.redis.topology import Topology
+from guardrails.stores.redis.wire import Argument, Fragment
 
 __all__ = ["RedisStore"]
 
@@ -60,7 +60,7 @@ ROUNDS_MAX = 8
 
 R = TypeVar("R")
 
-_Call = tuple[Script, str, Sequence[str], Sequence[Argument]]
+_Call = tuple[Script, str, Fragment, Fragment]
 _Steps = Generator[_Call, Any, Any]
 
 _log = logging.getLogger("guardrails")
@@ -262,7 +262,8 @@ class RedisStore:
             keys.lost(prefix),
             *keys.finished(prefix, op.now_ms),
         ]
-        reply = yield (self._release, prefix, names, [op.hold_id])
+        arguments = Fragment.of([op.hold_id])
+        reply = yield (self._release, prefix, Fragment.of(names), arguments)
         return Released(is_applied=reply == 1)
 
     def _swept(self, op: Sweep) -> _Steps:
@@ -275,8 +276,8 @@ class RedisStore:
                 keys.due(prefix),
                 keys.lost(prefix),
             ]
-            arguments = [op.now_ms, SWEEP_MAX]
-            unconfirmed += yield (self._sweep, prefix, names, arguments)
+            arguments = Fragment.of([op.now_ms, SWEEP_MAX])
+            unconfirmed += yield (self._sweep, prefix, Fragment.of(names), arguments)
         return Swept(unconfirmed=unconfirmed, forgotten=0)
 
     def _ordered(
@@ -288,7 +289,7 @@ class RedisStore:
             keys.account_of(op.account),
             keys.traces_of(op.account),
         ]
-        arguments: list[bytes | str | int]
+        arguments: list[Argument]
         match op:
             case Close():
                 arguments = ["close", op.now_ms, op.active_ms]
@@ -304,6 +305,11 @@ class RedisStore:
                 arguments = ["raise", *requests.limits_arguments(op.limits)]
             case ReadAccount():
                 arguments = ["read"]
-        found, traces = yield (self._account, prefix, names, arguments)
+        found, traces = yield (
+            self._account,
+            prefix,
+            Fragment.of(names),
+            Fragment.of(arguments),
+        )
         fields = dict(zip(found[::2], found[1::2], strict=True))
         return replies.account_from(op.account, fields, traces)

@@ -22,8 +22,8 @@ from redis.connection import (
     UnixDomainSocketConnection,
 )
 
-from guardrails.stores.redis.attempts import packed
 from guardrails.stores.redis.topology import DEADLINE_S, Address, Topology
+from guardrails.stores.redis.wire import packed
 
 __all__ = ["Streams"]
 
@@ -41,7 +41,9 @@ class Streams:
             asyncio.AbstractEventLoop, dict[Address, asyncio.Future[_Stream]]
         ] = {}
 
-    async def exchange(self, address: Address, commands: Sequence[bytes]) -> list[Any]:
+    async def exchange(
+        self, address: Address, commands: Sequence[bytes], deadline_s: float
+    ) -> list[Any]:
         """Sends commands and returns as many replies, errors included.
 
         Raises:
@@ -54,7 +56,7 @@ class Streams:
         if not opening.done():
             # A task that is cancelled must not take the others' stream along.
             await asyncio.wait([opening])
-        return await opening.result().exchange(commands)
+        return await opening.result().exchange(commands, deadline_s)
 
     def close(self) -> None:
         """Closes all streams, each on its loop."""
@@ -92,7 +94,9 @@ class Streams:
             async with asyncio.timeout(DEADLINE_S):
                 await self._connect(address, stream)
                 greetings = [*_greetings(self._topology.options), ("INFO", "server")]
-                replies = await stream.exchange([packed(one) for one in greetings])
+                replies = await stream.exchange(
+                    [packed(one) for one in greetings], DEADLINE_S
+                )
             for reply in replies[:-1]:
                 if isinstance(reply, Exception):
                     raise reply
@@ -148,10 +152,10 @@ class _Stream(asyncio.Protocol):
         self._loop = asyncio.get_running_loop()
         self.ended = asyncio.Event()
 
-    async def exchange(self, commands: Sequence[bytes]) -> list[Any]:
+    async def exchange(self, commands: Sequence[bytes], deadline_s: float) -> list[Any]:
         if self.ended.is_set():
             raise exceptions.ConnectionError("the connection was closed")
-        due = self._loop.time() + DEADLINE_S
+        due = self._loop.time() + deadline_s
         answer: asyncio.Future[list[Any]] = self._loop.create_future()
         self._questions.append(_Question(len(commands), due, answer))
         if not self._unsent:

@@ -17,6 +17,8 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
+from tests.servers.waiting import until
+
 READY_SECONDS = 10.0
 """How long a server may take to start."""
 
@@ -54,6 +56,9 @@ class Server:
         binary: Which server.
         options: Lines of its configuration, by name.
     """
+
+    arguments: tuple[str, ...] = ()
+    """What follows the configuration on its command line."""
 
     def __init__(self, binary: Path, **options: str) -> None:
         self.binary = binary
@@ -98,7 +103,7 @@ class Server:
         lines = [f"{name} {value}" for name, value in self.options.items()]
         config = self.folder / "conf"
         config.write_text("\n".join(lines) + "\n", encoding="utf-8")
-        command = [str(self.binary), str(config)]
+        command = [str(self.binary), str(config), *self.arguments]
         # Standard output and error go into the server's own log.
         self.process = subprocess.Popen(
             command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
@@ -218,3 +223,79 @@ class Cluster:
     def flush(self) -> None:
         for node in self.nodes:
             node.ask("FLUSHALL")
+
+
+class Sentinel(Server):
+    """The same binary, watching one master.
+
+    Args:
+        binary: Which server.
+        port: The master's.
+    """
+
+    arguments = ("--sentinel",)
+
+    def __init__(self, binary: Path, port: int) -> None:
+        super().__init__(binary)
+        for name in ("save", "appendonly"):  # It keeps no data.
+            del self.options[name]
+        self.options |= {
+            f"sentinel monitor {SERVICE}": f"127.0.0.1 {port} 2",
+            f"sentinel down-after-milliseconds {SERVICE}": "500",
+            f"sentinel failover-timeout {SERVICE}": "3000",
+        }
+
+    def sees(self, port: int) -> bool:
+        """Whether it knows this master, its replica, and the other sentinels."""
+        master = self.ask("INFO", "sentinel")["master0"]
+        known = (master["status"], master["address"], master["slaves"])
+        return known == ("ok", f"127.0.0.1:{port}", 1) and master["sentinels"] == 3
+
+
+SERVICE = "ledger"
+"""The name that the sentinels of a group give to its master."""
+
+
+class Group:
+    """A master with a replica, and three sentinels that watch them."""
+
+    def __init__(self, binary: Path) -> None:
+        self.master = Server(binary, repl_diskless_sync_delay="0")
+        self.replica = Server(binary, replicaof=f"127.0.0.1 {self.master.port}")
+        self.sentinels = [Sentinel(binary, self.master.port) for _ in range(3)]
+
+    def __enter__(self) -> Self:
+        try:
+            for one in (self.master, self.replica, *self.sentinels):
+                one.start()
+            until(self._is_ready, "the replica and the sentinels")
+        except BaseException:
+            self.__exit__(None, None, None)
+            raise
+        return self
+
+    def _is_ready(self) -> bool:
+        link = self.replica.ask("INFO", "replication")["master_link_status"]
+        return link == "up" and self._sees(self.master)
+
+    def _sees(self, master: Server) -> bool:
+        return all(sentinel.sees(master.port) for sentinel in self.sentinels)
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        for one in (*self.sentinels, self.replica, self.master):
+            one.__exit__(kind, error, traceback)
+
+    @property
+    def url(self) -> str:
+        hosts = ",".join(f"127.0.0.1:{one.port}" for one in self.sentinels)
+        return f"redis+sentinel://{hosts}/{SERVICE}/0"
+
+    def fail_over(self) -> None:
+        """Kills the master and waits until all name the replica in its place."""
+        self.master.kill()
+        until(lambda: self._sees(self.replica), "a new master")

@@ -220,6 +220,22 @@ class Cluster:
         hosts = ",".join(f"127.0.0.1:{node.port}" for node in self.nodes)
         return f"redis+cluster://{hosts}"
 
+    def holder(self, slot: int) -> Server:
+        """Returns the node that holds a slot of a cluster that has just formed."""
+        starts = [SLOTS * index // 3 for index in range(4)]
+        return self.nodes[sum(start <= slot for start in starts) - 1]
+
+    def move(self, slot: int, *, source: Server, target: Server) -> None:
+        """Moves a slot with all its keys, as an operator would."""
+        source_id, target_id = (n.ask("CLUSTER", "MYID") for n in (source, target))
+        target.ask("CLUSTER", "SETSLOT", slot, "IMPORTING", source_id)
+        source.ask("CLUSTER", "SETSLOT", slot, "MIGRATING", target_id)
+        where = ("127.0.0.1", target.port, "", 0, 5_000)
+        while keys := source.ask("CLUSTER", "GETKEYSINSLOT", slot, 100):
+            source.ask("MIGRATE", *where, "KEYS", *keys)
+        for node in (target, source, *self.nodes):
+            node.ask("CLUSTER", "SETSLOT", slot, "NODE", target_id)
+
     def flush(self) -> None:
         for node in self.nodes:
             node.ask("FLUSHALL")

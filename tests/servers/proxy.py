@@ -6,7 +6,7 @@ the request, what becomes of it; so a test can name one, or draw from a seed.
 
 import asyncio
 import enum
-import random  # noqa: TID251 - seeded, so that every run fails alike
+import random
 import socket
 import struct
 import threading

@@ -1,0 +1,512 @@
+"""Networks and servers fail; the ledger in Redis stays exact, and nobody waits long."""
+
+import asyncio
+import itertools
+import multiprocessing
+import os
+import random  # noqa: TID251 - seeded, so that every run fails alike
+import signal
+import threading
+import time
+import traceback
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+
+import pytest
+from redis.crc import key_slot
+
+from guardrails import Guard, TokenUsage
+from guardrails.core.accounts import Account
+from guardrails.core.operations import Operation, ReadAccount, Reserved, Verdict
+from guardrails.errors import StoreUnavailable
+from guardrails.ports import Store
+from guardrails.stores import open_store
+from guardrails.testing.conformance import charging, reserve, settle
+from tests.servers.fixtures import BINARIES
+from tests.servers.processes import Cluster, Server, free_port
+from tests.servers.proxy import Fault, Proxy, always, mix
+from tests.servers.scripted import ScriptedServer
+from tests.servers.waiting import until
+
+SESSION = "default/session/session_id=s"
+SHARED = "default/total/customer_id=acme"
+
+DEADLINE_SECONDS = 0.6
+"""How long an operation may take, whatever the server does: a call waits for it."""
+
+TRIES_MAX = 100
+"""More than any fault here lasts."""
+
+CREDENTIALS = "agent:s3cret"
+
+Run = Callable[[Store, Operation[object]], object]
+
+
+def in_thread(store: Store, op: Operation[object]) -> object:
+    return store.execute(op)
+
+
+def on_loop(store: Store, op: Operation[object]) -> object:
+    return asyncio.run(store.aexecute(op))
+
+
+@pytest.fixture(params=[in_thread, on_loop])
+def run(request: pytest.FixtureRequest) -> Run:
+    """Executes an operation: in this thread, or on an event loop."""
+    return request.param
+
+
+# --- The network loses what it carries --------------------------------------
+
+LOSSES = {
+    Fault.CLOSE: 0.06,
+    Fault.DROP_REPLY: 0.08,
+    Fault.RESET: 0.04,
+    Fault.DROP_REQUEST: 0.004,
+}
+"""Waiting in vain for a reply takes a quarter of a second, so that one is rare."""
+
+
+@pytest.mark.parametrize(
+    ("faults", "pairs"),
+    [(60, 100), pytest.param(500, 1_500, marks=pytest.mark.soak)],
+)
+@pytest.mark.parametrize("tasks", [0, 8], ids=["thread", "tasks"])
+def test_lost_requests_and_replies_are_counted_once(
+    server: Server, tasks: int, faults: int, pairs: int
+) -> None:
+    """Every total is exact, although no client knows which calls were booked."""
+    to = charging()
+    costs: list[int] = []
+    with (
+        Proxy(server.port, mix(1, LOSSES)) as proxy,
+        closing(open_store(proxy.url)) as store,
+    ):
+
+        def go_on() -> Iterator[int]:
+            for number in itertools.count():
+                lost = sum(proxy.faults[fault] for fault in LOSSES)
+                if number >= pairs and lost >= faults:
+                    return
+                costs.append(number % 7)
+                yield number
+
+        numbers = go_on()
+        if tasks:
+            asyncio.run(_tasks(store, numbers, tasks))
+        else:
+            for number in numbers:
+                again(store, reserve(f"{number}", to))
+                again(store, settle(f"{number}", to, cost=number % 7))
+
+    assert len(costs) < 50 * pairs
+    _check_exact(server.url, costs)
+
+
+async def _tasks(store: Store, numbers: Iterator[int], tasks: int) -> None:
+    to = charging()
+
+    async def work() -> None:
+        for number in numbers:
+            await aagain(store, reserve(f"{number}", to))
+            await aagain(store, settle(f"{number}", to, cost=number % 7))
+
+    await asyncio.gather(*(work() for _ in range(tasks)))
+
+
+def _check_exact(url: str, costs: list[int]) -> None:
+    """Compares both accounts and the history with what was done."""
+    with closing(open_store(url)) as store:
+        accounts = [account(store, key) for key in (SESSION, SHARED)]
+        events = store.history.events(
+            project_id="default", session_id="s", limit=len(costs) + 1
+        )
+    for one in accounts:
+        assert (one.steps, one.model_calls) == (len(costs), len(costs))
+        assert (one.posted_nano_usd, one.posted_tokens) == (sum(costs), 10 * len(costs))
+        assert (one.held_nano_usd, one.held_tokens) == (0, 0)
+        assert one.unconfirmed_nano_usd == 0
+    ids = [event.event_id for event in events]
+    assert sorted(ids) == sorted(str(number) for number in range(len(costs)))
+
+
+# --- The server refuses -----------------------------------------------------
+
+PASSING = {
+    "READONLY You can't write against a read only replica.": "replica",
+    "LOADING Redis is loading the dataset in memory": "reading",
+    "MASTERDOWN Link with MASTER is down and replica-serve-stale-data is 'no'.": "",
+    "CLUSTERDOWN The cluster is down": "cluster",
+    "TRYAGAIN Multiple keys request during rehashing of slot": "",
+    "BUSY Redis is busy running a script.": "script",
+    "NOREPLICAS Not enough good replicas to write.": "min-replicas-to-write",
+}
+"""What may be over in a moment, and a word of what to do if it is not."""
+
+LASTING = {
+    "OOM command not allowed when used memory > 'maxmemory'.": "maxmemory",
+    "MISCONF Redis is configured to save RDB snapshots": "disk",
+    "NOPERM User agent has no permissions to run the 'evalsha' command": "right",
+    "NOAUTH Authentication required.": "password",
+    "WRONGTYPE Operation against a key holding the wrong kind of value": "database",
+}
+"""What only a person mends, and a word of how."""
+
+
+def _code(text: str) -> str:
+    return text.partition(" ")[0]
+
+
+@pytest.mark.parametrize("refusal", PASSING, ids=_code)
+def test_what_passes_is_tried_again_within_the_call(run: Run, refusal: str) -> None:
+    errors = [f"-{refusal}\r\n".encode()] * 2
+    with (
+        ScriptedServer(errors) as server,
+        closing(open_store(f"redis://127.0.0.1:{server.port}")) as store,
+    ):
+        reply = run(store, reserve("h", charging()))
+
+    assert isinstance(reply, Reserved)
+    assert reply.verdict is Verdict.ALLOW
+    assert server.scripts == 3
+
+
+@pytest.mark.parametrize("refusal", PASSING, ids=_code)
+def test_what_does_not_pass_is_given_up_in_time(run: Run, refusal: str) -> None:
+    with ScriptedServer(for_ever=f"-{refusal}\r\n".encode()) as server:
+        text = refused_in_time(run, server.port)
+
+    assert PASSING[refusal] in text
+    assert server.scripts > 2
+
+
+@pytest.mark.parametrize("refusal", LASTING, ids=_code)
+def test_what_a_person_must_mend_is_said_at_once(run: Run, refusal: str) -> None:
+    with ScriptedServer(for_ever=f"-{refusal}\r\n".encode()) as server:
+        text = refused_in_time(run, server.port, tries=1)
+
+    assert LASTING[refusal] in text
+    assert server.scripts == 1
+
+
+def test_a_wrong_password_is_said_at_once(run: Run) -> None:
+    wrong = b"-WRONGPASS invalid username-password pair or user is disabled.\r\n"
+    with ScriptedServer(greeting=wrong) as server:
+        text = refused_in_time(run, server.port, tries=1)
+
+    assert "password" in text
+    assert server.asked.count(b"AUTH") == 1
+    assert server.scripts == 0
+
+
+def test_follows_a_slot_that_is_elsewhere_for_now(run: Run) -> None:
+    """ASK holds for one attempt: the next call goes to the slot's holder again."""
+    with ScriptedServer() as new:
+        ask = f"-ASK 1 127.0.0.1:{new.port}\r\n".encode()
+        with (
+            ScriptedServer([ask]) as old,
+            closing(open_store(f"redis+cluster://127.0.0.1:{old.port}")) as store,
+        ):
+            for hold_id in ("1", "2"):
+                run(store, reserve(hold_id, charging()))
+
+    assert old.scripts == 2
+    assert new.scripts == new.asked.count(b"ASKING") == 1
+
+
+def test_follows_a_slot_that_has_moved(run: Run) -> None:
+    """MOVED is remembered."""
+    with ScriptedServer() as new:
+        moved = f"-MOVED 1 127.0.0.1:{new.port}\r\n".encode()
+        with (
+            ScriptedServer(for_ever=moved) as old,
+            closing(open_store(f"redis+cluster://127.0.0.1:{old.port}")) as store,
+        ):
+            for hold_id in ("1", "2"):
+                run(store, reserve(hold_id, charging()))
+
+    assert old.scripts == 1
+    assert new.scripts == 2
+
+
+@pytest.mark.parametrize("binary", BINARIES)
+def test_scripts_that_the_server_forgot_are_loaded_in_the_call(
+    run: Run, binary: str
+) -> None:
+    """Whether they were flushed, or the server has started again."""
+    to = charging()
+    with (
+        Server(BINARIES[binary], appendonly="yes") as server,
+        closing(open_store(server.url)) as store,
+    ):
+        run(store, reserve("1", to))
+        server.ask("SCRIPT", "FLUSH")
+        run(store, reserve("2", to))
+        server.restart()
+        run(store, reserve("3", to))
+        steps = account(store).steps
+
+    assert steps == 3
+
+
+# --- The server is away -----------------------------------------------------
+
+
+def test_a_server_that_is_down_is_named_in_time(run: Run) -> None:
+    port = free_port()
+
+    assert f"127.0.0.1:{port}" in refused_in_time(run, port)
+
+
+def test_a_server_that_never_answers_is_given_up_in_time(run: Run) -> None:
+    """On the connection that there was, and on new ones."""
+    with (
+        ScriptedServer() as server,
+        Proxy(server.port) as proxy,
+        closing(open_store(proxy.url)) as store,
+    ):
+        run(store, reserve("h", charging()))
+        proxy.play(always(Fault.BLACK_HOLE))
+        given_up_in_time(run, store)
+
+
+def test_a_slow_server_is_given_up_in_time(run: Run) -> None:
+    with (
+        ScriptedServer() as server,
+        Proxy(server.port, always(Fault.DELAY), delay_seconds=2) as proxy,
+        closing(open_store(proxy.url)) as store,
+    ):
+        given_up_in_time(run, store)
+
+
+# --- A slot moves -----------------------------------------------------------
+
+
+def test_a_slot_that_moves_under_load_loses_nothing(cluster: Cluster) -> None:
+    """There and back, while threads and tasks use it."""
+    slot = key_slot(b"gr:{default}:")
+    home = cluster.holder(slot)
+    away = next(node for node in cluster.nodes if node is not home)
+    is_over = threading.Event()
+    costs: list[int] = []
+    numbers = itertools.count()
+
+    def go_on() -> Iterator[int]:
+        while not is_over.is_set():
+            number = next(numbers)
+            costs.append(number % 7)
+            yield number
+
+    def work() -> None:
+        for number in go_on():
+            again(store, reserve(f"{number}", to))
+            again(store, settle(f"{number}", to, cost=number % 7))
+
+    to = charging()
+    with closing(open_store(cluster.url)) as store:
+        threads = [
+            threading.Thread(target=work),
+            threading.Thread(target=lambda: asyncio.run(_tasks(store, go_on(), 2))),
+        ]
+        for thread in threads:
+            thread.start()
+        try:
+            for source, target in ((home, away), (away, home)):
+                enough = len(costs) + 100
+                until(lambda enough=enough: len(costs) >= enough, "the load")
+                cluster.move(slot, source=source, target=target)
+        finally:
+            is_over.set()
+            for thread in threads:
+                thread.join()
+
+    _check_exact(cluster.url, costs)
+
+
+# --- The process forks ------------------------------------------------------
+
+CONTEXT = multiprocessing.get_context("fork")
+CHILDREN = 8
+CALLS = 100
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_a_busy_store_is_shared_with_forked_children(server: Server) -> None:
+    """No process reads another's reply, and none hangs."""
+    family = CONTEXT.Process(target=_family, args=(server.url,))
+    family.start()
+    family.join(45)
+    is_over = not family.is_alive()
+    family.kill()
+    family.join()
+
+    assert is_over, "it hangs"
+    assert family.exitcode == 0
+
+
+def _family(url: str) -> None:
+    # Python 3.12 warns of what this test is about.
+    warnings.simplefilter("ignore", DeprecationWarning)
+    store = open_store(url)
+    is_over = threading.Event()
+    done = [0] * 4
+
+    def work(number: int) -> None:
+        with _runner(is_async=number == 3) as run:
+            while not is_over.is_set():
+                _checked_call(store, f"thread {number}", done[number], run)
+                done[number] += 1
+
+    threads = [threading.Thread(target=work, args=(n,)) for n in range(len(done))]
+    for thread in threads:
+        thread.start()
+    until(lambda: all(done), "every thread to work")
+    children = [_forked(store, number) for number in range(CHILDREN)]
+    statuses = [os.waitpid(child, 0)[1] for child in children]
+    is_over.set()
+    for thread in threads:
+        thread.join()
+    assert statuses == [0] * CHILDREN
+    assert account(store, SHARED).steps == sum(done) + CHILDREN * CALLS
+    assert account(store, SHARED).held_nano_usd == 0
+    store.close()
+
+
+def _forked(store: Store, number: int) -> int:
+    child = os.fork()
+    if child:
+        return child
+    signal.alarm(30)
+    status = 1
+    try:
+        with _runner(is_async=number % 2 == 1) as run:
+            for done in range(CALLS):
+                _checked_call(store, f"child {number}", done, run)
+        store.close()
+        status = 0
+    except Exception:  # noqa: BLE001 - the parent sees the status
+        traceback.print_exc()
+    finally:
+        os._exit(status)
+
+
+@contextmanager
+def _runner(*, is_async: bool) -> Iterator[Run]:
+    """Executes in this thread, or on one event loop."""
+    if not is_async:
+        yield in_thread
+        return
+    with asyncio.Runner() as runner:
+        yield lambda store, op: runner.run(store.aexecute(op))
+
+
+def _checked_call(store: Store, name: str, done: int, run: Run) -> None:
+    """Makes a call and asks for its session's account: the reply must be of it."""
+    to = charging(session=name)
+    key = to.lines[0].account
+    reply = run(store, reserve(f"{name}/{done}", to))
+    assert isinstance(reply, Reserved), reply
+    assert reply.verdict is Verdict.ALLOW
+    run(store, settle(f"{name}/{done}", to, cost=done))
+    found = run(store, ReadAccount(account=key))
+    assert isinstance(found, Account), found
+    assert (found.key, found.steps) == (key, done + 1)
+    assert found.posted_nano_usd == sum(range(done + 1))
+
+
+# --- Tasks are cancelled ----------------------------------------------------
+
+TASKS = 200
+
+
+async def test_tasks_cancelled_while_the_network_is_slow_hold_nothing(
+    server: Server,
+) -> None:
+    """At whatever point: what was admitted is booked or given back."""
+    dice = random.Random(1)
+    entered = 0
+    with (
+        Proxy(server.port, always(Fault.DELAY)) as proxy,
+        closing(open_store(proxy.url)) as store,
+    ):
+        guard = Guard({}, store=store)
+
+        async def work(seconds_inside: float) -> None:
+            nonlocal entered
+            async with (
+                guard.session(session_id="shared"),
+                guard.call(
+                    model="gpt-4o",
+                    provider="openai",
+                    input_tokens=4_000,
+                    max_output_tokens=0,
+                ) as call,
+            ):
+                entered += 1
+                await asyncio.sleep(seconds_inside)
+                call.settle(TokenUsage(input_tokens=1_000))
+
+        loop = asyncio.get_running_loop()
+        tasks = [asyncio.create_task(work(dice.uniform(0, 0.02))) for _ in range(TASKS)]
+        for number, task in enumerate(tasks):
+            if number % 4:
+                loop.call_later(dice.uniform(0, (0.03, 0.4)[number % 2]), task.cancel)
+        ended = await asyncio.gather(*tasks, return_exceptions=True)
+        found = guard.account("shared")
+        guard.close()
+
+    assert found is not None
+    assert (found.held_nano_usd, found.held_tokens) == (0, 0)
+    assert found.steps == entered
+    assert {type(end) for end in ended} == {asyncio.CancelledError, type(None)}
+    assert not guard.engine.failures
+
+
+# --- Helpers ----------------------------------------------------------------
+
+
+def again(store: Store, op: Operation[object]) -> object:
+    """Executes it until the store says that it is done."""
+    for _ in range(TRIES_MAX):
+        try:
+            return store.execute(op)
+        except StoreUnavailable as error:
+            last = error
+    raise last
+
+
+async def aagain(store: Store, op: Operation[object]) -> object:
+    for _ in range(TRIES_MAX):
+        try:
+            return await store.aexecute(op)
+        except StoreUnavailable as error:
+            last = error
+    raise last
+
+
+def account(store: Store, key: str = SESSION) -> Account:
+    found = store.execute(ReadAccount(account=key))
+    assert found is not None
+    return found
+
+
+def refused_in_time(run: Run, port: int, *, tries: int = 2) -> str:
+    """Returns what is said of a server that this store cannot use."""
+    url = f"redis://{CREDENTIALS}@127.0.0.1:{port}/0"
+    with closing(open_store(url)) as store:
+        text = given_up_in_time(run, store, tries=tries)
+    assert "s3cret" not in text
+    return text
+
+
+def given_up_in_time(run: Run, store: Store, *, tries: int = 2) -> str:
+    """Returns the error's text. Once more if it was late: machines are busy."""
+    for _ in range(tries):
+        started = time.perf_counter()
+        with pytest.raises(StoreUnavailable) as caught:
+            run(store, reserve("h", charging()))
+        seconds = time.perf_counter() - started
+        if seconds < DEADLINE_SECONDS:
+            return str(caught.value)
+    pytest.fail(f"it took {seconds} s")

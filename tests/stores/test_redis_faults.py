@@ -7,55 +7,24 @@ import os
 import random  # noqa: TID251 - seeded, so that every run fails alike
 import signal
 import threading
-import time
 import traceback
 import warnings
-from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Iterator
+from contextlib import closing
 
 import pytest
 from redis.crc import key_slot
 
 from guardrails import Guard, TokenUsage
 from guardrails.core.accounts import Account
-from guardrails.core.operations import Operation, ReadAccount, Reserved, Verdict
-from guardrails.errors import StoreUnavailable
+from guardrails.core.operations import ReadAccount, Reserved, Verdict
 from guardrails.ports import Store
 from guardrails.stores import open_store
 from guardrails.testing.conformance import charging, reserve, settle
-from tests.servers.fixtures import BINARIES
-from tests.servers.processes import Cluster, Server, free_port
+from tests.servers.processes import Cluster, Server
 from tests.servers.proxy import Fault, Proxy, always, mix
-from tests.servers.scripted import ScriptedServer
 from tests.servers.waiting import until
-
-SESSION = "default/session/session_id=s"
-SHARED = "default/total/customer_id=acme"
-
-DEADLINE_SECONDS = 0.6
-"""How long an operation may take, whatever the server does: a call waits for it."""
-
-TRIES_MAX = 100
-"""More than any fault here lasts."""
-
-CREDENTIALS = "agent:s3cret"
-
-Run = Callable[[Store, Operation[object]], object]
-
-
-def in_thread(store: Store, op: Operation[object]) -> object:
-    return store.execute(op)
-
-
-def on_loop(store: Store, op: Operation[object]) -> object:
-    return asyncio.run(store.aexecute(op))
-
-
-@pytest.fixture(params=[in_thread, on_loop])
-def run(request: pytest.FixtureRequest) -> Run:
-    """Executes an operation: in this thread, or on an event loop."""
-    return request.param
-
+from tests.stores.running import SESSION, SHARED, Run, aagain, account, again, runner
 
 # --- The network loses what it carries --------------------------------------
 
@@ -131,155 +100,6 @@ def _check_exact(url: str, costs: list[int]) -> None:
     assert sorted(ids) == sorted(str(number) for number in range(len(costs)))
 
 
-# --- The server refuses -----------------------------------------------------
-
-PASSING = {
-    "READONLY You can't write against a read only replica.": "replica",
-    "LOADING Redis is loading the dataset in memory": "reading",
-    "MASTERDOWN Link with MASTER is down and replica-serve-stale-data is 'no'.": "",
-    "CLUSTERDOWN The cluster is down": "cluster",
-    "TRYAGAIN Multiple keys request during rehashing of slot": "",
-    "BUSY Redis is busy running a script.": "script",
-    "NOREPLICAS Not enough good replicas to write.": "min-replicas-to-write",
-}
-"""What may be over in a moment, and a word of what to do if it is not."""
-
-LASTING = {
-    "OOM command not allowed when used memory > 'maxmemory'.": "maxmemory",
-    "MISCONF Redis is configured to save RDB snapshots": "disk",
-    "NOPERM User agent has no permissions to run the 'evalsha' command": "right",
-    "NOAUTH Authentication required.": "password",
-    "WRONGTYPE Operation against a key holding the wrong kind of value": "database",
-}
-"""What only a person mends, and a word of how."""
-
-
-def _code(text: str) -> str:
-    return text.partition(" ")[0]
-
-
-@pytest.mark.parametrize("refusal", PASSING, ids=_code)
-def test_what_passes_is_tried_again_within_the_call(run: Run, refusal: str) -> None:
-    errors = [f"-{refusal}\r\n".encode()] * 2
-    with (
-        ScriptedServer(errors) as server,
-        closing(open_store(f"redis://127.0.0.1:{server.port}")) as store,
-    ):
-        reply = run(store, reserve("h", charging()))
-
-    assert isinstance(reply, Reserved)
-    assert reply.verdict is Verdict.ALLOW
-    assert server.scripts == 3
-
-
-@pytest.mark.parametrize("refusal", PASSING, ids=_code)
-def test_what_does_not_pass_is_given_up_in_time(run: Run, refusal: str) -> None:
-    with ScriptedServer(for_ever=f"-{refusal}\r\n".encode()) as server:
-        text = refused_in_time(run, server.port)
-
-    assert PASSING[refusal] in text
-    assert server.scripts > 2
-
-
-@pytest.mark.parametrize("refusal", LASTING, ids=_code)
-def test_what_a_person_must_mend_is_said_at_once(run: Run, refusal: str) -> None:
-    with ScriptedServer(for_ever=f"-{refusal}\r\n".encode()) as server:
-        text = refused_in_time(run, server.port, tries=1)
-
-    assert LASTING[refusal] in text
-    assert server.scripts == 1
-
-
-def test_a_wrong_password_is_said_at_once(run: Run) -> None:
-    wrong = b"-WRONGPASS invalid username-password pair or user is disabled.\r\n"
-    with ScriptedServer(greeting=wrong) as server:
-        text = refused_in_time(run, server.port, tries=1)
-
-    assert "password" in text
-    assert server.asked.count(b"AUTH") == 1
-    assert server.scripts == 0
-
-
-def test_follows_a_slot_that_is_elsewhere_for_now(run: Run) -> None:
-    """ASK holds for one attempt: the next call goes to the slot's holder again."""
-    with ScriptedServer() as new:
-        ask = f"-ASK 1 127.0.0.1:{new.port}\r\n".encode()
-        with (
-            ScriptedServer([ask]) as old,
-            closing(open_store(f"redis+cluster://127.0.0.1:{old.port}")) as store,
-        ):
-            for hold_id in ("1", "2"):
-                run(store, reserve(hold_id, charging()))
-
-    assert old.scripts == 2
-    assert new.scripts == new.asked.count(b"ASKING") == 1
-
-
-def test_follows_a_slot_that_has_moved(run: Run) -> None:
-    """MOVED is remembered."""
-    with ScriptedServer() as new:
-        moved = f"-MOVED 1 127.0.0.1:{new.port}\r\n".encode()
-        with (
-            ScriptedServer(for_ever=moved) as old,
-            closing(open_store(f"redis+cluster://127.0.0.1:{old.port}")) as store,
-        ):
-            for hold_id in ("1", "2"):
-                run(store, reserve(hold_id, charging()))
-
-    assert old.scripts == 1
-    assert new.scripts == 2
-
-
-@pytest.mark.parametrize("binary", BINARIES)
-def test_scripts_that_the_server_forgot_are_loaded_in_the_call(
-    run: Run, binary: str
-) -> None:
-    """Whether they were flushed, or the server has started again."""
-    to = charging()
-    with (
-        Server(BINARIES[binary], appendonly="yes") as server,
-        closing(open_store(server.url)) as store,
-    ):
-        run(store, reserve("1", to))
-        server.ask("SCRIPT", "FLUSH")
-        run(store, reserve("2", to))
-        server.restart()
-        run(store, reserve("3", to))
-        steps = account(store).steps
-
-    assert steps == 3
-
-
-# --- The server is away -----------------------------------------------------
-
-
-def test_a_server_that_is_down_is_named_in_time(run: Run) -> None:
-    port = free_port()
-
-    assert f"127.0.0.1:{port}" in refused_in_time(run, port)
-
-
-def test_a_server_that_never_answers_is_given_up_in_time(run: Run) -> None:
-    """On the connection that there was, and on new ones."""
-    with (
-        ScriptedServer() as server,
-        Proxy(server.port) as proxy,
-        closing(open_store(proxy.url)) as store,
-    ):
-        run(store, reserve("h", charging()))
-        proxy.play(always(Fault.BLACK_HOLE))
-        given_up_in_time(run, store)
-
-
-def test_a_slow_server_is_given_up_in_time(run: Run) -> None:
-    with (
-        ScriptedServer() as server,
-        Proxy(server.port, always(Fault.DELAY), delay_seconds=2) as proxy,
-        closing(open_store(proxy.url)) as store,
-    ):
-        given_up_in_time(run, store)
-
-
 # --- A slot moves -----------------------------------------------------------
 
 
@@ -353,7 +173,7 @@ def _family(url: str) -> None:
     done = [0] * 4
 
     def work(number: int) -> None:
-        with _runner(is_async=number == 3) as run:
+        with runner(is_async=number == 3) as run:
             while not is_over.is_set():
                 _checked_call(store, f"thread {number}", done[number], run)
                 done[number] += 1
@@ -380,7 +200,7 @@ def _forked(store: Store, number: int) -> int:
     signal.alarm(30)
     status = 1
     try:
-        with _runner(is_async=number % 2 == 1) as run:
+        with runner(is_async=number % 2 == 1) as run:
             for done in range(CALLS):
                 _checked_call(store, f"child {number}", done, run)
         store.close()
@@ -389,16 +209,6 @@ def _forked(store: Store, number: int) -> int:
         traceback.print_exc()
     finally:
         os._exit(status)
-
-
-@contextmanager
-def _runner(*, is_async: bool) -> Iterator[Run]:
-    """Executes in this thread, or on one event loop."""
-    if not is_async:
-        yield in_thread
-        return
-    with asyncio.Runner() as runner:
-        yield lambda store, op: runner.run(store.aexecute(op))
 
 
 def _checked_call(store: Store, name: str, done: int, run: Run) -> None:
@@ -461,52 +271,3 @@ async def test_tasks_cancelled_while_the_network_is_slow_hold_nothing(
     assert found.steps == entered
     assert {type(end) for end in ended} == {asyncio.CancelledError, type(None)}
     assert not guard.engine.failures
-
-
-# --- Helpers ----------------------------------------------------------------
-
-
-def again(store: Store, op: Operation[object]) -> object:
-    """Executes it until the store says that it is done."""
-    for _ in range(TRIES_MAX):
-        try:
-            return store.execute(op)
-        except StoreUnavailable as error:
-            last = error
-    raise last
-
-
-async def aagain(store: Store, op: Operation[object]) -> object:
-    for _ in range(TRIES_MAX):
-        try:
-            return await store.aexecute(op)
-        except StoreUnavailable as error:
-            last = error
-    raise last
-
-
-def account(store: Store, key: str = SESSION) -> Account:
-    found = store.execute(ReadAccount(account=key))
-    assert found is not None
-    return found
-
-
-def refused_in_time(run: Run, port: int, *, tries: int = 2) -> str:
-    """Returns what is said of a server that this store cannot use."""
-    url = f"redis://{CREDENTIALS}@127.0.0.1:{port}/0"
-    with closing(open_store(url)) as store:
-        text = given_up_in_time(run, store, tries=tries)
-    assert "s3cret" not in text
-    return text
-
-
-def given_up_in_time(run: Run, store: Store, *, tries: int = 2) -> str:
-    """Returns the error's text. Once more if it was late: machines are busy."""
-    for _ in range(tries):
-        started = time.perf_counter()
-        with pytest.raises(StoreUnavailable) as caught:
-            run(store, reserve("h", charging()))
-        seconds = time.perf_counter() - started
-        if seconds < DEADLINE_SECONDS:
-            return str(caught.value)
-    pytest.fail(f"it took {seconds} s")

@@ -1,0 +1,85 @@
+"""Many processes, one dollar, one Redis: all of it is spent, and not a cent more."""
+
+import os
+import random  # noqa: TID251 - seeded, so that every run spends alike
+from contextlib import closing
+from itertools import count
+from multiprocessing.synchronize import Barrier
+
+import pytest
+import redis
+
+from guardrails.core.operations import Reserved, Verdict
+from guardrails.core.policy import Limits
+from guardrails.stores import open_store
+from guardrails.testing.conformance import charging, reserve, settle
+from tests.servers.processes import Server
+from tests.stores.running import SHARED, account, together
+
+LIMIT = 1_000_000_000
+"""One dollar in nano-USD."""
+
+BOUND = 2_000_000
+"""What a call costs at most; at least it costs a quarter of that."""
+
+USABLE_MIN = LIMIT * 995 // 1000
+
+pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize(
+    "processes",
+    [8, *(pytest.param(many, marks=pytest.mark.soak) for many in (64, 200))],
+)
+def test_reserving_spends_a_budget_that_checking_overshoots(
+    server: Server, processes: int
+) -> None:
+    """A call that has to wait asks again until it is denied: nothing is left over.
+
+    The control reads what is spent, then charges. All read before anyone charges,
+    as may always happen.
+    """
+    spent = sum(together(_reserve_then_call, server.unix_url, processes=processes))
+    together(_check_then_call, server.unix_url, processes=processes)
+
+    with closing(open_store(server.unix_url)) as store:
+        shared = account(store, SHARED)
+    assert shared.posted_nano_usd == spent
+    assert USABLE_MIN <= spent <= LIMIT
+    assert shared.held_nano_usd == 0
+    assert int(server.ask("GET", "spent")) > LIMIT
+
+
+def _reserve_then_call(url: str, number: int, barrier: Barrier) -> int:
+    """Returns what this process has spent."""
+    dice = random.Random(number)
+    to = charging(session=str(number), shared=Limits(cost_nano_usd=LIMIT))
+    spent = 0
+    with closing(open_store(url)) as store:
+        barrier.wait()
+        for call in count():
+            hold_id = f"{number}/{call}"
+            reply = store.execute(reserve(hold_id, to, cost=BOUND))
+            assert isinstance(reply, Reserved)
+            while reply.verdict is Verdict.WAIT:
+                os.sched_yield()
+                reply = store.execute(reserve(hold_id, to, cost=BOUND))
+                assert isinstance(reply, Reserved)
+            if reply.verdict is Verdict.DENY:
+                break
+            cost = dice.randint(BOUND // 4, BOUND)
+            store.execute(settle(hold_id, to, cost=cost))
+            spent += cost
+    return spent
+
+
+def _check_then_call(url: str, number: int, barrier: Barrier) -> None:
+    with closing(redis.Redis.from_url(url)) as client:
+        while True:
+            spent = int(client.get("spent") or 0)
+            barrier.wait()
+            if spent + BOUND > LIMIT:
+                return
+            client.incrby("spent", BOUND)
+            barrier.wait()

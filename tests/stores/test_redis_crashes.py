@@ -143,8 +143,8 @@ def test_a_replica_takes_over_in_the_middle_of_the_load(binary: str) -> None:
 BOUND = 2_000_000
 """What a call costs at most, in nano-USD; at least it costs a quarter of that."""
 
-LIMIT_PER_KILL = 50 * BOUND
-"""More than all workers spend between two kills."""
+LIMIT_PER_KILL = 20 * BOUND
+"""More than the workers spend between two kills."""
 
 TTL_MS = 400
 
@@ -193,8 +193,8 @@ def _kill_workers(kills: int, args: tuple[str, Path, int]) -> None:
     dead = 0
     while dead < kills:
         while len(alive) < WORKERS:
-            name, seconds = f"{next(names)}", dice.uniform(0.005, 0.05)
-            alive.append(CONTEXT.Process(target=_spend, args=(*args, name, seconds)))
+            name, life = f"{next(names)}", (dice.randrange(5), dice.uniform(0, 0.003))
+            alive.append(CONTEXT.Process(target=_spend, args=(*args, name, life)))
             alive[-1].start()
         multiprocessing.connection.wait([worker.sentinel for worker in alive])
         for worker in [one for one in alive if not one.is_alive()]:
@@ -206,15 +206,25 @@ def _kill_workers(kills: int, args: tuple[str, Path, int]) -> None:
         worker.join()
 
 
-def _spend(url: str, bill: Path, limit: int, name: str, seconds: float | None) -> None:
-    """Makes calls until it is denied, or until the system ends it at some instant."""
-    if seconds is not None:
-        signal.signal(signal.SIGALRM, signal.SIG_DFL)
-        signal.setitimer(signal.ITIMER_REAL, seconds)
+def _spend(
+    url: str, bill: Path, limit: int, name: str, life: tuple[int, float] | None
+) -> None:
+    """Makes calls until it is denied, or until the system ends it.
+
+    Args:
+        url: Of the store.
+        bill: Where the provider writes what a call costs.
+        limit: Of the budget.
+        name: Of the worker.
+        life: After how many calls it lives for how many seconds more.
+    """
     dice, clock = random.Random(name), SystemClock()
     to = charging(shared=Limits(cost_nano_usd=limit))
     with closing(open_store(url)) as store, bill.open("ab", buffering=0) as bills:
         for call in itertools.count():
+            if life is not None and call == life[0]:
+                signal.signal(signal.SIGALRM, signal.SIG_DFL)
+                signal.setitimer(signal.ITIMER_REAL, life[1] or 1e-6)
             hold_id, now_ms = f"{name}/{call}", clock.now_ms()
             op = reserve(hold_id, to, cost=BOUND, now_ms=now_ms, ttl_ms=TTL_MS)
             reply = store.execute(op)

@@ -104,7 +104,8 @@ def _check_exact(url: str, costs: list[int]) -> None:
 
 
 def test_a_slot_that_moves_under_load_loses_nothing(cluster: Cluster) -> None:
-    """There and back, while threads and tasks use it."""
+    """There and back, while threads and tasks use it; and one store that does not
+    know of it yet is told where to go."""
     slot = key_slot(b"gr:{default}:")
     home = cluster.holder(slot)
     away = next(node for node in cluster.nodes if node is not home)
@@ -124,7 +125,10 @@ def test_a_slot_that_moves_under_load_loses_nothing(cluster: Cluster) -> None:
             again(store, settle(f"{number}", to, cost=number % 7))
 
     to = charging()
-    with closing(open_store(cluster.url)) as store:
+    with (
+        closing(open_store(cluster.url)) as store,
+        closing(open_store(cluster.url)) as idle,
+    ):
         threads = [
             threading.Thread(target=work),
             threading.Thread(target=lambda: asyncio.run(_tasks(store, go_on(), 2))),
@@ -135,7 +139,9 @@ def test_a_slot_that_moves_under_load_loses_nothing(cluster: Cluster) -> None:
             for source, target in ((home, away), (away, home)):
                 enough = len(costs) + 100
                 until(lambda enough=enough: len(costs) >= enough, "the load")
+                idle.execute(ReadAccount(account=SESSION))
                 cluster.move(slot, source=source, target=target)
+                idle.execute(ReadAccount(account=SESSION))
         finally:
             is_over.set()
             for thread in threads:

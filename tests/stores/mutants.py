@@ -1,0 +1,247 @@
+"""Mutants: deliberate mistakes in the scripts, each of which the tests must notice.
+
+By name: the script, a text that is in it once, and what stands there instead.
+"""
+
+CALL = {
+    # Limits
+    "a budget is full before its limit": (
+        "money + cost - A[p + 2] > 0 then\n    waiting",
+        "money + cost - A[p + 2] >= 0 then\n    waiting",
+    ),
+    "a budget is final before its limit": (
+        "money - row[2] + cost - A[p + 2] > 0",
+        "money - row[2] + cost - A[p + 2] >= 0",
+    ),
+    "tokens are final before their limit": (
+        "words - row[5] + tokens - A[p + 3] > 0\n",
+        "words - row[5] + tokens - A[p + 3] >= 0\n",
+    ),
+    "one step more": ("row[STEPS] - A[p + 4] >= 0", "row[STEPS] - A[p + 4] > 0"),
+    "one call more": ("row[calls] - limit >= 0", "row[calls] - limit > 0"),
+    "one millisecond more": ("elapsed - A[p + 7] >= 0", "elapsed - A[p + 7] > 0"),
+    "open holds do not count": (
+        "money, words = row[1] + row[2] + row[3], row[4] + row[5] + row[6]",
+        "money, words = row[1] + row[3], row[4] + row[6]",
+    ),
+    "unconfirmed holds do not count": (
+        "money, words = row[1] + row[2] + row[3], row[4] + row[5] + row[6]",
+        "money, words = row[1] + row[2], row[4] + row[5]",
+    ),
+    "waiting is denying": ("final and 'deny' or 'wait'", "'deny'"),
+    "lines that do not bind do": ("if A[line[i]] == '1' then", "if true then"),
+    "the last line is not asked": (
+        "for i = 1, count do\n    if A[line[i]]",
+        "for i = 1, math.max(1, count - 1) do\n    if A[line[i]]",
+    ),
+    "refuses while it observes": (
+        "if enforced then return answer end",
+        "do return answer end",
+    ),
+    "raised limits are not told": (
+        "if row.raised ~= A[at + 10] then return {'raised', i, row.raised} end",
+        "",
+    ),
+    # Stops
+    "a denial does not stop": (
+        "if final and enforced and is_session(where) then",
+        "if false then",
+    ),
+    "a denial of a shared budget stops": (
+        "if final and enforced and is_session(where) then",
+        "if final and enforced then",
+    ),
+    "a stop does not refuse": (
+        "if rows[i].stop ~= '' then return 'stop', i, true end",
+        "",
+    ),
+    "a stop is overwritten": (
+        "if is_session(i) and enforced and row.stop == '' then",
+        "if is_session(i) and enforced then",
+    ),
+    "spending all is overrunning": (
+        "money - A[p + 2] > 0 then\n        row.stop",
+        "money - A[p + 2] >= 0 then\n        row.stop",
+    ),
+    "an overrun does not stop": (
+        "money - A[p + 2] > 0 then\n        row.stop",
+        "false then\n        row.stop",
+    ),
+    # Holds
+    "a settled hold stays open": (
+        "call('HDEL', K[HOLDS], id); call('ZREM', K[DUE], id)",
+        "call('ZREM', K[DUE], id)",
+    ),
+    "a settled hold stays due": (
+        "call('HDEL', K[HOLDS], id); call('ZREM', K[DUE], id)",
+        "call('HDEL', K[HOLDS], id)",
+    ),
+    "a hold settled late stays unconfirmed": (
+        "else call('HDEL', K[LOST], id) end",
+        "end",
+    ),
+    "a settled id is forgotten": ("finish(id, 's' .. content .. accounts)", ""),
+    "a settled id is settled again": (
+        "if known and string.sub(known, 1, 1) == 's' then return {0} end",
+        "",
+    ),
+    "a settled id is forgotten with the period": (
+        "for i = DONE, EVENTS - 1 do",
+        "for i = DONE, DONE do",
+    ),
+    "posted is held": (
+        "row[1], row[4] = row[1] + cost, row[4] + tokens",
+        "row[2], row[5] = row[2] + cost, row[5] + tokens",
+    ),
+    "held is posted": (
+        "row[2], row[5] = row[2] + cost, row[5] + tokens",
+        "row[1], row[4] = row[1] + cost, row[4] + tokens",
+    ),
+    "settling leaves it held": (
+        "row[slot], row[slot + 3] = row[slot] - held_cost, row[slot + 3] - held_tokens",
+        "",
+    ),
+    "settling gives back what it cost": (
+        "row[slot] - held_cost, row[slot + 3] - held_tokens",
+        "row[slot] - cost, row[slot + 3] - tokens",
+    ),
+    "one id with two contents": (
+        "return content == A[17] and 1 or {'conflict'} end",
+        "return 1 end",
+    ),
+    "one id with two accounts": ("if accounts ~= A[25] then return {-1} end", ""),
+    "a hold is never due": ("call('ZADD', K[DUE], A[18], id)", ""),
+    "a lost hold's settling is no step": (
+        "row[STEPS], row[calls] = row[STEPS] + 1, row[calls] + 1\n    end",
+        "end",
+    ),
+    # Thresholds
+    "a threshold is told twice": (
+        "row.alerted = row.alerted == '' and label or row.alerted .. '\\31' .. label\n",
+        "\n",
+    ),
+    "a threshold is told too late": ("value <= row[slot]", "value < row[slot]"),
+    # Sessions
+    "a settling does not touch the session": (
+        "touch(i, now, first)\n    if hold then",
+        "row.dirty = true\n    if hold then",
+    ),
+    "a reservation does not touch the session": (
+        "touch(i, now, first)\n    row[2]",
+        "row.dirty = true\n    row[2]",
+    ),
+    "waiting counts as active": ("math.min(A[first + i] + 0, gap)", "gap"),
+    "a clock that was set back stays ahead": (
+        "elseif gap < -CLOCK_STEP_MS then row[LAST] = now end",
+        "end",
+    ),
+    "a session that goes on has ended": ("row[ENDED] = -1\nend", "end"),
+    # Loops
+    "results do not matter": (
+        "if results_matter and t[3] ~= last[3] then break end",
+        "",
+    ),
+    "a call that is run again repeats itself": (
+        "if id == '' or ({split(text)})[4] ~= id then",
+        "if true then",
+    ),
+    "a loop is told again": ("if told then text = '' end", ""),
+    # History
+    "no event": ("call('XADD', K[EVENTS], 'MAXLEN', '~', A[27], '*', 'e', A[9])", ""),
+    "no sums": ("for i = 1, A[cells] do", "for i = 1, 0 do"),
+    "sums hold the last call": ("s[j] = s[j] + d[j]", "s[j] = d[j]"),
+    # Lifetimes
+    "the version stays": ("if dirty then version = call('INCR', K[VERSION]) end", ""),
+    "finished ids live for ever": (
+        "if call('HLEN', K[DONE]) == 1 then call('EXPIRE', K[DONE], DONE_TTL_S) end",
+        "",
+    ),
+    "sums live for ever": (
+        "if call('HLEN', key) == 1 then call('EXPIRE', key, ROLLUP_TTL_S) end",
+        "",
+    ),
+    "sessions live for ever": (
+        "if row.opens or row.lives then call('EXPIRE', key, SESSION_TTL_S) end",
+        "",
+    ),
+    "sessions in use expire": ("if row.opens or row.lives then", "if row.opens then"),
+    "windows live for ever": (
+        "call('EXPIREAT', key, int(A[p + 8] / 1000 + GRACE_S))",
+        "",
+    ),
+    "traces live for ever": ("call('EXPIRE', K[TRACES], SESSION_TTL_S)", ""),
+}
+
+RELEASE = {
+    "a release keeps the tokens": (
+        "row[slot], row[slot + 3] = row[slot] - cost, row[slot + 3] - tokens",
+        "row[slot] = row[slot] - cost",
+    ),
+    "a release keeps the step": ("row[7], row[calls] = row[7] - 1, row[calls] - 1", ""),
+    "an unconfirmed hold is not released": (
+        "if not hold then hold, slot = call('HGET', K[4], id), 3 end",
+        "",
+    ),
+    "a released id is forgotten": (
+        "call('HSET', K[5], id, 'r' .. string.sub(rest, 1, 12))",
+        "",
+    ),
+    "a released hold stays due": ("call('ZREM', K[3], id)", ""),
+    "released ids live for ever": (
+        "if call('HLEN', K[5]) == 1 then call('EXPIRE', K[5], DONE_TTL_S) end",
+        "",
+    ),
+}
+
+SWEEP = {
+    "an expired hold is given back": (
+        "row[3], row[6] = row[3] + cost, row[6] + tokens",
+        "",
+    ),
+    "an expired hold stays held": (
+        "row[2], row[5] = row[2] - cost, row[5] - tokens",
+        "",
+    ),
+    "an expired hold stays open": ("call('HDEL', K[2], id)", ""),
+    "an expired hold is forgotten": ("call('HSET', K[4], id, hold)", ""),
+    "an expired hold is swept again": ("call('ZREM', K[3], id)", ""),
+    "a hold expires late": ("'-inf', ARGV[1]", "'-inf', '(' .. ARGV[1]"),
+    "a sweep has no bound": (", 'LIMIT', '0', ARGV[2])", ")"),
+}
+
+ACCOUNT = {
+    "resuming remembers the loop": ("call('DEL', K[3])", ""),
+    "raising lowers": ("limit - higher > 0", "limit - higher < 0"),
+    "raising keeps the stop": (
+        "if string.sub(stop, 1, 15) == 'budget_exceeded' then stop = '' end",
+        "",
+    ),
+    "raising lifts every stop": (
+        "if string.sub(stop, 1, 15) == 'budget_exceeded' then stop = '' end",
+        "stop = ''",
+    ),
+    "raising remembers what was told": (
+        "raised, alerted = table.concat(limits, ','), ''",
+        "raised = table.concat(limits, ',')",
+    ),
+    "a person's stop overwrites": ("if stop == '' then stop = A[3] end", "stop = A[3]"),
+    "closing does not end": (
+        "struct.pack(TIMES, started, last, active, now)",
+        "struct.pack(TIMES, started, last, active, -1)",
+    ),
+    "a stopped session lives for ever": (
+        "if order == 'stop' then call('EXPIRE', K[2], SESSION_TTL_S) end",
+        "",
+    ),
+}
+
+MUTANTS = {
+    name: (script, old, new)
+    for script, mutations in {
+        "call": CALL,
+        "release": RELEASE,
+        "sweep": SWEEP,
+        "account": ACCOUNT,
+    }.items()
+    for name, (old, new) in mutations.items()
+}

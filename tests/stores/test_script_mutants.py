@@ -1,0 +1,320 @@
+"""The tests of the scripts notice every mistake that somebody could make in them."""
+
+import copy
+import inspect
+import random  # noqa: TID251 - seeded, so that every run compares alike
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from dataclasses import replace
+from decimal import Decimal
+from hashlib import sha1
+from typing import cast
+
+import pytest
+
+from guardrails.core.accounts import HoldState, Threshold
+from guardrails.core.attribution import Attribution
+from guardrails.core.calls import CallKind
+from guardrails.core.ledger import SWEEP_MAX, Ledger
+from guardrails.core.loops import LoopAction, LoopRule, ToolTrace
+from guardrails.core.operations import (
+    Operation,
+    RaiseLimits,
+    ReadAccount,
+    Release,
+    Resume,
+    Settle,
+    Settled,
+    StopSession,
+    Sweep,
+    Swept,
+)
+from guardrails.core.policy import Limits, Measure
+from guardrails.core.rollups import HOUR_MS, ROLLUP_DIMENSIONS
+from guardrails.errors import StoreUnavailable
+from guardrails.ports import Store
+from guardrails.stores.memory import MemoryStore
+from guardrails.stores.redis import RedisStore
+from guardrails.stores.redis.client import Script
+from guardrails.testing.conformance import (
+    CENT,
+    NOW_MS,
+    StoreConformance,
+    charging,
+    reserve,
+    settle,
+)
+from tests.servers.fixtures import BINARIES
+from tests.servers.processes import Server
+from tests.stores.mutants import MUTANTS
+from tests.stores.running import SESSION
+from tests.stores.scenarios import (
+    SCRIPT_BYTES,
+    SESSIONS,
+    SETUP_BYTES,
+    SHARED,
+    Scenario,
+    codes_of,
+)
+
+SCENARIOS = 6
+"""Random lists of 40 operations that are compared with the ledger."""
+
+DAY_MS = 86_400_000
+
+MONTH_S = 30 * 86_400
+
+LIVE_FOR_EVER = {"version", "holds", "due", "lost", "events"}
+"""Keys of a project that are as long as it is in use."""
+
+Open = Callable[[], Store]
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Server]:
+    with Server(next(iter(BINARIES.values()))) as server:
+        yield server
+
+
+@pytest.mark.parametrize("name", MUTANTS)
+def test_a_mistake_in_a_script_is_noticed(server: Server, name: str) -> None:
+    which, old, new = MUTANTS[name]
+    mutated = _mutated(which, old, new)
+    server.ask("SCRIPT", "LOAD", mutated.text)  # It is Lua, if the wrong one.
+
+    def opened() -> Store:
+        store = RedisStore(server.unix_url)
+        setattr(store, f"_{which}", mutated)
+        return store
+
+    # A script may fail for it too; that refuses the call.
+    with pytest.raises((AssertionError, StoreUnavailable)):
+        _battery(server, opened)
+
+
+def test_no_mistake_is_noticed_in_the_scripts_themselves(server: Server) -> None:
+    _battery(server, lambda: RedisStore(server.unix_url))
+
+
+def _mutated(which: str, old: str, new: str) -> Script:
+    script = copy.copy(Script(which))
+    text = script.text.decode()
+    assert text.count(old) == 1, "Name a text that is in the script once"
+    text = text.replace(old, new).encode()
+    object.__setattr__(script, "text", text)
+    sha = sha1(text, usedforsecurity=False).hexdigest().encode()
+    object.__setattr__(script, "sha", sha)
+    return script
+
+
+# --- What must notice -------------------------------------------------------
+
+
+def _battery(server: Server, opened: Open) -> None:
+    """Quick ones first: most mistakes need no more than the first."""
+    checks = [*_conformance(), *(_agreement(ops) for ops in _cases())]
+    checks += [_check_lifetimes, _check_versions, _check_bounds]
+    checks += [_comparison(seed) for seed in range(SCENARIOS)]
+    for check in checks:
+        server.ask("FLUSHALL")
+        with closing(opened()) as store:
+            check(store, server)
+
+
+Check = Callable[[Store, Server], None]
+
+
+def _conformance() -> Iterator[Check]:
+    """Yields what every store must do, but for the races: scripts have none."""
+    suite = StoreConformance()
+    for name, test in inspect.getmembers(suite, inspect.ismethod):
+        if name.startswith("test_") and "never_pass_the_limit" not in name:
+            yield lambda store, server, test=test: test(store)
+
+
+def _check_lifetimes(store: Store, server: Server) -> None:
+    """Every key expires, and not while it is in use."""
+    to = charging(loop=LoopRule())
+    window = replace(to.lines[1], expires_at_ms=NOW_MS + 3_660 * DAY_MS)
+    to = replace(to, lines=(to.lines[0], window))
+    trace = ToolTrace(tool="t", arguments_digest="a", result_digest="r")
+    for hold_id in ("released", "settled"):
+        store.execute(reserve(hold_id, to, kind=CallKind.TOOL))
+    store.execute(Release(hold_id="released", account=SESSION, now_ms=NOW_MS))
+    released = server.ask("KEYS", "*finished*")
+    assert released
+    assert all(server.ask("TTL", key) > 0 for key in released)
+    server.ask("DEL", *released)  # The next that finishes opens it again.
+    store.execute(settle("settled", to, kind=CallKind.TOOL, trace=trace))
+    stopped = "default/session/session_id=stopped"
+    who = Attribution.of(session_id="stopped")
+    store.execute(
+        StopSession(
+            account=stopped, attribution=who, now_ms=NOW_MS, by="ops", note=None
+        )
+    )
+    keys = {key.decode(): server.ask("TTL", key) for key in server.ask("KEYS", "*")}
+    for_ever = {key.rpartition(":")[2] for key, ttl in keys.items() if ttl < 0}
+    assert for_ever <= LIVE_FOR_EVER
+    assert len(keys) > len(for_ever) + len(to.lines)
+
+    session = "gr:{default}:session/session_id=s"
+    server.ask("EXPIRE", session, 100)
+    store.execute(reserve("a day later", to, now_ms=NOW_MS + DAY_MS))
+    assert server.ask("TTL", session) > MONTH_S - 100
+
+
+def _check_bounds(store: Store, server: Server) -> None:
+    """No sweep takes long."""
+    to = charging()
+    for number in range(SWEEP_MAX + 1):
+        store.execute(reserve(f"{number}", to))
+    swept = [store.execute(Sweep(now_ms=NOW_MS + 1_000)).unconfirmed for _ in "123"]
+    assert swept == [SWEEP_MAX, 1, 0]
+
+
+def _check_versions(store: Store, server: Server) -> None:
+    """Whatever changes something counts the version up: so a loss is noticed."""
+    versions = [0]
+
+    def version() -> int:
+        versions.append(int(server.ask("GET", "gr:{default}:version") or 0))
+        return versions[-1] - versions[-2]
+
+    to = charging()
+    changes: list[Operation[object]] = [
+        reserve("1", to),
+        settle("1", to),
+        reserve("2", to),
+        Release(hold_id="2", account=SESSION, now_ms=NOW_MS),
+        reserve("3", to),
+        Sweep(now_ms=NOW_MS + 1_000),
+    ]
+    for op in changes:
+        store.execute(op)
+        assert version() == 1, op
+    for op in (settle("1", to), ReadAccount(account=SESSION)):
+        store.execute(op)
+        assert version() == 0, op
+
+
+def _cases() -> Iterator[list[Operation[object]]]:
+    """Yields what random operations meet too seldom."""
+    to = charging(limits=Limits(tokens=20))
+    yield [
+        reserve("spent", to),
+        settle("spent", to),
+        reserve("open", to, tokens=5),
+        reserve("fits to the last token once that settles", to, tokens=10),
+    ]
+    to = charging(shared=Limits(steps=1))
+    to = replace(to, lines=(to.lines[0], replace(to.lines[1], is_binding=False)))
+    yield [reserve("1", to), reserve("2", to)]
+    yield [
+        reserve("1", charging()),
+        StopSession(
+            account=SESSION,
+            attribution=charging().attribution,
+            now_ms=NOW_MS,
+            by="ops",
+            note=None,
+        ),
+        RaiseLimits(account=SESSION, limits=Limits(steps=9)),
+        reserve("2", charging()),
+    ]
+    half = Threshold(measure=Measure.COST, value=CENT, ratio=Decimal("0.5"), label="½")
+    to = charging(limits=Limits(cost_nano_usd=2 * CENT), thresholds=(half,))
+    yield [
+        reserve("told", to),
+        settle("told", to),
+        RaiseLimits(account=SESSION, limits=Limits(cost_nano_usd=4 * CENT)),
+        reserve("told again", to),
+        settle("told again", to),
+    ]
+    once_more = _tool_calls(results="aaaa")
+    yield [*once_more[:-2], Resume(account=SESSION), *once_more[-2:]]
+    yield _tool_calls(results="abab")
+    yield _tool_calls(results="aaaa", action=LoopAction.WARN)
+    yield _tool_calls(results="aaaa", call_id="run again after an interrupt")
+
+
+def _tool_calls(
+    *, results: str, action: LoopAction = LoopAction.STOP, call_id: str | None = None
+) -> list[Operation[object]]:
+    """Returns calls with the same arguments, and these results."""
+    to = charging(loop=LoopRule(action=action))
+    ops: list[Operation[object]] = []
+    for number, result in enumerate(results):
+        trace = ToolTrace(
+            tool="t", arguments_digest="a", result_digest=result, call_id=call_id
+        )
+        hold_id = f"{number}"
+        ops += [
+            reserve(hold_id, to, kind=CallKind.TOOL),
+            settle(hold_id, to, kind=CallKind.TOOL, trace=trace),
+        ]
+    return ops
+
+
+def _agreement(ops: list[Operation[object]]) -> Check:
+    """Compares replies with those of the ledger."""
+
+    def check(store: Store, server: Server) -> None:
+        memory = MemoryStore()
+        for op in (*ops, ReadAccount(account=SESSION)):
+            assert store.execute(op) == memory.execute(op)
+
+    return check
+
+
+def _comparison(seed: int) -> Check:
+    """Compares replies, accounts and history with those of the ledger."""
+    return lambda store, server: _compare(store, random.Random(seed))
+
+
+def _compare(store: Store, dice: random.Random) -> None:
+    scenario = Scenario(dice.randbytes(SETUP_BYTES), is_honest=dice.random() < 0.5)
+    ledger, memory = Ledger(), MemoryStore()
+    finished: set[str] = set()
+    for code in codes_of(dice.randbytes(SCRIPT_BYTES)):
+        op = scenario.operation(code, ledger)
+        if _is_forgotten(op, ledger, finished, scenario.now_ms):
+            continue
+        ledger.apply(op)
+        finished |= {hold.hold_id for hold in ledger.removed_holds}
+        reply = memory.execute(op)
+        if isinstance(op, Settle) and isinstance(reply, Settled) and reply.is_applied:
+            scenario.settled.add(op.hold_id)
+        if isinstance(reply, Swept):  # Redis forgets finished holds by itself.
+            reply = replace(reply, forgotten=0)
+        assert store.execute(op) == reply
+        for key in (*SESSIONS, *SHARED):
+            read = ReadAccount(account=key)
+            assert store.execute(read) == memory.execute(read)
+    _compare_history(store, memory, until_ms=scenario.now_ms)
+
+
+def _compare_history(store: Store, memory: Store, *, until_ms: int) -> None:
+    for by in ROLLUP_DIMENSIONS:
+        sums = [
+            one.history.spend(
+                project_id="default",
+                by=by,
+                since_ms=NOW_MS - HOUR_MS,
+                until_ms=until_ms + HOUR_MS,
+            )
+            for one in (store, memory)
+        ]
+        assert list(sums[0]) == list(sums[1]), by
+
+
+def _is_forgotten(
+    op: Operation[object], ledger: Ledger, finished: set[str], now_ms: int
+) -> bool:
+    """Whether an id is used again after its retention, which nobody does."""
+    hold_id = cast("str", getattr(op, "hold_id", ""))
+    hold = ledger.holds.get(hold_id)
+    if hold is None:
+        return hold_id in finished
+    is_over = hold.state in (HoldState.SETTLED, HoldState.RELEASED)
+    return is_over and hold.expires_at_ms <= now_ms

@@ -41,7 +41,7 @@ def runner(*, is_async: bool) -> Iterator[Run]:
         yield lambda store, op: loop.run(store.aexecute(op))
 
 
-def again(store: Store, op: Operation[object]) -> object:
+def insist(store: Store, op: Operation[object]) -> object:
     """Executes it until the store says that it is done."""
     for _ in range(TRIES_MAX):
         try:
@@ -51,7 +51,7 @@ def again(store: Store, op: Operation[object]) -> object:
     raise last
 
 
-async def aagain(store: Store, op: Operation[object]) -> object:
+async def ainsist(store: Store, op: Operation[object]) -> object:
     for _ in range(TRIES_MAX):
         try:
             return await store.aexecute(op)

@@ -25,7 +25,7 @@ from guardrails.testing.conformance import CENT, charging, reserve, settle
 from tests.servers.fixtures import BINARIES
 from tests.servers.processes import Group, Server
 from tests.servers.waiting import until
-from tests.stores.running import CONTEXT, SESSION, SHARED, account, again
+from tests.stores.running import CONTEXT, SESSION, SHARED, account, insist
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 
@@ -50,13 +50,15 @@ def test_a_killed_server_keeps_what_it_acknowledged(binary: str, rounds: int) ->
         ]
         for worker in workers:
             worker.start()
-        for _ in range(rounds):
-            enough = sum(acknowledged) + SETTLES_BETWEEN_KILLS
-            until(lambda enough=enough: sum(acknowledged) >= enough, "the load")
-            server.restart()
-        is_over.set()
-        for worker in workers:
-            worker.join()
+        try:
+            for _ in range(rounds):
+                enough = sum(acknowledged) + SETTLES_BETWEEN_KILLS
+                until(lambda enough=enough: sum(acknowledged) >= enough, "the load")
+                server.restart()
+        finally:
+            is_over.set()
+            for worker in workers:
+                worker.join()
         with closing(open_store(server.url)) as store:
             _check_nothing_lost(store, list(acknowledged))
     assert [worker.exitcode for worker in workers] == [0] * WORKERS
@@ -69,8 +71,8 @@ def _load(url: str, number: int, acknowledged: "Array[c_long]", is_over: Event) 
         for call in itertools.count():
             if is_over.is_set():
                 return
-            again(store, reserve(f"{number}/{call}", to))
-            again(store, settle(f"{number}/{call}", to, cost=call))
+            insist(store, reserve(f"{number}/{call}", to))
+            insist(store, settle(f"{number}/{call}", to, cost=call))
             acknowledged[number] += 1
 
 
@@ -113,8 +115,8 @@ def test_a_replica_takes_over_in_the_middle_of_the_load(binary: str) -> None:
     def work() -> None:
         while not is_over.is_set():
             hold_id = f"{next(calls)}"
-            again(store, reserve(hold_id, to))
-            again(store, settle(hold_id, to, cost=1))
+            insist(store, reserve(hold_id, to))
+            insist(store, settle(hold_id, to, cost=1))
             done.append(hold_id)
 
     to = charging()
@@ -148,6 +150,9 @@ LIMIT_PER_KILL = 20 * BOUND
 
 TTL_MS = 400
 
+LAST_SECONDS_MAX = 40
+"""A few thousand calls, at a millisecond each."""
+
 
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("kills", [20, pytest.param(200, marks=pytest.mark.soak)])
@@ -162,7 +167,9 @@ def test_what_killed_workers_have_spent_stays_within_the_limit(
     _kill_workers(kills, args)
     last = CONTEXT.Process(target=_spend, args=(*args, "last", None))
     last.start()
-    last.join()  # It waits until holds of the dead expire, and ends when denied.
+    last.join(LAST_SECONDS_MAX)  # It waits for what the dead hold, until denied.
+    last.kill()
+    last.join()
     with closing(open_store(server.unix_url)) as store:
         to = charging(shared=Limits(cost_nano_usd=limit))
         reply = store.execute(reserve("after", to, cost=BOUND))

@@ -24,7 +24,7 @@ from guardrails.testing.conformance import charging, reserve, settle
 from tests.servers.processes import Cluster, Server
 from tests.servers.proxy import Fault, Proxy, always, mix
 from tests.servers.waiting import until
-from tests.stores.running import SESSION, SHARED, Run, aagain, account, again, runner
+from tests.stores.running import SESSION, SHARED, Run, account, ainsist, insist, runner
 
 # --- The network loses what it carries --------------------------------------
 
@@ -66,8 +66,8 @@ def test_lost_requests_and_replies_are_counted_once(
             asyncio.run(_tasks(store, numbers, tasks))
         else:
             for number in numbers:
-                again(store, reserve(f"{number}", to))
-                again(store, settle(f"{number}", to, cost=number % 7))
+                insist(store, reserve(f"{number}", to))
+                insist(store, settle(f"{number}", to, cost=number % 7))
 
     assert len(costs) < 50 * pairs
     _check_exact(server.url, costs)
@@ -78,8 +78,8 @@ async def _tasks(store: Store, numbers: Iterator[int], tasks: int) -> None:
 
     async def work() -> None:
         for number in numbers:
-            await aagain(store, reserve(f"{number}", to))
-            await aagain(store, settle(f"{number}", to, cost=number % 7))
+            await ainsist(store, reserve(f"{number}", to))
+            await ainsist(store, settle(f"{number}", to, cost=number % 7))
 
     await asyncio.gather(*(work() for _ in range(tasks)))
 
@@ -121,8 +121,8 @@ def test_a_slot_that_moves_under_load_loses_nothing(cluster: Cluster) -> None:
 
     def work() -> None:
         for number in go_on():
-            again(store, reserve(f"{number}", to))
-            again(store, settle(f"{number}", to, cost=number % 7))
+            insist(store, reserve(f"{number}", to))
+            insist(store, settle(f"{number}", to, cost=number % 7))
 
     to = charging()
     with (

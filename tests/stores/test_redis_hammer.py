@@ -14,7 +14,7 @@ from guardrails.core.policy import Limits
 from guardrails.stores import open_store
 from guardrails.testing.conformance import charging, reserve, settle
 from tests.servers.processes import Server
-from tests.stores.running import SHARED, account, again, together
+from tests.stores.running import SHARED, account, insist, together
 
 LIMIT = 1_000_000_000
 """One dollar in nano-USD."""
@@ -60,16 +60,16 @@ def _reserve_then_call(url: str, number: int, barrier: Barrier) -> int:
         barrier.wait()
         for call in count():
             hold_id = f"{number}/{call}"
-            reply = again(store, reserve(hold_id, to, cost=BOUND))
+            reply = insist(store, reserve(hold_id, to, cost=BOUND))
             while isinstance(reply, Reserved) and reply.verdict is Verdict.WAIT:
                 assert not barrier.broken, "who holds the rest has failed"
                 os.sched_yield()
-                reply = again(store, reserve(hold_id, to, cost=BOUND))
+                reply = insist(store, reserve(hold_id, to, cost=BOUND))
             assert isinstance(reply, Reserved)
             if reply.verdict is Verdict.DENY:
                 break
             cost = dice.randint(BOUND // 4, BOUND)
-            again(store, settle(hold_id, to, cost=cost))
+            insist(store, settle(hold_id, to, cost=cost))
             spent += cost
     return spent
 

@@ -5,6 +5,7 @@ the request, what becomes of it; so a test can name one, or draw from a seed.
 """
 
 import asyncio
+import contextlib
 import enum
 import random
 import socket
@@ -112,6 +113,13 @@ class Proxy:
         server.close()
 
     async def _connected(
+        self, client: asyncio.StreamReader, to_client: asyncio.StreamWriter
+    ) -> None:
+        # asyncio of Python 3.11 complains of a handler that was cancelled.
+        with contextlib.suppress(asyncio.CancelledError):
+            await self._forward(client, to_client)
+
+    async def _forward(
         self, client: asyncio.StreamReader, to_client: asyncio.StreamWriter
     ) -> None:
         to_server: asyncio.StreamWriter | None = None

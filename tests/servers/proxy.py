@@ -5,7 +5,6 @@ the request, what becomes of it; so a test can name one, or draw from a seed.
 """
 
 import asyncio
-import contextlib
 import enum
 import random
 import socket
@@ -13,12 +12,11 @@ import struct
 import threading
 from collections import Counter
 from collections.abc import Callable, Mapping
-from types import TracebackType
+from dataclasses import dataclass
 from typing import Self
 
 CHUNK_BYTES = 1 << 20
-
-LINGER_NOT = struct.pack("ii", 1, 0)
+NO_LINGER = struct.pack("ii", 1, 0)
 """Closing such a socket sends RST: the other side sees a reset."""
 
 
@@ -26,17 +24,12 @@ class Fault(enum.Enum):
     """What may become of a request."""
 
     PASS = "pass"
-    DROP_REQUEST = "drop_request"
-    """Nobody gets it; the connection stays."""
-    DROP_REPLY = "drop_reply"
-    """It is forwarded and answered; then the answer is lost and the connection cut."""
     DELAY = "delay"
-    CLOSE = "close"
-    """The connection is cut before it is forwarded."""
-    RESET = "reset"
-    """The same, by RST."""
-    BLACK_HOLE = "black_hole"
-    """Nothing on this connection is forwarded any more, and it stays."""
+    DROP_REQUEST = "nobody gets it; the connection stays"
+    DROP_REPLY = "it is answered; the answer is lost, the connection cut"
+    CLOSE = "the connection is cut before it is forwarded"
+    RESET = "the same, by RST"
+    BLACK_HOLE = "from it on nothing is forwarded; the connection stays"
 
 
 Plan = Callable[[int], Fault]
@@ -78,13 +71,10 @@ class Proxy:
         self._loop = asyncio.new_event_loop()
         self._is_over = asyncio.Event()
         self._listener = socket.create_server(("127.0.0.1", 0), backlog=512)
-        self._address = self._listener.getsockname()
         self._thread = threading.Thread(target=self._run, name="proxy")
+        host, port = self._listener.getsockname()
+        self.url: str = f"redis://{host}:{port}/0"
         self.play(plan or always(Fault.PASS))
-
-    @property
-    def url(self) -> str:
-        return f"redis://127.0.0.1:{self._address[1]}/0"
 
     def play(self, plan: Plan) -> None:
         """Follows another plan from now on, counting requests from 1."""
@@ -94,12 +84,7 @@ class Proxy:
         self._thread.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self._loop.call_soon_threadsafe(self._is_over.set)
         self._thread.join()
 
@@ -115,28 +100,22 @@ class Proxy:
     async def _connected(
         self, client: asyncio.StreamReader, to_client: asyncio.StreamWriter
     ) -> None:
-        # asyncio of Python 3.11 complains of a handler that was cancelled.
-        with contextlib.suppress(asyncio.CancelledError):
-            await self._forward(client, to_client)
-
-    async def _forward(
-        self, client: asyncio.StreamReader, to_client: asyncio.StreamWriter
-    ) -> None:
-        to_server: asyncio.StreamWriter | None = None
+        link = _Link([to_client])
         try:
             server, to_server = await asyncio.open_connection("127.0.0.1", self._target)
-            link = _Link(to_client, to_server)
+            link.writers.append(to_server)
             async with asyncio.TaskGroup() as tasks:
-                tasks.create_task(self._requested(client, link))
-                tasks.create_task(link.replied(server))
-        except* OSError:
-            pass  # Somebody has cut it.
+                tasks.create_task(self._forward(client, to_server, link))
+                tasks.create_task(_answer(server, to_client, link))
+        except* (OSError, asyncio.CancelledError):
+            pass  # Somebody has cut it, or all is over.
         finally:
-            to_client.close()
-            if to_server is not None:
-                to_server.close()
+            for writer in link.writers:
+                writer.close()
 
-    async def _requested(self, client: asyncio.StreamReader, link: "_Link") -> None:
+    async def _forward(
+        self, client: asyncio.StreamReader, server: asyncio.StreamWriter, link: "_Link"
+    ) -> None:
         while data := await client.read(CHUNK_BYTES):
             self._requests += 1
             fault = Fault.BLACK_HOLE if link.is_dark else self._plan(self._requests)
@@ -147,36 +126,36 @@ class Proxy:
                 case Fault.BLACK_HOLE:
                     link.is_dark = True
                     continue
-                case Fault.CLOSE | Fault.RESET:
-                    link.cut(is_reset=fault is Fault.RESET)
+                case Fault.CLOSE:
+                    break
+                case Fault.RESET:
+                    to_client = link.writers[0].get_extra_info("socket")
+                    to_client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, NO_LINGER)
+                    break
                 case Fault.DELAY:
                     await asyncio.sleep(self.delay_seconds)
                 case Fault.DROP_REPLY:
                     link.is_doomed = True
                 case Fault.PASS:
                     pass
-            link.to_server.write(data)
-        raise ConnectionResetError
+            server.write(data)
+        raise ConnectionResetError  # Ends the other direction too.
 
 
+async def _answer(
+    server: asyncio.StreamReader, client: asyncio.StreamWriter, link: "_Link"
+) -> None:
+    while data := await server.read(CHUNK_BYTES):
+        if link.is_doomed:
+            break
+        client.write(data)
+    raise ConnectionResetError
+
+
+@dataclass
 class _Link:
-    """Both ways of one connection."""
+    """What is known of one connection."""
 
-    def __init__(
-        self, to_client: asyncio.StreamWriter, to_server: asyncio.StreamWriter
-    ) -> None:
-        self.to_client, self.to_server = to_client, to_server
-        self.is_doomed = self.is_dark = False
-
-    async def replied(self, server: asyncio.StreamReader) -> None:
-        while data := await server.read(CHUNK_BYTES):
-            if self.is_doomed:
-                self.cut(is_reset=False)
-            self.to_client.write(data)
-        raise ConnectionResetError
-
-    def cut(self, *, is_reset: bool) -> None:
-        if is_reset:
-            connection = self.to_client.get_extra_info("socket")
-            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, LINGER_NOT)
-        raise ConnectionResetError
+    writers: list[asyncio.StreamWriter]
+    is_doomed: bool = False
+    is_dark: bool = False

@@ -291,5 +291,4 @@ def test_nothing_of_ours_reaches_the_agent_when_the_store_fails_in_a_call(
     with caplog.at_level(logging.DEBUG), it.guard.session(), it.one_cent():
         it.fail()
 
-    assert it.guard.engine.failures >= 1
     assert "the disk is full" in caplog.text

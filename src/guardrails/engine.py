@@ -148,7 +148,6 @@ class Engine:
             SessionStopped: If a limit, a loop or a person ended the session.
             CallRefused: If only this call may not be made.
         """
-        self._sweep_sometimes()
         give_up_at_ms = self.clock.monotonic_ms() + self._patience_ms()
         pause_ms = 1
         while True:
@@ -161,7 +160,6 @@ class Engine:
 
     async def areserve(self, reservation: Reservation) -> None:
         """Like `reserve`, for asyncio. A task that is cancelled holds nothing."""
-        self._sweep_sometimes()
         give_up_at_ms = self.clock.monotonic_ms() + self.policy.wait_ms_max
         pause_ms = 1
         while True:
@@ -260,6 +258,8 @@ class Engine:
             self._settled(op, self.store.execute(op))
         except Exception as error:
             self.contain(error, "settling a call")
+        if self._is_sweep_due():
+            self.sweep()
 
     async def asettle(self, op: Settle) -> None:
         """Like `settle`, for asyncio. A cancelled task books before it ends."""
@@ -273,6 +273,8 @@ class Engine:
                 self.contain(error, "settling a call")
         if cancelled is not None:
             raise cancelled
+        if self._is_sweep_due():
+            await self._asweep()
 
     def release(self, reservation: Reservation) -> None:
         """Gives a call back that was never sent. Never raises."""
@@ -329,17 +331,22 @@ class Engine:
             except Exception as error:
                 self.contain(error, f"telling {type(sink).__name__}")
 
-    def _sweep_sometimes(self) -> None:
+    def _is_sweep_due(self) -> bool:
+        """Counts a settled call. The first one sweeps: there may be no other."""
         with self._lock:
             self._calls += 1
-            is_due = self._calls % SWEEP_EVERY == 1
-        if is_due:
-            self.sweep()
+            return self._calls % SWEEP_EVERY == 1
 
     def sweep(self) -> None:
         """Turns expired holds into unconfirmed ones. Never raises."""
         try:
             self.store.execute(Sweep(now_ms=self.clock.now_ms()))
+        except Exception as error:
+            self.contain(error, "sweeping")
+
+    async def _asweep(self) -> None:
+        try:
+            await self.store.aexecute(Sweep(now_ms=self.clock.now_ms()))
         except Exception as error:
             self.contain(error, "sweeping")
 

@@ -1,7 +1,7 @@
 """Ports: what the guard needs from the outside, as small protocols."""
 
 from collections.abc import Callable, Sequence
-from typing import Protocol, TypeVar, runtime_checkable
+from typing import Protocol, TypeVar
 
 from guardrails.core.accounts import Account, Stop
 from guardrails.core.attribution import Attribution
@@ -102,7 +102,6 @@ class Store(Protocol):
         ...
 
 
-@runtime_checkable
 class RemoteStore(Store, Protocol):
     """A store on another machine: it can be away, and may lose what it had."""
 

@@ -9,7 +9,7 @@ from types import TracebackType
 from typing import BinaryIO, Self
 
 OK = b"+OK\r\n"
-ADMITTED = b"*4\r\n$2\r\nok\r\n:1\r\n:0\r\n:1\r\n"
+ADMITTED = b"*5\r\n$2\r\nok\r\n:1\r\n:0\r\n:1\r\n$0\r\n\r\n"
 """What `call.lua` answers to a reservation that nothing stands against."""
 
 

@@ -151,7 +151,10 @@ CALL = {
     "no sums": ("for i = 1, A[cells] do", "for i = 1, 0 do"),
     "sums hold the last call": ("s[j] = s[j] + d[j]", "s[j] = d[j]"),
     # Lifetimes
-    "the version stays": ("if dirty then version = call('INCR', K[VERSION]) end", ""),
+    "the version stays": (
+        "if dirty > 0 then version = call('INCR', K[VERSION]) end",
+        "",
+    ),
     "finished ids live for ever": (
         "if call('HLEN', K[DONE]) == 1 then call('EXPIRE', K[DONE], DONE_TTL_S) end",
         "",
@@ -229,8 +232,8 @@ ACCOUNT = {
         "struct.pack(TIMES, started, last, active, now)",
         "struct.pack(TIMES, started, last, active, -1)",
     ),
-    "a stopped session lives for ever": (
-        "if order == 'stop' then call('EXPIRE', K[2], SESSION_TTL_S) end",
+    "an account without calls lives for ever": (
+        "if not known then call('EXPIRE', K[2], SESSION_TTL_S) end",
         "",
     ),
 }

@@ -352,6 +352,9 @@ class Ledger:
             account = known(line.account)
             if account is None:
                 account = Account(key=line.account, expires_at_ms=line.expires_at_ms)
+            elif account.expires_at_ms is None and line.expires_at_ms is not None:
+                account = account.copy()  # Its limit was raised before its first call.
+                account.expires_at_ms = line.expires_at_ms
             if line.is_session and account.session is None:
                 account = account.copy()
                 started_at_ms = op.now_ms - op.active_ms[index]

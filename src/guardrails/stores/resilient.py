@@ -111,11 +111,13 @@ class ResilientStore:
         self.listener: Listener = Listener()
         self.degraded_operations: int = 0
         """Operations that the real store did not answer in time."""
-        last_seen = store.last_seen if isinstance(store, RemoteStore) else None
-        self._tallies = Tallies(last_seen)
+        # Asked of the class: a store is not touched before it is needed.
+        is_remote = hasattr(type(store), "last_seen")
+        remote = cast("RemoteStore", store) if is_remote else None
+        self._tallies = Tallies(remote.last_seen if remote else None)
         close_at_fork(self)
-        if isinstance(store, RemoteStore):
-            store.watch(self._doubt)
+        if remote is not None:
+            remote.watch(self._doubt)
         if journal is not None:
             self._soon(0, self._adopt)
 

@@ -216,6 +216,8 @@ _FIXES: tuple[tuple[str, str], ...] = (
     ("MISCONF", "It cannot write to its disk: free some space, then see its log."),
     ("WRONGTYPE", "A key of ours holds something else: use a database of its own."),
     ("NOREPLICAS", "Too few replicas are connected (min-replicas-to-write)."),
+    ("TryAgainError", "A slot of the cluster is being moved; it will be back."),
+    ("MasterDownError", "It is a replica whose master is down; see its log."),
     ("BUSY", "A script of somebody blocks it: SCRIPT KILL ends one."),
 )
 

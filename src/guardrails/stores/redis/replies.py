@@ -173,9 +173,10 @@ def account_from(
     key: str, found: Mapping[bytes, bytes], traces: Sequence[bytes] = ()
 ) -> Account | None:
     """Rebuilds an account from its fields; `None` if there are none."""
-    if b"n" not in found:
+    if not found:
         return None
-    numbers = NUMBERS.unpack(found[b"n"])
+    # Before its first call an account may have a raised limit, and no numbers.
+    numbers = NUMBERS.unpack(found.get(b"n", bytes(NUMBERS.size)))
     stop, raised, alerted = found.get(b"x", b"\x1e\x1e").split(b"\x1e")
     session: SessionState | None = None
     if b"t" in found:

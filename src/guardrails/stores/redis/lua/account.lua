@@ -10,11 +10,12 @@ local NUMBERS, TIMES, ZEROS = '<i8i8i8i8i8i8i4i4i4', '<i8i8i8i8', {0, 0, 0, 0, 0
 local SESSION_TTL_S, CLOCK_STEP_MS = '2592000', 60000
 
 local found = call('HMGET', K[2], 'n', 't', 'x')
-local known, stop, raised, alerted = found[1], '', '', ''
+-- A limit may be raised before the first call: then there are no numbers yet, and
+-- the first call sees that the account is new and gives it its own expiry.
+local known, stop, raised, alerted = found[1] or found[3], '', '', ''
 if found[3] then stop, raised, alerted = string.match(found[3], '^(.-)\30(.-)\30(.*)$') end
-if not known and (order == 'stop' or order == 'raise') then
+if order == 'stop' and not found[1] then
   call('HSET', K[2], 'n', struct.pack(NUMBERS, unpack(ZEROS)))
-  if order == 'stop' then call('EXPIRE', K[2], SESSION_TTL_S) end
 end
 
 local changed = order ~= 'read' and (known or order == 'stop' or order == 'raise')
@@ -50,6 +51,7 @@ end
 if changed then
   if stop .. raised .. alerted == '' then call('HDEL', K[2], 'x')
   else call('HSET', K[2], 'x', stop .. '\30' .. raised .. '\30' .. alerted) end
+  if not known then call('EXPIRE', K[2], SESSION_TTL_S) end
   call('INCR', K[1])
 end
 return {call('HGETALL', K[2]), call('LRANGE', K[3], '0', '-1')}

@@ -366,8 +366,9 @@ for i = 1, count do
     call('HSET', key, unpack(fields))
     if is_session(i) then
       if row.opens or row.lives then call('EXPIRE', key, SESSION_TTL_S) end
-    elseif row.is_new and A[p + 8] ~= '' then
-      call('EXPIREAT', key, int(A[p + 8] / 1000 + GRACE_S))
+    elseif row.is_new then -- its limit may have been raised before
+      if A[p + 8] == '' then call('PERSIST', key)
+      else call('EXPIREAT', key, int(A[p + 8] / 1000 + GRACE_S)) end
     end
   end
 end

@@ -1,5 +1,6 @@
 """Judgement: what the answers of servers mean for a ledger that is kept there. Pure."""
 
+import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -371,7 +372,7 @@ def _access(server: Answers) -> Check:
         "and the keys of others",
         commands=(
             f"{server.cli} ACL SETUSER guardrails on '>PASSWORD' "
-            + rules(LEDGER).replace("~gr:*", "'~gr:*'"),
+            + shlex.join(rules(LEDGER).split()),
         ),
     )
 

@@ -20,7 +20,7 @@ __all__ = ["PRECEDENCE", "Row", "Sheet", "sheet_json", "sheet_lines", "sheet_of"
 SCHEMA_VERSION = 1
 """Of the JSON. Keys may be added within a version; none changes its meaning."""
 
-PRECEDENCE = "code, GUARDRAILS_* variables, file, defaults: first wins"
+PRECEDENCE = "code > GUARDRAILS_* variables > file > defaults"
 
 DEFAULT = "default"
 

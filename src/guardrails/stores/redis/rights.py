@@ -42,12 +42,18 @@ LEDGER: Mapping[str, str] = {
 }
 """What guards and reports need."""
 
+_READING = (
+    *("evalsha", "script|load", "get", "hget", "hvals", "select"),
+    *("ping", "info", "time", "acl|whoami", "cluster|slots"),
+)
+
 DIAGNOSIS: Mapping[str, str] = {
+    **{name: LEDGER[name] for name in _READING},
     "scan": "finds every project and account; shows the names of all keys",
     "config|get": "reads durability; shows the passwords of the configuration",
     "acl|getuser": "sees the rights of a user",
 }
-"""What `guardrails doctor` can use beyond that; without, it says what is unknown."""
+"""What `guardrails doctor` needs to answer everything. It changes nothing."""
 
 
 def rules(commands: Mapping[str, str]) -> str:

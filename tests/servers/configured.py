@@ -1,6 +1,7 @@
 """A server that runs with the configuration and the access list of the examples."""
 
 import re
+import time
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,7 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from tests.servers.processes import Server
+from tests.servers.processes import READY_SECONDS, Server
 
 EXAMPLES = Path(__file__).parent.parent.parent / "examples" / "redis"
 ADMIN = "user admin on >admin ~* +@all"
@@ -55,3 +56,17 @@ class ConfiguredServer(Server):
             return client.execute_command(*command)
         finally:
             client.close()
+
+
+def wait_until_followed(master: Server) -> None:
+    """Waits until a replica of a server is in step with it."""
+    give_up_at = time.monotonic() + READY_SECONDS
+    while b"state=online" not in _replication(master):
+        assert time.monotonic() < give_up_at, "no replica follows"
+        time.sleep(0.05)
+
+
+def _replication(server: Server) -> bytes:
+    text = server.ask("EVAL", "return redis.call('INFO', 'replication')", "0")
+    assert isinstance(text, bytes)
+    return text

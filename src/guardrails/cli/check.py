@@ -6,7 +6,6 @@ from typing import Annotated
 
 import typer
 
-from guardrails.cli.settings import Sheet, sheet_json, sheet_lines, sheet_of
 from guardrails.config import load_configuration
 from guardrails.stores import open_store
 
@@ -42,15 +41,13 @@ def check(
     opened = open_store(configuration.store or "sqlite")
     path = getattr(opened, "path", None)
     opened.close()
+    # Imported late: it brings rich, which the other commands may not need.
+    from guardrails.cli.settings import sheet_json, sheet_lines, sheet_of
+
     sheet = sheet_of(configuration, path=path if isinstance(path, Path) else None)
     if as_json:
         typer.echo(sheet_json(sheet))
-    else:
-        _show(sheet)
-
-
-def _show(sheet: Sheet) -> None:
-    # Imported late: JSON has no use for it.
+        return
     from rich.console import Console
     from rich.text import Text
 

@@ -103,7 +103,9 @@ def _commands(check: Check, width: int) -> Iterator[str]:
 
 
 def _folded(command: str, width: int) -> list[str]:
-    """Breaks a long command where a shell allows it."""
+    """Breaks a long command where a shell allows it, if that makes it fit."""
+    if any(len(word) > width - 4 for word in command.split()):
+        return [command]  # A long path or URL: broken around it, it still is.
     lines = textwrap.wrap(
         command,
         width - 2,

@@ -9,7 +9,6 @@ import typer
 from platformdirs import user_data_path
 
 from guardrails.cli.callbacks import callback_check
-from guardrails.cli.checks import checks_json, show_checks
 from guardrails.cli.ledgers import shown_url
 from guardrails.cli.limits import policy_text
 from guardrails.clock import SystemClock
@@ -57,6 +56,9 @@ def doctor(
     )
     journal = user_data_path("guardrails", appauthor=False) / JOURNAL_NAME
     checks, is_reachable = examined(configuration, journal=journal)
+    # Imported late: it brings rich, which the other commands may not need.
+    from guardrails.cli.checks import checks_json, show_checks
+
     if as_json:
         url = shown_url(configuration.store)
         typer.echo(checks_json(checks, store=url, sources=configuration.sources))

@@ -14,7 +14,7 @@ from typing import Any
 
 from guardrails.stores.balance import Held, HeldBy, Imbalance, held_of, imbalance_of
 from guardrails.stores.redis import keys
-from guardrails.stores.redis.judgement import Refused
+from guardrails.stores.redis.answers import Refused
 from guardrails.stores.redis.layouts import NUMBERS, SEPARATOR
 from guardrails.stores.redis.node import Node
 
@@ -28,6 +28,9 @@ KEYS_MAX = 2_000_000
 
 TOGETHER_MAX = 500
 """Accounts read at one instant: well below a millisecond of the server's time."""
+
+MEND_WIDTH = 56
+"""Of the lines of a script that is shown."""
 
 DIGESTS_BYTES = 12
 """In front of the accounts of a hold."""
@@ -105,9 +108,10 @@ def mending(cli: str, found: Imbalance) -> str:
         missing.held_tokens,
         missing.unconfirmed_tokens,
     )
-    script = "\n".join(textwrap.wrap(_MEND, 66, break_on_hyphens=False))
-    words = ["EVAL", script, "1", found.account, *map(str, amounts)]
-    return f"{cli} {shlex.join(words)}"
+    # In lines: a shell keeps them apart inside the quotes, and Lua does not mind.
+    script = "\n".join(["", *textwrap.wrap(_MEND, MEND_WIDTH, break_on_hyphens=False)])
+    words = ["1", found.account, *map(str, amounts)]
+    return f"{cli} EVAL {shlex.quote(script)} \\\n  {shlex.join(words)}"
 
 
 _LAYOUT = "<i8i8i8i8i8i8i4i4i4"

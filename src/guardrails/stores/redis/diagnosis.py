@@ -14,14 +14,9 @@ from guardrails.ports import Clock
 from guardrails.stores.balance import Imbalance, balance_check
 from guardrails.stores.diagnosis import Check, Status
 from guardrails.stores.redis import keys
+from guardrails.stores.redis.answers import Answers, Refused, User
 from guardrails.stores.redis.books import mending, read_books
-from guardrails.stores.redis.judgement import (
-    Answers,
-    Refused,
-    User,
-    slots_check,
-    verdicts,
-)
+from guardrails.stores.redis.judgement import slots_check, verdicts
 from guardrails.stores.redis.node import Node
 from guardrails.stores.redis.store import RedisStore
 from guardrails.stores.redis.topology import Address, Topology, masked

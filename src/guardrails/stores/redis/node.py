@@ -13,7 +13,7 @@ from typing import Any
 from redis import exceptions
 from redis.connection import SSLConnection, UnixDomainSocketConnection
 
-from guardrails.stores.redis.judgement import Refused
+from guardrails.stores.redis.answers import Refused
 from guardrails.stores.redis.topology import PORT, Address, Topology
 
 __all__ = ["Node", "cli_of"]

@@ -93,7 +93,7 @@ def _slots(topology: Topology) -> dict[int, Address]:
 
 def _reached(servers: Sequence[Answers], url: str) -> Check:
     worst = max(server.round_trip_ms for server in servers)
-    text = f"{url} answers in {worst:.1f} ms"
+    text = f"{url} answers in {max(worst, 0.1):.1f} ms"
     return Check(name="store", status=Status.OK, text=text)
 
 

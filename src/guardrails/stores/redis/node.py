@@ -30,7 +30,7 @@ class Node:
 
     def __init__(self, topology: Topology, address: Address) -> None:
         self.address = address
-        self.cli = cli_of(topology, address)
+        self.cli: str = cli_of(topology, address)
         """The start of a command for this server: `redis-cli -h ...`."""
         self._connection = topology.connection(address)
         self._connection.socket_timeout = PATIENCE_S

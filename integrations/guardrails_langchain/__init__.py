@@ -4,6 +4,7 @@ Importing this package hooks it into LangChain: inside `guard.session(...)` all
 runs are guarded, with no callbacks passed.
 """
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, cast
 
 try:
@@ -27,6 +28,7 @@ __all__ = [
     "GuardMiddleware",
     "install",
     "running_session",
+    "self_test",
     "uninstall",
     "wrap_object",
 ]
@@ -42,6 +44,14 @@ def wrap_object(guard: object, target: object, options: object) -> object:
     names.pop("server", None)
     handler = GuardCallbackHandler(cast("Guard", guard), **names)
     return wrapped(cast("Runnable[Any, Any]", target), handler)
+
+
+def self_test() -> Mapping[str, bool]:
+    """Returns whether a limit stops each way to call a model; see `selftest`."""
+    # Imported late: only `guardrails doctor` asks.
+    from guardrails_langchain import selftest
+
+    return selftest.self_test()
 
 
 def __getattr__(name: str) -> object:

@@ -8,17 +8,18 @@ framework, and no order of imports leaves a framework unguarded.
 
 import importlib.abc
 import importlib.machinery
+import importlib.util
 import logging
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from types import ModuleType
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
 
-__all__ = ["Adapter", "load_adapters", "loaded_adapters"]
+__all__ = ["Adapter", "installed_adapters", "load_adapters", "loaded_adapters"]
 
 GROUP = "guardrails.adapters"
 
@@ -39,6 +40,10 @@ class Adapter(Protocol):
         """Returns the session of the framework's run around the running code."""
         ...
 
+    def self_test(self) -> Mapping[str, bool]:
+        """Runs into a limit in each way, and returns whether it stopped that."""
+        ...
+
 
 def load_adapters() -> None:
     """Loads the adapters of imported frameworks, and of later ones as they come."""
@@ -57,6 +62,19 @@ def load_adapters() -> None:
 def loaded_adapters() -> Sequence[Adapter]:
     """Returns the adapters that are loaded."""
     return list(_loaded.values())
+
+
+def installed_adapters() -> "Mapping[str, EntryPoint | None]":
+    """Returns the adapter of each framework; `None` where that is not installed."""
+    # Imported late: only a diagnosis asks.
+    from importlib.metadata import entry_points
+
+    return {
+        entry_point.name: entry_point
+        if importlib.util.find_spec(entry_point.name)
+        else None
+        for entry_point in entry_points(group=GROUP)
+    }
 
 
 def _load(framework: str) -> None:

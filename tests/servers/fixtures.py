@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.servers.configured import ConfiguredServer
 from tests.servers.processes import Cluster, Server, binaries
 
 BINARIES = binaries()
@@ -33,3 +34,16 @@ def cluster(shared_cluster: Cluster) -> Cluster:
     """Three masters without data."""
     shared_cluster.flush()
     return shared_cluster
+
+
+@pytest.fixture(scope="session", params=BINARIES)
+def shared_configured(request: pytest.FixtureRequest) -> Iterator[ConfiguredServer]:
+    with ConfiguredServer(BINARIES[request.param]) as server:
+        yield server
+
+
+@pytest.fixture
+def configured(shared_configured: ConfiguredServer) -> ConfiguredServer:
+    """A server without data that runs with the files of examples/redis."""
+    shared_configured.ask("FLUSHALL")
+    return shared_configured

@@ -1,4 +1,4 @@
-"""The command line: `guardrails costs`, `guardrails demo`.
+"""The command line: `guardrails costs`, `doctor`, `check` and `demo`.
 
 Data goes to stdout, messages to stderr. Exit codes: 0 ok, 1 failure, 2 usage or
 configuration, 4 store unreachable.
@@ -10,8 +10,10 @@ from typing import Annotated
 
 import typer
 
+from guardrails.cli.check import check
 from guardrails.cli.costs import costs
 from guardrails.cli.demo import demo
+from guardrails.cli.doctor import doctor
 from guardrails.errors import ConfigurationError, StoreUnavailable
 
 __all__ = ["app", "main"]
@@ -46,6 +48,8 @@ def _root(
 
 
 app.command()(costs)
+app.command()(check)
+app.command()(doctor)
 app.command()(demo)
 
 

@@ -10,7 +10,7 @@ from guardrails.ports import History
 from guardrails.stores import open_store
 from guardrails.stores.memory import MemoryStore
 
-__all__ = ["reading"]
+__all__ = ["reading", "shown_url"]
 
 
 @contextlib.contextmanager
@@ -43,6 +43,16 @@ def reading(url: str | None) -> Generator[History]:
         yield store.history
     finally:
         store.close()
+
+
+def shown_url(url: str | None) -> str:
+    """Returns a store's URL without credentials; `sqlite` is the default store."""
+    if url is None or "://" not in url or url.startswith(("sqlite:", "memory:")):
+        return url or "sqlite"
+    # Imported late: it brings the client of Redis.
+    from guardrails.stores.redis.topology import masked
+
+    return masked(url)
 
 
 def _is_missing(path: Path) -> bool:

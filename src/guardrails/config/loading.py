@@ -51,6 +51,10 @@ class Configuration:
     sources: tuple[str, ...]
     """Where settings came from, weakest first: `guardrails.yaml`,
     `GUARDRAILS_STORE`, `Guard(max_steps)`. Empty when everything is a default."""
+    origins: Mapping[str, str]
+    """Where each written setting came from: `guardrails.yaml:7`, `GUARDRAILS_STORE`
+    or `Guard(max_steps)`. By the path of its key in a file; quick limits, which
+    replace those of every session, by their bare name."""
 
 
 def load_configuration(
@@ -79,7 +83,8 @@ def load_configuration(
     problems = Problems()
     code, arguments = _read_arguments(overrides, problems)
     outside, variables = _read_variables(environ, problems)
-    file, files = _read_config(config, environ, cwd=cwd, problems=problems)
+    context = Context(problems=problems, variables=environ)
+    file, files = _read_config(config, context, environ=environ, cwd=cwd)
     problems.raise_if_any()
     quick = code.over(outside)
     overruled = set(arguments)
@@ -94,6 +99,11 @@ def load_configuration(
             *(name for key, name in variables.items() if key not in overruled),
             *(f"Guard({key})" for key in arguments),
         ),
+        origins={
+            **context.origins,
+            **variables,
+            **{key: f"Guard({key})" for key in arguments},
+        },
     )
 
 
@@ -144,10 +154,14 @@ def _read_variables(
 
 
 def _read_config(
-    config: object, environ: Mapping[str, str], *, cwd: Path | None, problems: Problems
+    config: object,
+    context: Context,
+    *,
+    environ: Mapping[str, str],
+    cwd: Path | None,
 ) -> tuple[FileSettings, tuple[str, ...]]:
     """Returns the settings of the file or dict, and its name if there is one."""
-    keys, sources = Keys(entries={}), ()
+    keys, sources, problems = Keys(entries={}), (), context.problems
     if isinstance(config, Mapping):
         mapping = cast("Mapping[object, object]", config)
         keys, sources = (
@@ -158,7 +172,6 @@ def _read_config(
         path, source, called = found
         keys = read_yaml(path, source=source, called=called, problems=problems)
         sources = (source,)
-    context = Context(problems=problems, variables=environ)
     return read_file(Section(keys, context)), sources
 
 

@@ -8,7 +8,7 @@ defects are found in one pass.
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TypeVar
 
 from guardrails.config.nodes import Entry, Items, Keys, Node, Scalar, plain
@@ -35,6 +35,8 @@ class Context:
     problems: Problems
     variables: Mapping[str, str] | None
     """What `${NAME}` in a text stands for; `None` leaves texts as they are."""
+    origins: dict[str, str] = field(default_factory=dict[str, str])
+    """Where each key that was read is written, by its full path."""
 
 
 class Section:
@@ -163,7 +165,10 @@ class Section:
 
     def _take(self, key: str) -> Entry | None:
         self._known.add(key)
-        return self._keys.entries.get(key)
+        entry = self._keys.entries.get(key)
+        if entry is not None:
+            self._context.origins[self.path(key)] = _origin(entry.node)
+        return entry
 
     def _below(self, node: Node, *, path: str) -> "Section":
         if isinstance(node, Keys):
@@ -206,6 +211,15 @@ class Section:
             )
         variables = self._context.variables
         return value if variables is None else _replaced(value, variables, name=name)
+
+
+def _origin(node: Node) -> str:
+    """Says where a value is written, and which variables it takes in."""
+    place = node.place
+    where = "Guard(config)" if place is None else f"{place.source}:{place.line}"
+    text = node.value if isinstance(node, Scalar) else None
+    found = _VARIABLE.finditer(text) if isinstance(text, str) else ()
+    return ", ".join((where, *(f"${{{variable['name']}}}" for variable in found)))
 
 
 def _is_empty(node: Node) -> bool:

@@ -1,0 +1,138 @@
+"""`guardrails doctor`: whether limits hold, and what to do where they may not."""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from platformdirs import user_data_path
+
+from guardrails.cli.callbacks import callback_check
+from guardrails.cli.ledgers import shown_url
+from guardrails.cli.limits import policy_text
+from guardrails.clock import SystemClock
+from guardrails.config import Configuration, load_configuration
+from guardrails.core.policy import Mode, Policy
+from guardrails.errors import StoreUnavailable
+from guardrails.stores import open_store
+from guardrails.stores.diagnosis import Check, Status, worst_of
+from guardrails.stores.folders import folder_check
+from guardrails.stores.memory import MemoryStore
+
+__all__ = ["JOURNAL_NAME", "doctor", "examined"]
+
+EXIT_FAILURE = 1
+EXIT_STORE = 4
+
+JOURNAL_NAME = "journal"
+"""The folder in the user's data directory that keeps what a store has not."""
+
+
+def doctor(
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    store: Annotated[
+        str | None,
+        typer.Option(metavar="URL", help="The ledger, instead of the configured one."),
+    ] = None,
+    project: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME", help="The project, instead of the configured one."
+        ),
+    ] = None,
+    config: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="The configuration, instead of the nearest guardrails.yaml.",
+        ),
+    ] = None,
+) -> None:
+    """Check that limits hold: the store, its ledger, the callbacks."""
+    overrides = {"store": store, "project_id": project}
+    configuration = load_configuration(
+        config, environ=os.environ, cwd=Path.cwd(), overrides=overrides
+    )
+    journal = user_data_path("guardrails", appauthor=False) / JOURNAL_NAME
+    checks, is_reachable = examined(configuration, journal=journal)
+    # Imported late: it brings rich, which the other commands may not need.
+    from guardrails.cli.checks import checks_json, show_checks
+
+    if as_json:
+        url = shown_url(configuration.store)
+        typer.echo(checks_json(checks, store=url, sources=configuration.sources))
+    else:
+        show_checks(checks)
+    if not is_reachable:
+        raise typer.Exit(EXIT_STORE)
+    if worst_of(checks) is Status.FAIL:
+        raise typer.Exit(EXIT_FAILURE)
+
+
+def examined(
+    configuration: Configuration, *, journal: Path
+) -> tuple[Sequence[Check], bool]:
+    """Checks everything, and tells whether the store could be reached.
+
+    Args:
+        configuration: As a guard would use it.
+        journal: The folder that keeps what a remote store could not take.
+
+    Raises:
+        ConfigurationError: If the URL names no store of this version.
+    """
+    limits = _limits(configuration.policy)
+    try:
+        found = _store_checks(configuration, journal)
+    except StoreUnavailable as error:
+        text = str(error).removeprefix("store: ")
+        return [limits, Check(name="store", status=Status.FAIL, text=text)], False
+    return [limits, *found, callback_check()], True
+
+
+def _limits(policy: Policy) -> Check:
+    name = "limits"
+    if policy.limits_nothing:
+        return Check(
+            name=name,
+            status=Status.WARN,
+            text="nothing is limited: everything is recorded, and loops only warn",
+            commands=("export GUARDRAILS_MAX_COST_USD=1.00",),
+        )
+    if policy.mode is not Mode.ENFORCE:
+        what = "records and stops nothing"
+        if policy.mode is Mode.OFF:
+            what = "does nothing at all"
+        return Check(
+            name=name,
+            status=Status.WARN,
+            text=f"mode {policy.mode.value} {what}, whatever is limited",
+            commands=("export GUARDRAILS_MODE=enforce",),
+        )
+    return Check(name=name, status=Status.OK, text=policy_text(policy))
+
+
+def _store_checks(configuration: Configuration, journal: Path) -> list[Check]:
+    store = open_store(configuration.store or "sqlite")
+    if isinstance(store, MemoryStore):
+        text = "memory:// ends with the process that uses it: nothing to look at"
+        return [Check(name="store", status=Status.WARN, text=text)]
+    try:
+        # Imported late: each brings what the other has no use for.
+        from guardrails.stores.sqlite import SQLiteStore
+
+        if isinstance(store, SQLiteStore):
+            from guardrails.stores import sqlite_diagnosis
+
+            return sqlite_diagnosis.diagnose(store)
+        from guardrails.stores.redis import RedisStore, diagnosis
+
+        assert isinstance(store, RedisStore)
+        found = diagnosis.diagnose(
+            store, project_id=configuration.project_id, clock=SystemClock()
+        )
+        purpose = "what happens while the store is away would be lost"
+        return [*found, folder_check(journal, name="journal", purpose=purpose)]
+    finally:
+        store.close()

@@ -1,0 +1,47 @@
+"""Limits: what a policy limits, in the words and units of the configuration."""
+
+from collections.abc import Iterator
+
+from guardrails.core.money import usd
+from guardrails.core.policy import Limits, Measure, Policy, SoftAlerts
+
+__all__ = ["alert_texts", "limit_texts", "policy_text"]
+
+
+def limit_texts(limits: Limits) -> Iterator[tuple[str, str]]:
+    """Yields the key and the value of each limit that is set."""
+    for measure in Measure:
+        value = limits.of(measure)
+        if value is not None:
+            yield measure.value, _text(measure, value)
+
+
+def alert_texts(alerts: SoftAlerts) -> Iterator[tuple[str, str]]:
+    """Yields the key and the value of each soft alert that is set."""
+    if alerts.cost_nano_usd is not None:
+        yield "soft_alert_usd", _text(Measure.COST, alerts.cost_nano_usd)
+    if alerts.ratios:
+        yield "soft_alert_ratio", ", ".join(f"{ratio:f}" for ratio in alerts.ratios)
+
+
+def policy_text(policy: Policy) -> str:
+    """Says in half a line what is limited."""
+    limits = [f"{key} {value}" for key, value in limit_texts(policy.session.limits)]
+    parts = [f"session {', '.join(limits)}"] if limits else []
+    if policy.agents:
+        parts.append(_count(len(policy.agents), "agent"))
+    if policy.budgets:
+        parts.append(_count(len(policy.budgets), "shared budget"))
+    return "; ".join(parts)
+
+
+def _text(measure: Measure, value: int) -> str:
+    if measure is Measure.COST:
+        return f"{usd(value).normalize():f}"
+    if measure is Measure.WALL_TIME:
+        return f"{value / 1000:g}"
+    return str(value)
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"

@@ -1,0 +1,277 @@
+"""Settings: a configuration as a sheet of values, each with where it came from."""
+
+import json
+import textwrap
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import zip_longest
+from pathlib import Path
+
+from guardrails.cli.ledgers import shown_url
+from guardrails.cli.limits import alert_texts, limit_texts
+from guardrails.cli.table import safe
+from guardrails.config import Configuration
+from guardrails.config.problems import key_path
+from guardrails.core.money import usd
+from guardrails.core.policy import Budget
+
+__all__ = ["PRECEDENCE", "Row", "Sheet", "sheet_json", "sheet_lines", "sheet_of"]
+
+SCHEMA_VERSION = 1
+"""Of the JSON. Keys may be added within a version; none changes its meaning."""
+
+PRECEDENCE = "code > GUARDRAILS_* variables > file > defaults"
+
+DEFAULT = "default"
+
+KEY_WIDTH = 24
+VALUE_WIDTH = 30
+ORIGIN_WIDTH = 22
+GAP = "  "
+WIDTH = KEY_WIDTH + VALUE_WIDTH + ORIGIN_WIDTH + 2 * len(GAP)
+"""The 80 columns that every terminal has."""
+
+_OPTIONS = {"Guard(store)": "--store", "Guard(project_id)": "--project"}
+"""What the command line passes on as if code had given it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """One setting."""
+
+    key: str
+    value: str
+    origin: str
+    """`guardrails.yaml:7`, the name of a variable or option, or `default`. Empty
+    for what follows from the row above."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sheet:
+    """Everything that is configured."""
+
+    file: str | None
+    """The file that was read."""
+    groups: Mapping[str, Sequence[Row]]
+    """Rows by heading. The first, with an empty heading, is about the guard."""
+    notes: Sequence[str]
+
+
+def sheet_of(configuration: Configuration, *, path: Path | None) -> Sheet:
+    """Lists a configuration.
+
+    Args:
+        configuration: What was loaded.
+        path: The file of the store, if it is one.
+    """
+    file = _file(configuration)
+    origins = _Origins(configuration.origins, file)
+    policy = configuration.policy
+    groups: dict[str, list[Row]] = {"": _general(configuration, origins, path)}
+    groups["session"] = _budget(
+        policy.session, lambda key: origins.of(key, f"defaults.session.{key}")
+    )
+    for pattern, budget in policy.agents:
+        base = key_path("agents", pattern)
+        groups[f"agent {pattern}"] = _budget(
+            budget,
+            lambda key, base=base: origins.of(
+                key, f"{base}.session.{key}", f"defaults.session.{key}"
+            ),
+        )
+    for index, budget in enumerate(policy.budgets):
+        groups[f"budget {budget.name}"] = _shared(budget, index, origins)
+    groups["tools"] = _tools(configuration, origins)
+    groups["models"] = _models(configuration, origins)
+    groups["loop"] = _loop(configuration, origins)
+    notes = ["nothing is limited"] if policy.limits_nothing else []
+    return Sheet(
+        file=file,
+        groups={heading: rows for heading, rows in groups.items() if rows},
+        notes=notes,
+    )
+
+
+def sheet_json(sheet: Sheet) -> str:
+    """Writes a sheet as one JSON object; values are texts, money in USD."""
+    general, *others = sheet.groups.items()
+    content = {
+        "schema_version": SCHEMA_VERSION,
+        "file": sheet.file,
+        "precedence": PRECEDENCE,
+        "notes": list(sheet.notes),
+        "settings": _cells(general[1]),
+        "groups": [
+            {"name": heading, "settings": _cells(rows)} for heading, rows in others
+        ],
+    }
+    return json.dumps(content, indent=2, ensure_ascii=False)
+
+
+def sheet_lines(sheet: Sheet) -> Iterator[tuple[str, str]]:
+    """Yields the lines of a sheet, with the style of each."""
+    file = safe(sheet.file or "none was found")
+    for key, text in (("file", file), ("precedence", PRECEDENCE)):
+        yield from ((line, "") for line in _wrapped(key, text))
+    for note in sheet.notes:
+        yield from ((line, "yellow") for line in _wrapped("note", note))
+    for heading, rows in sheet.groups.items():
+        yield "", ""
+        if heading:
+            yield safe(heading), "bold"
+        for row in rows:
+            yield from ((line, "") for line in _row_lines(row, is_below=bool(heading)))
+
+
+def _wrapped(key: str, text: str) -> list[str]:
+    return textwrap.wrap(
+        text,
+        WIDTH,
+        initial_indent=f"{key:<{KEY_WIDTH}}{GAP}",
+        subsequent_indent=" " * KEY_WIDTH + GAP,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+
+
+def _row_lines(row: Row, *, is_below: bool) -> Iterator[str]:
+    """Yields a line, or more if anything is too long for one."""
+    key = f"{GAP if is_below else ''}{safe(row.key)}"
+    if not row.origin:
+        yield from _wrapped(key, safe(row.value))
+        return
+    if len(key) > KEY_WIDTH:  # A long pattern gets a line of its own.
+        yield key
+        key = ""
+    values = textwrap.wrap(safe(row.value), VALUE_WIDTH, break_on_hyphens=False)
+    origins = textwrap.wrap(safe(row.origin), ORIGIN_WIDTH, break_on_hyphens=False)
+    cells = zip_longest((key,), values, origins, fillvalue="")
+    for first, value, origin in cells:
+        line = f"{first:<{KEY_WIDTH}}{GAP}{value:<{VALUE_WIDTH}}{GAP}{origin}"
+        yield line.rstrip()
+
+
+def _cells(rows: Sequence[Row]) -> dict[str, object]:
+    return {row.key: {"value": row.value, "from": row.origin} for row in rows}
+
+
+class _Origins:
+    """Where settings came from, by the paths of their keys."""
+
+    def __init__(self, origins: Mapping[str, str], file: str | None) -> None:
+        self._origins = origins
+        self._file = file
+
+    def of(self, *paths: str) -> str:
+        """Returns the origin of the first path that is written anywhere."""
+        for path in paths:
+            if path in self._origins:
+                origin = self._origins[path]
+                if self._file and origin.startswith(f"{self._file}:"):
+                    # The folder is said once, above all rows.
+                    return Path(self._file).name + origin.removeprefix(self._file)
+                return _OPTIONS.get(origin, origin)
+        return DEFAULT
+
+
+def _file(configuration: Configuration) -> str | None:
+    """Returns the file that was read, which the weakest source names."""
+    for source in configuration.sources[:1]:
+        if not source.startswith(("GUARDRAILS_", "MCPSPEND_", "Guard(")):
+            return source
+    return None
+
+
+def _general(
+    configuration: Configuration, origins: _Origins, path: Path | None
+) -> list[Row]:
+    policy = configuration.policy
+    estimate = "strict" if policy.is_estimate_strict else "default"
+    wait = f"{policy.wait_ms_max / 1000:g}"
+    store = [_row("store", shown_url(configuration.store), origins.of("store"))]
+    if path is not None:
+        store.append(_row("store_file", str(path), ""))
+    return [
+        *store,
+        _row("project_id", configuration.project_id, origins.of("project_id")),
+        _row("mode", policy.mode.value, origins.of("mode")),
+        *(
+            _row(key, value, origins.of(key, f"defaults.{key}"))
+            for key, value in (
+                ("on_store_error", policy.on_store_error.value),
+                ("on_unpriced", policy.on_unpriced.value),
+                ("estimate", estimate),
+                ("max_wait_s", wait),
+            )
+        ),
+    ]
+
+
+def _budget(budget: Budget, origin: Callable[[str], str]) -> list[Row]:
+    texts = (*limit_texts(budget.limits), *alert_texts(budget.soft_alerts))
+    rows = [_row(key, value, origin(key)) for key, value in texts]
+    return rows or [_row("no limit", "", DEFAULT)]
+
+
+def _shared(budget: Budget, index: int, origins: _Origins) -> list[Row]:
+    def origin(key: str) -> str:
+        return origins.of(f"budgets[{index}].{key}")
+
+    return [
+        _row("per", ", ".join(budget.per) or "project", origin("per")),
+        _row("every", budget.every.value, origin("every")),
+        *_budget(budget, origin),
+        _row("action", budget.action.value, origin("action")),
+    ]
+
+
+def _tools(configuration: Configuration, origins: _Origins) -> list[Row]:
+    return [
+        _row(
+            rule.pattern,
+            "no price" if rule.cost_nano_usd is None else _usd(rule.cost_nano_usd),
+            origins.of(f"{key_path('tools', rule.pattern)}.cost_per_call_usd"),
+        )
+        for rule in configuration.policy.tools
+    ]
+
+
+def _models(configuration: Configuration, origins: _Origins) -> list[Row]:
+    rates = [
+        _row(
+            name,
+            f"{price.input_per_1m_usd:f} in, {price.output_per_1m_usd:f} out",
+            origins.of(key_path("models", name)),
+        )
+        for name, price in configuration.model_prices.items()
+    ]
+    aliases = [
+        _row(name, f"as {target}", origins.of(key_path("aliases", name)))
+        for name, target in configuration.aliases.items()
+    ]
+    return rates + aliases
+
+
+def _loop(configuration: Configuration, origins: _Origins) -> list[Row]:
+    rule = configuration.policy.loop
+    values = {
+        "action": rule.action.value,
+        "repeats": str(rule.repeats),
+        "polling_repeats": str(rule.polling_repeats),
+        "within": str(rule.within),
+        "ignore_arguments": ", ".join(rule.ignore_arguments),
+        "exempt": ", ".join(rule.exempt),
+    }
+    return [
+        _row(key, value, origins.of(f"defaults.loop.{key}"))
+        for key, value in values.items()
+        if value
+    ]
+
+
+def _usd(nano_usd: int) -> str:
+    return f"{usd(nano_usd).normalize():f}"
+
+
+def _row(key: str, value: str, origin: str) -> Row:
+    return Row(key=key, value=value, origin=origin)

@@ -1,0 +1,61 @@
+"""Rights: the commands that a user of the server needs, and what for. Pure.
+
+The rules are valid for Redis 6.2 too, which knows no selectors and takes a
+subcommand away from nobody: so all is taken first, and then given one by one.
+"""
+
+from collections.abc import Mapping
+
+__all__ = ["DIAGNOSIS", "LEDGER", "rules"]
+
+LEDGER: Mapping[str, str] = {
+    "evalsha": "runs the ledger's scripts",
+    "script|load": "brings a script to a server that does not have it",
+    "get": "reads the version of a project, and the fingerprint key",
+    "set": "makes the fingerprint key, once",
+    "incr": "counts the version of a project up",
+    "hget": "reads holds, accounts, finished calls and sums",
+    "hmget": "reads accounts",
+    "hgetall": "reads an account or the sums of an hour as a whole",
+    "hset": "writes holds, accounts, finished calls and sums",
+    "hdel": "removes a hold that has ended",
+    "hlen": "tells a new key, which needs an expiry",
+    "hvals": "reads all holds, for the balance",
+    "expire": "lets sessions, finished calls and sums end",
+    "expireat": "lets the account of a day or month end",
+    "del": "forgets the tool calls of a session that goes on after a loop",
+    "lrange": "reads the last tool calls of a session",
+    "rpush": "remembers a tool call",
+    "ltrim": "forgets the oldest tool call",
+    "zadd": "notes when a hold expires",
+    "zrem": "forgets when a hold would have expired",
+    "zrangebyscore": "finds expired holds",
+    "xadd": "writes an event",
+    "xrevrange": "reads events, newest first",
+    "select": "uses another database than 0",
+    "ping": "asks whether the server is there",
+    "info": "sees which server it is, and that it was restarted",
+    "time": "compares clocks",
+    "acl|whoami": "knows its own name",
+    "asking": "follows a slot that is being moved, in a cluster",
+    "cluster|slots": "finds the masters of a cluster",
+}
+"""What guards and reports need."""
+
+_READING = (
+    *("evalsha", "script|load", "get", "hget", "hvals", "select"),
+    *("ping", "info", "time", "acl|whoami", "cluster|slots"),
+)
+
+DIAGNOSIS: Mapping[str, str] = {
+    **{name: LEDGER[name] for name in _READING},
+    "scan": "finds every project and account; shows the names of all keys",
+    "config|get": "reads durability; shows the passwords of the configuration",
+    "acl|getuser": "sees the rights of a user",
+}
+"""What `guardrails doctor` needs to answer everything. It changes nothing."""
+
+
+def rules(commands: Mapping[str, str]) -> str:
+    """Writes rules of an access list: all keys of ours, and these commands."""
+    return " ".join(("~gr:*", "-@all", *(f"+{command}" for command in commands)))

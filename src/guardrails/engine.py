@@ -13,7 +13,6 @@ from collections.abc import (
     Callable,
     Coroutine,
     Generator,
-    Iterable,
     Mapping,
     Sequence,
 )
@@ -31,8 +30,6 @@ from guardrails.core.admission import (
 from guardrails.core.calls import ModelCall, Outcome, ToolCall
 from guardrails.core.operations import (
     Conflict,
-    Crossing,
-    Reserve,
     Reserved,
     Settle,
     Settled,
@@ -49,12 +46,11 @@ from guardrails.errors import (
 from guardrails.ids import new_key
 from guardrails.ports import Clock, EventSink, PriceBook, Store
 from guardrails.refusals import refusal_error
-from guardrails.stores.resilient import Listener
 
 if TYPE_CHECKING:
     from guardrails.session import Session
 
-__all__ = ["Engine", "StoreListener"]
+__all__ = ["Engine"]
 
 HOLD_TTL_MS = 600_000
 """How long a call may run before its hold counts as unconfirmed: longer than
@@ -349,27 +345,6 @@ class Engine:
             await self.store.aexecute(Sweep(now_ms=self.clock.now_ms()))
         except Exception as error:
             self.contain(error, "sweeping")
-
-
-class StoreListener(Listener):
-    """Tells an engine's sinks what its store does beside the calls."""
-
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
-
-    def crossed(self, op: Reserve | Settle, crossings: Iterable[Crossing]) -> None:
-        """Thresholds were crossed by what was booked afterwards."""
-        who = op.charging.attribution
-        for crossing in crossings:
-            self._engine.emit(lambda sink, one=crossing: sink.crossed(one, who))
-
-    def degraded(self, reason: str, *, seconds: float | None) -> None:
-        """The store has failed, or after so many seconds is back."""
-        self._engine.emit(lambda sink: sink.degraded(reason, seconds=seconds))
-
-    def failed(self, error: Exception, doing: str) -> None:
-        """Something of ours failed and was contained."""
-        self._engine.contain(error, doing)
 
 
 @contextlib.contextmanager

@@ -26,7 +26,7 @@ from guardrails.core.calls import ModelCall, ToolCall
 from guardrails.core.operations import RaiseLimits, ReadAccount, Resume, StopSession
 from guardrails.core.policy import Measure, Mode, Policy
 from guardrails.core.windows import Window
-from guardrails.engine import Engine, StoreListener
+from guardrails.engine import Engine
 from guardrails.errors import ConfigurationError
 from guardrails.guarded_call import GuardedCall
 from guardrails.ids import new_id
@@ -41,7 +41,7 @@ from guardrails.ports import Clock, EventSink, PriceBook, Store
 from guardrails.prices import Prices
 from guardrails.scope import current_call, current_session
 from guardrails.session import Session
-from guardrails.sinks import LogSink
+from guardrails.sinks import LogSink, StoreListener
 from guardrails.stores import open_journal, open_store
 from guardrails.stores.resilient import ResilientStore
 from guardrails.tools import guarded_tool
@@ -169,7 +169,9 @@ class Guard:
             open_session=self._open,
             sinks=(LogSink(), *sinks),
         )
-        resilient.listener = StoreListener(self._engine)
+        resilient.listener = StoreListener(
+            emit=self._engine.emit, contain=self._engine.contain
+        )
         self._resilient = resilient
         self._defaults = attribution_from_environment(os.environ)
         self._own_session: Session | None = None

@@ -1,6 +1,7 @@
 """Sinks: where a guard tells what happened. By default, in the log."""
 
 import logging
+from collections.abc import Callable, Iterable
 
 from guardrails.core.accounts import Stop
 from guardrails.core.attribution import Attribution
@@ -8,9 +9,11 @@ from guardrails.core.decisions import format_amount
 from guardrails.core.events import Event
 from guardrails.core.loops import LoopFinding
 from guardrails.core.money import format_usd
-from guardrails.core.operations import Crossing
+from guardrails.core.operations import Crossing, Reserve, Settle
+from guardrails.ports import EventSink
+from guardrails.stores.listener import Listener
 
-__all__ = ["LogSink"]
+__all__ = ["LogSink", "StoreListener"]
 
 _log = logging.getLogger("guardrails")
 
@@ -59,3 +62,35 @@ class LogSink:
 
     def degraded(self, reason: str, *, seconds: float | None) -> None:
         """Says nothing: the store's own wrapper logs it, once a minute."""
+
+
+class StoreListener(Listener):
+    """Passes on to sinks what a store does beside the calls.
+
+    Args:
+        emit: Tells every sink.
+        contain: Counts and logs a failure of ours.
+    """
+
+    def __init__(
+        self,
+        *,
+        emit: Callable[[Callable[[EventSink], None]], None],
+        contain: Callable[[BaseException, str], None],
+    ) -> None:
+        self._emit = emit
+        self._contain = contain
+
+    def crossed(self, op: Reserve | Settle, crossings: Iterable[Crossing]) -> None:
+        """Thresholds were crossed by what was booked afterwards."""
+        who = op.charging.attribution
+        for crossing in crossings:
+            self._emit(lambda sink, one=crossing: sink.crossed(one, who))
+
+    def degraded(self, reason: str, *, seconds: float | None) -> None:
+        """The store has failed, or after so many seconds is back."""
+        self._emit(lambda sink: sink.degraded(reason, seconds=seconds))
+
+    def failed(self, error: Exception, doing: str) -> None:
+        """Something of ours failed and was contained."""
+        self._contain(error, doing)

@@ -12,11 +12,12 @@ from pathlib import Path
 import pytest
 
 from guardrails.core.loops import LoopRule, ToolTrace
-from guardrails.core.operations import Release, Settle
+from guardrails.core.operations import Release
 from guardrails.core.policy import Limits, OnStoreError
 from guardrails.errors import StoreUnavailable
 from guardrails.stores.backlog import Entry
 from guardrails.stores.journal import KEPT_MS, PRUNED_EVERY, Journal
+from guardrails.stores.memory import MemoryStore
 from guardrails.stores.resilient import ResilientStore
 from guardrails.testing import FakeClock
 from guardrails.testing.conformance import CENT, charging, reserve, settle
@@ -62,8 +63,8 @@ def abandon(journal: Journal) -> Path:
     return file.path
 
 
-def not_booked(op: Settle) -> bool:
-    return False
+NOTHING = MemoryStore().history
+"""Of a store that has booked nothing."""
 
 
 # --- the file ---------------------------------------------------------------
@@ -189,10 +190,10 @@ def test_the_next_process_sends_what_the_dead_one_left(open_journal: Open) -> No
     sent: list[Entry] = []
     alive = open_journal()
 
-    assert alive.adopt(sent.append, is_booked=not_booked) == 2
+    assert alive.adopt(sent.append, NOTHING) == 2
     assert sent == [settle("acknowledged", to), settle("waits", to)]
     assert not path.exists()
-    assert alive.adopt(sent.append, is_booked=not_booked) == 0
+    assert alive.adopt(sent.append, NOTHING) == 0
     # It may be lost again while it is new.
     assert list(alive.recent()) == sent
 
@@ -207,7 +208,7 @@ def test_nobody_adopts_from_the_living_or_for_another_store(
     path = abandon(abandoned)
     sent: list[Entry] = []
 
-    assert open_journal().adopt(sent.append, is_booked=not_booked) == 0
+    assert open_journal().adopt(sent.append, NOTHING) == 0
     assert path.exists()
 
 
@@ -224,9 +225,9 @@ def test_an_adoption_that_breaks_off_is_taken_up_again(open_journal: Open) -> No
         sent.append(op)
 
     with pytest.raises(StoreUnavailable):
-        open_journal().adopt(send, is_booked=not_booked)
+        open_journal().adopt(send, NOTHING)
     adopted: list[Entry] = []
-    open_journal().adopt(adopted.append, is_booked=not_booked)
+    open_journal().adopt(adopted.append, NOTHING)
 
     assert [op.hold_id for op in adopted] == ["0", "1", "2"]
 
@@ -240,8 +241,10 @@ def test_what_the_store_no_longer_knows_by_id_is_looked_up(
         dead.keep(settle(name, charging()))
     abandon(dead)
     clock.advance(seconds=DAY_SECONDS + 1)
+    store = MemoryStore()
+    store.execute(settle("booked", charging()))
     sent: list[Entry] = []
-    open_journal().adopt(sent.append, is_booked=lambda op: op.hold_id == "booked")
+    open_journal().adopt(sent.append, store.history)
 
     assert [op.hold_id for op in sent] == ["missing"]
 
@@ -265,7 +268,7 @@ def test_a_killed_process_loses_nothing(tmp_path: Path, open_journal: Open) -> N
         [sys.executable, "-c", textwrap.dedent(program)], check=False, timeout=60
     )
     sent: list[Entry] = []
-    open_journal().adopt(sent.append, is_booked=not_booked)
+    open_journal().adopt(sent.append, NOTHING)
 
     assert [op.hold_id for op in sent] == [f"{number}" for number in range(100)]
 
@@ -292,7 +295,7 @@ def test_a_child_has_a_journal_of_its_own(open_journal: Open, clock: FakeClock) 
             os._exit(code)
     status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
     sent: list[Entry] = []
-    open_journal().adopt(sent.append, is_booked=not_booked)
+    open_journal().adopt(sent.append, NOTHING)
 
     assert status == 0
     assert [op.hold_id for op in sent] == ["child"]

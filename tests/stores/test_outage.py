@@ -18,7 +18,8 @@ from guardrails.core.operations import (
 )
 from guardrails.core.policy import Limits, Measure, OnStoreError
 from guardrails.errors import StoreUnavailable
-from guardrails.stores.resilient import Listener, ResilientStore
+from guardrails.stores.listener import Listener
+from guardrails.stores.resilient import ResilientStore
 from guardrails.testing import FakeClock
 from guardrails.testing.conformance import CENT, charging, reserve, settle
 from tests.stores.flaky import FlakyStore, RemoteFlakyStore

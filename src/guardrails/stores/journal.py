@@ -21,7 +21,7 @@ import logging
 import os
 import sqlite3
 import threading
-from collections.abc import Callable, Container, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from hashlib import blake2b
 from itertools import islice
 from pathlib import Path
@@ -31,13 +31,9 @@ from pydantic import TypeAdapter
 from guardrails.core.accounts import Charging
 from guardrails.core.operations import Release, Reserve, Settle
 from guardrails.ids import new_id
-from guardrails.ports import Clock
+from guardrails.ports import Clock, History
 from guardrails.stores.backlog import Entry
-
-try:
-    import fcntl
-except ImportError:  # Windows: files of dead processes are not adopted.
-    fcntl = None
+from guardrails.stores.journal_file import JournalFile
 
 __all__ = ["Journal"]
 
@@ -57,29 +53,14 @@ ROWS_MAX = 500_000
 RETENTION_MS = 24 * 3_600_000
 """How long a store surely knows the ids of what it has booked."""
 
+EVENTS_MAX = 10_000
+"""Events of a session among which one of a day ago is looked for."""
+
 PAGE = 100
 """Rows read at once: some milliseconds."""
 
 CHARGINGS_MAX = 4_096
 """Chargings whose rows are known to be written."""
-
-_SCHEMA = """
-CREATE TABLE IF NOT EXISTS operations (
-    number INTEGER PRIMARY KEY, hold_id TEXT NOT NULL UNIQUE, kind TEXT NOT NULL,
-    written_ms INTEGER NOT NULL, charging BLOB, content BLOB NOT NULL
-);
-CREATE TABLE IF NOT EXISTS chargings (
-    digest BLOB PRIMARY KEY, content BLOB NOT NULL
-) WITHOUT ROWID;
-"""
-_KEEP = (
-    "INSERT OR REPLACE INTO operations (hold_id, kind, written_ms, charging, content) "
-    "VALUES (?, ?, ?, ?, ?)"
-)
-_READ = (
-    "SELECT operations.kind, operations.content, chargings.content, written_ms, number "
-    "FROM operations LEFT JOIN chargings ON charging = digest "
-)
 
 _log = logging.getLogger("guardrails")
 
@@ -111,7 +92,7 @@ class Journal:
         """Ids by when they were written."""
         self._chargings: dict[int, tuple[Charging, bytes]] = {}
         self._count = 0
-        self._file: _File | None = None
+        self._file: JournalFile | None = None
         self._process_id = os.getpid()
         with self._lock:
             self._opened()
@@ -199,14 +180,12 @@ class Journal:
                 return
             after = _int(rows[-1][4])
 
-    def adopt(
-        self, send: Callable[[Entry], object], *, is_booked: Callable[[Settle], bool]
-    ) -> int:
+    def adopt(self, send: Callable[[Entry], object], history: History) -> int:
         """Sends what processes of this machine left behind when they died.
 
         Args:
             send: Applies an operation to the store.
-            is_booked: Asks the store's events for one that is older than a day.
+            history: The store's, to look for events that are older than a day.
 
         Returns:
             How many operations were sent.
@@ -217,11 +196,11 @@ class Journal:
         sent = 0
         for path in sorted(self._folder.glob(f"{self._name}-*.sqlite3")):
             with contextlib.suppress(OSError, sqlite3.Error):
-                file = _File.adopted(path)
+                file = JournalFile.adopted(path)
                 if file is None:
                     continue
                 try:
-                    sent += self._sent_again(file, send, is_booked)
+                    sent += self._sent_again(file, send, history)
                     file.remove()
                 finally:
                     file.close()
@@ -254,15 +233,15 @@ class Journal:
             self._file, self._unacknowledged, self._chargings = None, {}, {}
         self._lock.release()
 
-    def _opened(self) -> "_File":
+    def _opened(self) -> JournalFile:
         if self._file is None:
             self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             name = f"{self._name}-{os.getpid()}-{new_id()}.sqlite3"
-            self._file = _File(self._folder / name)
+            self._file = JournalFile(self._folder / name)
             self._chargings = {}
         return self._file
 
-    def _charging_of(self, op: Entry, file: "_File") -> bytes | None:
+    def _charging_of(self, op: Entry, file: JournalFile) -> bytes | None:
         """Writes the charging of an operation once, and returns its digest."""
         if isinstance(op, Release):
             return None
@@ -279,14 +258,14 @@ class Journal:
 
     def _sent_again(
         self,
-        file: "_File",
+        file: JournalFile,
         send: Callable[[Entry], object],
-        is_booked: Callable[[Settle], bool],
+        history: History,
     ) -> int:
         now_ms, sent = self._clock.now_ms(), 0
         for op, written_ms in self._read(file.rows(), file):
             is_old = now_ms - written_ms > RETENTION_MS
-            if is_old and (not isinstance(op, Settle) or is_booked(op)):
+            if is_old and (not isinstance(op, Settle) or _is_booked(op, history)):
                 continue
             if isinstance(op, Settle):
                 self.keep(op)  # It may be lost again while it is new.
@@ -296,7 +275,7 @@ class Journal:
         return sent
 
     def _read(
-        self, rows: Sequence[tuple[object, ...]], file: "_File"
+        self, rows: Sequence[tuple[object, ...]], file: JournalFile
     ) -> Iterator[tuple[Entry, int]]:
         for kind, content, charging, written_ms, number in rows:
             try:
@@ -316,123 +295,12 @@ class Journal:
                 yield op, _int(written_ms)
 
 
-class _File:
-    """One database file, and the lock that says that its process lives."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0)
-        self._lock_file: int | None = os.open(f"{path}-lock", flags, 0o600)
-        self._connection: sqlite3.Connection | None = None
-        try:
-            if fcntl is not None:
-                fcntl.flock(self._lock_file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
-        except BaseException:
-            os.close(self._lock_file)
-            raise
-
-    @classmethod
-    def adopted(cls, path: Path) -> "_File | None":
-        """Opens the file of a dead process; `None` if its process lives."""
-        if fcntl is None:
-            return None
-        try:
-            file = cls(path)
-        except BlockingIOError:
-            return None
-        return file
-
-    def write(self, row: tuple[object, ...]) -> None:
-        self._database().execute(_KEEP, row)
-
-    def write_charging(self, digest: bytes, content: bytes) -> None:
-        statement = "INSERT OR IGNORE INTO chargings VALUES (?, ?)"
-        self._database().execute(statement, (digest, content))
-
-    def stamp(self, hold_id: str, now_ms: int) -> None:
-        """Has a row count as written now."""
-        statement = "UPDATE operations SET written_ms = ? WHERE hold_id = ?"
-        self._database().execute(statement, (now_ms, hold_id))
-
-    def kind_of(self, hold_id: str) -> str | None:
-        query = "SELECT kind FROM operations WHERE hold_id = ?"
-        found = self._database().execute(query, (hold_id,)).fetchone()
-        return None if found is None else found[0]
-
-    def rows(
-        self,
-        *,
-        hold_id: str | None = None,
-        since_ms: int = 0,
-        after: int = 0,
-        count: int = -1,
-    ) -> list[tuple[object, ...]]:
-        if hold_id is not None:
-            query, values = f"{_READ} WHERE hold_id = ?", (hold_id,)
-        else:
-            query = f"{_READ} WHERE written_ms >= ? AND number > ? "
-            query, values = f"{query} ORDER BY number LIMIT ?", (since_ms, after, count)
-        return self._database().execute(query, values).fetchall()
-
-    def delete(self, hold_id: str) -> None:
-        statement = "DELETE FROM operations WHERE hold_id = ?"
-        self._database().execute(statement, (hold_id,))
-
-    def prune(self, before_ms: int, unacknowledged: Container[str]) -> None:
-        """Deletes rows that were acknowledged a while ago."""
-        database = self._database()
-        query = "SELECT hold_id FROM operations WHERE written_ms < ?"
-        old = [
-            row
-            for row in database.execute(query, (before_ms,)).fetchall()
-            if row[0] not in unacknowledged
-        ]
-        if old:
-            database.execute("BEGIN")
-            database.executemany("DELETE FROM operations WHERE hold_id = ?", old)
-            database.execute("COMMIT")
-
-    def put_aside(self, number: int, content: bytes) -> None:
-        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
-        quarantine = os.open(f"{self.path}.quarantine", flags, 0o600)
-        try:
-            os.write(quarantine, content + b"\n")
-        finally:
-            os.close(quarantine)
-        self._database().execute("DELETE FROM operations WHERE number = ?", (number,))
-
-    def is_empty(self) -> bool:
-        query = "SELECT 1 FROM operations LIMIT 1"
-        return self._database().execute(query).fetchone() is None
-
-    def remove(self) -> None:
-        self.disconnect()
-        for suffix in ("", "-wal", "-shm", "-lock"):
-            Path(f"{self.path}{suffix}").unlink(missing_ok=True)
-
-    def disconnect(self) -> None:
-        if self._connection is not None:
-            self._connection.close()
-            self._connection = None
-
-    def close(self) -> None:
-        self.disconnect()
-        if self._lock_file is not None:
-            os.close(self._lock_file)
-            self._lock_file = None
-
-    def _database(self) -> sqlite3.Connection:
-        if self._connection is None:
-            connection = sqlite3.connect(
-                self.path, isolation_level=None, check_same_thread=False
-            )
-            connection.execute("PRAGMA journal_mode = WAL")
-            connection.execute("PRAGMA synchronous = NORMAL")
-            connection.execute("PRAGMA wal_autocheckpoint = 4000")
-            connection.executescript(_SCHEMA)
-            self._connection = connection
-        return self._connection
+def _is_booked(op: Settle, history: History) -> bool:
+    who = op.charging.attribution
+    events = history.events(
+        project_id=who.project_id, session_id=who.session_id or "", limit=EVENTS_MAX
+    )
+    return any(event.event_id == op.event.event_id for event in events)
 
 
 def _row(op: Entry, now_ms: int, charging: bytes | None) -> tuple[object, ...]:

@@ -13,13 +13,11 @@ within the last minute, and which calls are open. Nothing is ever added up from 
 import logging
 import os
 import threading
-from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from guardrails.core.operations import (
     Close,
-    Crossing,
     Operation,
     Release,
     Reserve,
@@ -35,15 +33,17 @@ from guardrails.core.operations import (
 from guardrails.core.policy import OnStoreError
 from guardrails.errors import StoreUnavailable
 from guardrails.ports import Clock, History, RemoteStore, Store
+from guardrails.stores.background import Background
 from guardrails.stores.backlog import Backlog, Entry, MemoryBacklog
 from guardrails.stores.forks import close_at_fork
+from guardrails.stores.listener import Listener
 from guardrails.stores.outage import Outage
 from guardrails.stores.tallies import Tallies
 
 if TYPE_CHECKING:  # Not everybody needs one, and it takes long to load.
     from guardrails.stores.journal import Journal
 
-__all__ = ["Listener", "ResilientStore"]
+__all__ = ["ResilientStore"]
 
 PROBE_MS = 1_000
 """How often a store that failed is tried again."""
@@ -58,25 +58,9 @@ so many they no longer wait for its end."""
 SAY_AGAIN_MS = 60_000
 """How often a lasting trouble is logged."""
 
-EVENTS_MAX = 10_000
-"""Events of a session among which one of a day ago is looked for."""
-
 R = TypeVar("R")
 
 _log = logging.getLogger("guardrails")
-
-
-class Listener:
-    """Is told what happens beside the calls. By default, nobody."""
-
-    def crossed(self, op: Reserve | Settle, crossings: Iterable[Crossing]) -> None:
-        """Thresholds were crossed by what was booked afterwards."""
-
-    def degraded(self, reason: str, *, seconds: float | None) -> None:
-        """The store has failed, or after so many seconds is back."""
-
-    def failed(self, error: Exception, doing: str) -> None:
-        """Something of ours failed and was contained."""
 
 
 class ResilientStore:
@@ -104,7 +88,7 @@ class ResilientStore:
         self._backlog: Backlog = MemoryBacklog() if journal is None else journal
         self._lock = threading.Lock()
         self._outage: Outage | None = None
-        self._scheduled: set[Callable[[], None]] = set()
+        self._background = Background(clock)
         self._said_at_ms: int | None = None
         self._degraded_ms = 0
         self._process_id = os.getpid()
@@ -119,7 +103,7 @@ class ResilientStore:
         if remote is not None:
             remote.watch(self._doubt)
         if journal is not None:
-            self._soon(0, self._adopt)
+            self._background.soon(0, self._adopt)
 
     @property
     def history(self) -> History:
@@ -207,12 +191,12 @@ class ResilientStore:
         if self._process_id != os.getpid():
             self._process_id = os.getpid()
             self._tallies.forget_holds()
-            self._scheduled.clear()
+            self._background.forget()
         self._lock.release()
         if self._journal is not None:
             self._journal.after_fork()
         if self._outage is not None:
-            self._soon(PROBE_MS, self._probe)
+            self._background.soon(PROBE_MS, self._probe)
 
     # --- while the store answers ---------------------------------------------
 
@@ -305,7 +289,7 @@ class ResilientStore:
         except Exception as error:
             self.listener.failed(error, "writing the journal")
         if self._outage is not outage:  # It is over, and nobody would look again.
-            self._soon(0, self._probe)
+            self._background.soon(0, self._probe)
 
     def _failed(self, error: StoreUnavailable | None) -> Outage:
         """Notes that the store does not answer, and returns the outage."""
@@ -331,39 +315,26 @@ class ResilientStore:
                 error or outage.reason,
             )
         if begins:
-            self._soon(PROBE_MS, self._probe)
+            self._background.soon(PROBE_MS, self._probe)
             self.listener.degraded(outage.reason, seconds=None)
         return outage
 
     # --- when it is back ------------------------------------------------------
 
-    def _soon(self, ms: int, work: Callable[[], None]) -> None:
-        """Has something done in the background, unless it will be anyway."""
-        with self._lock:
-            if work in self._scheduled:
-                return
-            self._scheduled.add(work)
-        self._clock.call_later(ms / 1000, work)
-
-    def _begun(self, work: Callable[[], None]) -> None:
-        with self._lock:
-            self._scheduled.discard(work)
-
     def _probe(self) -> None:
         """Books the backlog if the store is back; else tries again later."""
-        self._begun(self._probe)
         try:
             self._store.secret()
             self._book()
         except StoreUnavailable:
-            self._soon(PROBE_MS, self._probe)
+            self._background.soon(PROBE_MS, self._probe)
         except Exception as error:
             self.listener.failed(error, "booking what happened meanwhile")
-            self._soon(PROBE_MS, self._probe)
+            self._background.soon(PROBE_MS, self._probe)
         else:
             self._end_outage()
             if len(self._backlog):
-                self._soon(0, self._probe)
+                self._background.soon(0, self._probe)
 
     def _book(self) -> None:
         """Applies what is waiting, until nothing is."""
@@ -408,11 +379,10 @@ class ResilientStore:
 
     def _doubt(self) -> None:
         if self._journal is not None:
-            self._soon(0, self._tell_again)
+            self._background.soon(0, self._tell_again)
 
     def _tell_again(self) -> None:
         """Repeats what the store may have lost. Knowing it, it does nothing."""
-        self._begun(self._tell_again)
         try:
             with self._lock:
                 open_reserves = self._tallies.open_reserves
@@ -421,18 +391,17 @@ class ResilientStore:
             for op in self._backlog.recent():
                 self._apply(op)
         except StoreUnavailable:
-            self._soon(PROBE_MS, self._tell_again)
+            self._background.soon(PROBE_MS, self._tell_again)
         except Exception as error:
             self.listener.failed(error, "telling the store again")
 
     def _adopt(self) -> None:
         """Books what processes of this machine left behind."""
-        self._begun(self._adopt)
         assert self._journal is not None
         try:
-            count = self._journal.adopt(self._apply, is_booked=self._is_booked)
+            count = self._journal.adopt(self._apply, self._store.history)
         except StoreUnavailable:
-            self._soon(PROBE_MS, self._adopt)
+            self._background.soon(PROBE_MS, self._adopt)
         except Exception as error:
             self.listener.failed(error, "adopting a journal")
         else:
@@ -442,15 +411,6 @@ class ResilientStore:
                     "the store; those that it knew count once.",
                     count,
                 )
-
-    def _is_booked(self, op: Settle) -> bool:
-        who = op.charging.attribution
-        events = self._store.history.events(
-            project_id=who.project_id,
-            session_id=who.session_id or "",
-            limit=EVENTS_MAX,
-        )
-        return any(event.event_id == op.event.event_id for event in events)
 
 
 def _unenforced(op: Reserve) -> Reserve:

@@ -222,10 +222,15 @@ _FIXES: tuple[tuple[str, str], ...] = (
 )
 
 
+_RIGHTS_WORDS = ("ACL failure", "can't run this command")
+
+
 def explain(url: str, error: BaseException) -> str:
     """Says what is wrong with the server, and how to mend it."""
     fix = "Is it running, and reachable from here?"
     reason = type(error).__name__
+    if any(words in str(error) for words in _RIGHTS_WORDS):
+        reason = "NoPermissionError"  # A script's; every version words it differently.
     for word, how in _FIXES:
         # Only the code of a refusal is shown: its text may hold arguments.
         if word == reason or str(error).startswith(word):

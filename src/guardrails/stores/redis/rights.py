@@ -23,6 +23,7 @@ LEDGER: Mapping[str, str] = {
     "hvals": "reads all holds, for the balance",
     "expire": "lets sessions, finished calls and sums end",
     "expireat": "lets the account of a day or month end",
+    "persist": "keeps the account of a total, whose limit was raised first",
     "del": "forgets the tool calls of a session that goes on after a loop",
     "lrange": "reads the last tool calls of a session",
     "rpush": "remembers a tool call",

@@ -121,6 +121,14 @@ class Topology:
             case _:
                 return self._slots.get(slot)
 
+    def address(self, slot: int) -> Address:
+        """Returns the server that holds a slot, asking for it if need be.
+
+        Raises:
+            redis.ConnectionError: If nobody could say.
+        """
+        return self.known(slot) or self.locate(slot)
+
     def locate(self, slot: int, deadline_s: float = DEADLINE_S) -> Address:
         """Asks which server holds a slot.
 

@@ -203,7 +203,7 @@ local function settle()
   for i = 1, count do
     local row, p = rows[i], line[i]
     touch(i, now, first)
-    if hold then
+    if hold and not row.is_new then -- a new row has expired since, with what it held
       row[slot], row[slot + 3] = row[slot] - held_cost, row[slot + 3] - held_tokens
     else
       local calls = A[5] == 'model' and MODELS or TOOLS

@@ -16,10 +16,13 @@ call('ZREM', K[3], id)
 local kind, cost, tokens, _, rest = string.match(hold, '^(.-)\31(.-)\31(.-)\31(.-)\31(.*)$')
 local calls = kind == 'model' and 8 or 9
 for key in string.gmatch(string.sub(rest, 13), '[^\n]+') do
-  local row = {struct.unpack(NUMBERS, call('HGET', key, 'n'))}
-  row[slot], row[slot + 3] = row[slot] - cost, row[slot + 3] - tokens
-  row[7], row[calls] = row[7] - 1, row[calls] - 1
-  call('HSET', key, 'n', struct.pack(NUMBERS, unpack(row, 1, 9)))
+  local known = call('HGET', key, 'n')
+  if known then -- else the account has expired, and counts for nobody
+    local row = {struct.unpack(NUMBERS, known)}
+    row[slot], row[slot + 3] = row[slot] - cost, row[slot + 3] - tokens
+    row[7], row[calls] = row[7] - 1, row[calls] - 1
+    call('HSET', key, 'n', struct.pack(NUMBERS, unpack(row, 1, 9)))
+  end
 end
 call('HSET', K[5], id, 'r' .. string.sub(rest, 1, 12))
 if call('HLEN', K[5]) == 1 then call('EXPIRE', K[5], DONE_TTL_S) end

@@ -16,10 +16,13 @@ for _, id in ipairs(due) do
   call('HDEL', K[2], id)
   call('HSET', K[4], id, hold)
   for key in string.gmatch(string.sub(rest, 13), '[^\n]+') do
-    local row = {struct.unpack(NUMBERS, call('HGET', key, 'n'))}
-    row[2], row[5] = row[2] - cost, row[5] - tokens
-    row[3], row[6] = row[3] + cost, row[6] + tokens
-    call('HSET', key, 'n', struct.pack(NUMBERS, unpack(row, 1, 9)))
+    local known = call('HGET', key, 'n')
+    if known then -- else the account has expired, and counts for nobody
+      local row = {struct.unpack(NUMBERS, known)}
+      row[2], row[5] = row[2] - cost, row[5] - tokens
+      row[3], row[6] = row[3] + cost, row[6] + tokens
+      call('HSET', key, 'n', struct.pack(NUMBERS, unpack(row, 1, 9)))
+    end
   end
 end
 if #due > 0 then call('INCR', K[1]) end

@@ -1,0 +1,160 @@
+"""The file of a journal: rows on disk, and the lock that says that somebody lives."""
+
+import os
+import sqlite3
+from collections.abc import Container
+from pathlib import Path
+
+try:
+    import fcntl
+except ImportError:  # Windows: files of dead processes are not adopted.
+    fcntl = None
+
+__all__ = ["JournalFile"]
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS operations (
+    number INTEGER PRIMARY KEY, hold_id TEXT NOT NULL UNIQUE, kind TEXT NOT NULL,
+    written_ms INTEGER NOT NULL, charging BLOB, content BLOB NOT NULL
+);
+CREATE TABLE IF NOT EXISTS chargings (
+    digest BLOB PRIMARY KEY, content BLOB NOT NULL
+) WITHOUT ROWID;
+"""
+_KEEP = (
+    "INSERT OR REPLACE INTO operations (hold_id, kind, written_ms, charging, content) "
+    "VALUES (?, ?, ?, ?, ?)"
+)
+_READ = (
+    "SELECT operations.kind, operations.content, chargings.content, written_ms, number "
+    "FROM operations LEFT JOIN chargings ON charging = digest "
+)
+
+
+class JournalFile:
+    """One database file, and the lock that says that its process lives."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0)
+        self._lock_file: int | None = os.open(f"{path}-lock", flags, 0o600)
+        self._connection: sqlite3.Connection | None = None
+        try:
+            if fcntl is not None:
+                fcntl.flock(self._lock_file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
+        except BaseException:
+            os.close(self._lock_file)
+            raise
+
+    @classmethod
+    def adopted(cls, path: Path) -> "JournalFile | None":
+        """Opens the file of a dead process; `None` if its process lives."""
+        if fcntl is None:
+            return None
+        try:
+            file = cls(path)
+        except BlockingIOError:
+            return None
+        return file
+
+    def write(self, row: tuple[object, ...]) -> None:
+        """Writes a row, in the place of an earlier one of its hold."""
+        self._database().execute(_KEEP, row)
+
+    def write_charging(self, digest: bytes, content: bytes) -> None:
+        """Writes a charging once."""
+        statement = "INSERT OR IGNORE INTO chargings VALUES (?, ?)"
+        self._database().execute(statement, (digest, content))
+
+    def stamp(self, hold_id: str, now_ms: int) -> None:
+        """Has a row count as written now."""
+        statement = "UPDATE operations SET written_ms = ? WHERE hold_id = ?"
+        self._database().execute(statement, (now_ms, hold_id))
+
+    def kind_of(self, hold_id: str) -> str | None:
+        """Returns what is kept of a hold."""
+        query = "SELECT kind FROM operations WHERE hold_id = ?"
+        found = self._database().execute(query, (hold_id,)).fetchone()
+        return None if found is None else found[0]
+
+    def rows(
+        self,
+        *,
+        hold_id: str | None = None,
+        since_ms: int = 0,
+        after: int = 0,
+        count: int = -1,
+    ) -> list[tuple[object, ...]]:
+        """Returns rows, oldest first: kind, content, charging, instant, number."""
+        if hold_id is not None:
+            query, values = f"{_READ} WHERE hold_id = ?", (hold_id,)
+        else:
+            query = f"{_READ} WHERE written_ms >= ? AND number > ? "
+            query, values = f"{query} ORDER BY number LIMIT ?", (since_ms, after, count)
+        return self._database().execute(query, values).fetchall()
+
+    def delete(self, hold_id: str) -> None:
+        """Deletes what is kept of a hold."""
+        statement = "DELETE FROM operations WHERE hold_id = ?"
+        self._database().execute(statement, (hold_id,))
+
+    def prune(self, before_ms: int, unacknowledged: Container[str]) -> None:
+        """Deletes rows that were acknowledged a while ago."""
+        database = self._database()
+        query = "SELECT hold_id FROM operations WHERE written_ms < ?"
+        old = [
+            row
+            for row in database.execute(query, (before_ms,)).fetchall()
+            if row[0] not in unacknowledged
+        ]
+        if old:
+            database.execute("BEGIN")
+            database.executemany("DELETE FROM operations WHERE hold_id = ?", old)
+            database.execute("COMMIT")
+
+    def put_aside(self, number: int, content: bytes) -> None:
+        """Moves a row that cannot be read to a file beside this one."""
+        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
+        quarantine = os.open(f"{self.path}.quarantine", flags, 0o600)
+        try:
+            os.write(quarantine, content + b"\n")
+        finally:
+            os.close(quarantine)
+        self._database().execute("DELETE FROM operations WHERE number = ?", (number,))
+
+    def is_empty(self) -> bool:
+        """Whether no row is left."""
+        query = "SELECT 1 FROM operations LIMIT 1"
+        return self._database().execute(query).fetchone() is None
+
+    def remove(self) -> None:
+        """Deletes the file and those that belong to it."""
+        self.disconnect()
+        for suffix in ("", "-wal", "-shm", "-lock"):
+            Path(f"{self.path}{suffix}").unlink(missing_ok=True)
+
+    def disconnect(self) -> None:
+        """Closes the database and keeps the lock."""
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+    def close(self) -> None:
+        """Closes the database and ends the lock."""
+        self.disconnect()
+        if self._lock_file is not None:
+            os.close(self._lock_file)
+            self._lock_file = None
+
+    def _database(self) -> sqlite3.Connection:
+        if self._connection is None:
+            connection = sqlite3.connect(
+                self.path, isolation_level=None, check_same_thread=False
+            )
+            connection.execute("PRAGMA journal_mode = WAL")
+            connection.execute("PRAGMA synchronous = NORMAL")
+            connection.execute("PRAGMA wal_autocheckpoint = 4000")
+            connection.executescript(_SCHEMA)
+            self._connection = connection
+        return self._connection

@@ -29,7 +29,7 @@ class Fault(enum.Enum):
     DROP_REPLY = "it is answered; the answer is lost, the connection cut"
     CLOSE = "the connection is cut before it is forwarded"
     RESET = "the same, by RST"
-    BLACK_HOLE = "from it on nothing is forwarded; the connection stays"
+    BLACK_HOLE = "from it on nothing comes through either way; the connection stays"
 
 
 Plan = Callable[[int], Fault]
@@ -72,8 +72,8 @@ class Proxy:
         self._is_over = asyncio.Event()
         self._listener = socket.create_server(("127.0.0.1", 0), backlog=512)
         self._thread = threading.Thread(target=self._run, name="proxy")
-        host, port = self._listener.getsockname()
-        self.url: str = f"redis://{host}:{port}/0"
+        host, self.port = self._listener.getsockname()
+        self.url: str = f"redis://{host}:{self.port}/0"
         self.play(plan or always(Fault.PASS))
 
     def play(self, plan: Plan) -> None:
@@ -148,7 +148,8 @@ async def _answer(
     while data := await server.read(CHUNK_BYTES):
         if link.is_doomed:
             break
-        client.write(data)
+        if not link.is_dark:
+            client.write(data)
     raise ConnectionResetError
 
 

@@ -91,6 +91,7 @@ class ResilientStore:
         self._background = Background(clock)
         self._said_at_ms: int | None = None
         self._degraded_ms = 0
+        self._is_in_doubt = False
         self._process_id = os.getpid()
         self.listener: Listener = Listener()
         self.degraded_operations: int = 0
@@ -165,6 +166,8 @@ class ResilientStore:
         """Tries to book what is left, and closes the store."""
         try:
             self._book()
+            if self._is_in_doubt:
+                self._tell_again()
         except StoreUnavailable:
             where = "their cost is missing from reports."
             if self._journal is not None:
@@ -379,10 +382,12 @@ class ResilientStore:
 
     def _doubt(self) -> None:
         if self._journal is not None:
+            self._is_in_doubt = True
             self._background.soon(0, self._tell_again)
 
     def _tell_again(self) -> None:
         """Repeats what the store may have lost. Knowing it, it does nothing."""
+        self._is_in_doubt = False  # What is lost from now on is told again, too.
         try:
             with self._lock:
                 open_reserves = self._tallies.open_reserves
@@ -391,6 +396,7 @@ class ResilientStore:
             for op in self._backlog.recent():
                 self._apply(op)
         except StoreUnavailable:
+            self._is_in_doubt = True
             self._background.soon(PROBE_MS, self._tell_again)
         except Exception as error:
             self.listener.failed(error, "telling the store again")

@@ -26,11 +26,11 @@ LEDGER_ENDINGS = (".db", ".sqlite3", "-wal", "-shm", "-lock")
 def own_environment(
     monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    """Hides the developer's own settings, and keeps the default ledger apart."""
+    """Hides the developer's own settings; ledger and journals are the test's own."""
     for name in list(os.environ):
         if name.startswith(("GUARDRAILS_", "MCPSPEND_")):
             monkeypatch.delenv(name)
-    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path_factory.getbasetemp() / "data"))
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path_factory.mktemp("data")))
 
 
 @pytest.fixture(autouse=True)

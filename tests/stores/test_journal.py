@@ -63,6 +63,16 @@ def abandon(journal: Journal) -> Path:
     return file.path
 
 
+def sending(sent: list[Entry]) -> Callable[[Entry], bool]:
+    """Stands for a store that knew nothing of what it is sent."""
+
+    def send(op: Entry) -> bool:
+        sent.append(op)
+        return True
+
+    return send
+
+
 NOTHING = MemoryStore().history
 """Of a store that has booked nothing."""
 
@@ -190,10 +200,10 @@ def test_the_next_process_sends_what_the_dead_one_left(open_journal: Open) -> No
     sent: list[Entry] = []
     alive = open_journal()
 
-    assert alive.adopt(sent.append, NOTHING) == 2
+    assert alive.adopt(sending(sent), NOTHING) == 2
     assert sent == [settle("acknowledged", to), settle("waits", to)]
     assert not path.exists()
-    assert alive.adopt(sent.append, NOTHING) == 0
+    assert alive.adopt(sending(sent), NOTHING) == 0
     # It may be lost again while it is new.
     assert list(alive.recent()) == sent
 
@@ -208,7 +218,7 @@ def test_nobody_adopts_from_the_living_or_for_another_store(
     path = abandon(abandoned)
     sent: list[Entry] = []
 
-    assert open_journal().adopt(sent.append, NOTHING) == 0
+    assert open_journal().adopt(sending(sent), NOTHING) == 0
     assert path.exists()
 
 
@@ -219,15 +229,16 @@ def test_an_adoption_that_breaks_off_is_taken_up_again(open_journal: Open) -> No
     abandon(dead)
     sent: list[Entry] = []
 
-    def send(op: Entry) -> None:
+    def send(op: Entry) -> bool:
         if len(sent) == 1:
             raise StoreUnavailable("store: away.")
         sent.append(op)
+        return True
 
     with pytest.raises(StoreUnavailable):
         open_journal().adopt(send, NOTHING)
     adopted: list[Entry] = []
-    open_journal().adopt(adopted.append, NOTHING)
+    open_journal().adopt(sending(adopted), NOTHING)
 
     assert [op.hold_id for op in adopted] == ["0", "1", "2"]
 
@@ -244,7 +255,7 @@ def test_what_the_store_no_longer_knows_by_id_is_looked_up(
     store = MemoryStore()
     store.execute(settle("booked", charging()))
     sent: list[Entry] = []
-    open_journal().adopt(sent.append, store.history)
+    open_journal().adopt(sending(sent), store.history)
 
     assert [op.hold_id for op in sent] == ["missing"]
 
@@ -268,7 +279,7 @@ def test_a_killed_process_loses_nothing(tmp_path: Path, open_journal: Open) -> N
         [sys.executable, "-c", textwrap.dedent(program)], check=False, timeout=60
     )
     sent: list[Entry] = []
-    open_journal().adopt(sent.append, NOTHING)
+    open_journal().adopt(sending(sent), NOTHING)
 
     assert [op.hold_id for op in sent] == [f"{number}" for number in range(100)]
 
@@ -295,7 +306,7 @@ def test_a_child_has_a_journal_of_its_own(open_journal: Open, clock: FakeClock) 
             os._exit(code)
     status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
     sent: list[Entry] = []
-    open_journal().adopt(sent.append, NOTHING)
+    open_journal().adopt(sending(sent), NOTHING)
 
     assert status == 0
     assert [op.hold_id for op in sent] == ["child"]

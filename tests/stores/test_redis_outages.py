@@ -145,11 +145,6 @@ class Fleet:
         assert [one.tool_calls for one in spent] == [self.calls]
 
 
-@pytest.fixture(autouse=True)
-def own_journals(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
-
-
 def drain(url: str) -> None:
     """Starts the next process of this machine: it adopts what others left."""
     with closing(Guard({}, store=url)):

@@ -32,8 +32,9 @@ from guardrails.core.accounts import Charging
 from guardrails.core.operations import Release, Reserve, Settle
 from guardrails.ids import new_id
 from guardrails.ports import Clock, History
+from guardrails.stores.background import Background
 from guardrails.stores.backlog import Entry
-from guardrails.stores.journal_file import JournalFile
+from guardrails.stores.journal_file import JournalFile, tidy
 
 __all__ = ["Journal"]
 
@@ -92,6 +93,7 @@ class Journal:
         """Ids by when they were written."""
         self._chargings: dict[int, tuple[Charging, bytes]] = {}
         self._count = 0
+        self._background = Background(clock)
         self._file: JournalFile | None = None
         self._process_id = os.getpid()
         with self._lock:
@@ -134,7 +136,7 @@ class Journal:
             file.write(_row(op, now_ms, self._charging_of(op, file)))
             self._count += 1
             if self._count % PRUNED_EVERY == 0:
-                file.prune(now_ms - KEPT_MS, self._unacknowledged)
+                self._background.soon(0, self._tidy)
 
     def done(self, hold_id: str) -> None:
         """Notes that the store has acknowledged it. The row stays for a while."""
@@ -180,31 +182,32 @@ class Journal:
                 return
             after = _int(rows[-1][4])
 
-    def adopt(self, send: Callable[[Entry], object], history: History) -> int:
+    def adopt(self, send: Callable[[Entry], bool], history: History) -> int:
         """Sends what processes of this machine left behind when they died.
 
         Args:
-            send: Applies an operation to the store.
+            send: Applies an operation to the store, and returns whether that
+                changed anything.
             history: The store's, to look for events that are older than a day.
 
         Returns:
-            How many operations were sent.
+            How many operations the store had not known.
 
         Raises:
             StoreUnavailable: From `send`. What is left stays for the next time.
         """
-        sent = 0
+        unknown = 0
         for path in sorted(self._folder.glob(f"{self._name}-*.sqlite3")):
             with contextlib.suppress(OSError, sqlite3.Error):
                 file = JournalFile.adopted(path)
                 if file is None:
                     continue
                 try:
-                    sent += self._sent_again(file, send, history)
+                    unknown += self._sent_again(file, send, history)
                     file.remove()
                 finally:
                     file.close()
-        return sent
+        return unknown
 
     def close(self) -> None:
         """Closes the file, and deletes it if nobody can need it any more."""
@@ -213,7 +216,11 @@ class Journal:
             if file is None:
                 return
             with contextlib.suppress(OSError, sqlite3.Error):
-                file.prune(self._clock.now_ms() - KEPT_MS, self._unacknowledged)
+                file.disconnect()
+                before_ms = self._clock.now_ms() - KEPT_MS
+                tidy(
+                    file.path, before_ms=before_ms, kept=frozenset(self._unacknowledged)
+                )
                 if file.is_empty():
                     file.remove()
             file.close()
@@ -231,7 +238,23 @@ class Journal:
             if self._file is not None:
                 self._file.close()
             self._file, self._unacknowledged, self._chargings = None, {}, {}
+            self._background.forget()
         self._lock.release()
+
+    def _tidy(self) -> None:
+        """Deletes old rows and syncs the disk, which no call should wait for."""
+        with self._lock:
+            file, kept = self._file, frozenset(self._unacknowledged)
+        if file is None:
+            return
+        try:
+            tidy(file.path, before_ms=self._clock.now_ms() - KEPT_MS, kept=kept)
+        except (OSError, sqlite3.Error) as error:
+            _log.error(
+                "guardrails: the journal %s cannot be tidied (%s): it goes on growing.",
+                file.path,
+                type(error).__name__,
+            )
 
     def _opened(self) -> JournalFile:
         if self._file is None:
@@ -259,20 +282,19 @@ class Journal:
     def _sent_again(
         self,
         file: JournalFile,
-        send: Callable[[Entry], object],
+        send: Callable[[Entry], bool],
         history: History,
     ) -> int:
-        now_ms, sent = self._clock.now_ms(), 0
+        now_ms, unknown = self._clock.now_ms(), 0
         for op, written_ms in self._read(file.rows(), file):
             is_old = now_ms - written_ms > RETENTION_MS
             if is_old and (not isinstance(op, Settle) or _is_booked(op, history)):
                 continue
             if isinstance(op, Settle):
                 self.keep(op)  # It may be lost again while it is new.
-            send(op)
+            unknown += send(op)
             self.done(op.hold_id)
-            sent += 1
-        return sent
+        return unknown
 
     def _read(
         self, rows: Sequence[tuple[object, ...]], file: JournalFile

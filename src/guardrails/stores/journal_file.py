@@ -1,8 +1,8 @@
 """The file of a journal: rows on disk, and the lock that says that somebody lives."""
 
+import contextlib
 import os
 import sqlite3
-from collections.abc import Container
 from pathlib import Path
 
 try:
@@ -10,7 +10,10 @@ try:
 except ImportError:  # Windows: files of dead processes are not adopted.
     fcntl = None
 
-__all__ = ["JournalFile"]
+__all__ = ["JournalFile", "tidy"]
+
+TIDIED_MAX = 1_024
+"""Rows deleted at once: whoever writes meanwhile waits some milliseconds."""
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS operations (
@@ -99,20 +102,6 @@ class JournalFile:
         statement = "DELETE FROM operations WHERE hold_id = ?"
         self._database().execute(statement, (hold_id,))
 
-    def prune(self, before_ms: int, unacknowledged: Container[str]) -> None:
-        """Deletes rows that were acknowledged a while ago."""
-        database = self._database()
-        query = "SELECT hold_id FROM operations WHERE written_ms < ?"
-        old = [
-            row
-            for row in database.execute(query, (before_ms,)).fetchall()
-            if row[0] not in unacknowledged
-        ]
-        if old:
-            database.execute("BEGIN")
-            database.executemany("DELETE FROM operations WHERE hold_id = ?", old)
-            database.execute("COMMIT")
-
     def put_aside(self, number: int, content: bytes) -> None:
         """Moves a row that cannot be read to a file beside this one."""
         flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
@@ -154,7 +143,29 @@ class JournalFile:
             )
             connection.execute("PRAGMA journal_mode = WAL")
             connection.execute("PRAGMA synchronous = NORMAL")
-            connection.execute("PRAGMA wal_autocheckpoint = 4000")
+            connection.execute("PRAGMA wal_autocheckpoint = 0")  # See `tidy`.
             connection.executescript(_SCHEMA)
             self._connection = connection
         return self._connection
+
+
+def tidy(path: Path, *, before_ms: int, kept: frozenset[str]) -> None:
+    """Deletes rows that were written before an instant, and empties the log.
+
+    By a connection of its own, so that the file can be written meanwhile: syncing
+    the disk takes a while.
+
+    Args:
+        path: The file.
+        before_ms: The instant.
+        kept: Holds whose rows stay, however old they are.
+    """
+    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as database:
+        query = "SELECT hold_id FROM operations WHERE written_ms < ? LIMIT ?"
+        rows = database.execute(query, (before_ms, TIDIED_MAX + len(kept)))
+        old = [row for row in rows.fetchall() if row[0] not in kept]
+        if old:
+            database.execute("BEGIN IMMEDIATE")
+            database.executemany("DELETE FROM operations WHERE hold_id = ?", old)
+            database.execute("COMMIT")
+        database.execute("PRAGMA wal_checkpoint(PASSIVE)")

@@ -368,15 +368,19 @@ class ResilientStore:
         _log.warning("guardrails: the store is back; everything is booked.")
         self.listener.degraded("the store is back", seconds=took_ms / 1000)
 
-    def _apply(self, op: Entry) -> None:
-        """Has the store apply an operation, and passes on what that led to."""
+    def _apply(self, op: Entry) -> bool:
+        """Has the store apply an operation, and passes on what that led to.
+
+        Returns:
+            Whether the store had not booked it before.
+        """
         reply = self._store.execute(cast("Operation[object]", op))
         with self._lock:
             self._tallies.note(op, reply)
-        if isinstance(op, Release):
-            return
-        if isinstance(reply, Reserved | Settled) and reply.crossings:
+        is_call = not isinstance(op, Release)
+        if is_call and isinstance(reply, Reserved | Settled) and reply.crossings:
             self.listener.crossed(op, reply.crossings)
+        return isinstance(reply, Settled) and reply.is_applied
 
     # --- when it may have lost something --------------------------------------
 
@@ -413,8 +417,8 @@ class ResilientStore:
         else:
             if count:
                 _log.warning(
-                    "guardrails: sent %d operations of processes that have ended to "
-                    "the store; those that it knew count once.",
+                    "guardrails: booked %d calls that processes of this machine had "
+                    "left behind when they ended.",
                     count,
                 )
 

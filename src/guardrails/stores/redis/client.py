@@ -38,7 +38,7 @@ __all__ = ["Client"]
 IDLE_MAX = 64
 """Connections kept open per server: as many as threads that call at once."""
 
-LOOP_DEADLINE_S = 0.04
+LOOP_DEADLINE_S = 0.03
 """How long a call that cannot be awaited may block an event loop's thread, once
 and without a second try: callbacks of frameworks have no other way."""
 

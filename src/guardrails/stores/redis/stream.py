@@ -27,6 +27,9 @@ from guardrails.stores.redis.wire import packed
 
 __all__ = ["Streams"]
 
+TOLD_AT_ONCE = 8
+"""Tasks that learn of a failure in one turn of the loop: a few milliseconds."""
+
 Met = Callable[[Address, object], None]
 
 
@@ -37,9 +40,7 @@ class Streams:
         self._topology = topology
         self._met = met
         self._process_id = os.getpid()
-        self._loops: dict[
-            asyncio.AbstractEventLoop, dict[Address, asyncio.Future[_Stream]]
-        ] = {}
+        self._loops: dict[asyncio.AbstractEventLoop, dict[Address, _Stream]] = {}
 
     async def exchange(
         self, address: Address, commands: Sequence[bytes], deadline_s: float
@@ -50,23 +51,20 @@ class Streams:
             redis.RedisError: If the server cannot be reached, or does not answer in
                 time. Whoever else waits on the same stream is told the same.
         """
-        opening = self._of_this_loop().get(address)
-        if opening is None or _is_over(opening):
-            opening = self._open(address)
-        if not opening.done():
-            # A task that is cancelled must not take the others' stream along.
-            await asyncio.wait([opening])
-        return await opening.result().exchange(commands, deadline_s)
+        stream = self._of_this_loop().get(address)
+        if stream is None or stream.ended.is_set():
+            stream = self._open(address)
+        return await stream.ask(commands, deadline_s)
 
     def close(self) -> None:
         """Closes all streams, each on its loop."""
         loops, self._loops = self._loops, {}
         for loop, streams in loops.items():
-            for opening in streams.values():
-                if not loop.is_closed() and not _is_over(opening):
-                    loop.call_soon_threadsafe(_close, opening)
+            for stream in streams.values():
+                if not loop.is_closed() and not stream.ended.is_set():
+                    loop.call_soon_threadsafe(stream.close)
 
-    def _of_this_loop(self) -> "dict[Address, asyncio.Future[_Stream]]":
+    def _of_this_loop(self) -> "dict[Address, _Stream]":
         loop = asyncio.get_running_loop()
         if self._process_id != os.getpid():
             self._process_id = os.getpid()
@@ -78,40 +76,40 @@ class Streams:
             streams = self._loops[loop] = {}
         return streams
 
-    def _open(self, address: Address) -> "asyncio.Future[_Stream]":
-        loop = asyncio.get_running_loop()
-        opening: asyncio.Future[_Stream] = loop.create_future()
-        self._of_this_loop()[address] = opening
-        keeper = loop.create_task(self._keep(address, opening))
+    def _open(self, address: Address) -> "_Stream":
+        """Begins to connect. What is asked meanwhile is sent after the greeting."""
+        stream = _Stream()
+        greetings = [*_greetings(self._topology.options), ("INFO", "server")]
+        greeted = stream.ask([packed(one) for one in greetings], DEADLINE_S)
+        self._of_this_loop()[address] = stream
+        keeping = self._keep(address, stream, greeted)
+        keeper = asyncio.get_running_loop().create_task(keeping)
         _keepers.add(keeper)
         keeper.add_done_callback(_keepers.discard)
-        return opening
+        return stream
 
-    async def _keep(self, address: Address, opening: "asyncio.Future[_Stream]") -> None:
-        """Opens a stream, and closes it when the loop ends and cancels its tasks."""
-        stream = _Stream()
+    async def _keep(
+        self, address: Address, stream: "_Stream", greeted: asyncio.Future[list[Any]]
+    ) -> None:
+        """Connects, and closes when the loop ends and cancels its tasks."""
         try:
             async with asyncio.timeout(DEADLINE_S):
                 await self._connect(address, stream)
-                greetings = [*_greetings(self._topology.options), ("INFO", "server")]
-                replies = await stream.exchange(
-                    [packed(one) for one in greetings], DEADLINE_S
-                )
-            for reply in replies[:-1]:
-                if isinstance(reply, Exception):
+            *greetings, info = await greeted
+            for reply in greetings:
+                if isinstance(reply, exceptions.RedisError):
                     raise reply
-            self._met(address, replies[-1])
-            opening.set_result(stream)
+            self._met(address, info)
+            stream.go_on()
             await stream.ended.wait()
         except TimeoutError:
-            _fail(opening, exceptions.TimeoutError("connecting took too long"))
+            stream.end(exceptions.TimeoutError("connecting took too long"))
         except OSError as error:
-            _fail(opening, exceptions.ConnectionError(type(error).__name__))
+            stream.end(exceptions.ConnectionError(type(error).__name__))
         except exceptions.RedisError as error:
-            _fail(opening, error)
+            stream.end(error)
         finally:
             stream.close()
-            _fail(opening, exceptions.ConnectionError("the event loop ends"))
 
     async def _connect(self, address: Address, stream: "_Stream") -> None:
         loop = asyncio.get_running_loop()
@@ -147,33 +145,45 @@ class _Stream(asyncio.Protocol):
         self._reader = hiredis.Reader(replyError=parse_error)
         self._questions: deque[_Question] = deque()
         self._unsent: list[bytes] = []
+        self._is_greeted = False
         self._transport: asyncio.Transport | None = None
         self._watch: asyncio.TimerHandle | None = None
         self._loop = asyncio.get_running_loop()
         self.ended = asyncio.Event()
 
-    async def exchange(self, commands: Sequence[bytes], deadline_s: float) -> list[Any]:
-        if self.ended.is_set():
-            raise exceptions.ConnectionError("the connection was closed")
+    def ask(
+        self, commands: Sequence[bytes], deadline_s: float
+    ) -> asyncio.Future[list[Any]]:
         due = self._loop.time() + deadline_s
         answer: asyncio.Future[list[Any]] = self._loop.create_future()
         self._questions.append(_Question(len(commands), due, answer))
-        if not self._unsent:
+        if self._is_greeted and not self._unsent:
             self._loop.call_soon(self._send)
         self._unsent.extend(commands)
         if self._watch is None:  # One timer for all: it looks at the oldest.
             self._watch = self._loop.call_at(due, self._check)
-        return await answer
+        return answer
+
+    def go_on(self) -> None:
+        """Sends what was asked before the greeting was answered."""
+        self._is_greeted = True
+        self._send()
 
     def close(self) -> None:
-        self._end(exceptions.ConnectionError("the connection was closed"))
+        self.end(exceptions.ConnectionError("the connection was closed"))
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
+        if self.ended.is_set():
+            transport.abort()
+            return
         self._transport = transport
+        count = self._questions[0].count  # Those of the greeting.
+        greeting, self._unsent = self._unsent[:count], self._unsent[count:]
+        transport.write(b"".join(greeting))
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._end(exceptions.ConnectionError("the server closed the connection"))
+        self.end(exceptions.ConnectionError("the server closed the connection"))
 
     def data_received(self, data: bytes) -> None:
         self._reader.feed(data)
@@ -186,11 +196,11 @@ class _Stream(asyncio.Protocol):
                     if not question.answer.done():  # Its task was cancelled.
                         question.answer.set_result(question.replies)
         except (hiredis.ProtocolError, IndexError):
-            self._end(exceptions.ConnectionError("the server does not speak Redis"))
+            self.end(exceptions.ConnectionError("the server does not speak Redis"))
 
     def _send(self) -> None:
-        data, self._unsent = b"".join(self._unsent), []
-        if self._transport is not None and not self.ended.is_set():
+        if self._transport is not None:
+            data, self._unsent = b"".join(self._unsent), []
             self._transport.write(data)
 
     def _check(self) -> None:
@@ -200,31 +210,28 @@ class _Stream(asyncio.Protocol):
             return
         due = self._questions[0].due
         if self._loop.time() >= due:
-            self._end(exceptions.TimeoutError("the server did not answer in time"))
+            self.end(exceptions.TimeoutError("the server did not answer in time"))
         else:
             self._watch = self._loop.call_at(due, self._check)
 
-    def _end(self, error: exceptions.RedisError) -> None:
+    def end(self, error: exceptions.RedisError) -> None:
         self.ended.set()
         questions, self._questions = self._questions, deque()
-        for question in questions:
-            _fail(question.answer, error)
+        self._fail_some(questions, error)
         if self._watch is not None:
             self._watch.cancel()
             self._watch = None
         if self._transport is not None:
             self._transport.abort()
 
-
-def _is_over(opening: "asyncio.Future[_Stream]") -> bool:
-    if not opening.done():
-        return False
-    return opening.exception() is not None or opening.result().ended.is_set()
-
-
-def _close(opening: "asyncio.Future[_Stream]") -> None:
-    if opening.done() and opening.exception() is None:
-        opening.result().close()
+    def _fail_some(
+        self, questions: deque[_Question], error: exceptions.RedisError
+    ) -> None:
+        """Tells a few tasks, then lets others run: each goes on at length."""
+        for _ in range(min(TOLD_AT_ONCE, len(questions))):
+            _fail(questions.popleft().answer, error)
+        if questions:
+            self._loop.call_soon(self._fail_some, questions, error)
 
 
 def _fail(answer: "asyncio.Future[Any]", error: Exception) -> None:

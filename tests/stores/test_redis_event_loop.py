@@ -1,0 +1,100 @@
+"""An event loop with many agents goes on while Redis does not answer."""
+
+import asyncio
+import random  # noqa: TID251 - seeded, so that every run is alike
+import time
+from collections.abc import Awaitable, Callable
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+
+import pytest
+
+from guardrails import Guard
+from tests.servers.fixtures import BINARIES
+from tests.servers.processes import Server
+
+FIRST = next(iter(BINARIES.values()))
+
+AGENTS = 200
+
+PAUSE_SECONDS = 0.2
+"""What a model call takes here, on average."""
+
+CALLS = 6
+
+BLOCKED_SECONDS_MAX = 0.05
+"""How long nothing else may run on the loop: once, for a call that cannot await."""
+
+SLACK_SECONDS = 0.1
+"""What a busy machine may add. A store that was waited for would take 0.45."""
+
+Agent = Callable[[Guard, int], Awaitable[None]]
+
+
+async def awaiting(guard: Guard, number: int) -> None:
+    """Calls that can be awaited."""
+    dice = random.Random(number)
+    await asyncio.sleep(dice.random() * PAUSE_SECONDS)
+    async with guard.session(session_id=f"{number}"):
+        for _ in range(CALLS):
+            async with guard.call(tool="t", cost_usd="0.001"):
+                await asyncio.sleep(dice.random() * 2 * PAUSE_SECONDS)
+
+
+async def inline(guard: Guard, number: int) -> None:
+    """Calls that cannot, as in the callbacks of a framework."""
+    dice = random.Random(number)
+    await asyncio.sleep(dice.random() * PAUSE_SECONDS)
+    with guard.session(session_id=f"{number}"):
+        for _ in range(CALLS):
+            with guard.call(tool="t", cost_usd="0.001"):
+                await asyncio.sleep(dice.random() * 2 * PAUSE_SECONDS)
+
+
+@dataclass
+class Blocked:
+    """Remembers for how long nothing else could run."""
+
+    seconds: list[float] = field(default_factory=list)
+
+    async def watch(self) -> None:
+        last = time.perf_counter()
+        while True:
+            await asyncio.sleep(0.001)
+            now = time.perf_counter()
+            self.seconds.append(now - last)
+            last = now
+
+
+@contextmanager
+def paused(server: Server):
+    server.pause()
+    try:
+        yield
+    finally:
+        server.proceed()
+
+
+@pytest.mark.parametrize("agent", [awaiting, inline])
+async def test_agents_go_on_while_the_store_hangs(server: Server, agent: Agent) -> None:
+    """What blocks the loop is at most one short wait, and all is booked in the end."""
+    guard = Guard({}, store=server.url, max_cost_usd="10")
+    blocked = Blocked()
+    agents = [asyncio.create_task(agent(guard, n)) for n in range(AGENTS)]
+    await asyncio.sleep(PAUSE_SECONDS * 2)
+    watcher = asyncio.create_task(blocked.watch())
+    with paused(server):
+        await asyncio.sleep(PAUSE_SECONDS * 4)
+        was_degraded = guard.store.is_degraded
+    watcher.cancel()
+    with suppress(asyncio.CancelledError):
+        await watcher
+    await asyncio.gather(*agents)
+    while guard.store.is_degraded:
+        await asyncio.sleep(0.01)
+    accounts = [guard.account(f"{number}") for number in range(AGENTS)]
+    await asyncio.to_thread(guard.close)
+
+    assert was_degraded
+    assert max(blocked.seconds) <= BLOCKED_SECONDS_MAX + SLACK_SECONDS
+    assert [a.steps for a in accounts if a is not None] == [CALLS] * AGENTS

@@ -76,8 +76,13 @@ def paused(server: Server):
 
 
 @pytest.mark.parametrize("agent", [awaiting, inline])
-async def test_agents_go_on_while_the_store_hangs(server: Server, agent: Agent) -> None:
+async def test_agents_go_on_while_the_store_hangs(agent: Agent) -> None:
     """What blocks the loop is at most one short wait, and all is booked in the end."""
+    with Server(FIRST) as server:
+        await go_on_while_it_hangs(server, agent)
+
+
+async def go_on_while_it_hangs(server: Server, agent: Agent) -> None:
     guard = Guard({}, store=server.url, max_cost_usd="10")
     blocked = Blocked()
     agents = [asyncio.create_task(agent(guard, n)) for n in range(AGENTS)]

@@ -4,7 +4,7 @@ Reports read these sums, so that their cost does not grow with the number of
 events. A cell is one name of one dimension in one hour.
 """
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 from guardrails.core.calls import CallKind
 from guardrails.core.events import Event
@@ -74,6 +74,12 @@ class Spend:
             estimated_calls=self.estimated_calls + other.estimated_calls,
             failed_calls=self.failed_calls + other.failed_calls,
         )
+
+    def minus(self, part: "Spend") -> "Spend":
+        """Returns what is left without a part of it, under this name."""
+        amounts = asdict(part)
+        amounts.pop("name")
+        return self.plus(Spend(name=None, **{k: -v for k, v in amounts.items()}))
 
 
 def cells_of(event: Event) -> tuple[tuple[str, str | None], ...]:

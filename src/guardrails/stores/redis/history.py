@@ -1,6 +1,8 @@
 """The history in Redis: sums and events. Only reads."""
 
-from collections.abc import Iterator, Sequence
+import functools
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 
 from guardrails.core.accounts import Account
 from guardrails.core.admission import account_key
@@ -31,25 +33,42 @@ class RedisHistory:
     ) -> Sequence[Spend]:
         """Sums whole hours per name, most expensive first."""
         assert by in ROLLUP_DIMENSIONS, by
-        prefix = keys.project_prefix(project_id)
-        # Every call has an agent, if only the nameless one; agents are few.
-        dimension = "agent" if by == "project_id" else by
+        hours = range(since_ms // HOUR_MS, max(since_ms, until_ms) // HOUR_MS + 1)
         sums: dict[str | None, Spend] = {}
-        first, last = since_ms // HOUR_MS, max(since_ms, until_ms) // HOUR_MS
-        for start in range(first, last + 1, HOURS_MAX):
-            hours = range(start, min(start + HOURS_MAX, last + 1))
-            commands = [
-                ("HGETALL", keys.rollup(prefix, hour, dimension)) for hour in hours
-            ]
-            for found in self._client.query(prefix, commands):
-                for field, value in zip(found[::2], found[1::2], strict=True):
-                    name = project_id if by == "project_id" else field.decode() or None
-                    spend = replies.spend_from(name, value)
-                    known = sums.get(name)
-                    sums[name] = spend if known is None else known.plus(spend)
+        # Every call has a cell by agent, if only that of no agent.
+        if by in ("agent", "project_id"):
+            sums = self._cells(project_id, "agent", hours)
+            if by == "project_id" and sums:
+                sums = {project_id: replace(_sum(sums.values()), name=project_id)}
+        else:
+            sums = self._cells(project_id, by, hours)
+            if by not in ("model", "tool"):
+                everything = _sum(self._cells(project_id, "agent", hours).values())
+                rest = everything.minus(_sum(sums.values()))
+                if rest.steps:
+                    sums[None] = rest
         return sorted(
             sums.values(), key=lambda s: (-s.total_nano_usd, -s.steps, s.name or "")
         )
+
+    def _cells(
+        self, project_id: str, dimension: str, hours: range
+    ) -> dict[str | None, Spend]:
+        """Adds up the hours, per name."""
+        prefix = keys.project_prefix(project_id)
+        sums: dict[str | None, Spend] = {}
+        for start in range(0, len(hours), HOURS_MAX):
+            commands = [
+                ("HGETALL", keys.rollup(prefix, hour, dimension))
+                for hour in hours[start : start + HOURS_MAX]
+            ]
+            for found in self._client.query(prefix, commands):
+                for field, value in zip(found[::2], found[1::2], strict=True):
+                    name = field.decode() or None
+                    spend = replies.spend_from(name, value)
+                    known = sums.get(name)
+                    sums[name] = spend if known is None else known.plus(spend)
+        return sums
 
     def session_accounts(
         self, *, project_id: str, session_ids: Sequence[str]
@@ -92,6 +111,10 @@ class RedisHistory:
                 last = b"(" + entry_id
             if len(entries) < PAGE:
                 return
+
+
+def _sum(spends: Iterable[Spend]) -> Spend:
+    return functools.reduce(Spend.plus, spends, Spend(name=None))
 
 
 def _session_key(project_id: str, session_id: str) -> str:

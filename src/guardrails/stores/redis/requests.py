@@ -61,7 +61,7 @@ def call_arguments(
     if settle is not None:
         project_id = settle.event.attribution.project_id
         hour = settle.event.time_ms // HOUR_MS
-        cell_keys, cell_names = _cells(project_id, hour, cells_of(settle.event)[1:])
+        cell_keys, cell_names = _cells(project_id, hour, _written(settle.event))
     sessions = static.sessions
     active: list[Argument] = [events_max, sessions]
     for one in (settle, reserve):
@@ -81,6 +81,19 @@ def call_arguments(
         )
     )
     return names, arguments
+
+
+def _written(event: Event) -> tuple[tuple[str, str | None], ...]:
+    """Returns the cells that are written; the history derives the others.
+
+    Every call has a cell by agent, so they sum up to the project; what is missing
+    there in another dimension has no name in it.
+    """
+    cells = cells_of(event)[1:]
+    return tuple([one for one in cells if one[1] is not None or one[0] in _COMPLETE])
+
+
+_COMPLETE = ("agent", "model", "tool")
 
 
 class _Static:

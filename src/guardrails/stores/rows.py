@@ -90,6 +90,7 @@ EVENT_COLUMNS = (
     "price_source",
     "reserved_nano_usd",
 )
+_USAGE = tuple(field.name for field in fields(TokenUsage))
 ROLLUP_SUMS = tuple(field.name for field in fields(Spend) if field.name != "name")
 
 
@@ -332,7 +333,8 @@ def spend_from(row: Sequence[Any]) -> Spend:
 
 def _usage_text(usage: TokenUsage) -> str:
     """Writes what is not 0, so that an ordinary call is two numbers."""
-    return json.dumps({k: v for k, v in asdict(usage).items() if v})
+    counts = [(name, getattr(usage, name)) for name in _USAGE]  # asdict is slow.
+    return json.dumps({name: count for name, count in counts if count})
 
 
 def _stop_from(values: dict[str, Any]) -> Stop:

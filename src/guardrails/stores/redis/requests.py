@@ -29,8 +29,8 @@ DIGEST_BYTES = 6
 CELLS_MAX = 4_096
 """Sets of rollup cells whose names are kept written out."""
 
-_NO_SETTLE = Fragment.of([""] * 9)
-_NO_RESERVE = Fragment.of([""] * 8)
+_NO_SETTLE: tuple[Argument, ...] = ("",) * 9
+_NO_RESERVE: tuple[Argument, ...] = ("",) * 8
 
 
 def call_arguments(
@@ -71,9 +71,14 @@ def call_arguments(
     )
     arguments = Fragment.joined(
         (
-            Fragment.of((version, len(charging.lines))),
-            _NO_SETTLE if settle is None else _settle_arguments(settle, static),
-            _NO_RESERVE if reserve is None else _reserve_arguments(reserve, static),
+            Fragment.of(
+                (
+                    version,
+                    len(charging.lines),
+                    *(_NO_SETTLE if settle is None else _settled(settle, static)),
+                    *(_NO_RESERVE if reserve is None else _reserved(reserve, static)),
+                )
+            ),
             static.rules,
             Fragment.of(active),
             cell_names,
@@ -193,35 +198,31 @@ def _line_arguments(line: Line, charging: Charging, raised: str) -> list[Argumen
     return arguments
 
 
-def _settle_arguments(op: Settle, static: _Static) -> Fragment:
-    return Fragment.of(
-        (
-            op.hold_id,
-            op.now_ms,
-            op.kind.value,
-            op.cost_nano_usd,
-            op.tokens,
-            _content(op.kind, op.cost_nano_usd, op.tokens, static),
-            json.dumps(rows.event_row(op.event), ensure_ascii=False),
-            "" if op.trace is None else _trace_text(op.trace),
-            _sums(op.event),
-        )
+def _settled(op: Settle, static: _Static) -> tuple[Argument, ...]:
+    return (
+        op.hold_id,
+        op.now_ms,
+        op.kind.value,
+        op.cost_nano_usd,
+        op.tokens,
+        _content(op.kind, op.cost_nano_usd, op.tokens, static),
+        json.dumps(rows.event_row(op.event), ensure_ascii=False),
+        "" if op.trace is None else _trace_text(op.trace),
+        _sums(op.event),
     )
 
 
-def _reserve_arguments(op: Reserve, static: _Static) -> Fragment:
+def _reserved(op: Reserve, static: _Static) -> tuple[Argument, ...]:
     trace = op.trace
-    return Fragment.of(
-        (
-            op.hold_id,
-            op.now_ms,
-            op.kind.value,
-            op.cost_nano_usd,
-            op.tokens,
-            _content(op.kind, op.cost_nano_usd, op.tokens, static),
-            op.expires_at_ms,
-            "" if trace is None else f"{trace.tool}{SEPARATOR}{trace.arguments_digest}",
-        )
+    return (
+        op.hold_id,
+        op.now_ms,
+        op.kind.value,
+        op.cost_nano_usd,
+        op.tokens,
+        _content(op.kind, op.cost_nano_usd, op.tokens, static),
+        op.expires_at_ms,
+        "" if trace is None else f"{trace.tool}{SEPARATOR}{trace.arguments_digest}",
     )
 
 

@@ -7,6 +7,8 @@ PYTHON ?= $(shell for python in python3.11 python3.12 python3.13 python3.14 pyth
 	2>/dev/null && echo $$python && break; done)
 VENV ?= .venv
 OLDEST ?= $(VENV)-oldest
+# One process per core; a test that hangs or crashes is named all the same.
+PARALLEL ?= -n auto --dist worksteal
 # Passed on to pytest: make test ARGS="-k ledger"
 ARGS ?=
 
@@ -28,7 +30,7 @@ demo: $(VENV)/.demo ## See an agent run away and be stopped
 	@$(BIN)/guardrails demo
 
 test: $(VENV)/.dev ## Run the tests
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(BIN)/python -m pytest $(PARALLEL) $(ARGS)
 
 check: check-format check-lint check-types check-imports check-spelling ## Run every check
 
@@ -65,7 +67,8 @@ soak: $(VENV)/.dev ## Run the tests that take minutes
 	@$(BIN)/python -m pytest -m soak --timeout=1800 $(ARGS)
 
 test-oldest: $(OLDEST)/.test ## Run the adapter's tests on the oldest frameworks
-	@$(OLDEST)/bin/python -m pytest tests/integrations/langchain tests/test_examples.py $(ARGS)
+	@$(OLDEST)/bin/python -m pytest $(PARALLEL) tests/integrations/langchain \
+		tests/test_examples.py $(ARGS)
 
 clean: ## Remove environments, caches and reports
 	@rm -rf $(VENV) $(OLDEST) .hypothesis .pytest_cache .ruff_cache .import_linter_cache \

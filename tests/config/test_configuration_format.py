@@ -351,3 +351,21 @@ def test_a_large_file_is_read_and_its_mistakes_are_counted(load: Load) -> None:
     assert len(load(f"agents:\n{agents}\n").policy.agents) == 1000
     with pytest.raises(ConfigurationError, match=r"and 951 more"):
         load(f"agents:\n{agents.replace('max_steps', 'max_stebs')}\nversion: 2\n")
+
+
+def test_each_budget_may_say_what_holds_while_the_store_is_away(load: Load) -> None:
+    """What it does not say holds in general."""
+    policy = load(
+        """
+        defaults: { on_store_error: open, session: { on_store_error: local } }
+        agents: { a: { session: { on_store_error: closed } } }
+        budgets:
+          - { name: x, per: [], every: day, max_steps: 1, on_store_error: closed }
+          - { name: y, per: [], every: month, max_steps: 1 }
+        """
+    ).policy
+
+    assert policy.on_store_error is OnStoreError.OPEN
+    assert policy.session.on_store_error is OnStoreError.LOCAL
+    assert policy.session_budget("a").on_store_error is OnStoreError.CLOSED
+    assert [b.on_store_error for b in policy.budgets] == [OnStoreError.CLOSED, None]

@@ -374,9 +374,9 @@ def test_telling_again_waits_for_a_store_that_is_away(
 
 
 def test_a_journal_that_cannot_be_written_stops_no_call(
-    store: ResilientStore, real: RemoteFlakyStore, journal: Journal
+    store: ResilientStore, real: RemoteFlakyStore, journal: Journal, clock: FakeClock
 ) -> None:
-    """The call is booked all the same; the failure is contained."""
+    """The calls are booked all the same; the failure is contained."""
     path = abandon(journal)
     journal._folder = path  # A file: nothing can be made in it.
     store.execute(settle("1", charging()))

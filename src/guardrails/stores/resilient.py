@@ -86,6 +86,8 @@ class ResilientStore:
         self._clock = clock
         self._journal = journal
         self._backlog: Backlog = MemoryBacklog() if journal is None else journal
+        self._unwritten = MemoryBacklog()
+        """What the journal could not take: it lives as long as the process."""
         self._lock = threading.Lock()
         self._outage: Outage | None = None
         self._background = Background(clock)
@@ -127,7 +129,7 @@ class ResilientStore:
     @property
     def waiting(self) -> int:
         """How many operations the store has yet to acknowledge."""
-        return len(self._backlog)
+        return len(self._backlog) + len(self._unwritten)
 
     def execute(self, operation: Operation[R]) -> R:
         """Applies an operation to the store, or by the policy.
@@ -175,7 +177,7 @@ class ResilientStore:
             _log.error(
                 "guardrails: closing with %d operations that the store did not take; "
                 "%s",
-                len(self._backlog),
+                self.waiting,
                 where,
             )
         else:
@@ -232,8 +234,8 @@ class ResilientStore:
         outage = self._failed(error)
         match operation:
             case Turn():
-                settled = self._answered(operation.settle, None)
-                reserved = self._answered(operation.reserve, None)
+                settled = self._answered(operation.settle, error)
+                reserved = self._answered(operation.reserve, error)
                 return Turned(
                     settled=cast("Any", settled), reserved=cast("Any", reserved)
                 )
@@ -262,7 +264,7 @@ class ResilientStore:
 
     def _reserved(self, op: Reserve, outage: Outage, *, was_sent: bool) -> object:
         try:
-            if self._backlog.is_full:
+            if self._backlog.is_full or self._unwritten.is_full:
                 raise StoreUnavailable(
                     f"{outage.reason} Calls are refused until it is back: too many "
                     "operations wait to be booked."
@@ -291,6 +293,7 @@ class ResilientStore:
             self._backlog.keep(op)
         except Exception as error:
             self.listener.failed(error, "writing the journal")
+            self._unwritten.keep(op)
         if self._outage is not outage:  # It is over, and nobody would look again.
             self._background.soon(0, self._probe)
 
@@ -331,23 +334,25 @@ class ResilientStore:
             self._book()
         except StoreUnavailable:
             self._background.soon(PROBE_MS, self._probe)
-        except Exception as error:
+        except Exception as error:  # The journal's: the store is back all the same.
             self.listener.failed(error, "booking what happened meanwhile")
+            self._end_outage()
             self._background.soon(PROBE_MS, self._probe)
         else:
             self._end_outage()
-            if len(self._backlog):
+            if self.waiting:
                 self._background.soon(0, self._probe)
 
     def _book(self) -> None:
         """Applies what is waiting, until nothing is."""
-        for _ in range(ROUNDS_MAX):
-            batch = self._backlog.waiting(BATCH)
-            for op in batch:
-                self._apply(op)
-                self._backlog.done(op.hold_id)
-            if not batch:
-                break
+        for backlog in (self._unwritten, self._backlog):
+            for _ in range(ROUNDS_MAX):
+                batch = backlog.waiting(BATCH)
+                for op in batch:
+                    self._apply(op)
+                    backlog.done(op.hold_id)
+                if not batch:
+                    break
         outage = self._outage
         for op in outage.denied if outage is not None else ():
             reply = self._store.execute(op)

@@ -116,14 +116,23 @@ def _check_history(store: Store, booked: list[Settle], *, until_ms: int) -> None
         assert by_session.get(name, 0) == sum(e.charge.cost_nano_usd or 0 for e in mine)
 
 
-@pytest.mark.timeout(400)
-@settings(
+QUICK = settings(
     max_examples=20,
     deadline=None,
     # The server is emptied for each example, below.
-    suppress_health_check=[HealthCheck.function_scoped_fixture],
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
-@given(setup=setups, script=scripts, is_honest=st.booleans(), takes_turns=st.booleans())
+THOROUGH = settings(QUICK, max_examples=500)
+"""20,000 operations on each server."""
+
+given_scripts = given(
+    setup=setups, script=scripts, is_honest=st.booleans(), takes_turns=st.booleans()
+)
+
+
+@pytest.mark.timeout(400)
+@QUICK
+@given_scripts
 def test_scripts_answer_like_the_ledger(
     server: Server, setup: bytes, script: bytes, is_honest: bool, takes_turns: bool
 ) -> None:
@@ -131,6 +140,23 @@ def test_scripts_answer_like_the_ledger(
 
     Taking turns, a reservation that follows a settlement goes with it.
     """
+    compare(server, setup, script, is_honest=is_honest, takes_turns=takes_turns)
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(1_800)
+@THOROUGH
+@given_scripts
+def test_scripts_answer_like_the_ledger_for_long(
+    server: Server, setup: bytes, script: bytes, is_honest: bool, takes_turns: bool
+) -> None:
+    """The same, with 20,000 operations."""
+    compare(server, setup, script, is_honest=is_honest, takes_turns=takes_turns)
+
+
+def compare(
+    server: Server, setup: bytes, script: bytes, *, is_honest: bool, takes_turns: bool
+) -> None:
     server.ask("FLUSHALL")
     scenario = Scenario(setup, is_honest)
     checker = Checker(scenario)

@@ -21,6 +21,9 @@ from guardrails.core.operations import Reserved, Sweep, Verdict
 from guardrails.core.policy import Limits
 from guardrails.ports import Store
 from guardrails.stores import open_store
+from guardrails.stores.diagnosis import Status
+from guardrails.stores.redis import RedisStore
+from guardrails.stores.redis.diagnosis import diagnose
 from guardrails.testing.conformance import CENT, charging, reserve, settle
 from tests.servers.fixtures import BINARIES
 from tests.servers.processes import Group, Server
@@ -175,7 +178,10 @@ def test_what_killed_workers_have_spent_stays_within_the_limit(
         reply = store.execute(reserve("after", to, cost=BOUND))
         store.execute(Sweep(now_ms=SystemClock().now_ms() + TTL_MS))
         shared, costs = account(store, SHARED), _booked(store)
+    with closing(RedisStore(server.unix_url)) as store:
+        checks = diagnose(store, project_id="default", clock=SystemClock())
 
+    assert [c.status for c in checks if c.name == "balance"] == [Status.OK]
     assert last.exitcode == 0
     assert isinstance(reply, Reserved)
     assert reply.verdict is Verdict.DENY

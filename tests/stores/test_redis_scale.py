@@ -1,22 +1,29 @@
 """Every way to add up what many processes have spent comes to the same."""
 
+import json
 import os
+import subprocess
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import closing
+from decimal import Decimal
 from multiprocessing.synchronize import Barrier
 
 import pytest
 import redis
 
+from guardrails.clock import SystemClock
+from guardrails.core.money import nano_usd
 from guardrails.core.operations import Turn, Turned
 from guardrails.core.rollups import HOUR_MS, Spend
 from guardrails.stores.redis import RedisStore, replies
-from guardrails.testing.conformance import NOW_MS, charging, reserve, settle
+from guardrails.testing.conformance import charging, reserve, settle
+from tests.cli.conftest import GUARDRAILS
 from tests.servers.fixtures import BINARIES
 from tests.servers.processes import Server
 from tests.stores.running import SHARED, account, insist, together
 
+NOW_MS = SystemClock().now_ms()
 EVENTS_MAX = 2_000_000
 PAGE = 5_000
 CALLS_PER_SESSION = 100
@@ -38,7 +45,7 @@ def test_all_sums_are_the_same_money(processes: int, calls: int) -> None:
 
     with Server(next(iter(BINARIES.values()))) as server:
         spent = sum(together(work, server.unix_url, processes=processes))
-        by_event = _events(server)
+        by_event, exported = _events(server), _exported(server)
         names = [f"{n}-{s}" for n in range(processes) for s in range(sessions)]
         with closing(RedisStore(server.unix_url)) as store:
             shared = account(store, SHARED)
@@ -54,7 +61,7 @@ def test_all_sums_are_the_same_money(processes: int, calls: int) -> None:
                 for dimension in ("session_id", "agent", "customer_id", "model")
             }
 
-    assert by_event.total() == spent
+    assert by_event.total() == spent == exported
     assert len(by_event) == len(accounts) == processes * sessions
     posted = {
         a.session.attribution.session_id: a.posted_nano_usd
@@ -76,19 +83,19 @@ def _spend(url: str, number: int, *, sessions: int) -> int:
         for session in range(sessions):
             to = charging(session=f"{number}-{session}")
             last = f"{number}/{call}"
-            insist(store, reserve(last, to, cost=call))
+            insist(store, reserve(last, to, cost=call, now_ms=NOW_MS))
             for _ in range(CALLS_PER_SESSION - 1):
                 following = f"{number}/{call + 1}"
                 turned = insist(
                     store,
                     Turn(
-                        settle=settle(last, to, cost=call),
-                        reserve=reserve(following, to, cost=call + 1),
+                        settle=settle(last, to, cost=call, now_ms=NOW_MS),
+                        reserve=reserve(following, to, cost=call + 1, now_ms=NOW_MS),
                     ),
                 )
                 assert isinstance(turned, Turned)
                 spent, call, last = spent + call, call + 1, following
-            insist(store, settle(last, to, cost=call))
+            insist(store, settle(last, to, cost=call, now_ms=NOW_MS))
             spent, call = spent + call, call + 1
     return spent
 
@@ -100,6 +107,16 @@ def _events(server: Server) -> Counter[str | None]:
         event = replies.event_from(payload)
         spent[event.attribution.session_id] += event.charge.cost_nano_usd or 0
     return spent
+
+
+def _exported(server: Server) -> int:
+    """Returns what `guardrails costs` says was spent, in nano-USD."""
+    options = ("--by", "customer_id", "--json", "--store", server.unix_url)
+    done = subprocess.run(
+        [*GUARDRAILS, "costs", *options], capture_output=True, check=True, timeout=60
+    )
+    costs = [Decimal(row["cost_usd"]) for row in json.loads(done.stdout)["rows"]]
+    return nano_usd(sum(costs), name="exported")
 
 
 def _payloads(server: Server) -> Iterator[bytes]:

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from platformdirs import user_data_path
 
 from guardrails.cli.callbacks import callback_check
 from guardrails.cli.ledgers import shown_url
@@ -15,18 +14,15 @@ from guardrails.clock import SystemClock
 from guardrails.config import Configuration, load_configuration
 from guardrails.core.policy import Mode, Policy
 from guardrails.errors import StoreUnavailable
-from guardrails.stores import open_store
+from guardrails.stores import journal_folder, open_store
 from guardrails.stores.diagnosis import Check, Status, worst_of
 from guardrails.stores.folders import folder_check
 from guardrails.stores.memory import MemoryStore
 
-__all__ = ["JOURNAL_NAME", "doctor", "examined"]
+__all__ = ["doctor", "examined"]
 
 EXIT_FAILURE = 1
 EXIT_STORE = 4
-
-JOURNAL_NAME = "journal"
-"""The folder in the user's data directory that keeps what a store has not."""
 
 
 def doctor(
@@ -54,8 +50,7 @@ def doctor(
     configuration = load_configuration(
         config, environ=os.environ, cwd=Path.cwd(), overrides=overrides
     )
-    journal = user_data_path("guardrails", appauthor=False) / JOURNAL_NAME
-    checks, is_reachable = examined(configuration, journal=journal)
+    checks, is_reachable = examined(configuration, journal=journal_folder())
     # Imported late: it brings rich, which the other commands may not need.
     from guardrails.cli.checks import checks_json, show_checks
 

@@ -97,6 +97,8 @@ class ScriptedServer:
                 if self._for_ever is not None:
                     return self._for_ever
                 return self.replies.popleft() if self.replies else ADMITTED
+            case b"PING" if len(command) > 1:
+                return b"$%d\r\n%b\r\n" % (len(command[1]), command[1])
             case _:
                 return OK
 

@@ -148,7 +148,11 @@ class Fleet:
 def drain(url: str) -> None:
     """Starts the next process of this machine: it adopts what others left."""
     with closing(Guard({}, store=url)):
-        until(lambda: len(list(journal_folder().glob("*.sqlite3"))) == 1, "adoption")
+        until(
+            lambda: len(list(journal_folder().glob("*.sqlite3"))) == 1,
+            "adoption",
+            seconds=2 * RECOVERY_SECONDS,
+        )
 
 
 def small_or_large(small: object, large: object) -> Callable[[Callable], Callable]:

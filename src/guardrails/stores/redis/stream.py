@@ -3,9 +3,14 @@
 Commands are written in the order in which tasks ask, those of one turn of the loop
 together, and replies come back in that order: each resolves the oldest question.
 That is a third of what a pool costs, and no task waits for a connection.
+
+Should something between here and the server lose a part, replies would be taken for
+those of other questions, and a refused call for an admitted one. So a PING with a
+number ends each question, and replies count only before their own number.
 """
 
 import asyncio
+import itertools
 import os
 import ssl
 from collections import deque
@@ -80,7 +85,9 @@ class Streams:
         """Begins to connect. What is asked meanwhile is sent after the greeting."""
         stream = _Stream()
         greetings = [*_greetings(self._topology.options), ("INFO", "server")]
-        greeted = stream.ask([packed(one) for one in greetings], DEADLINE_S)
+        greeted = stream.ask(
+            [packed(one) for one in greetings], DEADLINE_S, is_numbered=False
+        )
         self._of_this_loop()[address] = stream
         keeping = self._keep(address, stream, greeted)
         keeper = asyncio.get_running_loop().create_task(keeping)
@@ -132,6 +139,8 @@ class _Question:
     """Commands that were sent together, and what came back so far."""
 
     count: int
+    number: bytes | None
+    """What the last reply has to repeat."""
     due: float
     answer: "asyncio.Future[list[Any]]"
     replies: list[Any] = field(default_factory=list)
@@ -144,6 +153,7 @@ class _Stream(asyncio.Protocol):
         parse_error: Any = DefaultParser.parse_error
         self._reader = hiredis.Reader(replyError=parse_error)
         self._questions: deque[_Question] = deque()
+        self._numbers = itertools.count(1)
         self._unsent: list[bytes] = []
         self._is_greeted = False
         self._transport: asyncio.Transport | None = None
@@ -152,11 +162,15 @@ class _Stream(asyncio.Protocol):
         self.ended = asyncio.Event()
 
     def ask(
-        self, commands: Sequence[bytes], deadline_s: float
+        self, commands: Sequence[bytes], deadline_s: float, *, is_numbered: bool = True
     ) -> asyncio.Future[list[Any]]:
+        number: bytes | None = None
+        if is_numbered:
+            number = b"%d" % next(self._numbers)
+            commands = (*commands, packed((b"PING", number)))
         due = self._loop.time() + deadline_s
         answer: asyncio.Future[list[Any]] = self._loop.create_future()
-        self._questions.append(_Question(len(commands), due, answer))
+        self._questions.append(_Question(len(commands), number, due, answer))
         if self._is_greeted and not self._unsent:
             self._loop.call_soon(self._send)
         self._unsent.extend(commands)
@@ -192,11 +206,12 @@ class _Stream(asyncio.Protocol):
                 question = self._questions[0]
                 question.replies.append(reply)
                 if len(question.replies) == question.count:
+                    replies = _answers_to(question)
                     self._questions.popleft()
                     if not question.answer.done():  # Its task was cancelled.
-                        question.answer.set_result(question.replies)
+                        question.answer.set_result(replies)
         except (hiredis.ProtocolError, IndexError):
-            self.end(exceptions.ConnectionError("the server does not speak Redis"))
+            self.end(exceptions.ConnectionError("replies do not fit the questions"))
 
     def _send(self) -> None:
         if self._transport is not None:
@@ -232,6 +247,22 @@ class _Stream(asyncio.Protocol):
             _fail(questions.popleft().answer, error)
         if questions:
             self._loop.call_soon(self._fail_some, questions, error)
+
+
+def _answers_to(question: _Question) -> list[Any]:
+    """Returns the replies that are known to be those of a question.
+
+    Raises:
+        IndexError: If they are those of another one.
+    """
+    if question.number is None:
+        return question.replies
+    *replies, number = question.replies
+    if isinstance(number, Exception):  # Then the others may be anybody's.
+        return [number] * len(replies)
+    if number != question.number:
+        raise IndexError
+    return replies
 
 
 def _fail(answer: "asyncio.Future[Any]", error: Exception) -> None:

@@ -46,6 +46,7 @@ from guardrails.errors import (
 from guardrails.ids import new_key
 from guardrails.ports import Clock, EventSink, PriceBook, Store
 from guardrails.refusals import refusal_error
+from guardrails.threads import is_on_event_loop
 
 if TYPE_CHECKING:
     from guardrails.session import Session
@@ -191,11 +192,7 @@ class Engine:
 
         On an event loop's thread not at all: the holds settle on that very loop.
         """
-        try:
-            asyncio.get_running_loop()
-        except RuntimeError:
-            return self.policy.wait_ms_max
-        return 0
+        return 0 if is_on_event_loop() else self.policy.wait_ms_max
 
     def _is_late(self, give_up_at_ms: int) -> bool:
         return self.clock.monotonic_ms() >= give_up_at_ms

@@ -1,42 +1,29 @@
 """`guardrails check`: what a guard would enforce here, and where each value is from."""
 
-import os
 from pathlib import Path
-from typing import Annotated
 
 import typer
 
-from guardrails.config import load_configuration
+from guardrails.cli.options import (
+    ConfigOption,
+    JsonOption,
+    ProjectOption,
+    StoreOption,
+    configured,
+)
 from guardrails.stores import open_store
 
 __all__ = ["check"]
 
 
 def check(
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
-    store: Annotated[
-        str | None,
-        typer.Option(metavar="URL", help="The ledger, instead of the configured one."),
-    ] = None,
-    project: Annotated[
-        str | None,
-        typer.Option(
-            metavar="NAME", help="The project, instead of the configured one."
-        ),
-    ] = None,
-    config: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FILE",
-            help="The configuration, instead of the nearest guardrails.yaml.",
-        ),
-    ] = None,
+    as_json: JsonOption = False,
+    store: StoreOption = None,
+    project: ProjectOption = None,
+    config: ConfigOption = None,
 ) -> None:
     """Show what is configured, and where each value came from."""
-    overrides = {"store": store, "project_id": project}
-    configuration = load_configuration(
-        config, environ=os.environ, cwd=Path.cwd(), overrides=overrides
-    )
+    configuration = configured(config, store=store, project=project)
     # As a guard would: a URL that names no store is an error of configuration.
     opened = open_store(configuration.store or "sqlite")
     path = getattr(opened, "path", None)

@@ -1,17 +1,21 @@
 """`guardrails costs`: where the money went in the last hours."""
 
-import os
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from guardrails.cli.formats import csv_text, json_text
 from guardrails.cli.ledgers import reading
+from guardrails.cli.options import (
+    ConfigOption,
+    JsonOption,
+    ProjectOption,
+    StoreOption,
+    configured,
+)
 from guardrails.clock import SystemClock
-from guardrails.config import load_configuration
 from guardrails.core.rollups import ROLLUP_DIMENSIONS, Spend
 from guardrails.errors import ConfigurationError
 from guardrails.ports import History
@@ -55,34 +59,17 @@ def costs(
     limit: Annotated[
         int, typer.Option(min=0, metavar="N", help="Rows to show; 0 shows all.")
     ] = 20,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_json: JsonOption = False,
     as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV.")] = False,
-    store: Annotated[
-        str | None,
-        typer.Option(metavar="URL", help="The ledger, instead of the configured one."),
-    ] = None,
-    project: Annotated[
-        str | None,
-        typer.Option(
-            metavar="NAME", help="The project, instead of the configured one."
-        ),
-    ] = None,
-    config: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FILE",
-            help="The configuration, instead of the nearest guardrails.yaml.",
-        ),
-    ] = None,
+    store: StoreOption = None,
+    project: ProjectOption = None,
+    config: ConfigOption = None,
 ) -> None:
     """Show what was spent, by session or by another dimension."""
     dimension = _dimension(by)
     if as_json and as_csv:
         raise ConfigurationError("--json and --csv: choose one of them.")
-    overrides = {"store": store, "project_id": project}
-    configuration = load_configuration(
-        config, environ=os.environ, cwd=Path.cwd(), overrides=overrides
-    )
+    configuration = configured(config, store=store, project=project)
     with reading(configuration.store) as history:
         report = cost_report(
             history,

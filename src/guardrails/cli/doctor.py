@@ -1,17 +1,22 @@
 """`guardrails doctor`: whether limits hold, and what to do where they may not."""
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
 
 import typer
 
 from guardrails.cli.callbacks import callback_check
 from guardrails.cli.ledgers import shown_url
 from guardrails.cli.limits import policy_text
+from guardrails.cli.options import (
+    ConfigOption,
+    JsonOption,
+    ProjectOption,
+    StoreOption,
+    configured,
+)
 from guardrails.clock import SystemClock
-from guardrails.config import Configuration, load_configuration
+from guardrails.config import Configuration
 from guardrails.core.policy import Mode, Policy
 from guardrails.errors import StoreUnavailable
 from guardrails.stores import journal_folder, open_store
@@ -26,30 +31,13 @@ EXIT_STORE = 4
 
 
 def doctor(
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
-    store: Annotated[
-        str | None,
-        typer.Option(metavar="URL", help="The ledger, instead of the configured one."),
-    ] = None,
-    project: Annotated[
-        str | None,
-        typer.Option(
-            metavar="NAME", help="The project, instead of the configured one."
-        ),
-    ] = None,
-    config: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FILE",
-            help="The configuration, instead of the nearest guardrails.yaml.",
-        ),
-    ] = None,
+    as_json: JsonOption = False,
+    store: StoreOption = None,
+    project: ProjectOption = None,
+    config: ConfigOption = None,
 ) -> None:
     """Check that limits hold: the store, its ledger, the callbacks."""
-    overrides = {"store": store, "project_id": project}
-    configuration = load_configuration(
-        config, environ=os.environ, cwd=Path.cwd(), overrides=overrides
-    )
+    configuration = configured(config, store=store, project=project)
     checks, is_reachable = examined(configuration, journal=journal_folder())
     # Imported late: it brings rich, which the other commands may not need.
     from guardrails.cli.checks import checks_json, show_checks

@@ -2,7 +2,8 @@
 
 from collections.abc import Iterator
 
-from guardrails.core.money import usd
+from guardrails.core.decisions import format_count
+from guardrails.core.money import usd_digits
 from guardrails.core.policy import Limits, Measure, Policy, SoftAlerts
 
 __all__ = ["alert_texts", "limit_texts", "policy_text"]
@@ -29,19 +30,15 @@ def policy_text(policy: Policy) -> str:
     limits = [f"{key} {value}" for key, value in limit_texts(policy.session.limits)]
     parts = [f"session {', '.join(limits)}"] if limits else []
     if policy.agents:
-        parts.append(_count(len(policy.agents), "agent"))
+        parts.append(format_count(len(policy.agents), "agent"))
     if policy.budgets:
-        parts.append(_count(len(policy.budgets), "shared budget"))
+        parts.append(format_count(len(policy.budgets), "shared budget"))
     return "; ".join(parts)
 
 
 def _text(measure: Measure, value: int) -> str:
     if measure is Measure.COST:
-        return f"{usd(value).normalize():f}"
+        return usd_digits(value)
     if measure is Measure.WALL_TIME:
         return f"{value / 1000:g}"
     return str(value)
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"

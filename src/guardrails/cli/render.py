@@ -10,6 +10,7 @@ from rich.text import Text
 from guardrails.cli.amounts import money_cells
 from guardrails.cli.columns import TITLES, columns_of
 from guardrails.cli.table import safe, table_lines
+from guardrails.core.decisions import format_count
 from guardrails.reports import CostReport, Outlier
 
 __all__ = ["render_costs"]
@@ -58,9 +59,9 @@ def _headline(report: CostReport, width: int) -> Iterator[Text]:
     by_session = report.by == "session_id"
     what = "Costs" if by_session else f"Costs by {TITLES[report.by].lower()}"
     parts = [what, f"last {report.span.hours:,} h"]
-    parts += [_count(report.names, "session")] if by_session else []
+    parts += [format_count(report.names, "session")] if by_session else []
     noun = "call" if report.by in ("tool", "model") else "step"
-    parts += [_count(total.steps, noun)]
+    parts += [format_count(total.steps, noun)]
     parts += [f"{report.stopped:,} stopped"] if by_session else []
     line = " · ".join(parts)
     since = datetime.fromtimestamp(report.span.since_ms / 1000, tz=UTC)
@@ -81,7 +82,7 @@ def _outlier(outlier: Outlier) -> Iterator[str]:
     )
     cause = outlier.cause
     if cause is not None:
-        calls, cost = _count(cause.calls, "call"), _usd(cause.cost_nano_usd)
+        calls, cost = format_count(cause.calls, "call"), _usd(cause.cost_nano_usd)
         yield f"  mostly {safe(cause.name)}: {calls}, {cost}"
 
 
@@ -96,15 +97,12 @@ def _notes(report: CostReport) -> Iterator[str]:
         more = f" and {len(names) - NAMES_MAX:,} more" if len(names) > NAMES_MAX else ""
         of = f" ({', '.join(names[:NAMES_MAX])}{more})" if names else ""
         yield (
-            f"{_count(total.unpriced_calls, 'call')} had no price{of} and count as "
-            "nothing above. Give them one in guardrails.yaml, under models: or tools:."
+            f"{format_count(total.unpriced_calls, 'call')} had no price{of} and count "
+            "as nothing above. Give them one in guardrails.yaml, under models: or "
+            "tools:."
         )
     if total.estimated_calls:
         yield (
-            f"{_count(total.estimated_calls, 'call')} reported no usage; what they "
-            "cost is an upper estimate."
+            f"{format_count(total.estimated_calls, 'call')} reported no usage; what "
+            "they cost is an upper estimate."
         )
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"

@@ -12,7 +12,7 @@ from guardrails.cli.limits import alert_texts, limit_texts
 from guardrails.cli.table import safe
 from guardrails.config import Configuration
 from guardrails.config.problems import key_path
-from guardrails.core.money import usd
+from guardrails.core.money import usd_digits
 from guardrails.core.policy import Budget
 
 __all__ = ["PRECEDENCE", "Row", "Sheet", "sheet_json", "sheet_lines", "sheet_of"]
@@ -229,7 +229,9 @@ def _tools(configuration: Configuration, origins: _Origins) -> list[Row]:
     return [
         _row(
             rule.pattern,
-            "no price" if rule.cost_nano_usd is None else _usd(rule.cost_nano_usd),
+            "no price"
+            if rule.cost_nano_usd is None
+            else usd_digits(rule.cost_nano_usd),
             origins.of(f"{key_path('tools', rule.pattern)}.cost_per_call_usd"),
         )
         for rule in configuration.policy.tools
@@ -267,10 +269,6 @@ def _loop(configuration: Configuration, origins: _Origins) -> list[Row]:
         for key, value in values.items()
         if value
     ]
-
-
-def _usd(nano_usd: int) -> str:
-    return f"{usd(nano_usd).normalize():f}"
 
 
 def _row(key: str, value: str, origin: str) -> Row:

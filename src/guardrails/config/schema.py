@@ -19,7 +19,7 @@ from guardrails.config.values import (
 )
 from guardrails.core.attribution import DIMENSIONS
 from guardrails.core.loops import LoopAction, LoopRule
-from guardrails.core.money import usd
+from guardrails.core.money import usd_digits
 from guardrails.core.policy import (
     Budget,
     BudgetAction,
@@ -186,15 +186,11 @@ def _limits(section: Section) -> BudgetSettings:
     limit, soft = settings.cost_nano_usd, settings.soft_alert_nano_usd
     if limit is not None and soft is not None and soft > limit:
         section.report(
-            f"{_exact(soft)} is above max_cost_usd, {_exact(limit)}, and would never "
-            "alert. Lower it.",
+            f"{usd_digits(soft)} is above max_cost_usd, {usd_digits(limit)}, and "
+            "would never alert. Lower it.",
             "soft_alert_usd",
         )
     return settings
-
-
-def _exact(nano_usd: int) -> str:
-    return f"{usd(nano_usd).normalize():f}"
 
 
 def _loop(section: Section) -> LoopRule:

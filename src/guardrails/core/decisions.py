@@ -13,7 +13,7 @@ from guardrails.core.money import format_usd, usd
 from guardrails.core.operations import Refusal
 from guardrails.core.policy import Measure
 
-__all__ = ["Decision", "amount", "decide", "format_amount"]
+__all__ = ["Decision", "amount", "decide", "format_amount", "format_count"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,6 +82,11 @@ def format_amount(measure: Measure, value: int) -> str:
     if measure is Measure.WALL_TIME:
         return f"{value / 1000:.1f} s"
     return f"{value:,}"
+
+
+def format_count(number: int, noun: str) -> str:
+    """Writes a number of things for people: `1 call`, `1,204 calls`."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def _stop_text(stop: Stop) -> str:

@@ -8,7 +8,14 @@ the doubles of Lua, so every store computes the same total.
 import re
 from decimal import Decimal
 
-__all__ = ["LIMIT_NANO_USD_MAX", "NANO_PER_USD", "format_usd", "nano_usd", "usd"]
+__all__ = [
+    "LIMIT_NANO_USD_MAX",
+    "NANO_PER_USD",
+    "format_usd",
+    "nano_usd",
+    "usd",
+    "usd_digits",
+]
 
 NANO_PER_USD = 10**9
 
@@ -94,6 +101,11 @@ def usd(nano: int) -> Decimal:
     """Converts integer nano-USD to an exact `Decimal` in USD, cents at least."""
     exact = Decimal(nano).scaleb(-_DECIMALS_MAX).normalize()
     return exact if abs(nano) % _CENT_NANO_USD else exact.quantize(_CENT)
+
+
+def usd_digits(nano: int) -> str:
+    """Writes an amount as a configuration would: `0.5`, exactly, without a sign."""
+    return f"{usd(nano).normalize():f}"
 
 
 def format_usd(nano: int | None) -> str:

@@ -55,7 +55,7 @@ def open_store(url: str | os.PathLike[str]) -> Store:
         return _sqlite(Path(unquote(text.removeprefix("sqlite:///"))).expanduser())
     if isinstance(url, os.PathLike) or text.endswith((".sqlite3", ".db")):
         return _sqlite(Path(text).expanduser())
-    if text.partition("://")[0] in REDIS_SCHEMES and "://" in text:
+    if _is_redis(text):
         return _redis(text)
     raise ConfigurationError(
         f"store: {_masked(text)!r} is not a store of this version. Use "
@@ -70,7 +70,7 @@ def open_journal(url: str, clock: Clock) -> "Journal | None":
     acknowledged. Without a journal, which is said once, a settlement that the store
     does not take is kept in memory only.
     """
-    if url.partition("://")[0] not in REDIS_SCHEMES or "://" not in url:
+    if not _is_redis(url):
         return None
     # Imported late, as below.
     from guardrails.stores.journal import Journal
@@ -99,6 +99,11 @@ def _sqlite(path: Path) -> Store:
     from guardrails.stores.sqlite import SQLiteStore
 
     return SQLiteStore(path)
+
+
+def _is_redis(url: str) -> bool:
+    scheme, separator, _ = url.partition("://")
+    return bool(separator) and scheme in REDIS_SCHEMES
 
 
 def _redis(url: str) -> Store:

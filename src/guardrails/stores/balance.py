@@ -9,7 +9,8 @@ adding it, also while agents run.
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 
-from guardrails.core.money import usd
+from guardrails.core.decisions import format_count
+from guardrails.core.money import usd_digits
 from guardrails.stores.diagnosis import Check, Status
 
 __all__ = ["Held", "HeldBy", "Imbalance", "balance_check", "held_of", "imbalance_of"]
@@ -94,8 +95,8 @@ def balance_check(
         mend: Writes the command that adds what is missing.
     """
     if not found:
-        text = f"{_count(accounts, 'account')} and {_count(holds, 'hold')} add up"
-        return Check(name="balance", status=Status.OK, text=text)
+        read = f"{format_count(accounts, 'account')} and {format_count(holds, 'hold')}"
+        return Check(name="balance", status=Status.OK, text=f"{read} add up")
     shown = sorted(found, key=lambda one: one.account)[:SHOWN_MAX]
     lines = [_sentence(one) for one in shown]
     if len(found) > len(shown):
@@ -135,8 +136,4 @@ def _amount(name: str, number: int) -> str:
     if name.endswith("_tokens"):
         return f"{number:,} tokens"
     sign = "-" if number < 0 else ""
-    return f"{sign}${usd(abs(number)).normalize():f}"
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+    return f"{sign}${usd_digits(abs(number))}"

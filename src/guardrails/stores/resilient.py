@@ -284,9 +284,7 @@ class ResilientStore:
 
     def _give_back(self, op: Reserve, outage: Outage) -> None:
         """Releases what the store may have held although nobody heard of it."""
-        account = op.charging.accounts[0]
-        release = Release(hold_id=op.hold_id, account=account, now_ms=op.now_ms)
-        self._keep(release, outage)
+        self._keep(_release_of(op), outage)
 
     def _keep(self, op: Entry, outage: Outage) -> None:
         try:
@@ -357,10 +355,7 @@ class ResilientStore:
         for op in outage.denied if outage is not None else ():
             reply = self._store.execute(op)
             if isinstance(reply, Reserved) and reply.verdict is Verdict.ALLOW:
-                account = op.charging.accounts[0]  # Somebody has raised the limit.
-                self._store.execute(
-                    Release(hold_id=op.hold_id, account=account, now_ms=op.now_ms)
-                )
+                self._store.execute(_release_of(op))  # The limit was raised.
 
     def _end_outage(self) -> None:
         with self._lock:
@@ -426,6 +421,11 @@ class ResilientStore:
                     "left behind when they ended.",
                     count,
                 )
+
+
+def _release_of(op: Reserve) -> Release:
+    account = op.charging.accounts[0]
+    return Release(hold_id=op.hold_id, account=account, now_ms=op.now_ms)
 
 
 def _unenforced(op: Reserve) -> Reserve:

@@ -32,6 +32,7 @@ from guardrails.stores.redis.attempts import (
 from guardrails.stores.redis.stream import Streams
 from guardrails.stores.redis.topology import DEADLINE_S, Address, Topology
 from guardrails.stores.redis.wire import Argument, Fragment, evalsha, packed
+from guardrails.threads import is_on_event_loop
 
 __all__ = ["Client"]
 
@@ -122,7 +123,7 @@ class Client:
     def _driven(
         self, prefix: str, commands: list[bytes], script: Script | None
     ) -> list[Any]:
-        is_on_a_loop = _is_on_a_loop()
+        is_on_a_loop = is_on_event_loop()
         steps = attempts(
             self._topology,
             prefix,
@@ -254,14 +255,6 @@ def _reply(connection: Connection) -> Any:
         if isinstance(error, exceptions.BusyLoadingError):
             return error
         raise
-
-
-def _is_on_a_loop() -> bool:
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        return False
-    return True
 
 
 def _ignore() -> None:

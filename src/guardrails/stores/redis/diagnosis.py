@@ -19,7 +19,7 @@ from guardrails.stores.redis.books import mending, read_books
 from guardrails.stores.redis.judgement import slots_check, verdicts
 from guardrails.stores.redis.node import Node
 from guardrails.stores.redis.store import RedisStore
-from guardrails.stores.redis.topology import Address, Topology, masked
+from guardrails.stores.redis.topology import Address, Topology, masked, slots_from
 
 __all__ = ["diagnose"]
 
@@ -83,12 +83,7 @@ def _slots(topology: Topology) -> dict[int, Address]:
     first = Node(topology, topology.address(topology.slot(keys.SECRET)))
     with contextlib.closing(first):
         reply = first.ask("CLUSTER", "SLOTS")
-    found: dict[int, Address] = {}
-    for start, end, master, *_ in [] if isinstance(reply, Refused) else reply:
-        # A node that does not know its own name means the one that was asked.
-        host = master[0].decode() if master[0] else first.address[0]
-        found |= dict.fromkeys(range(start, end + 1), (host, int(master[1])))
-    return found
+    return {} if isinstance(reply, Refused) else slots_from(reply, first.address)
 
 
 def _reached(servers: Sequence[Answers], url: str) -> Check:

@@ -17,6 +17,7 @@ __all__ = [
     "due",
     "events",
     "finished",
+    "holding",
     "holds",
     "lost",
     "prefix_of",
@@ -78,6 +79,11 @@ def due(prefix: str) -> str:
 def lost(prefix: str) -> str:
     """Unconfirmed holds by id."""
     return f"{prefix}lost"
+
+
+def holding(prefix: str) -> tuple[str, ...]:
+    """What every script that moves holds is given first."""
+    return (version(prefix), holds(prefix), due(prefix), lost(prefix))
 
 
 def finished(prefix: str, now_ms: int) -> tuple[str, ...]:

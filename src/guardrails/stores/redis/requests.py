@@ -135,10 +135,7 @@ def _shared_keys(prefix: str, period: int) -> Fragment:
     """Returns the keys that all calls of a project name."""
     return Fragment.of(
         [
-            keys.version(prefix),
-            keys.holds(prefix),
-            keys.due(prefix),
-            keys.lost(prefix),
+            *keys.holding(prefix),
             *keys.finished(prefix, period * keys.FINISHED_PERIOD_MS),
             keys.events(prefix),
         ]

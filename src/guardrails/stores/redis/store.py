@@ -256,10 +256,7 @@ class RedisStore:
     def _released(self, op: Release) -> _Steps:
         prefix = keys.prefix_of(op.account)
         names = [
-            keys.version(prefix),
-            keys.holds(prefix),
-            keys.due(prefix),
-            keys.lost(prefix),
+            *keys.holding(prefix),
             *keys.finished(prefix, op.now_ms),
         ]
         arguments = Fragment.of([op.hold_id])
@@ -270,12 +267,7 @@ class RedisStore:
         """Sweeps the projects that this process has seen."""
         unconfirmed = 0
         for prefix in list(self._versions):
-            names = [
-                keys.version(prefix),
-                keys.holds(prefix),
-                keys.due(prefix),
-                keys.lost(prefix),
-            ]
+            names = keys.holding(prefix)
             arguments = Fragment.of([op.now_ms, SWEEP_MAX])
             unconfirmed += yield (self._sweep, prefix, Fragment.of(names), arguments)
         return Swept(unconfirmed=unconfirmed, forgotten=0)

@@ -25,7 +25,7 @@ from redis.sentinel import Sentinel
 
 from guardrails.errors import ConfigurationError
 
-__all__ = ["Address", "Topology", "masked"]
+__all__ = ["Address", "Topology", "masked", "slots_from"]
 
 DEADLINE_S = 0.25
 """How long one attempt may take: connecting, sending or waiting for the reply."""
@@ -203,7 +203,7 @@ class Topology:
             connection = self.connection(seed, max(left_s / 2, deadline_s / 4))
             try:
                 connection.send_command("CLUSTER", "SLOTS")
-                return _slots_from(connection.read_response(), seed)
+                return slots_from(connection.read_response(), seed)
             except redis.RedisError as error:
                 failure = error
             finally:
@@ -211,7 +211,8 @@ class Topology:
         raise failure
 
 
-def _slots_from(reply: Any, asked: Address) -> dict[int, Address]:
+def slots_from(reply: Any, asked: Address) -> dict[int, Address]:
+    """Reads the reply to CLUSTER SLOTS: the master of each slot that is served."""
     slots: dict[int, Address] = {}
     for first, last, master, *_ in reply:
         # A node that does not know its own name means the one that was asked.

@@ -1,0 +1,44 @@
+"""Options: which ledger and which configuration, the same for every command."""
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from guardrails.config import Configuration, load_configuration
+
+__all__ = ["ConfigOption", "JsonOption", "ProjectOption", "StoreOption", "configured"]
+
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+StoreOption = Annotated[
+    str | None,
+    typer.Option(metavar="URL", help="The ledger, instead of the configured one."),
+]
+ProjectOption = Annotated[
+    str | None,
+    typer.Option(metavar="NAME", help="The project, instead of the configured one."),
+]
+ConfigOption = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE",
+        help="The configuration, instead of the nearest guardrails.yaml.",
+    ),
+]
+
+
+def configured(
+    config: Path | None, *, store: str | None, project: str | None
+) -> Configuration:
+    """Loads the configuration as a guard here would, below the options.
+
+    Raises:
+        ConfigurationError: If it is wrong.
+    """
+    return load_configuration(
+        config,
+        environ=os.environ,
+        cwd=Path.cwd(),
+        overrides={"store": store, "project_id": project},
+    )

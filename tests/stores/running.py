@@ -74,13 +74,13 @@ CONTEXT = multiprocessing.get_context("fork" if hasattr(os, "fork") else None)
 Work = Callable[[str, int, Barrier], object]
 
 
-def together(work: Work, url: str, *, processes: int) -> list:
+def together(work: Work, place: str, *, processes: int) -> list:
     """Runs `work` in new processes, which share a barrier; returns their results."""
     barrier = CONTEXT.Barrier(processes, timeout=60)
     results = CONTEXT.SimpleQueue()
     members = [
         CONTEXT.Process(
-            target=_member, args=(work, url, number, barrier, results), daemon=True
+            target=_member, args=(work, place, number, barrier, results), daemon=True
         )
         for number in range(processes)
     ]
@@ -98,13 +98,13 @@ def together(work: Work, url: str, *, processes: int) -> list:
 
 def _member(
     work: Work,
-    url: str,
+    place: str,
     number: int,
     barrier: Barrier,
     results: "SimpleQueue[tuple[str | None, object]]",
 ) -> None:
     try:
-        results.put((None, work(url, number, barrier)))
+        results.put((None, work(place, number, barrier)))
     except BaseException as error:
         barrier.abort()
         results.put((f"process {number}: {error!r}", None))

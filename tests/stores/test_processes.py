@@ -8,8 +8,8 @@ import threading
 import time
 import warnings
 from collections.abc import Callable
+from contextlib import closing
 from itertools import pairwise
-from multiprocessing.queues import SimpleQueue
 from multiprocessing.synchronize import Barrier
 from pathlib import Path
 
@@ -20,6 +20,7 @@ from guardrails.core.operations import ReadAccount, Reserved, Verdict
 from guardrails.core.policy import Limits
 from guardrails.stores.sqlite import SQLiteStore
 from guardrails.testing.conformance import charging, reserve, settle
+from tests.stores import running
 
 PROCESSES = 8
 CENT = 10_000_000
@@ -240,42 +241,12 @@ def _make_the_call() -> None:
 
 def together(work: Work, file: Path, *, processes: int = PROCESSES) -> list:
     """Runs `work` in new processes, one store each; returns their results."""
-    barrier = CONTEXT.Barrier(processes, timeout=40)
-    results = CONTEXT.SimpleQueue()
-    members = [
-        CONTEXT.Process(
-            target=_member, args=(work, file, number, barrier, results), daemon=True
-        )
-        for number in range(processes)
-    ]
-    for member in members:
-        member.start()
-    found = [results.get() for _ in members]
-    for member in members:
-        member.join()
-        member.close()
-    results.close()
-    failed = [error for error, _ in found if error]
-    assert not failed
-    return [result for _, result in found]
 
+    def with_store(place: str, number: int, barrier: Barrier) -> object:
+        with closing(SQLiteStore(place)) as store:
+            return work(store, number, barrier)
 
-def _member(
-    work: Work,
-    file: Path,
-    number: int,
-    barrier: Barrier,
-    results: "SimpleQueue[tuple[str | None, object]]",
-) -> None:
-    store = SQLiteStore(file)
-    try:
-        results.put((None, work(store, number, barrier)))
-    except BaseException as error:
-        barrier.abort()
-        results.put((f"process {number}: {error!r}", None))
-        raise
-    finally:
-        store.close()
+    return running.together(with_store, str(file), processes=processes)
 
 
 def _session(file: Path) -> Account:

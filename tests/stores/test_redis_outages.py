@@ -126,12 +126,12 @@ class Fleet:
         enough = self.calls + calls
         until(lambda: self.calls >= enough, "the load", seconds=RECOVERY_SECONDS)
 
-    def check_booked(self, url: str | None = None) -> None:
+    def check_booked(self) -> None:
         """What was billed is in the ledger, once, and nothing is held."""
         assert [worker.exitcode for worker in self.workers] == [0] * self.processes
-        drain(url or self.url)
+        drain(self.url)
         now_ms = SystemClock().now_ms()
-        with closing(open_store(url or self.url)) as store:
+        with closing(open_store(self.url)) as store:
             account = store.execute(ReadAccount(account=ALL))
             spent = store.history.spend(
                 project_id="default",

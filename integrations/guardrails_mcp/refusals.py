@@ -1,0 +1,67 @@
+"""Refusals: what a client of an MCP server gets instead of a tool's result.
+
+A refusal is a tool result with `isError`, not a JSON-RPC error: that is what the
+specification says a client should give to the model (server/tools, 2025-11-25), and
+the only form that every agent framework passes on with its text.
+"""
+
+from collections.abc import Mapping
+from decimal import Decimal
+
+from guardrails import GuardrailsError, SessionStopped
+
+__all__ = ["REFUSAL_KEY", "refusal_result", "refusal_text"]
+
+REFUSAL_KEY = "guardrails.runtime/refusal"
+"""The key in `_meta` under which a program finds why a call was refused."""
+
+_FIGURES = ("limit", "scope", "spent", "allowed", "needed", "tool", "count", "cost")
+"""What stops carry for a program: names, amounts and counts."""
+
+
+def refusal_text(error: GuardrailsError) -> str:
+    """Writes a refusal for the model: who refused, why, and what to do now."""
+    advice = (
+        "Do not call any more tools: they will be refused as well. Answer with what "
+        "you have, and say that the budget ended the work."
+        if isinstance(error, SessionStopped)
+        else "Do not repeat this call. Go on without it, or answer with what you have."
+    )
+    return f"Not called: guardrails refused it. {error}\n{advice}"
+
+
+def refusal_result(
+    error: GuardrailsError, *, is_modern: bool = False
+) -> dict[str, object]:
+    """Returns the refusal as a `CallToolResult` on the wire.
+
+    Args:
+        error: Why the call was not made.
+        is_modern: Whether the request is of protocol 2026-07-28 or newer, in which a
+            result names its type.
+    """
+    result: dict[str, object] = {
+        "content": [{"type": "text", "text": refusal_text(error)}],
+        "isError": True,
+        "_meta": {REFUSAL_KEY: _facts(error)},
+    }
+    if is_modern:
+        result["resultType"] = "complete"
+    return result
+
+
+def _facts(error: GuardrailsError) -> Mapping[str, object]:
+    facts: dict[str, object] = {"error": type(error).__name__, "final": False}
+    if isinstance(error, SessionStopped):
+        facts |= {
+            "final": True,
+            "reason": error.reason,
+            "session_id": error.session_id,
+            "steps": error.steps,
+        }
+    for name in _FIGURES:
+        figure = getattr(error, name, None)
+        if figure is not None:
+            # Money is a decimal string in JSON; counts are numbers.
+            facts[name] = str(figure) if isinstance(figure, Decimal) else figure
+    return facts

@@ -1,0 +1,74 @@
+"""Rounds: one logical tool call that takes several requests.
+
+Since 2026-07-28 a server may answer a call with `input_required`; the client asks the
+person or the model, and sends the same call again with the answers (SEP-2322). Those
+requests are one call: one hold, one step, one price. Whether a request goes on with an
+earlier round is decided by what the server said before, never by the request alone, or
+a made-up field would be a way past the budget.
+"""
+
+import threading
+from collections import OrderedDict
+from collections.abc import Mapping
+from typing import Generic, TypeVar, cast
+
+__all__ = ["Rounds"]
+
+ROUNDS_MAX = 1_024
+"""Calls that wait for input at the same time; the oldest is forgotten beyond that. Its
+hold then counts as unconfirmed when it expires, and its next round as a new call."""
+
+T = TypeVar("T")
+
+_Key = tuple[str, object]
+
+
+class Rounds(Generic[T]):
+    """The calls that wait for their next round. Thread safe."""
+
+    def __init__(self) -> None:
+        self._waiting: OrderedDict[_Key, T] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def keep(self, tool: str, result: Mapping[str, object], value: T) -> bool:
+        """Keeps the value of a call if its result asks for input.
+
+        Args:
+            tool: The tool that was called.
+            result: The result, as on the wire.
+            value: What belongs to the call.
+
+        Returns:
+            Whether it is kept, so that the call is not over.
+        """
+        if result.get("resultType") != "input_required":
+            return False
+        key = _key(tool, result.get("requestState"), result.get("inputRequests"))
+        if key is None:
+            return False
+        with self._lock:
+            self._waiting[key] = value
+            self._waiting.move_to_end(key)
+            if len(self._waiting) > ROUNDS_MAX:
+                self._waiting.popitem(last=False)
+        return True
+
+    def take(self, tool: str, params: Mapping[str, object]) -> T | None:
+        """Returns the value of the call that these parameters go on with, once.
+
+        `None` for a new call, also if it claims to be more.
+        """
+        key = _key(tool, params.get("requestState"), params.get("inputResponses"))
+        if key is None or not self._waiting:
+            return None
+        with self._lock:
+            return self._waiting.pop(key, None)
+
+
+def _key(tool: str, state: object, inputs: object) -> _Key | None:
+    """Names a round: by the server's state, else by what the server asks for."""
+    if isinstance(state, str) and state:
+        return tool, state
+    if isinstance(inputs, Mapping) and inputs:
+        return tool, frozenset(cast("Mapping[str, object]", inputs))
+    return None

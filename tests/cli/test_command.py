@@ -248,7 +248,7 @@ def test_help_loads_no_framework_and_no_tables() -> None:
     """The command starts fast: what one report needs is imported with it."""
     script = (
         "import sys\n"
-        "from guardrails.cli import app\n"
+        "from guardrails.cli.app import app\n"
         "app(['costs', '--help'], standalone_mode=False)\n"
         "heavy = {'rich', 'langchain', 'langchain_core', 'langgraph'}\n"
         "print(sorted(heavy & set(sys.modules)), file=sys.stderr)\n"

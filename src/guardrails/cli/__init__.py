@@ -1,72 +1,18 @@
-"""The command line: `guardrails costs`, `doctor`, `check` and `demo`.
+"""The command line: `guardrails costs`, `doctor`, `check`, `wrap` and `demo`."""
 
-Data goes to stdout, messages to stderr. Exit codes: 0 ok, 1 failure, 2 usage or
-configuration, 4 store unreachable.
-"""
-
-import io
 import sys
-from typing import Annotated
 
-import typer
-
-from guardrails.cli.check import check
-from guardrails.cli.costs import costs
-from guardrails.cli.demo import demo
-from guardrails.cli.doctor import doctor
-from guardrails.errors import ConfigurationError, StoreUnavailable
-
-__all__ = ["app", "main"]
-
-EXIT_CONFIGURATION = 2
-EXIT_STORE = 4
-
-app: typer.Typer = typer.Typer(
-    name="guardrails",
-    help="Budgets for agents that hold, and where the money went.",
-    pretty_exceptions_enable=False,
-    add_completion=False,
-    # Plain help starts in half the time, and reads as well in a pager.
-    rich_markup_mode=None,
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
-
-
-@app.callback(invoke_without_command=True)
-def _root(
-    context: typer.Context,
-    version: Annotated[
-        bool, typer.Option("--version", help="Show the version and exit.")
-    ] = False,
-) -> None:
-    if version:
-        import guardrails
-
-        typer.echo(f"guardrails-runtime {guardrails.__version__}")
-    elif context.invoked_subcommand is None:
-        typer.echo(context.get_help())
-
-
-app.command()(costs)
-app.command()(check)
-app.command()(doctor)
-app.command()(demo)
+__all__ = ["main"]
 
 
 def main() -> None:
     """Runs the command line."""
-    _replace_unknown_signs(sys.stdout)
-    try:
-        app()
-    except ConfigurationError as error:
-        typer.echo(f"guardrails: {error}", err=True)
-        sys.exit(EXIT_CONFIGURATION)
-    except StoreUnavailable as error:
-        typer.echo(f"guardrails: {error}", err=True)
-        sys.exit(EXIT_STORE)
+    if sys.argv[1:2] == ["wrap"]:
+        # Past typer and its commands, which take longer to import than a server of
+        # somebody's takes to start: that one is started first.
+        from importlib import import_module
 
+        sys.exit(import_module("guardrails_mcp.stdio.command").main(sys.argv[2:]))
+    from guardrails.cli.app import run
 
-def _replace_unknown_signs(stream: object) -> None:
-    """Lets a terminal without a sign show another, instead of a traceback."""
-    if isinstance(stream, io.TextIOWrapper):
-        stream.reconfigure(errors="replace")
+    run()

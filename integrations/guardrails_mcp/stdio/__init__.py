@@ -1,0 +1,12 @@
+"""The stdio proxy: `guardrails wrap -- CMD`, in front of any MCP server.
+
+    host ──stdin──▶ ┌───────┐ ──stdin──▶ server
+                    │ relay │
+    host ◀─stdout── └───────┘ ◀─stdout── server        stderr is the server's own
+
+`lines` and `messages` read bytes, `relay` decides what happens to them; none of the
+three does I/O. `metering` asks the guard, `pumps` moves the bytes, `proxy` runs one
+server from its start to its end, and `supervisor` sees that nothing is left behind,
+whoever dies first. Nothing here imports an MCP SDK, and nothing that is slow to import
+is needed before the server has been started.
+"""

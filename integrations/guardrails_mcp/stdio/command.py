@@ -1,0 +1,130 @@
+"""`guardrails wrap`: its command line, and what its environment says."""
+
+import argparse
+import os
+import re
+from collections.abc import Mapping, Sequence
+
+from guardrails_mcp.stdio.proxy import Proxy
+from guardrails_mcp.stdio.supervisor import supervised
+
+__all__ = ["child_environment", "main", "server_name"]
+
+LINE_BYTES_MAX = 16 * 2**20
+"""Of one message: more than any tool should hand to a model, and two of them, one in
+each direction, still fit into the memory of a proxy that nobody notices."""
+
+EXIT_USAGE = 2
+
+_INHERITED = frozenset(
+    f"GUARDRAILS_{name}"
+    for name in (
+        "PROJECT_ID",
+        "CUSTOMER_ID",
+        "USER_ID",
+        "AGENT",
+        "FEATURE",
+        "PROMPT_VERSION",
+        "SESSION_ID",
+        "TAGS",
+    )
+)
+"""Names, which a server may want for calls of its own. Everything else of ours may be a
+secret: addresses of stores hold passwords."""
+
+_OURS = ("GUARDRAILS_", "MCPSPEND_API_KEY")
+
+_RUNNERS = re.compile(
+    r"(npx|npm|exec|node|nodejs|bunx|bun|x|run|deno|uvx|uv|pipx|python[\d.]*|py|env|sh|bash)"
+    r"(\.(exe|cmd))?"
+)
+"""Words of a command line that say how a server is run, and not which."""
+
+_NO_NAME = re.compile(r"(?<=.)@.*$|==.*$|\.(js|mjs|cjs|ts|py|exe|cmd)$")
+"""What follows a package's or file's name."""
+
+_EPILOG = """\
+names, prices and limits come from GUARDRAILS_* in the environment and from
+guardrails.yaml, searched upwards from the working directory. What a request
+says in its _meta.baggage wins. The exit code is the server's.
+
+  GUARDRAILS_PROJECT_ID, _CUSTOMER_ID, _USER_ID, _AGENT, _FEATURE,
+  _PROMPT_VERSION, _SESSION_ID, _TAGS   who is charged
+  GUARDRAILS_STORE, _CONFIG             where the limits are kept
+  GUARDRAILS_SERVER                     as --server
+  GUARDRAILS_MAX_LINE_BYTES             messages above it end that call
+
+example: guardrails wrap -- npx -y @modelcontextprotocol/server-filesystem .
+"""
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Runs an MCP server behind the proxy and returns its exit code.
+
+    Args:
+        arguments: What follows `guardrails wrap` on the command line.
+    """
+    parser = argparse.ArgumentParser(
+        prog="guardrails wrap",
+        description="Guard an MCP server: put this in front of its command.",
+        usage="guardrails wrap [--server NAME] [--] CMD ...",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument(
+        "--server",
+        default=os.environ.get("GUARDRAILS_SERVER") or None,
+        metavar="NAME",
+        help="what the server is called in prices, limits and reports; by default "
+        "what its command line says",
+    )
+    parser.add_argument("command", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)
+    options = parser.parse_args(arguments)
+    command: list[str] = options.command
+    # Some hosts take the two dashes out before they start us.
+    command = command[1:] if command[:1] == ["--"] else command
+    if not command:
+        parser.error("which server? Write its command after --, as in the example.")
+    proxy = Proxy(
+        command,
+        environ=child_environment(os.environ),
+        server=options.server or server_name(command),
+        bytes_max=_bytes_max(parser, os.environ),
+        host=os.getppid(),
+    )
+    return supervised(proxy.run)
+
+
+def child_environment(environ: Mapping[str, str]) -> dict[str, str]:
+    """Returns the environment of the server: the host's without our secrets."""
+    return {
+        name: value
+        for name, value in environ.items()
+        if name in _INHERITED or not name.startswith(_OURS)
+    }
+
+
+def server_name(command: Sequence[str]) -> str:
+    """Returns what a command line calls the server that it starts.
+
+    `npx -y @modelcontextprotocol/server-memory@1.2` is `server-memory`, and
+    `python -m mcp_server_time` is `mcp_server_time`.
+    """
+    words = [word for word in command if not word.startswith("-")]
+    paths = (re.split(r"[/\\\\]", word.rstrip("/\\"))[-1] for word in words)
+    names = (_NO_NAME.sub("", path) for path in paths)
+    named = (name for name in names if name and not _RUNNERS.fullmatch(name))
+    return next(named, "server")
+
+
+def _bytes_max(parser: argparse.ArgumentParser, environ: Mapping[str, str]) -> int:
+    text = environ.get("GUARDRAILS_MAX_LINE_BYTES", "").strip()
+    if not text:
+        return LINE_BYTES_MAX
+    if not text.isascii() or not text.isdigit() or not int(text):
+        parser.error(
+            f"GUARDRAILS_MAX_LINE_BYTES={text!r} is no number of bytes. Write a whole "
+            f"number such as {LINE_BYTES_MAX}."
+        )
+    return int(text)

@@ -1,0 +1,207 @@
+"""Messages: reads the JSON-RPC lines that concern us. Pure.
+
+What is not recognised on its way to the server would be a call that nobody pays for, so
+reading is as lenient as the most lenient server: escaped slashes, keys in another case,
+keys that come twice, broken UTF-8. What even that does not make readable, but speaks of
+a tool call, is refused.
+"""
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import cast
+
+from guardrails_mcp.stdio.lines import Oversized
+
+__all__ = [
+    "Message",
+    "ToolRequest",
+    "cancelled_key",
+    "error_line",
+    "is_interesting",
+    "is_response",
+    "key_of",
+    "key_of_raw",
+    "line_of",
+    "mentions_call",
+    "mentions_sampling",
+    "messages_in",
+    "method_of",
+    "params_of",
+    "tool_request",
+]
+
+CALL = "tools/call"
+CANCELLED = "notifications/cancelled"
+
+MODERN = "2026"
+"""Protocol versions are dates; since 2026-07-28 a result names its type."""
+
+_PROTOCOL_KEY = "io.modelcontextprotocol/protocolVersion"
+
+PARSE_ERROR = -32700
+"""JSON-RPC 2.0, section 5.1: what a server answers to a line it cannot read."""
+
+_INTERESTING = re.compile(
+    rb"tools\\?/call|notifications\\?/cancelled|\\u", re.IGNORECASE
+)
+_CALL = re.compile(rb"tools\\?/call", re.IGNORECASE)
+_SAMPLING = re.compile(rb'sampling\\?/createMessage|"method"[^{}]*\\u')
+_ESCAPE = re.compile(rb"\\u00([0-9a-fA-F]{2})")
+_ID = rb'"id"\s*:\s*("(?:[^"\\]|\\.)*"|-?\d+)'
+_ID_FIRST = re.compile(rb'\s*\{\s*(?:"jsonrpc"\s*:\s*"2\.0"\s*,\s*)?' + _ID)
+_ID_LAST = re.compile(_ID + rb'\s*(?:,\s*"jsonrpc"\s*:\s*"2\.0"\s*)?\}\s*$')
+
+Message = dict[str, object]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ToolRequest:
+    """A request to call a tool, as a client has written it."""
+
+    key: str | None
+    """The request's id as JSON text: `1` is not `"1"`. `None` for a notification."""
+    tool: object
+    arguments: object
+    params: Mapping[str, object]
+    is_modern: bool
+    size_bytes: int
+
+
+def is_interesting(line: bytes) -> bool:
+    """Whether a line of the host may be a call, or the end of one."""
+    return _INTERESTING.search(line) is not None
+
+
+def mentions_call(line: bytes) -> bool:
+    """Whether a line that cannot be read speaks of a tool call."""
+    plain = _ESCAPE.sub(lambda found: bytes([int(found[1], 16)]), line)
+    return _CALL.search(plain) is not None
+
+
+def mentions_sampling(line: bytes) -> bool:
+    """Whether a line of the server may ask the host's model something."""
+    return _SAMPLING.search(line) is not None
+
+
+def messages_in(line: bytes) -> list[object] | None:
+    """Returns the members of a batch, or the one message; `None` if it is no JSON."""
+    text = line.decode("utf-8", "replace").removeprefix("\ufeff")
+    has_twins = text.count('"method"') > 1 or "\\u" in text
+    try:
+        value = json.loads(text, object_pairs_hook=_careful if has_twins else None)
+    except ValueError:
+        try:  # An integer of more digits than Python reads is still one.
+            value = json.loads(text, parse_int=float, object_pairs_hook=_careful)
+        except (ValueError, RecursionError):
+            return None
+    except RecursionError:
+        return None
+    return cast("list[object]", value) if isinstance(value, list) else [value]
+
+
+def method_of(message: object) -> str | None:
+    """Returns the method of a request or notification."""
+    method = _member(message, "method")
+    return method if isinstance(method, str) else None
+
+
+def params_of(message: object) -> Mapping[str, object]:
+    """Returns the parameters; empty where there are none."""
+    params = _member(message, "params")
+    return cast("Mapping[str, object]", params) if isinstance(params, dict) else {}
+
+
+def tool_request(message: object, size_bytes: int) -> ToolRequest | None:
+    """Returns what is to be called; `None` if the message is no tool call."""
+    if method_of(message) != CALL:
+        return None
+    params = params_of(message)
+    meta = params.get("_meta")
+    version = meta.get(_PROTOCOL_KEY) if isinstance(meta, dict) else None
+    return ToolRequest(
+        key=key_of(message),
+        tool=_member(params, "name"),
+        arguments=_member(params, "arguments"),
+        params=params,
+        is_modern=isinstance(version, str) and version >= MODERN,
+        size_bytes=size_bytes,
+    )
+
+
+def cancelled_key(message: object) -> str | None:
+    """Returns the key of the request that a notification cancels."""
+    if method_of(message) != CANCELLED:
+        return None
+    return _key(params_of(message).get("requestId"))
+
+
+def is_response(message: object) -> bool:
+    """Whether a message answers a request."""
+    return (
+        isinstance(message, dict)
+        and "id" in message
+        and ("result" in message or "error" in message)
+    )
+
+
+def key_of(message: object) -> str | None:
+    """Returns the id of a request or response as JSON text."""
+    return _key(_member(message, "id"))
+
+
+def key_of_raw(line: bytes | Oversized) -> str | None:
+    """Returns the id of a message that is too long to be read, from its ends."""
+    head, tail = (line, line) if isinstance(line, bytes) else (line.head, line.tail)
+    found = _ID_FIRST.match(head) or _ID_LAST.search(tail[-1_024:])
+    if found is None:
+        return None
+    try:
+        return _key(json.loads(found[1]))
+    except ValueError:
+        return None
+
+
+def line_of(value: object) -> bytes:
+    """Writes a message as a line."""
+    return json.dumps(value, separators=(",", ":")).encode() + b"\n"
+
+
+def error_line(key: str | None, code: int, text: str) -> bytes:
+    """Writes an error as a line.
+
+    Args:
+        key: The request's id as JSON text; `None` if it is not known.
+        code: The JSON-RPC code.
+        text: What people read.
+    """
+    error = json.dumps({"code": code, "message": text}, separators=(",", ":"))
+    return f'{{"jsonrpc":"2.0","id":{key or "null"},"error":{error}}}\n'.encode()
+
+
+def _key(value: object) -> str | None:
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)  # Servers in JavaScript answer 1 to 1.0.
+    if isinstance(value, str | int | float) and not isinstance(value, bool):
+        return json.dumps(value)
+    return None
+
+
+def _member(value: object, name: str) -> object:
+    """Returns a member by its name, else by its name in another case, as Go does."""
+    if not isinstance(value, dict):
+        return None
+    members = cast("dict[str, object]", value)
+    if name in members:
+        return members[name]
+    folded = (key for key in members if key.casefold() == name)
+    return next((members[key] for key in folded), None)
+
+
+def _careful(pairs: list[tuple[str, object]]) -> Message:
+    """Builds an object in which no twin of `method` hides a tool call."""
+    message = dict(pairs)
+    if any(key.casefold() == "method" and value == CALL for key, value in pairs):
+        message["method"] = CALL
+    return message

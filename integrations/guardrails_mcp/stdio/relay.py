@@ -1,0 +1,365 @@
+"""The relay: decides what happens to each line between a host and a server. No I/O.
+
+Host to server, before a line is passed on:
+
+* a tool call is opened with the meter. Refused, it goes no further, and the host gets a
+  tool result that says why. Admitted, it is pending under its request's id;
+* a cancellation settles the pending call: the server may have done the work;
+* everything else passes as it came.
+
+Server to host, after a line was passed on: the answer to a pending call settles it.
+Only two kinds of lines are looked at before: requests for sampling, because they bill
+the host's model and may be refused, and answers that are too long.
+
+What the relay does not know: which bytes were written when, and who is still alive.
+Whoever moves the bytes says so with `host_is_gone` and `server_is_gone`.
+"""
+
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Protocol, cast
+
+from guardrails import GuardrailsError
+from guardrails_mcp.refusals import refusal_result, refusal_text
+from guardrails_mcp.rounds import Rounds
+from guardrails_mcp.stdio import messages
+from guardrails_mcp.stdio.lines import EDGE_BYTES, Oversized
+from guardrails_mcp.stdio.messages import ToolRequest
+
+__all__ = ["Answer", "Meter", "Metered", "Passage", "Relay"]
+
+READ_BYTES_MAX = 262_144
+"""Longer answers are not parsed: 256 KiB take milliseconds, during which nothing else
+is relayed. Of those the id is found at one of the ends."""
+
+SAMPLING = "sampling/createMessage"
+
+REJECTED = -1
+"""The code for sampling that was not approved (client/sampling, 2025-11-25)."""
+
+INVALID_REQUEST = -32600
+"""JSON-RPC 2.0, section 5.1."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """The answer to a request, as far as it is known."""
+
+    result: Mapping[str, object] | None = None
+    """The result; `None` after an error, or if it was too long to be read."""
+    error_type: str | None = None
+    edges: tuple[bytes, ...] = ()
+    """Of an answer that was not read: what tells it from another."""
+    size_bytes: int | None = None
+    is_broken_off: bool = False
+
+
+class Metered(Protocol):
+    """A call that was admitted."""
+
+    def settle(self, answer: Answer) -> None:
+        """Books what the call turned out to be. Never raises."""
+        ...
+
+    def release(self) -> None:
+        """Gives the call back: it was not made. Never raises."""
+        ...
+
+
+class Meter(Protocol):
+    """Admits calls, or refuses them with a `GuardrailsError`."""
+
+    def open_tool(self, request: ToolRequest) -> Metered:
+        """Opens a call of one of the server's tools."""
+        ...
+
+    def open_sampling(self, params: Mapping[str, object], size_bytes: int) -> Metered:
+        """Opens a call of the host's model that the server asks for."""
+        ...
+
+
+@dataclass(slots=True)
+class Passage:
+    """What becomes of a line."""
+
+    to_server: bytes = b""
+    to_host: bytes = b""
+    opened: list[Metered] = field(default_factory=list["Metered"])
+    """Calls that `to_server` makes: to be released if it is not written."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Pending:
+    tool: str
+    call: Metered
+
+
+class Relay:
+    """One connection between a host and a server. Thread safe.
+
+    Args:
+        meter: Returns the meter; asked when the first call comes, and not before.
+        bytes_max: The length of a line that is still passed on.
+    """
+
+    def __init__(self, meter: Callable[[], Meter], *, bytes_max: int) -> None:
+        self._meter = meter
+        self._bytes_max = bytes_max
+        self._pending: dict[str, list[_Pending]] = {}
+        self._sampling: dict[str, Metered] = {}
+        self._rounds: Rounds[Metered] = Rounds()
+        self._lock = threading.Lock()
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether no call waits for its answer."""
+        return not self._pending
+
+    # --- host to server -----------------------------------------------------
+
+    def from_host(self, line: bytes | Oversized) -> Passage:
+        """Decides about a line of the host."""
+        if isinstance(line, Oversized):
+            return self._too_long_for_server(line)
+        if not self._sampling and not messages.is_interesting(line):
+            return Passage(line)
+        batch = messages.messages_in(line)
+        if batch is None:
+            return self._unreadable(line)
+        passage, kept, refused = Passage(line), list[object](), list[object]()
+        for message in batch:
+            refusal = self._before_server(message, len(line) // len(batch), passage)
+            if refusal is None:
+                kept.append(message)
+            elif refusal:
+                refused.append(refusal)
+        if len(kept) < len(batch):
+            # Only a batch of which a member was refused is written anew.
+            passage.to_server = messages.line_of(kept) if kept else b""
+        if refused:
+            is_batch = len(batch) > 1 or line.lstrip()[:1] == b"["
+            passage.to_host = messages.line_of(refused if is_batch else refused[0])
+        return passage
+
+    def _before_server(
+        self, message: object, size_bytes: int, passage: Passage
+    ) -> Mapping[str, object] | None:
+        """Opens or ends the call that a message means.
+
+        Returns:
+            `None` to pass the message on; otherwise it is refused with this answer,
+            which is empty if the message asks for none.
+        """
+        request = messages.tool_request(message, size_bytes)
+        if request is not None:
+            return self._open(request, passage)
+        cancelled = messages.cancelled_key(message)
+        if cancelled is not None:
+            self._settle(cancelled, Answer(is_broken_off=True))
+        elif self._sampling and messages.is_response(message):
+            with self._lock:
+                call = self._sampling.pop(messages.key_of(message) or "", None)
+            if call is not None:
+                call.settle(_answer(cast("messages.Message", message), size_bytes))
+        return None
+
+    def _open(
+        self, request: ToolRequest, passage: Passage
+    ) -> Mapping[str, object] | None:
+        tool = request.tool if isinstance(request.tool, str) else ""
+        call = self._rounds.take(tool, request.params)
+        if call is None:
+            try:
+                call = self._meter().open_tool(request)
+            except GuardrailsError as error:
+                return _refusal(request, error)
+            passage.opened.append(call)
+        if request.key is None:
+            # Nobody will answer it: what it did is not known.
+            call.settle(Answer())
+            return None
+        with self._lock:
+            self._pending.setdefault(request.key, []).append(_Pending(tool, call))
+        return None
+
+    def _unreadable(self, line: bytes) -> Passage:
+        if not messages.mentions_call(line):
+            return Passage(line)
+        # A server that is more lenient than we are might still find a call in it.
+        text = "Parse error: a tool call that is no JSON in one line was not passed on"
+        return Passage(
+            to_host=messages.error_line(
+                messages.key_of_raw(line), messages.PARSE_ERROR, text
+            )
+        )
+
+    def _too_long_for_server(self, line: Oversized) -> Passage:
+        key = messages.key_of_raw(line)
+        text = self._too_long_text("request", line.size_bytes)
+        if key is not None and messages.mentions_call(line.head):
+            return Passage(to_host=_result_line(key, _failure(text)))
+        return Passage(to_host=messages.error_line(key, INVALID_REQUEST, text))
+
+    # --- server to host -----------------------------------------------------
+
+    def before_host(self, line: bytes | Oversized) -> Passage | None:
+        """Decides about the few lines of a server that are not passed on as they are.
+
+        Returns:
+            What becomes of it; `None` to pass the line on, and then call `after_host`.
+        """
+        if isinstance(line, Oversized):
+            return self._too_long_for_host(line)
+        if not messages.mentions_sampling(line):
+            return None
+        batch = messages.messages_in(line)
+        if batch is None:
+            return None
+        passage, kept = Passage(to_host=line), list[object]()
+        for message in batch:
+            if messages.method_of(message) == SAMPLING:
+                error = self._open_sampling(message, len(line))
+                if error is not None:
+                    passage.to_server += error
+                    continue
+            kept.append(message)
+        if len(kept) == len(batch):
+            return None
+        passage.to_host = messages.line_of(kept) if kept else b""
+        return passage
+
+    def after_host(self, line: bytes) -> None:
+        """Settles the calls that a line answers."""
+        if not self._pending:
+            return
+        if len(line) > READ_BYTES_MAX:
+            self._settle_unread(line)
+            return
+        for message in messages.messages_in(line) or ():
+            if messages.is_response(message):
+                answer = _answer(cast("messages.Message", message), len(line))
+                self._settle(messages.key_of(message), answer)
+
+    def _settle_unread(self, line: bytes) -> None:
+        head, tail = line[:EDGE_BYTES], line[-EDGE_BYTES:]
+        key = messages.key_of_raw(line)
+        if key is not None:  # Which differs from call to call.
+            head = head.replace(key.encode(), b"", 1)
+            tail = tail.replace(key.encode(), b"")
+        is_error = b'"isError":true' in head or b'"isError":true' in tail
+        self._settle(
+            key,
+            Answer(
+                error_type="tool_error" if is_error else None,
+                edges=(head, tail, b"%d" % len(line)),
+                size_bytes=len(line),
+            ),
+        )
+
+    def _too_long_for_host(self, line: Oversized) -> Passage:
+        key = messages.key_of_raw(line)
+        text = self._too_long_text("answer", line.size_bytes)
+        answer = Answer(error_type="answer_too_long", size_bytes=line.size_bytes)
+        if key is not None and self._settle(key, answer):
+            return Passage(to_host=_result_line(key, _failure(text)))
+        if key is None and len(self._pending) == 1:
+            # It can only be this one's, and the host waits for it.
+            key = next(iter(self._pending))
+            self._settle(key, answer)
+            return Passage(to_host=_result_line(key, _failure(text)))
+        return Passage(to_host=messages.error_line(key, INVALID_REQUEST, text))
+
+    def _open_sampling(self, message: object, size_bytes: int) -> bytes | None:
+        """Opens a model call; returns the refusal for the server, if it is refused."""
+        key = messages.key_of(message)
+        try:
+            call = self._meter().open_sampling(messages.params_of(message), size_bytes)
+        except GuardrailsError as error:
+            return messages.error_line(key, REJECTED, refusal_text(error))
+        with self._lock:
+            self._sampling[key or ""] = call
+        return None
+
+    # --- both ---------------------------------------------------------------
+
+    def server_is_gone(self) -> None:
+        """Settles all calls that will not be answered any more."""
+        with self._lock:
+            pending, self._pending = self._pending, {}
+            sampling, self._sampling = self._sampling, {}
+        gone = Answer(error_type="server_gone", is_broken_off=True)
+        for waiting in (waiting for calls in pending.values() for waiting in calls):
+            waiting.call.settle(gone)
+        for call in sampling.values():
+            call.settle(gone)
+
+    def not_written(self, passage: Passage) -> None:
+        """Gives the calls of a line back that never reached the server."""
+        for call in passage.opened:
+            with self._lock:
+                for key, calls in list(self._pending.items()):
+                    self._pending[key] = [p for p in calls if p.call is not call]
+                    if not self._pending[key]:
+                        del self._pending[key]
+            call.release()
+
+    def _settle(self, key: str | None, answer: Answer) -> bool:
+        """Settles the call that is pending under a key, if there is one."""
+        if key is None:
+            return False
+        with self._lock:
+            calls = self._pending.get(key)
+            if not calls:
+                return False
+            waiting = calls.pop(0)
+            if not calls:
+                del self._pending[key]
+        if answer.result is not None and self._rounds.keep(
+            waiting.tool, answer.result, waiting.call
+        ):
+            return True
+        waiting.call.settle(answer)
+        return True
+
+    def _too_long_text(self, what: str, size_bytes: int) -> str:
+        return (
+            f"guardrails: the {what} has {size_bytes:,} bytes, more than the "
+            f"{self._bytes_max:,} that GUARDRAILS_MAX_LINE_BYTES allows, and was "
+            "withheld."
+        )
+
+
+def _answer(message: messages.Message, size_bytes: int) -> Answer:
+    result = message.get("result")
+    if isinstance(result, dict):
+        is_error = result.get("isError") is True
+        return Answer(
+            result=cast("Mapping[str, object]", result),
+            error_type="tool_error" if is_error else None,
+            size_bytes=size_bytes,
+        )
+    error = message.get("error")
+    code = error.get("code") if isinstance(error, dict) else None
+    name = f"jsonrpc_error {code}" if isinstance(code, int) else "jsonrpc_error"
+    return Answer(error_type=name, size_bytes=size_bytes)
+
+
+def _refusal(request: ToolRequest, error: GuardrailsError) -> Mapping[str, object]:
+    if request.key is None:
+        return {}
+    return _response(request.key, refusal_result(error, is_modern=request.is_modern))
+
+
+def _response(key: str, result: Mapping[str, object]) -> Mapping[str, object]:
+    import json
+
+    return {"jsonrpc": "2.0", "id": json.loads(key), "result": result}
+
+
+def _result_line(key: str, result: Mapping[str, object]) -> bytes:
+    return messages.line_of(_response(key, result))
+
+
+def _failure(text: str) -> Mapping[str, object]:
+    return {"content": [{"type": "text", "text": text}], "isError": True}

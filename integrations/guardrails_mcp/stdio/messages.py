@@ -12,12 +12,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import cast
 
-from guardrails_mcp.stdio.lines import Oversized
+from guardrails_mcp.stdio.lines import EDGE_BYTES, Oversized
 
 __all__ = [
     "Message",
     "ToolRequest",
     "cancelled_key",
+    "edges_of",
     "error_line",
     "is_interesting",
     "is_response",
@@ -153,12 +154,27 @@ def key_of(message: object) -> str | None:
 
 def key_of_raw(line: bytes | Oversized) -> str | None:
     """Returns the id of a message that is too long to be read, from its ends."""
-    head, tail = (line, line) if isinstance(line, bytes) else (line.head, line.tail)
-    found = _ID_FIRST.match(head) or _ID_LAST.search(tail[-1_024:])
-    if found is None:
-        return None
+    return edges_of(line)[0]
+
+
+def edges_of(line: bytes | Oversized) -> tuple[str | None, bytes, bytes]:
+    """Returns the id of a message that is too long to be read, and its two ends.
+
+    The ends are without the id, which differs between answers that are alike.
+    """
+    is_kept = isinstance(line, bytes)
+    head = line[:EDGE_BYTES] if is_kept else line.head
+    tail = line[-EDGE_BYTES:] if is_kept else line.tail
+    if first := _ID_FIRST.match(head):
+        return _read_key(first[1]), head[: first.start(1)] + head[first.end(1) :], tail
+    if last := _ID_LAST.search(tail, max(0, len(tail) - 1_024)):
+        return _read_key(last[1]), head, tail[: last.start(1)] + tail[last.end(1) :]
+    return None, head, tail
+
+
+def _read_key(text: bytes) -> str | None:
     try:
-        return _key(json.loads(found[1]))
+        return _key(json.loads(text))
     except ValueError:
         return None
 

@@ -24,7 +24,7 @@ from guardrails import GuardrailsError
 from guardrails_mcp.refusals import refusal_result, refusal_text
 from guardrails_mcp.rounds import Rounds
 from guardrails_mcp.stdio import messages
-from guardrails_mcp.stdio.lines import EDGE_BYTES, Oversized
+from guardrails_mcp.stdio.lines import Oversized
 from guardrails_mcp.stdio.messages import ToolRequest
 
 __all__ = ["Answer", "Meter", "Metered", "Passage", "Relay"]
@@ -242,11 +242,7 @@ class Relay:
                 self._settle(messages.key_of(message), answer)
 
     def _settle_unread(self, line: bytes) -> None:
-        head, tail = line[:EDGE_BYTES], line[-EDGE_BYTES:]
-        key = messages.key_of_raw(line)
-        if key is not None:  # Which differs from call to call.
-            head = head.replace(key.encode(), b"", 1)
-            tail = tail.replace(key.encode(), b"")
+        key, head, tail = messages.edges_of(line)
         is_error = b'"isError":true' in head or b'"isError":true' in tail
         self._settle(
             key,

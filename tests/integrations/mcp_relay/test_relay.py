@@ -1,0 +1,422 @@
+"""The relay: no tool call passes unpaid, and nothing else is touched."""
+
+import json
+from collections.abc import Mapping
+
+import pytest
+
+from guardrails_mcp.refusals import REFUSAL_KEY
+from guardrails_mcp.stdio.lines import Oversized
+from guardrails_mcp.stdio.relay import READ_BYTES_MAX
+from tests.integrations.mcp_relay.metering import Books, relay_of
+
+CALL = (
+    b'{"jsonrpc":"2.0","id":7,"method":"tools/call",'
+    b'"params":{"name":"echo","arguments":{"a":1}}}\n'
+)
+
+
+def line(message: object) -> bytes:
+    return json.dumps(message).encode() + b"\n"
+
+
+def call(key: object = 7, tool: str = "echo", **params: object) -> bytes:
+    return line({"id": key, "method": "tools/call", "params": {"name": tool, **params}})
+
+
+def answer(key: object = 7, **result: object) -> bytes:
+    return line({"jsonrpc": "2.0", "id": key, "result": result})
+
+
+# --- what passes untouched ---------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        b'{"jsonrpc":"2.0","id":1,"method":"tools/list"}\n',
+        b'{"id":1,"method":"resources/read","params":{"uri":"file:///tools"}}\r\n',
+        b"not json at all\n",
+        b"\n",
+        b"\xff\xfe\x00broken\n",
+        b'{"id":1,"method":"ping","x":NaN}\n',
+        b'[{"id":1,"method":"ping"},{"id":2,"method":"ping"}]\n',
+        b'{"id":1,"method":"prompts/get","params":{"name":"\\u00e9"}}\n',
+        b'{"id":1,"method":"ping"}',
+        b'"tools/call"\n',
+        b'{"method":"notifications/cancelled","params":{"requestId":99}}\n',
+        b'{"id":5,"result":{"text":"about tools/call"}}\n',
+    ],
+)
+def test_a_line_that_is_no_call_passes_as_it_came(odd: bytes) -> None:
+    books = Books()
+
+    passage = relay_of(books).from_host(odd)
+
+    assert passage.to_server == odd
+    assert not passage.to_host
+    assert not books.calls
+
+
+def test_a_call_that_is_admitted_passes_as_it_came() -> None:
+    books = Books()
+
+    passage = relay_of(books).from_host(CALL)
+
+    assert passage.to_server == CALL
+    assert [(c.tool, c.arguments) for c in books.calls] == [("echo", {"a": 1})]
+
+
+# --- no way past -------------------------------------------------------------
+
+DISGUISES = {
+    "escaped slash": CALL.replace(b"tools/call", b"tools\\/call"),
+    "escaped letter": CALL.replace(b"tools/call", b"t\\u006fols/call"),
+    "escaped slash as a number": CALL.replace(b"tools/call", b"tools\\u002Fcall"),
+    "escaped key": CALL.replace(b'"method"', b'"meth\\u006fd"'),
+    "key in another case": CALL.replace(b'"method"', b'"Method"'),
+    "parameters in another case": CALL.replace(b'"params"', b'"Params"'),
+    "the method twice, last": CALL.replace(b'"id":7', b'"method":"ping","id":7'),
+    "the method twice, first": CALL.replace(b'"params"', b'"method":"ping","params"'),
+    "method last": line(
+        {"params": {"name": "echo", "arguments": {"a": 1}}, "id": 7, "method": "x"}
+    ).replace(b'"x"', b'"tools/call"'),
+    "in a batch": b"[" + CALL.strip() + b"]\n",
+    "with a byte order mark": b"\xef\xbb\xbf" + CALL,
+    "with white space": b" \t" + CALL.replace(b":", b" :\t"),
+    "with carriage return": CALL.replace(b"\n", b"\r\n"),
+    "without a newline": CALL.strip(),
+    "with broken text": CALL.replace(b'"a":1', b'"a":"\xff\xfe"'),
+    "with a lone surrogate": CALL.replace(b'"a":1', b'"a":"\\ud800"'),
+    "with an integer of 5,000 digits": CALL.replace(b":1}", b":" + b"9" * 5_000 + b"}"),
+    "with an answer's members": CALL.replace(b'"id":7', b'"result":{},"id":7'),
+    "as a notification": CALL.replace(b'"id":7,', b""),
+    "with no id": CALL.replace(b'"id":7', b'"id":null'),
+    "with parameters of another type": CALL.replace(
+        b'{"name":"echo","arguments":{"a":1}}', b"[1]"
+    ),
+    "with a made-up round": CALL.replace(b'"name"', b'"requestState":"x","name"'),
+    "with made-up answers": CALL.replace(b'"name"', b'"inputResponses":{"a":1},"name"'),
+}
+
+
+@pytest.mark.parametrize("disguise", DISGUISES.values(), ids=DISGUISES.keys())
+def test_a_call_in_disguise_is_paid(disguise: bytes) -> None:
+    books = Books()
+
+    passage = relay_of(books).from_host(disguise)
+
+    assert len(books.calls) == 1
+    assert passage.to_server == disguise
+
+
+@pytest.mark.parametrize("disguise", DISGUISES.values(), ids=DISGUISES.keys())
+def test_a_call_in_disguise_is_refused(disguise: bytes) -> None:
+    books = Books(admitted_max=0)
+
+    passage = relay_of(books).from_host(disguise)
+
+    assert passage.to_server == b""
+    assert len(books.refused) == 1
+
+
+@pytest.mark.parametrize(
+    "unreadable",
+    [
+        b"x\r" + CALL,
+        CALL.strip() + CALL,
+        b'"method": "tools/call",\n',
+        b'"method": "tools\\u002fcall",\n',
+        CALL.strip()[:-1] + b"\n",
+        b"[" * 100_000 + CALL,
+    ],
+)
+def test_what_speaks_of_a_call_and_cannot_be_read_is_not_passed_on(
+    unreadable: bytes,
+) -> None:
+    """A server that reads more leniently than JSON allows might still find it."""
+    books = Books()
+
+    passage = relay_of(books).from_host(unreadable)
+
+    assert passage.to_server == b""
+    assert json.loads(passage.to_host)["error"]["code"] == -32700
+    assert not books.calls
+
+
+# --- refusals ----------------------------------------------------------------
+
+
+@pytest.mark.parametrize("key", [0, 7, "seven", -1, 'with "quotes"'])
+def test_a_refusal_is_a_tool_result_that_says_why(key: object) -> None:
+    passage = relay_of(Books(admitted_max=0)).from_host(call(key))
+
+    [text] = passage.to_host.splitlines()
+    message = json.loads(text)
+    assert message["id"] == key
+    assert type(message["id"]) is type(key)
+    result = message["result"]
+    assert result["isError"] is True
+    assert "guardrails refused it. over" in result["content"][0]["text"]
+    assert result["_meta"][REFUSAL_KEY]["error"] == "CallRefused"
+    assert "resultType" not in result
+
+
+def test_a_refusal_names_its_type_where_the_protocol_wants_that() -> None:
+    meta = {"io.modelcontextprotocol/protocolVersion": "2026-07-28"}
+
+    passage = relay_of(Books(admitted_max=0)).from_host(call(_meta=meta))
+
+    assert json.loads(passage.to_host)["result"]["resultType"] == "complete"
+
+
+def test_of_a_batch_only_the_refused_members_are_answered() -> None:
+    books = Books(admitted_max=1)
+    ping = {"id": 1, "method": "ping"}
+    calls = [json.loads(call(key)) for key in (2, 3)]
+
+    passage = relay_of(books).from_host(line([ping, *calls]))
+
+    assert json.loads(passage.to_server) == [ping, calls[0]]
+    [refusal] = json.loads(passage.to_host)
+    assert refusal["id"] == 3
+
+
+def test_a_refused_notification_is_answered_by_nothing() -> None:
+    passage = relay_of(Books(admitted_max=0)).from_host(
+        line({"method": "tools/call", "params": {"name": "echo"}})
+    )
+
+    assert (passage.to_server, passage.to_host) == (b"", b"")
+
+
+# --- settling ----------------------------------------------------------------
+
+
+def test_the_answer_settles_the_call_once() -> None:
+    books = Books()
+    relay = relay_of(books)
+    relay.from_host(call())
+
+    for _ in range(3):  # A server that answers again and again.
+        relay.after_host(answer(content=[]))
+
+    [settled] = books.calls[0].answers
+    assert settled.result == {"content": []}
+    assert settled.error_type is None
+    assert relay.is_idle
+
+
+@pytest.mark.parametrize(
+    ("message", "error_type"),
+    [
+        ({"id": 7, "result": {"isError": True, "content": []}}, "tool_error"),
+        ({"id": 7, "error": {"code": -32602, "message": "?"}}, "jsonrpc_error -32602"),
+        ({"id": 7, "error": "wrong"}, "jsonrpc_error"),
+    ],
+)
+def test_a_failure_is_booked_as_one(
+    message: Mapping[str, object], error_type: str
+) -> None:
+    books = Books()
+    relay = relay_of(books)
+    relay.from_host(call())
+
+    relay.after_host(line(message))
+
+    assert books.calls[0].answers[0].error_type == error_type
+
+
+def test_ids_of_two_types_are_two_calls() -> None:
+    books = Books()
+    relay = relay_of(books)
+    relay.from_host(call(1, tool="number"))
+    relay.from_host(call("1", tool="text"))
+
+    relay.after_host(answer("1"))
+
+    assert [len(c.answers) for c in books.calls] == [0, 1]
+
+
+def test_a_request_of_the_server_settles_nothing() -> None:
+    """Both sides number their requests, and the numbers are the same."""
+    books = Books()
+    relay = relay_of(books)
+    relay.from_host(call(7))
+
+    relay.after_host(line({"id": 7, "method": "roots/list"}))
+
+    assert not books.calls[0].answers
+
+
+def test_one_id_for_two_calls_settles_both_in_order() -> None:
+    books = Books()
+    relay = relay_of(books)
+    relay.from_host(call(7, tool="first"))
+    relay.from_host(call(7, tool="second"))
+
+    relay.after_host(answer(7, n=1))
+    relay.after_host(answer(7, n=2))
+
+    assert [c.answers[0].result for c in books.calls] == [{"n": 1}, {"n": 2}]
+
+
+def test_answers_in_a_batch_settle_each() -> None:
+    books = Books()
+    relay = relay_of(books)
+    relay.from_host(call(1))
+    relay.from_host(call(2))
+
+    relay.after_host(line([json.loads(answer(key)) for key in (1, 2)]))
+
+    assert [len(c.answers) for c in books.calls] == [1, 1]
+
+
+@pytest.mark.parametrize("is_id_last", [True, False])
+def test_a_long_answer_settles_without_being_read(*, is_id_last: bool) -> None:
+    books = Books()
+    relay = relay_of(books)
+    digests = []
+    for key in (1, 2):
+        relay.from_host(call(key))
+        result = {"content": [{"text": "x" * READ_BYTES_MAX}], "isError": True}
+        message = {"jsonrpc": "2.0", "id": key, "result": result}
+        if is_id_last:
+            message["id"] = message.pop("id")
+        relay.after_host(json.dumps(message, separators=(",", ":")).encode() + b"\n")
+        digests.append(books.calls[-1].answers[0].edges)
+
+    assert books.calls[0].answers[0].error_type == "tool_error"
+    # Alike but for their ids: a loop is seen in long answers, too.
+    assert digests[0] == digests[1]
+
+
+def test_a_cancelled_call_is_booked_as_broken_off() -> None:
+    books = Books()
+    relay = relay_of(books)
+    relay.from_host(call(7))
+
+    relay.from_host(
+        line({"method": "notifications/cancelled", "params": {"requestId": 7}})
+    )
+    relay.after_host(answer(7))
+
+    [settled] = books.calls[0].answers
+    assert settled.is_broken_off
+
+
+def test_calls_that_nobody_will_answer_are_settled() -> None:
+    books = Books()
+    relay = relay_of(books)
+    relay.from_host(call(1))
+    relay.from_host(call(2))
+
+    relay.server_is_gone()
+    relay.server_is_gone()
+
+    assert [c.answers[0].error_type for c in books.calls] == ["server_gone"] * 2
+    assert [len(c.answers) for c in books.calls] == [1, 1]
+
+
+def test_a_call_that_never_reached_the_server_is_given_back() -> None:
+    books = Books()
+    relay = relay_of(books)
+    relay.from_host(call(1))
+    passage = relay.from_host(call(2))
+
+    relay.not_written(passage)
+    relay.server_is_gone()
+
+    assert [c.is_released for c in books.calls] == [False, True]
+    assert not books.calls[1].answers
+
+
+# --- rounds ------------------------------------------------------------------
+
+
+def test_the_rounds_of_one_call_are_one_call() -> None:
+    books = Books()
+    relay = relay_of(books)
+    relay.from_host(call(1))
+    relay.after_host(answer(1, resultType="input_required", requestState="s1"))
+    relay.from_host(call(2, requestState="s1", inputResponses={"who": {}}))
+    relay.after_host(answer(2, resultType="input_required", inputRequests={"why": {}}))
+    relay.from_host(call(3, inputResponses={"why": {}}))
+    relay.after_host(answer(3, content=[]))
+
+    [only] = books.calls
+    assert [a.result for a in only.answers] == [{"content": []}]
+
+
+def test_a_round_goes_on_once() -> None:
+    books = Books()
+    relay = relay_of(books)
+    relay.from_host(call(1))
+    relay.after_host(answer(1, resultType="input_required", requestState="s1"))
+
+    relay.from_host(call(2, requestState="s1"))
+    relay.from_host(call(3, requestState="s1"))
+    relay.from_host(call(4, requestState="s1", tool="another"))
+
+    assert len(books.calls) == 3
+
+
+# --- sampling ----------------------------------------------------------------
+
+ASK = line({"id": 9, "method": "sampling/createMessage", "params": {"maxTokens": 5}})
+
+
+def test_sampling_is_a_model_call_that_the_hosts_answer_settles() -> None:
+    books = Books()
+    relay = relay_of(books)
+
+    assert relay.before_host(ASK) is None
+    relay.from_host(answer(9, model="m"))
+
+    assert books.calls[0].answers[0].result == {"model": "m"}
+
+
+@pytest.mark.parametrize(
+    "method",
+    [
+        b"sampling/createMessage",
+        b"sampling\\/createMessage",
+        b"s\\u0061mpling/createMessage",
+    ],
+)
+def test_refused_sampling_is_answered_as_rejected(method: bytes) -> None:
+    relay = relay_of(Books(admitted_max=0))
+
+    passage = relay.before_host(ASK.replace(b"sampling/createMessage", method))
+
+    assert passage is not None
+    assert passage.to_host == b""
+    assert json.loads(passage.to_server)["error"]["code"] == -1
+
+
+# --- long lines --------------------------------------------------------------
+
+
+def test_an_answer_that_is_too_long_ends_its_call_with_an_error() -> None:
+    books = Books()
+    relay = relay_of(books)
+    relay.from_host(call(7))
+
+    passage = relay.before_host(Oversized(b'{"jsonrpc":"2.0","id":7,"re', b"x}", 9_999))
+
+    assert passage is not None
+    message = json.loads(passage.to_host)
+    assert message["id"] == 7
+    assert message["result"]["isError"] is True
+    assert "9,999 bytes" in message["result"]["content"][0]["text"]
+    assert books.calls[0].answers[0].error_type == "answer_too_long"
+
+
+def test_a_call_that_is_too_long_is_answered_and_not_passed_on() -> None:
+    books = Books()
+
+    passage = relay_of(books).from_host(Oversized(CALL[:60], b"}}\n", 9_999))
+
+    assert passage.to_server == b""
+    assert json.loads(passage.to_host)["result"]["isError"] is True
+    assert not books.calls

@@ -121,7 +121,7 @@ class GuardedCall:
                 cost_nano_usd=None
                 if cost_usd is None
                 else nano_usd(cost_usd, name="settle.cost_usd"),
-                result_digest=self._digest(result),
+                result_digest=self.digest_of(result),
             )
         except ValueError as error:
             self._fallback = Outcome()
@@ -157,7 +157,7 @@ class GuardedCall:
         traceback: TracebackType | None,
     ) -> None:
         self.leave_scope()
-        self.finish(self._outcome or self._fallback or self._outcome_of(error))
+        self.finish(self._outcome or self._fallback or self.outcome_of(error))
 
     async def __aenter__(self) -> Self:
         self._refuse_reuse()
@@ -176,7 +176,7 @@ class GuardedCall:
         if self._is_released:
             assert self._reservation is not None
             await self._engine.arelease(self._reservation)
-        outcome = self._outcome or self._fallback or self._outcome_of(error)
+        outcome = self._outcome or self._fallback or self.outcome_of(error)
         op = self._settlement(outcome)
         if op is not None:
             await self._engine.asettle(op)
@@ -202,6 +202,12 @@ class GuardedCall:
         op = self._settlement(outcome)
         if op is not None:
             self._engine.settle(op)
+
+    async def afinish(self, outcome: Outcome) -> None:
+        """Like `finish`, for asyncio."""
+        op = self._settlement(outcome)
+        if op is not None:
+            await self._engine.asettle(op)
 
     def claim(self, tool: str) -> bool:
         """Takes the call over for the function of that name that it runs.
@@ -274,8 +280,8 @@ class GuardedCall:
             self._engine.contain(error, "settling a call")
             return None
 
-    def _outcome_of(self, error: BaseException | None) -> Outcome:
-        """Returns the outcome of a call that nobody settled."""
+    def outcome_of(self, error: BaseException | None) -> Outcome:
+        """Returns the outcome of a call that ended so, and that nobody settled."""
         if error is None:
             return Outcome()
         is_cut = isinstance(error, _BREAKS)
@@ -286,14 +292,14 @@ class GuardedCall:
             status=CallStatus.BROKEN_OFF if is_cut else CallStatus.ERROR,
             error_type=type(error).__name__,
             output_tokens_max=0,
-            result_digest=self._digest(
+            result_digest=self.digest_of(
                 _UNKNOWN
                 if says_nothing
                 else {"error": [type(error).__name__, _text_of(error)]}
             ),
         )
 
-    def _digest(self, result: object) -> str | None:
+    def digest_of(self, result: object) -> str | None:
         """Returns the digest of a tool's result."""
         if result is _UNKNOWN or not isinstance(self._call, ToolCall):
             return None

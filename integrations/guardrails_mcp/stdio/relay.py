@@ -66,6 +66,14 @@ class Metered(Protocol):
         """Gives the call back: it was not made. Never raises."""
         ...
 
+    def pause(self) -> None:
+        """Says that the call waits for somebody's answer: no time passes for it."""
+        ...
+
+    def go_on(self) -> None:
+        """Says that the call goes on after that."""
+        ...
+
 
 class Meter(Protocol):
     """Admits calls, or refuses them with a `GuardrailsError`."""
@@ -175,6 +183,8 @@ class Relay:
             except GuardrailsError as error:
                 return _refusal(request, error)
             passage.opened.append(call)
+        else:
+            call.go_on()
         if request.key is None:
             # Nobody will answer it: what it did is not known.
             call.settle(Answer())
@@ -314,6 +324,7 @@ class Relay:
         if answer.result is not None and self._rounds.keep(
             waiting.tool, answer.result, waiting.call
         ):
+            waiting.call.pause()
             return True
         waiting.call.settle(answer)
         return True

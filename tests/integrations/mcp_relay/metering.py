@@ -18,12 +18,19 @@ class Call:
     arguments: object = None
     answers: list[Answer] = field(default_factory=list)
     is_released: bool = False
+    pauses: int = 0
 
     def settle(self, answer: Answer) -> None:
         self.answers.append(answer)
 
     def release(self) -> None:
         self.is_released = True
+
+    def pause(self) -> None:
+        self.pauses += 1
+
+    def go_on(self) -> None:
+        self.pauses -= 1
 
 
 class Books:

@@ -58,6 +58,14 @@ def test_a_line_that_is_no_call_passes_as_it_came(odd: bytes) -> None:
     assert not books.calls
 
 
+def test_a_call_that_asks_for_no_answer_is_settled_at_once() -> None:
+    books = Books()
+
+    relay_of(books).from_host(CALL.replace(b'"id":7,', b""))
+
+    assert len(books.calls[0].answers) == 1
+
+
 def test_a_call_that_is_admitted_passes_as_it_came() -> None:
     books = Books()
 
@@ -339,6 +347,7 @@ def test_the_rounds_of_one_call_are_one_call() -> None:
     relay = relay_of(books)
     relay.from_host(call(1))
     relay.after_host(answer(1, resultType="input_required", requestState="s1"))
+    assert books.calls[0].pauses == 1  # A person is asked: no wall time passes.
     relay.from_host(call(2, requestState="s1", inputResponses={"who": {}}))
     relay.after_host(answer(2, resultType="input_required", inputRequests={"why": {}}))
     relay.from_host(call(3, inputResponses={"why": {}}))
@@ -346,6 +355,7 @@ def test_the_rounds_of_one_call_are_one_call() -> None:
 
     [only] = books.calls
     assert [a.result for a in only.answers] == [{"content": []}]
+    assert only.pauses == 0
 
 
 def test_a_round_goes_on_once() -> None:
@@ -354,9 +364,9 @@ def test_a_round_goes_on_once() -> None:
     relay.from_host(call(1))
     relay.after_host(answer(1, resultType="input_required", requestState="s1"))
 
+    relay.from_host(call(4, requestState="s1", tool="another"))
     relay.from_host(call(2, requestState="s1"))
     relay.from_host(call(3, requestState="s1"))
-    relay.from_host(call(4, requestState="s1", tool="another"))
 
     assert len(books.calls) == 3
 

@@ -1,0 +1,278 @@
+"""FastMCP server middleware: an author guards the tools of their own server.
+
+Each client has one session of its own, so limits of a session are limits per client;
+limits per client and day are `budgets:` with `per: [customer_id]`. Who the client is
+says the first of these that is known: a verified token, then the header or `_meta` key
+that the author has named, then the baggage of the request if the author trusts it, then
+the connection, where there is one.
+"""
+
+import contextvars
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any, cast
+
+from fastmcp.exceptions import ToolError
+from fastmcp.server.dependencies import get_access_token, get_http_headers
+from fastmcp.server.middleware import CallNext, Middleware, MiddlewareContext
+from fastmcp.tools import ToolResult
+
+from guardrails import Guard, GuardedCall, GuardrailsError
+from guardrails.config.problems import shown
+from guardrails.core.attribution import clean_name
+from guardrails.core.calls import CallStatus, Outcome, ToolCall
+from guardrails.core.fingerprints import size_bytes
+from guardrails.errors import ConfigurationError
+from guardrails.planning import checked_name, tool_call
+from guardrails_mcp.activities import Activities, Activity
+from guardrails_mcp.baggage import names_in
+from guardrails_mcp.refusals import refusal_result, refusal_text
+from guardrails_mcp.rounds import Rounds
+
+__all__ = ["GuardMiddleware"]
+
+EVERYBODY = "everybody"
+"""The client of a request that says nothing of itself."""
+
+_running: "contextvars.ContextVar[tuple[object, GuardedCall] | None]" = (
+    contextvars.ContextVar("guardrails_mcp_running", default=None)
+)
+"""The server and the call that this context is inside of."""
+
+
+class GuardMiddleware(Middleware):
+    """Guards every tool call of a FastMCP server, for each client by itself.
+
+    A refused call is answered with a tool result that says why. Mounted servers may
+    have a middleware of their own: the call of a mounted tool counts once.
+
+    Args:
+        guard: The guard that is asked.
+        server: What the server is called in prices, limits and reports; its own name
+            by default.
+        identity_header: A header that a gateway of yours sets to the client's id.
+        identity_meta: A key of `_meta` that holds it.
+        trusts_baggage: Whether the clients are yours, so that what requests say of
+            themselves in `_meta.baggage` is believed: customer, agent, session and so
+            on. Of strangers it would be a way to another budget.
+
+    Raises:
+        ConfigurationError: If a name is empty or too long.
+    """
+
+    def __init__(
+        self,
+        guard: Guard,
+        *,
+        server: str | None = None,
+        identity_header: str | None = None,
+        identity_meta: str | None = None,
+        trusts_baggage: bool = False,
+    ) -> None:
+        if not isinstance(guard, Guard):
+            raise ConfigurationError(
+                f"GuardMiddleware: {shown(guard)} is no guard. Write "
+                "GuardMiddleware(Guard(...))."
+            )
+        self._guard = guard
+        self._server = None if server is None else checked_name(server, "server")
+        self._header = _optional_name(identity_header, "identity_header")
+        self._trusts_baggage = trusts_baggage
+        self._meta_key = _optional_name(identity_meta, "identity_meta")
+        self._activities = Activities(guard.engine.open_session)
+        self._rounds: Rounds[_Call] = Rounds()
+
+    async def on_call_tool(
+        self, context: MiddlewareContext[Any], call_next: CallNext[Any, Any]
+    ) -> Any:
+        """Reserves, calls the tool, and settles."""
+        host = _server_of(context)
+        tool, params = context.message.name, _params_of(context)
+        if self._is_mounted(host, tool):
+            return await call_next(context)
+        call = self._rounds.take(tool, params)
+        try:
+            if call is None:
+                call = await self._opened(context, tool)
+            else:
+                call.activity.begin()
+        except GuardrailsError as error:
+            return _refused(error)
+        try:
+            return await self._run(call, context, call_next)
+        finally:
+            call.activity.end()
+
+    async def _run(
+        self,
+        opened: "_Call",
+        context: MiddlewareContext[Any],
+        call_next: CallNext[Any, Any],
+    ) -> Any:
+        call = opened.guarded
+        call.enter_scope(is_offered=True)
+        token = _running.set((_server_of(context), call))
+        try:
+            result = await call_next(context)
+        except BaseException as error:
+            await call.afinish(call.outcome_of(error))
+            raise
+        finally:
+            _running.reset(token)
+            call.leave_scope()
+        asked = getattr(result, "input_required", None)
+        tool = context.message.name
+        if asked is None or not self._rounds.keep(tool, _wire(asked), opened):
+            await call.afinish(_outcome(call, result))
+        return result
+
+    def _is_mounted(self, host: object, tool: str) -> bool:
+        """Whether the call is the same that the server around this one has opened."""
+        outer = _running.get()
+        if outer is None or outer[0] is host:
+            return False  # A tool that calls tools of its own server makes new calls.
+        call = outer[1]
+        is_same_guard = call.session.engine is self._guard.engine
+        name = call.call.tool if isinstance(call.call, ToolCall) else ""
+        # A mounted tool's name may have a namespace before it.
+        is_same_tool = name == tool or name.endswith((f"_{tool}", f"/{tool}"))
+        return is_same_guard and is_same_tool and call.claim(name)
+
+    async def _opened(self, context: MiddlewareContext[Any], tool: str) -> "_Call":
+        """Reserves a call.
+
+        Raises:
+            GuardrailsError: If it is refused.
+        """
+        activity = self._activities.of(self._names(context))
+        arguments = context.message.arguments or {}
+        planned = tool_call(
+            clean_name(tool) or "?",
+            session=activity.session,
+            server=self._server_name(context),
+            arguments=arguments,
+            cost_usd=None,
+            call_id=None,
+        )
+        planned = replace(planned, bytes_in=size_bytes(arguments))
+        call = _Call(activity, GuardedCall(activity.session, planned))
+        activity.begin()
+        try:
+            await call.guarded.areserve()
+        except BaseException:
+            activity.end()
+            raise
+        return call
+
+    def _names(self, context: MiddlewareContext[Any]) -> dict[str, str]:
+        """Returns whom a request is charged to."""
+        meta = _meta_of(context)
+        said = names_in(meta) if self._trusts_baggage else {}
+        client = self._client(context, meta, said)
+        session_id = clean_name(f"{self._server_name(context)}:{client}")
+        return {"session_id": session_id or client, **said, "customer_id": client}
+
+    def _client(
+        self,
+        context: MiddlewareContext[Any],
+        meta: Mapping[str, object],
+        said: Mapping[str, str],
+    ) -> str:
+        token = get_access_token()
+        names: list[object] = [token.client_id if token is not None else None]
+        if self._header is not None:
+            headers = get_http_headers(include={self._header.lower()})
+            names.append(headers.get(self._header.lower()))
+        if self._meta_key is not None:
+            names.append(meta.get(self._meta_key))
+        names += [said.get("customer_id"), _connection_of(context)]
+        cleaned = (clean_name(name) for name in names)
+        return next((name for name in cleaned if name is not None), EVERYBODY)
+
+    def _server_name(self, context: MiddlewareContext[Any]) -> str:
+        name = getattr(_server_of(context), "name", None)
+        return self._server or clean_name(name) or "server"
+
+
+@dataclass(frozen=True, slots=True)
+class _Call:
+    activity: Activity
+    guarded: GuardedCall
+
+
+def _optional_name(value: str | None, key: str) -> str | None:
+    return None if value is None else checked_name(value, key)
+
+
+def _request_of(context: MiddlewareContext[Any]) -> Any:
+    inside = context.fastmcp_context
+    return None if inside is None else inside.request_context
+
+
+def _server_of(context: MiddlewareContext[Any]) -> object:
+    inside = context.fastmcp_context
+    return None if inside is None else inside.fastmcp
+
+
+def _meta_of(context: MiddlewareContext[Any]) -> Mapping[str, object]:
+    """Returns the `_meta` of the request, by its names on the wire."""
+    params = getattr(_request_of(context), "params", None)
+    meta = params.get("_meta") if isinstance(params, Mapping) else None
+    return cast("Mapping[str, object]", meta) if isinstance(meta, Mapping) else {}
+
+
+def _params_of(context: MiddlewareContext[Any]) -> Mapping[str, object]:
+    """Returns what says that a request goes on with an earlier round."""
+    inside = context.fastmcp_context
+    if inside is None:
+        return {}
+    return {
+        "requestState": inside.request_state,
+        "inputResponses": inside.input_responses,
+    }
+
+
+def _connection_of(context: MiddlewareContext[Any]) -> str | None:
+    """Returns the id of a connection that lasts.
+
+    Since 2026-07-28 there is none: every request has an id of its own, and a limit per
+    id would never be reached.
+    """
+    request = _request_of(context)
+    version = getattr(request, "protocol_version", None)
+    if request is None or not isinstance(version, str) or version >= "2026":
+        return None
+    assert context.fastmcp_context is not None
+    return context.fastmcp_context.session_id
+
+
+def _refused(error: GuardrailsError) -> ToolResult:
+    wire = cast("dict[str, Any]", refusal_result(error))
+    try:
+        return ToolResult(
+            content=refusal_text(error), is_error=True, meta=wire["_meta"]
+        )
+    except TypeError:  # FastMCP 2 and 3 know errors only as exceptions.
+        raise ToolError(refusal_text(error)) from error
+
+
+def _wire(asked: Any) -> Mapping[str, object]:
+    return {
+        "resultType": "input_required",
+        "requestState": asked.request_state,
+        "inputRequests": asked.input_requests,
+    }
+
+
+def _outcome(call: GuardedCall, result: Any) -> Outcome:
+    content = {
+        "content": getattr(result, "content", None),
+        "structured": getattr(result, "structured_content", None),
+    }
+    is_error = getattr(result, "is_error", False) is True
+    return Outcome(
+        status=CallStatus.ERROR if is_error else CallStatus.OK,
+        error_type="tool_error" if is_error else None,
+        bytes_out=size_bytes(content),
+        result_digest=call.digest_of(content),
+    )

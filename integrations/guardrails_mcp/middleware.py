@@ -216,8 +216,7 @@ def _server_of(context: MiddlewareContext[Any]) -> object:
 
 def _meta_of(context: MiddlewareContext[Any]) -> Mapping[str, object]:
     """Returns the `_meta` of the request, by its names on the wire."""
-    params = getattr(_request_of(context), "params", None)
-    meta = params.get("_meta") if isinstance(params, Mapping) else None
+    meta = getattr(_request_of(context), "meta", None)
     return cast("Mapping[str, object]", meta) if isinstance(meta, Mapping) else {}
 
 

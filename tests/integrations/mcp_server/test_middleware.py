@@ -1,0 +1,315 @@
+"""The FastMCP middleware: each client has a budget of its own, and keeps to it."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Mapping, Sequence
+from typing import Any
+
+import pytest
+
+pytest.importorskip("fastmcp", minversion="4", reason="needs FastMCP 4 (mcp 2.x)")
+
+import mcp_types as mt
+import uvicorn
+from fastmcp import Client, Context, FastMCP
+from fastmcp.client.auth import BearerAuth
+from fastmcp.client.transports import StreamableHttpTransport
+from fastmcp.exceptions import ToolError
+from fastmcp.server.auth.providers.jwt import StaticTokenVerifier
+
+from guardrails import ConfigurationError, Event, Guard
+from guardrails.core.calls import CallStatus
+from guardrails_mcp.middleware import GuardMiddleware
+from guardrails_mcp.refusals import REFUSAL_KEY
+
+
+class Shop:
+    """A server that counts what its tools have really done."""
+
+    def __init__(self, guard: Guard, *, auth: Any = None, **options: Any) -> None:
+        self.guard = guard
+        self.served: list[str] = []
+        self.mcp = FastMCP("shop", auth=auth)
+        self.mcp.add_middleware(GuardMiddleware(guard, **options))
+
+        @self.mcp.tool
+        async def buy(item: str) -> str:
+            self.served.append(item)
+            await asyncio.sleep(0)
+            return f"bought {item}"
+
+        @self.mcp.tool
+        async def fail() -> str:
+            self.served.append("fail")
+            raise ToolError("sold out")
+
+        @self.mcp.tool
+        async def think() -> str:
+            with guard.call(tool="search", server="web", cost_usd="0.01"):
+                return "thought"
+
+        @self.mcp.tool
+        async def order(ctx: Context) -> str:
+            await ctx.fastmcp.call_tool("buy", {"item": "inner"})
+            return "ordered"
+
+        @self.mcp.tool
+        async def ask(ctx: Context) -> Any:
+            if ctx.input_responses is None:
+                schema = {"type": "object", "properties": {"who": {"type": "string"}}}
+                params = mt.ElicitRequestFormParams(
+                    message="?", requested_schema=schema
+                )
+                return mt.InputRequiredResult(
+                    input_requests={"who": mt.ElicitRequest(params=params)}
+                )
+            return "asked"
+
+    def events(self, client: str = "everybody") -> Sequence[Event]:
+        return self.guard.engine.store.history.events(
+            project_id="default", session_id=f"shop:{client}", limit=100
+        )
+
+    def steps(self, client: str = "everybody") -> int:
+        account = self.guard.account(f"shop:{client}")
+        return account.steps if account else 0
+
+
+def shop(*, auth: Any = None, options: Mapping[str, Any] = {}, **limits: Any) -> Shop:
+    return Shop(Guard({}, store="memory://", **limits), auth=auth, **options)
+
+
+@contextlib.asynccontextmanager
+async def served(mcp: FastMCP) -> AsyncIterator[str]:
+    """Serves over HTTP on a free port of this machine."""
+    config = uvicorn.Config(
+        mcp.http_app(), host="127.0.0.1", port=0, log_level="error", ws="none"
+    )
+    server = uvicorn.Server(config)
+    serving = asyncio.create_task(server.serve())
+    while not server.started:
+        await asyncio.sleep(0.01)
+    port = server.servers[0].sockets[0].getsockname()[1]
+    try:
+        yield f"http://127.0.0.1:{port}/mcp"
+    finally:
+        server.should_exit = True
+        await serving
+
+
+async def bought(client: Client[Any], times: int) -> int:
+    """Buys at the same time, and returns how often it was served."""
+    results = await asyncio.gather(
+        *(
+            client.call_tool("buy", {"item": str(n)}, raise_on_error=False)
+            for n in range(times)
+        )
+    )
+    return sum(not result.is_error for result in results)
+
+
+# --- limits ------------------------------------------------------------------
+
+
+async def test_exactly_the_limit_is_served_however_many_ask_at_once() -> None:
+    place = shop(max_steps=5)
+    async with Client(place.mcp) as one, Client(place.mcp) as two:
+        admitted = sum(await asyncio.gather(bought(one, 8), bought(two, 8)))
+
+    assert admitted == len(place.served) == place.steps() == 5
+
+
+async def test_a_refusal_is_a_tool_result_and_the_connection_lives_on() -> None:
+    place = shop(max_tool_calls=1)
+    async with Client(place.mcp) as client:
+        await client.call_tool("buy", {"item": "a"})
+        refused = await client.call_tool("buy", {"item": "b"}, raise_on_error=False)
+        tools = await client.list_tools()
+
+    assert refused.is_error
+    assert "guardrails refused it" in refused.content[0].text
+    assert refused.meta[REFUSAL_KEY]["limit"] == "max_tool_calls"
+    assert place.served == ["a"]
+    assert tools
+
+
+async def test_a_price_counts_and_what_was_served_is_attributed() -> None:
+    guard = Guard(
+        {"tools": {"shop/buy": {"cost_per_call_usd": "0.40"}}},
+        store="memory://",
+        max_cost_usd="1.00",
+    )
+    place = Shop(guard)
+    async with Client(place.mcp) as client:
+        assert await bought(client, 5) == 2
+
+    event = place.events()[0]
+    assert (event.server, event.tool, event.status) == ("shop", "buy", CallStatus.OK)
+    assert event.charge.cost_nano_usd == 400_000_000
+    assert event.bytes_in
+    assert event.bytes_out
+    assert event.latency_ms is not None
+
+
+async def test_a_tool_that_fails_is_booked_as_an_error() -> None:
+    place = shop()
+    async with Client(place.mcp) as client:
+        with pytest.raises(ToolError, match="sold out"):
+            await client.call_tool("fail")
+
+    [event] = place.events()
+    assert (event.status, event.error_type) == (CallStatus.ERROR, "ToolError")
+
+
+async def test_what_a_tool_calls_is_charged_to_its_client() -> None:
+    place = shop()
+    async with Client(place.mcp) as client:
+        await client.call_tool("think")
+
+    assert {event.tool for event in place.events()} == {"think", "search"}
+
+
+# --- once and only once ------------------------------------------------------
+
+
+async def test_the_call_of_a_mounted_tool_counts_once() -> None:
+    place, counted = shop(), list[str]()
+    child = FastMCP("child")
+    child.add_middleware(GuardMiddleware(place.guard))
+
+    @child.tool
+    async def look() -> str:
+        counted.append("look")
+        return "seen"
+
+    place.mcp.mount(child, namespace="kid")
+    async with Client(place.mcp) as client:
+        await client.call_tool("kid_look")
+        await client.call_tool("kid_look")
+
+    assert len(counted) == place.steps() == 2
+    assert {event.tool for event in place.events()} == {"kid_look"}
+
+
+async def test_a_tool_that_calls_another_of_its_server_makes_two_calls() -> None:
+    place = shop()
+    async with Client(place.mcp) as client:
+        await client.call_tool("order")
+
+    assert sorted(str(event.tool) for event in place.events()) == ["buy", "order"]
+
+
+async def test_the_rounds_of_one_call_are_one_call() -> None:
+    place = shop()
+
+    async def answer(*_: object) -> dict[str, str]:
+        assert not place.events()  # It is not over while somebody is asked.
+        return {"who": "me"}
+
+    async with Client(place.mcp, elicitation_handler=answer) as client:
+        result = await client.call_tool("ask")
+
+    assert result.content[0].text == "asked"
+    [event] = place.events()
+    assert (event.tool, event.status) == ("ask", CallStatus.OK)
+    assert place.steps() == 1
+
+
+# --- who is who --------------------------------------------------------------
+
+
+async def test_a_new_connection_per_request_is_no_new_client() -> None:
+    """Since 2026-07-28 each request has a session id of its own."""
+    place = shop(max_steps=2)
+    served_calls = 0
+    for _ in range(4):
+        async with Client(place.mcp) as client:
+            served_calls += await bought(client, 1)
+
+    assert served_calls == len(place.served) == 2
+
+
+async def test_a_connection_that_lasts_is_a_client() -> None:
+    place = shop(max_steps=2)
+    async with (
+        Client(place.mcp, mode="legacy") as one,
+        Client(place.mcp, mode="legacy") as two,
+    ):
+        assert [await bought(one, 3), await bought(two, 3)] == [2, 2]
+
+
+async def test_a_verified_token_beats_what_a_client_says_of_itself() -> None:
+    verifier = StaticTokenVerifier(
+        tokens={
+            name: {"client_id": name, "scopes": []} for name in ("acme", "umbrella")
+        }
+    )
+    options = {"identity_header": "x-client", "trusts_baggage": True}
+    place = shop(auth=verifier, options=options, max_steps=2)
+    async with served(place.mcp) as url:
+        for name in ("acme", "umbrella"):
+            for disguise in range(2):
+                transport = StreamableHttpTransport(
+                    url, headers={"x-client": f"d{disguise}"}, auth=BearerAuth(name)
+                )
+                async with Client(transport) as client:
+                    await bought(client, 2)
+
+    assert [place.steps("acme"), place.steps("umbrella")] == [2, 2]
+    assert len(place.served) == 4
+
+
+async def test_a_header_that_a_gateway_sets_is_the_client() -> None:
+    place = shop(options={"identity_header": "X-Client"}, max_steps=2)
+    async with served(place.mcp) as url:
+        for name in ("acme", "acme", "umbrella"):
+            transport = StreamableHttpTransport(url, headers={"x-client": name})
+            async with Client(transport) as client:
+                await bought(client, 2)
+
+    assert [place.steps("acme"), place.steps("umbrella")] == [2, 2]
+
+
+@pytest.mark.parametrize("is_trusted", [True, False])
+async def test_baggage_is_believed_only_of_clients_that_are_ours(
+    *, is_trusted: bool
+) -> None:
+    place = shop(options={"trusts_baggage": is_trusted}, max_steps=1)
+    async with Client(place.mcp) as client:
+        for name in ("acme", "umbrella"):
+            await client.call_tool(
+                "buy",
+                {"item": name},
+                meta={"baggage": f"guardrails.customer_id={name}"},
+                raise_on_error=False,
+            )
+
+    assert place.served == (["acme", "umbrella"] if is_trusted else ["acme"])
+
+
+async def test_a_key_of_meta_that_is_named_is_the_client() -> None:
+    place = shop(options={"identity_meta": "acme.com/tenant"}, max_steps=1)
+    async with Client(place.mcp) as client:
+        for name in ("a", "b", "a"):
+            await client.call_tool(
+                "buy",
+                {"item": name},
+                meta={"acme.com/tenant": name},
+                raise_on_error=False,
+            )
+
+    assert place.served == ["a", "b"]
+
+
+# --- bad input ---------------------------------------------------------------
+
+
+def test_what_is_no_guard_is_said_at_once() -> None:
+    with pytest.raises(ConfigurationError, match=r"GuardMiddleware\(Guard"):
+        GuardMiddleware("guard")  # pyright: ignore[reportArgumentType]
+
+
+@pytest.mark.parametrize("name", ["server", "identity_header", "identity_meta"])
+def test_an_empty_name_is_said_at_once(name: str) -> None:
+    with pytest.raises(ConfigurationError, match=name):
+        GuardMiddleware(Guard({}, store="memory://"), **{name: " "})

@@ -49,8 +49,9 @@ class Shop:
                 return "thought"
 
         @self.mcp.tool
-        async def order(ctx: Context) -> str:
-            await ctx.fastmcp.call_tool("buy", {"item": "inner"})
+        async def order(ctx: Context, parts: int) -> str:
+            for _ in range(parts):
+                await ctx.fastmcp.call_tool("order", {"parts": 0})
             return "ordered"
 
         @self.mcp.tool
@@ -189,14 +190,15 @@ async def test_the_call_of_a_mounted_tool_counts_once() -> None:
 
     assert len(counted) == place.steps() == 2
     assert {event.tool for event in place.events()} == {"kid_look"}
+    assert place.guard.account("child:everybody") is None
 
 
-async def test_a_tool_that_calls_another_of_its_server_makes_two_calls() -> None:
+async def test_a_tool_that_calls_tools_of_its_server_makes_calls() -> None:
     place = shop()
     async with Client(place.mcp) as client:
-        await client.call_tool("order")
+        await client.call_tool("order", {"parts": 2})
 
-    assert sorted(str(event.tool) for event in place.events()) == ["buy", "order"]
+    assert [event.tool for event in place.events()] == ["order"] * 3
 
 
 async def test_the_rounds_of_one_call_are_one_call() -> None:

@@ -67,7 +67,7 @@ def main(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(
         prog="guardrails wrap",
         description="Guard an MCP server: put this in front of its command.",
-        usage="guardrails wrap [--server NAME] [--] CMD ...",
+        usage="guardrails wrap [--server NAME] [--config FILE] [--] CMD ...",
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
@@ -79,6 +79,11 @@ def main(arguments: Sequence[str]) -> int:
         help="what the server is called in prices, limits and reports; by default "
         "what its command line says",
     )
+    parser.add_argument(
+        "--config",
+        metavar="FILE",
+        help="the configuration, instead of the nearest guardrails.yaml",
+    )
     parser.add_argument("command", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
     command: list[str] = options.command
@@ -86,6 +91,8 @@ def main(arguments: Sequence[str]) -> int:
     command = command[1:] if command[:1] == ["--"] else command
     if not command:
         parser.error("which server? Write its command after --, as in the example.")
+    if options.config is not None:
+        os.environ["GUARDRAILS_CONFIG"] = options.config
     proxy = Proxy(
         command,
         environ=child_environment(os.environ),

@@ -29,7 +29,7 @@ from guardrails.core.policy import (
 )
 from guardrails.prices import ModelPrice
 
-__all__ = ["Configuration", "load_configuration"]
+__all__ = ["FILE_NAME", "Configuration", "load_configuration"]
 
 FILE_NAME = "guardrails.yaml"
 
@@ -55,6 +55,8 @@ class Configuration:
     """Where each written setting came from: `guardrails.yaml:7`, `GUARDRAILS_STORE`
     or `Guard(max_steps)`. By the path of its key in a file; quick limits, which
     replace those of every session, by their bare name."""
+    path: Path | None = None
+    """The file that was read, if one was; absolute."""
 
 
 def load_configuration(
@@ -84,7 +86,7 @@ def load_configuration(
     code, arguments = _read_arguments(overrides, problems)
     outside, variables = _read_variables(environ, problems)
     context = Context(problems=problems, variables=environ)
-    file, files = _read_config(config, context, environ=environ, cwd=cwd)
+    file, files, path = _read_config(config, context, environ=environ, cwd=cwd)
     problems.raise_if_any()
     quick = code.over(outside)
     overruled = set(arguments)
@@ -104,6 +106,7 @@ def load_configuration(
             **variables,
             **{key: f"Guard({key})" for key in arguments},
         },
+        path=path,
     )
 
 
@@ -159,9 +162,10 @@ def _read_config(
     *,
     environ: Mapping[str, str],
     cwd: Path | None,
-) -> tuple[FileSettings, tuple[str, ...]]:
-    """Returns the settings of the file or dict, and its name if there is one."""
+) -> tuple[FileSettings, tuple[str, ...], Path | None]:
+    """Returns the settings of the file or dict, its name and its path if any."""
     keys, sources, problems = Keys(entries={}), (), context.problems
+    path: Path | None = None
     if isinstance(config, Mapping):
         mapping = cast("Mapping[object, object]", config)
         keys, sources = (
@@ -172,7 +176,7 @@ def _read_config(
         path, source, called = found
         keys = read_yaml(path, source=source, called=called, problems=problems)
         sources = (source,)
-    return read_file(Section(keys, context)), sources
+    return read_file(Section(keys, context)), sources, path
 
 
 def _find_file(

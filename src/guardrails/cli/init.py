@@ -1,0 +1,174 @@
+"""`guardrails init`: guards the MCP servers of the clients that are installed here."""
+
+import contextlib
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from guardrails.cli.mcp_clients import (
+    Client,
+    Server,
+    State,
+    clients,
+    rewired,
+    servers_in,
+    unwired,
+)
+from guardrails.cli.options import configured
+from guardrails.cli.template import TEMPLATE
+from guardrails.config.loading import FILE_NAME
+
+__all__ = ["init"]
+
+BACKUP_SUFFIX = ".before-guardrails"
+
+_SAID = {
+    State.OPEN: "is not guarded",
+    State.GUARDED: "is guarded",
+    State.REMOTE: "is reached by its URL: guard.wrap(), or a bridge such as "
+    "`guardrails wrap -- npx mcp-remote URL`",
+    State.UNREADABLE: "has no command that can be read: left alone",
+}
+
+
+def init(
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show what would change, change nothing.")
+    ] = False,
+    undo: Annotated[
+        bool, typer.Option("--undo", help="Take guardrails out of the clients again.")
+    ] = False,
+    only: Annotated[
+        list[str] | None,
+        typer.Option("--client", metavar="NAME", help="Only this client; repeatable."),
+    ] = None,
+) -> None:
+    """Guard the MCP servers of Claude, Cursor, VS Code and Windsurf."""
+    places = _chosen(only)
+    prefix = [_program(), "wrap", "--config", str(_configuration(dry_run or undo))]
+    is_well = [
+        _rewire(place, prefix, is_undo=undo, is_dry=dry_run)
+        for place in places
+        if place.path.exists()
+    ]
+    if not is_well:
+        typer.echo("No MCP client of those that guardrails knows is set up here.")
+    elif not undo and not dry_run:
+        typer.echo(
+            "Restart the clients. `guardrails costs --by tool` shows what their tools "
+            "do;\nguardrails.yaml limits it."
+        )
+    if not all(is_well):
+        raise typer.Exit(1)
+
+
+def _chosen(only: Sequence[str] | None) -> Sequence[Client]:
+    places = clients(home=Path.home(), cwd=Path.cwd(), environ=os.environ)
+    if not only:
+        return places
+    wanted = {name.casefold() for name in only}
+    chosen = [
+        place
+        for place in places
+        if place.name.casefold() in wanted
+        or place.name.casefold().partition(" (")[0] in wanted
+    ]
+    if not chosen:
+        names = ", ".join(place.name for place in places if "(" not in place.name)
+        raise typer.BadParameter(
+            f"{', '.join(only)} is no client that guardrails knows: {names}."
+        )
+    return chosen
+
+
+def _program() -> str:
+    """Returns the path of this command: clients do not know the shell's PATH."""
+    beside = Path(sys.executable).with_name("guardrails")
+    found = str(beside) if beside.exists() else shutil.which("guardrails")
+    return found or "guardrails"
+
+
+def _configuration(is_reading: bool) -> Path:
+    """Returns the configuration for the servers; writes one if there is none."""
+    found = configured(None, store=None, project=None).path
+    if found is not None:
+        return found
+    path = Path.cwd() / FILE_NAME
+    if not is_reading:
+        path.write_text(TEMPLATE, encoding="utf-8")
+        typer.echo(f"Wrote {path}: nothing is limited before you say so there.")
+    return path
+
+
+def _rewire(
+    place: Client, prefix: Sequence[str], *, is_undo: bool, is_dry: bool
+) -> bool:
+    """Rewires one file; returns whether it could be read and written."""
+    typer.echo(f"{place.name}: {place.path}")
+    try:
+        # Not read_text: it would turn the file's line ends into ours.
+        text = place.path.read_bytes().decode("utf-8")
+        servers = servers_in(text, place.key)
+    except (OSError, ValueError) as error:
+        typer.echo(f"  cannot be read, left alone: {error}", err=True)
+        return False
+    changing = State.GUARDED if is_undo else State.OPEN
+    for server in servers:
+        _tell(server, is_changing=server.state is changing, is_dry=is_dry)
+    if not servers:
+        typer.echo("  has no servers")
+    new = unwired(text, servers) if is_undo else rewired(text, servers, prefix)
+    backup = place.path.with_name(place.path.name + BACKUP_SUFFIX)
+    restored = _restored(backup, text, place, prefix) if is_undo else None
+    new = restored or new
+    if is_dry or new == text:
+        return True
+    try:
+        if not is_undo and not backup.exists():
+            shutil.copy2(place.path, backup)
+        _write(place.path, new)
+        if restored is not None:
+            backup.unlink()
+    except OSError as error:
+        typer.echo(f"  cannot be written, left alone: {error}", err=True)
+        return False
+    return True
+
+
+def _tell(server: Server, *, is_changing: bool, is_dry: bool) -> None:
+    said = _SAID[server.state]
+    if is_changing:
+        verb = "would be" if is_dry else "is now"
+        said = f"{verb} {'guarded' if server.state is State.OPEN else 'unguarded'}"
+    typer.echo(f"  {server.name} {said}")
+
+
+def _restored(
+    backup: Path, text: str, place: Client, prefix: Sequence[str]
+) -> str | None:
+    """Returns the backup, if nothing but guardrails has changed the file since."""
+    with contextlib.suppress(OSError, ValueError):
+        before = backup.read_bytes().decode("utf-8")
+        if rewired(before, servers_in(before, place.key), prefix) == text:
+            return before
+    return None
+
+
+def _write(path: Path, text: str) -> None:
+    """Replaces a file as a whole, and what a link points to instead of the link."""
+    target = path.resolve()
+    number, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
+    try:
+        with os.fdopen(number, "wb") as file:
+            file.write(text.encode("utf-8"))
+        shutil.copymode(target, name)
+        Path(name).replace(target)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise

@@ -1,0 +1,171 @@
+"""MCP clients: where each keeps the list of its servers, and how to rewire one.
+
+Rewiring puts `guardrails wrap` in front of a server's command; unwiring takes it away.
+Both change two values of an entry and leave the rest of the file alone.
+"""
+
+import json
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path, PurePosixPath, PureWindowsPath
+from typing import cast
+
+from guardrails.cli.jsonc import Edit, Span, edited, find, parse
+
+__all__ = ["Client", "Server", "State", "clients", "rewired", "servers_in", "unwired"]
+
+
+class State(StrEnum):
+    """What can be done about a server."""
+
+    OPEN = "open"
+    """It is started by a command, and nothing guards it."""
+    GUARDED = "guarded"
+    REMOTE = "remote"
+    """It has no command to put anything in front of."""
+    UNREADABLE = "unreadable"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Client:
+    """One list of servers of one client."""
+
+    name: str
+    path: Path
+    key: str = "mcpServers"
+    """Of the object that holds the servers by their names."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Server:
+    """A server that a client starts."""
+
+    name: str
+    path: tuple[str, ...]
+    """The keys to its entry in the file."""
+    state: State
+    command: tuple[str, ...] = ()
+
+
+def clients(
+    *, home: Path, cwd: Path, environ: Mapping[str, str], platform: str = sys.platform
+) -> Sequence[Client]:
+    """Returns the places at which clients keep their servers, whether there or not.
+
+    Args:
+        home: The user's home.
+        cwd: The working directory, for lists that belong to a project.
+        environ: The process's environment.
+        platform: As of `sys.platform`.
+    """
+    if platform == "darwin":
+        settings = home / "Library" / "Application Support"
+    elif platform == "win32":
+        settings = Path(environ.get("APPDATA") or home / "AppData" / "Roaming")
+    else:
+        settings = Path(environ.get("XDG_CONFIG_HOME") or home / ".config")
+    desktop = settings / "Claude" / "claude_desktop_config.json"
+    windsurf = home / ".codeium" / "windsurf" / "mcp_config.json"
+    code = settings / "Code" / "User" / "mcp.json"
+    return (
+        Client(name="Claude Desktop", path=desktop),
+        Client(name="Claude Code", path=home / ".claude.json"),
+        Client(name="Claude Code (project)", path=cwd / ".mcp.json"),
+        Client(name="Cursor", path=home / ".cursor" / "mcp.json"),
+        Client(name="Cursor (project)", path=cwd / ".cursor" / "mcp.json"),
+        Client(name="VS Code", path=code, key="servers"),
+        Client(
+            name="VS Code (project)", path=cwd / ".vscode" / "mcp.json", key="servers"
+        ),
+        Client(name="Windsurf", path=windsurf),
+    )
+
+
+def servers_in(text: str, key: str) -> Sequence[Server]:
+    """Returns the servers of a file, in its order.
+
+    Lists of single projects in the same file, as Claude Code keeps them, count too.
+
+    Raises:
+        ValueError: If the text is no JSON object.
+    """
+    whole = parse(text)
+    if not isinstance(whole, dict):
+        raise ValueError("not a JSON object")
+    content = cast("dict[str, object]", whole)
+    lists = [((key,), content.get(key))]
+    projects = content.get("projects")
+    for name, project in _members(projects):
+        lists += [(("projects", name, key), dict(_members(project)).get(key))]
+    return [
+        _server(name, (*path, name), entry)
+        for path, servers in lists
+        for name, entry in _members(servers)
+    ]
+
+
+def rewired(text: str, servers: Sequence[Server], prefix: Sequence[str]) -> str:
+    """Returns the text with `guardrails wrap` in front of each open server.
+
+    Args:
+        text: The file.
+        servers: Those to rewire; others than open ones are left alone.
+        prefix: `guardrails wrap` and its options, but for the server's name.
+    """
+    edits: list[Edit] = []
+    for server in servers:
+        if server.state is State.OPEN:
+            wrapped = (*prefix, "--server", server.name, "--", *server.command)
+            edits += _edits(text, server.path, wrapped)
+    return edited(text, edits)
+
+
+def unwired(text: str, servers: Sequence[Server]) -> str:
+    """Returns the text with the guarded servers as they were before."""
+    edits: list[Edit] = []
+    for server in servers:
+        if server.state is State.GUARDED:
+            start = server.command.index("--") + 1
+            edits += _edits(text, server.path, server.command[start:])
+    return edited(text, edits)
+
+
+def _edits(text: str, path: Sequence[str], command: Sequence[str]) -> Iterator[Edit]:
+    program, arguments = (
+        json.dumps(value, ensure_ascii=False)
+        for value in (command[0], list(command[1:]))
+    )
+    at, args = find(text, (*path, "command")), find(text, (*path, "args"))
+    assert at is not None
+    if args is None:
+        yield Edit(at, f'{program}, "args": {arguments}')
+    else:
+        yield Edit(at, program)
+        yield Edit(Span(args.start, args.end), arguments)
+
+
+def _server(name: str, path: tuple[str, ...], entry: object) -> Server:
+    members = dict(_members(entry))
+    program, arguments = members.get("command"), members.get("args", [])
+    if program is None and ("url" in members or "serverUrl" in members):
+        return Server(name=name, path=path, state=State.REMOTE)
+    is_list = isinstance(arguments, list)
+    words = [program, *(cast("list[object]", arguments) if is_list else [])]
+    command = tuple(word for word in words if isinstance(word, str))
+    if not is_list or not program or len(command) < len(words):
+        return Server(name=name, path=path, state=State.UNREADABLE)
+    state = State.GUARDED if _is_guarded(command) else State.OPEN
+    return Server(name=name, path=path, state=state, command=command)
+
+
+def _is_guarded(command: Sequence[str]) -> bool:
+    names = {PurePosixPath(command[0]).stem, PureWindowsPath(command[0]).stem}
+    is_ours = "guardrails" in names and command[1:2] == ("wrap",)
+    return is_ours and "--" in command and command[-1] != "--"
+
+
+def _members(value: object) -> Iterator[tuple[str, object]]:
+    if isinstance(value, dict):
+        yield from cast("dict[str, object]", value).items()

@@ -1,0 +1,320 @@
+"""`guardrails init`: rewires the clients of people, and loses nothing of theirs."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from guardrails.cli import jsonc
+from guardrails.cli.mcp_clients import clients, rewired, servers_in, unwired
+from guardrails.cli.template import TEMPLATE
+from guardrails.config import load_configuration
+from tests.cli.conftest import Run
+
+CURSOR = """\
+{
+  // mine
+  "mcpServers": {
+    "files": { "command": "npx", "args": ["-y", "server-files", "/data"] },
+    "bare": {"command": "my-server"}, /* "command": "no" */
+    "remote": { "url": "https://example.org/mcp" },
+    "odd": { "command": 7 },
+  },
+}
+"""
+
+
+@pytest.fixture
+def home(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A home in which Cursor is set up."""
+    home = tmp_path / "home"
+    (home / ".cursor").mkdir(parents=True)
+    (home / ".cursor" / "mcp.json").write_text(CURSOR, encoding="utf-8")
+    monkeypatch.setenv("HOME", str(home))
+    monkeypatch.setenv("USERPROFILE", str(home))
+    monkeypatch.delenv("XDG_CONFIG_HOME", raising=False)
+    return home
+
+
+def cursor(home: Path) -> Path:
+    return home / ".cursor" / "mcp.json"
+
+
+def commands(path: Path) -> dict[str, list[str]]:
+    content = jsonc.parse(path.read_text(encoding="utf-8"))
+    assert isinstance(content, dict)
+    return {
+        name: [entry["command"], *entry.get("args", [])]
+        for name, entry in content["mcpServers"].items()
+        if "command" in entry
+    }
+
+
+def test_a_server_is_started_through_guardrails(
+    command: Run, home: Path, folder: Path
+) -> None:
+    done = command("init")
+
+    assert done.code == 0
+    program, *arguments = commands(cursor(home))["files"]
+    assert Path(program).name.startswith("guardrails")
+    assert arguments == [
+        *("wrap", "--config", str(folder / "guardrails.yaml"), "--server", "files"),
+        *("--", "npx", "-y", "server-files", "/data"),
+    ]
+    assert commands(cursor(home))["bare"][-2:] == ["--", "my-server"]
+    assert commands(cursor(home))["odd"] == [7]
+    text = cursor(home).read_text(encoding="utf-8")
+    assert "// mine" in text
+    assert '/* "command": "no" */' in text
+    assert "files is now guarded" in done.out
+    assert "remote is reached by its URL" in done.out
+
+
+def test_twice_is_once(command: Run, home: Path) -> None:
+    command("init")
+    once = cursor(home).read_bytes()
+
+    done = command("init")
+
+    assert cursor(home).read_bytes() == once
+    assert "files is guarded" in done.out
+
+
+def test_a_dry_run_changes_nothing(command: Run, home: Path, folder: Path) -> None:
+    done = command("init", "--dry-run")
+
+    assert "files would be guarded" in done.out
+    assert cursor(home).read_text(encoding="utf-8") == CURSOR
+    assert [*home.rglob("*.before-guardrails"), *folder.iterdir()] == []
+
+
+def test_undo_leaves_every_byte_as_it_was(command: Run, home: Path) -> None:
+    before = cursor(home).read_bytes()
+    command("init")
+
+    done = command("init", "--undo")
+
+    assert done.code == 0
+    assert cursor(home).read_bytes() == before
+    assert not list(home.rglob("*.before-guardrails"))
+
+
+def test_undo_keeps_what_was_changed_meanwhile(command: Run, home: Path) -> None:
+    command("init")
+    text = cursor(home).read_text(encoding="utf-8").replace("// mine", "// ours")
+    cursor(home).write_text(text, encoding="utf-8")
+
+    command("init", "--undo")
+
+    text = cursor(home).read_text(encoding="utf-8")
+    assert "// ours" in text
+    assert commands(cursor(home))["files"] == ["npx", "-y", "server-files", "/data"]
+
+
+def test_the_first_backup_is_kept(command: Run, home: Path) -> None:
+    command("init")
+    text = cursor(home).read_text(encoding="utf-8")
+    cursor(home).write_text(
+        text.replace('"odd": { "command": 7 }', '"new": { "command": "another" }'),
+        encoding="utf-8",
+    )
+
+    command("init")
+
+    backup = cursor(home).with_name("mcp.json.before-guardrails")
+    assert backup.read_text(encoding="utf-8") == CURSOR
+    assert commands(cursor(home))["new"][-1] == "another"
+
+
+def test_a_file_that_is_no_json_is_left_alone(command: Run, home: Path) -> None:
+    cursor(home).write_text('{"mcpServers": {', encoding="utf-8")
+
+    done = command("init")
+
+    assert done.code == 1
+    assert "cannot be read, left alone" in done.err
+    assert "line 1 column" in done.err
+    assert cursor(home).read_text(encoding="utf-8") == '{"mcpServers": {'
+
+
+def test_a_link_stays_a_link_and_its_mode_stays(command: Run, home: Path) -> None:
+    real = home / "dotfiles.json"
+    cursor(home).rename(real)
+    cursor(home).symlink_to(real)
+    real.chmod(0o600)
+
+    command("init")
+
+    assert cursor(home).is_symlink()
+    assert "wrap" in real.read_text(encoding="utf-8")
+    assert real.stat().st_mode & 0o777 == 0o600
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_a_file_that_cannot_be_written_is_said(command: Run, home: Path) -> None:
+    cursor(home).parent.chmod(0o500)
+    try:
+        done = command("init")
+    finally:
+        cursor(home).parent.chmod(0o700)
+
+    assert done.code == 1
+    assert "cannot be written" in done.err
+
+
+def test_only_the_client_that_is_named(command: Run, home: Path) -> None:
+    (home / ".codeium" / "windsurf").mkdir(parents=True)
+    other = home / ".codeium" / "windsurf" / "mcp_config.json"
+    other.write_text(CURSOR, encoding="utf-8")
+
+    command("init", "--client", "windsurf")
+
+    assert "wrap" not in cursor(home).read_text(encoding="utf-8")
+    assert "wrap" in other.read_text(encoding="utf-8")
+
+
+def test_an_unknown_client_is_said_with_those_that_are_known(
+    command: Run, home: Path
+) -> None:
+    done = command("init", "--client", "emacs")
+
+    assert done.code == 2
+    assert "emacs" in done.err
+    assert "Windsurf" in done.err
+
+
+def test_without_clients_that_is_said(command: Run, home: Path) -> None:
+    cursor(home).unlink()
+
+    assert "No MCP client" in command("init").out
+
+
+def test_a_configuration_that_is_there_is_used_and_not_overwritten(
+    command: Run, home: Path, folder: Path
+) -> None:
+    (folder / "guardrails.yaml").write_text("version: 1\n", encoding="utf-8")
+
+    command("init")
+
+    assert (folder / "guardrails.yaml").read_text(encoding="utf-8") == "version: 1\n"
+    assert str(folder / "guardrails.yaml") in commands(cursor(home))["files"]
+
+
+def test_the_rewired_command_runs(home: Path, folder: Path, command: Run) -> None:
+    content = {"mcpServers": {"cat": {"command": "cat"}}}
+    cursor(home).write_text(json.dumps(content), encoding="utf-8")
+    command("init")
+
+    program, *arguments = commands(cursor(home))["cat"]
+    if not Path(program).exists():
+        program, arguments = (
+            sys.executable,
+            ["-c", "from guardrails.cli import main; main()", *arguments],
+        )
+    done = subprocess.run(
+        [program, *arguments],
+        input=b'{"jsonrpc":"2.0","method":"ping","id":1}\n',
+        capture_output=True,
+        check=True,
+        env={**os.environ, "GUARDRAILS_STORE": f"sqlite:///{folder}/g.db"},
+        timeout=50,
+    )
+
+    assert done.stdout == b'{"jsonrpc":"2.0","method":"ping","id":1}\n'
+
+
+# --- where clients keep their servers ----------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("platform", "expected"),
+    [
+        ("darwin", "h/Library/Application Support/Claude/claude_desktop_config.json"),
+        ("linux", "h/.config/Claude/claude_desktop_config.json"),
+        ("win32", "h/AppData/Roaming/Claude/claude_desktop_config.json"),
+    ],
+)
+def test_each_system_has_its_own_places(platform: str, expected: str) -> None:
+    found = clients(home=Path("h"), cwd=Path("w"), environ={}, platform=platform)
+
+    paths = {client.path.as_posix() for client in found}
+    assert expected in paths
+    assert {"h/.claude.json", "w/.mcp.json", "w/.vscode/mcp.json"} <= paths
+
+
+def test_the_projects_of_claude_code_count_too() -> None:
+    text = json.dumps(
+        {
+            "mcpServers": {"a": {"command": "x"}},
+            "projects": {"/p": {"mcpServers": {"b": {"command": "y"}}}},
+        }
+    )
+
+    new = rewired(text, servers_in(text, "mcpServers"), ["guardrails", "wrap"])
+
+    inner = json.loads(new)["projects"]["/p"]["mcpServers"]["b"]
+    assert inner["args"] == ["wrap", "--server", "b", "--", "y"]
+
+
+# --- any file ----------------------------------------------------------------
+
+NAMES = st.text(max_size=8)
+SERVERS = st.dictionaries(
+    NAMES,
+    st.fixed_dictionaries(
+        {"command": st.text(min_size=1, max_size=8)},
+        optional={
+            "args": st.lists(st.text(max_size=8), max_size=3),
+            "env": st.dictionaries(NAMES, NAMES, max_size=2),
+        },
+    ),
+    max_size=4,
+)
+
+
+@given(SERVERS, st.sampled_from([None, 2]), st.booleans())
+def test_rewired_and_unwired_is_what_it_was(
+    servers: dict[str, object], indent: int | None, is_ascii: bool
+) -> None:
+    content = {"other": [1, {"x": None}], "mcpServers": servers}
+    text = json.dumps(content, indent=indent, ensure_ascii=is_ascii)
+
+    new = rewired(text, servers_in(text, "mcpServers"), ["/bin/guardrails", "wrap"])
+    old = unwired(new, servers_in(new, "mcpServers"))
+
+    for entry in servers.values():
+        assert isinstance(entry, dict)
+        entry.setdefault("args", [])
+    assert json.loads(old) == content
+    assert all(
+        json.loads(new)["mcpServers"][name]["args"][0] == "wrap" for name in servers
+    )
+
+
+# --- the configuration that it writes ----------------------------------------
+
+
+def test_the_template_limits_nothing_before_somebody_says_so(folder: Path) -> None:
+    (folder / "guardrails.yaml").write_text(TEMPLATE, encoding="utf-8")
+
+    configuration = load_configuration(None, environ={}, cwd=folder, overrides={})
+
+    assert configuration.policy.limits_nothing
+
+
+def test_each_example_of_the_template_can_be_switched_on(folder: Path) -> None:
+    text = TEMPLATE.replace("#: store: sqlite\n", "").replace("#: ", "")
+    (folder / "guardrails.yaml").write_text(text, encoding="utf-8")
+
+    configuration = load_configuration(None, environ={}, cwd=folder, overrides={})
+
+    assert not configuration.policy.limits_nothing
+    assert configuration.policy.budgets
+    assert configuration.policy.tools
+    assert configuration.policy.agents

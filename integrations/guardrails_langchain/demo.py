@@ -5,6 +5,7 @@ is needed. All else is real: a LangGraph agent, the guard, prices, a ledger.
 """
 
 import contextlib
+import importlib.util
 import logging
 import os
 import tempfile
@@ -24,6 +25,7 @@ from guardrails.cli.costs import cost_report
 from guardrails.cli.render import render_costs
 from guardrails.clock import SystemClock
 from guardrails.reports import Span
+from guardrails_langchain import demo_mcp
 from guardrails_langchain.testing import ScriptedChatModel
 
 __all__ = ["run"]
@@ -33,6 +35,7 @@ STEPS_MAX = 300
 
 LIMIT_USD = "0.25"
 TOOL_COST_USD = "0.005"
+MCP_LIMIT_USD = "0.04"
 INPUT_TOKENS, OUTPUT_TOKENS = 1_500, 60
 
 PROJECT_ID = "demo"
@@ -70,6 +73,7 @@ def run(console: Console | None = None) -> None:
         _unguarded(stage)
         _limited(stage)
         _looping(stage)
+        _wrapped(stage)
         stage.costs(by="session_id", command="guardrails costs --hours 24")
         stage.costs(by="tool", command="guardrails costs --hours 24 --by tool")
         stage.print(_NEXT)
@@ -107,6 +111,27 @@ def _looping(stage: "_Stage") -> None:
     stage.fact("Ended by", scene.play())
     stage.facts(scene)
     scene.guard.close()
+
+
+def _wrapped(stage: "_Stage") -> None:
+    stage.title("4. No guard in the program: its MCP server behind `guardrails wrap`")
+    if importlib.util.find_spec("mcp") is None:
+        stage.fact("Not shown", 'it needs pip install "guardrails-runtime[mcp]"')
+        return
+    played = demo_mcp.play(
+        store=stage.store,
+        project_id=PROJECT_ID,
+        session_id="4-wrapped",
+        limit=MCP_LIMIT_USD,
+        price=TOOL_COST_USD,
+    )
+    stage.fact(
+        "Tool calls",
+        f"{played.requested} asked for, {played.served} reached the server "
+        f"(max_cost_usd: {MCP_LIMIT_USD})",
+    )
+    stage.fact("Model was told", played.told.partition("\n")[0])
+    stage.fact("Ended by", f"its own answer: {played.answer}")
 
 
 class _Scene:
@@ -165,7 +190,7 @@ class _Stage:
     def __init__(self, console: Console, *, log: list[str], store: str) -> None:
         self._console = console
         self._log = log
-        self._store = store
+        self.store: str = store
 
     def scene(
         self,
@@ -177,7 +202,7 @@ class _Stage:
     ) -> _Scene:
         guard = Guard(
             {},  # Not the configuration of whoever runs the demo.
-            store=self._store,
+            store=self.store,
             project_id=PROJECT_ID,
             mode=mode,
             max_cost_usd=max_cost_usd,
@@ -208,7 +233,7 @@ class _Stage:
     def costs(self, *, by: str, command: str) -> None:
         """Shows what the command shows of this ledger."""
         self.print(f"\n$ {command}", "bold")
-        guard = Guard({}, store=self._store, project_id=PROJECT_ID)
+        guard = Guard({}, store=self.store, project_id=PROJECT_ID)
         report = cost_report(
             guard.store.history,
             project_id=PROJECT_ID,

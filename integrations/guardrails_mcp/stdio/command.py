@@ -5,6 +5,7 @@ import os
 import re
 from collections.abc import Mapping, Sequence
 
+from guardrails_mcp.stdio.bridges import bridge, host_of
 from guardrails_mcp.stdio.proxy import Proxy
 from guardrails_mcp.stdio.supervisor import supervised
 
@@ -54,6 +55,8 @@ says in its _meta.baggage wins. The exit code is the server's.
   GUARDRAILS_SERVER                     as --server
   GUARDRAILS_MAX_LINE_BYTES             messages above it end that call
 
+a URL is reached through mcp-proxy, or npx mcp-remote, if one is installed.
+
 example: guardrails wrap -- npx -y @modelcontextprotocol/server-filesystem .
 """
 
@@ -67,7 +70,7 @@ def main(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(
         prog="guardrails wrap",
         description="Guard an MCP server: put this in front of its command.",
-        usage="guardrails wrap [--server NAME] [--config FILE] [--] CMD ...",
+        usage="guardrails wrap [--server NAME] [--config FILE] [--] CMD ... | URL",
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
@@ -91,12 +94,18 @@ def main(arguments: Sequence[str]) -> int:
     command = command[1:] if command[:1] == ["--"] else command
     if not command:
         parser.error("which server? Write its command after --, as in the example.")
+    name = options.server or host_of(command) or server_name(command)
+    if host_of(command):
+        try:
+            command = list(bridge(command[0]))
+        except ValueError as error:
+            parser.error(str(error))
     if options.config is not None:
         os.environ["GUARDRAILS_CONFIG"] = options.config
     proxy = Proxy(
         command,
         environ=child_environment(os.environ),
-        server=options.server or server_name(command),
+        server=name,
         bytes_max=_bytes_max(parser, os.environ),
         host=os.getppid(),
     )

@@ -26,6 +26,11 @@ gpt-4o for acme/ticket-summary/v12
 gpt-4o for acme/ticket-summary/v12
 globex $0.0085
 """,
+    "mcp_gateway": """\
+sunny in Paris
+sunny in Rome
+Not called: guardrails refused it
+""",
     "guarded_function": """\
 Refund order A-17.
 A-17: try again later
@@ -35,6 +40,10 @@ billing/refund made the same call 3 times for $0.006
 spent $0.00618, loop_detected
 """,
 }
+
+
+NEEDS = {"mcp_gateway": "fastmcp"}
+"""What an example needs that not every environment has."""
 
 
 def run(name: str) -> str:
@@ -56,6 +65,8 @@ def run(name: str) -> str:
 @pytest.mark.parametrize("name", sorted(OUTPUTS))
 def test_an_example_shows_what_it_is_there_for(name: str) -> None:
     """What it prints is the same each time."""
+    if name in NEEDS:
+        pytest.importorskip(NEEDS[name])
     assert run(name) == OUTPUTS[name]
 
 

@@ -24,7 +24,9 @@ def bridge(
         ValueError: If no bridge is installed; the message says how to get one.
     """
     if which("mcp-proxy"):
-        return ("mcp-proxy", "--transport", "streamablehttp", url)
+        # Its log holds the headers of every request at any lower level.
+        options = ("--log-level", "ERROR", "--transport", "streamablehttp")
+        return ("mcp-proxy", *options, url)
     if which("npx"):
         return ("npx", "-y", "mcp-remote", url)
     raise ValueError(

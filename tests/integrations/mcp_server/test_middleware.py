@@ -15,6 +15,7 @@ from fastmcp import Client, Context, FastMCP
 from fastmcp.client.auth import BearerAuth
 from fastmcp.client.transports import StreamableHttpTransport
 from fastmcp.exceptions import ToolError
+from fastmcp.server import create_proxy
 from fastmcp.server.auth.providers.jwt import StaticTokenVerifier
 
 from guardrails import ConfigurationError, Event, Guard
@@ -215,6 +216,33 @@ async def test_the_rounds_of_one_call_are_one_call() -> None:
     [event] = place.events()
     assert (event.tool, event.status) == ("ask", CallStatus.OK)
     assert place.steps() == 1
+
+
+# --- servers of others -------------------------------------------------------
+
+
+async def test_a_remote_server_is_guarded_by_a_gateway_in_front_of_it() -> None:
+    """The gateway speaks HTTP on both sides, and is FastMCP's own."""
+    far, counted = FastMCP("far"), list[int]()
+
+    @far.tool
+    async def add(a: int, b: int) -> int:
+        counted.append(a)
+        return a + b
+
+    guard = Guard({}, store="memory://", max_tool_calls=3)
+    async with served(far) as url:
+        gateway = create_proxy(url, name="gateway")
+        gateway.add_middleware(GuardMiddleware(guard, server="far"))
+        async with served(gateway) as front, Client(front) as client:
+            results = await asyncio.gather(
+                *(
+                    client.call_tool("add", {"a": n, "b": 1}, raise_on_error=False)
+                    for n in range(6)
+                )
+            )
+
+    assert sum(not result.is_error for result in results) == len(counted) == 3
 
 
 # --- who is who --------------------------------------------------------------

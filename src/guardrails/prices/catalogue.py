@@ -8,9 +8,9 @@ updates prices, or reaches the network.
 from collections.abc import Iterator, Mapping
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
+from typing import TYPE_CHECKING
 
 from genai_prices import __version__
-from genai_prices.data import providers
 from genai_prices.data_snapshot import DataSnapshot
 from genai_prices.types import (
     ModelInfo,
@@ -21,6 +21,13 @@ from genai_prices.types import (
 )
 
 from guardrails.prices.rates import ALWAYS, RateCard, Rates, rate
+
+if TYPE_CHECKING:
+    # Its type is all that a checker needs: reading the prices takes it most of a
+    # minute, for each of their literals.
+    providers: list[Provider]
+else:
+    from genai_prices.data import providers
 
 __all__ = ["SOURCE", "find", "rate_card"]
 

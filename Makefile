@@ -16,6 +16,10 @@ BIN := $(VENV)/bin
 # Not byte-compiling what is never imported saves a quarter of the set-up.
 PIP := -m pip --disable-pip-version-check install -qq --no-compile
 
+# What is imported is compiled once: images that set this have every process of
+# the tests compile all of LangChain anew.
+unexport PYTHONDONTWRITEBYTECODE
+
 .DEFAULT_GOAL := help
 # Verbs share environments; two of them must not be set up at the same time.
 .NOTPARALLEL:

@@ -337,7 +337,10 @@ def test_calls_in_the_meantime_are_no_finding(server: Server) -> None:
 def test_a_replica_fails_and_its_master_warns(command: Run) -> None:
     """Writes belong on the master, and a master that is cut off should stop."""
     binary = next(iter(binaries().values()))
-    with Server(binary) as master, Server(binary) as replica:
+    with (
+        Server(binary, repl_diskless_sync_delay="0") as master,
+        Server(binary) as replica,
+    ):
         replica.ask("REPLICAOF", "127.0.0.1", master.port)
         wait_until_followed(master)
         of_master = command("doctor", "--store", master.url)

@@ -4,6 +4,8 @@ from collections.abc import Iterator
 
 import pytest
 import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 from guardrails.stores.redis import RedisStore
 from guardrails.stores.redis.rights import DIAGNOSIS, LEDGER, rules
@@ -71,7 +73,7 @@ def test_the_doctor_cannot_change_the_ledger(
 
 def test_nobody_gets_in_without_a_password(configured: ConfiguredServer) -> None:
     """The default user is off."""
-    client = redis.Redis(port=configured.port)
+    client = redis.Redis(port=configured.port, retry=Retry(NoBackoff(), 0))
     with pytest.raises(redis.exceptions.AuthenticationError):
         client.ping()
     client.close()

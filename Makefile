@@ -101,3 +101,6 @@ $(BIN)/python $(OLDEST)/bin/python:
 	@test -n "$(PYTHON)" || { echo "This needs Python 3.11 or newer with venv. If it is" \
 		"installed under another name: make PYTHON=/path/to/python" >&2; exit 1; }
 	@$(PYTHON) -m venv $(@D:/bin=)
+# The newest pip takes half as long as the one that comes with Python 3.11; if
+# there is none to be had, that one will do.
+	@$@ $(PIP) --upgrade pip || echo "Going on with the pip of $(PYTHON)" >&2

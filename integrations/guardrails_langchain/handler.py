@@ -9,6 +9,7 @@ can starve. Measured in microseconds, it does not hold up an event loop.
 import functools
 import logging
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any, ParamSpec
 from uuid import UUID
 
@@ -329,17 +330,16 @@ class GuardCallbackHandler(BaseCallbackHandler):
         name = (
             clean_name((serialized or {}).get("name") or kwargs.get("name")) or "tool"
         )
-        declared = self.engine.charges.tools.get(name)
-        server = declared.server if declared else None
-        label = f"{server}/{name}" if server else name
+        origin = self.engine.charges.origin(name)
         call_id = kwargs.get("tool_call_id")
-        return ToolCall(
-            tool=name,
-            server=server,
+        call = ToolCall(
+            tool=origin.tool,
+            server=origin.server,
             call_id=call_id if isinstance(call_id, str) else None,
-            arguments_digest=self._digest(run, arguments, label),
             bytes_in=size_bytes(arguments),
         )
+        digest = self._digest(run, arguments, call.name)
+        return replace(call, arguments_digest=digest)
 
     def _digest(self, run: Run, arguments: object, label: str) -> str | None:
         if run.session.is_exempt(label):

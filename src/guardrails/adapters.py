@@ -36,6 +36,10 @@ class Adapter(Protocol):
         """Returns the guarded object, or `None` if it is not this framework's."""
         ...
 
+    def unwrap_object(self, guard: object, target: object) -> object:
+        """Undoes `wrap_object` on the object itself; `None` if there is nothing to."""
+        ...
+
     def running_session(self, engine: object) -> object | None:
         """Returns the session of the framework's run around the running code."""
         ...

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from guardrails.core.accounts import Charging
 from guardrails.core.admission import Reservation
-from guardrails.core.calls import ModelCall, Outcome, ToolCall
+from guardrails.core.calls import CallStatus, ModelCall, Outcome, ToolCall
 from guardrails.core.estimates import output_tokens_max
 from guardrails.core.money import LIMIT_NANO_USD_MAX
 from guardrails.core.policy import OnUnpriced, Policy
@@ -21,10 +21,23 @@ from guardrails.core.usage import (
 from guardrails.errors import UnpricedModelError
 from guardrails.ports import PriceBook
 
-__all__ = ["Charges", "ToolPrice"]
+__all__ = ["Charges", "ToolOrigin", "ToolPrice"]
 
 OUTPUTS_MAX = 4_096
 """Pairs of agent and model whose largest output is remembered."""
+
+
+OFFERED_MAX = 4_096
+"""Tools whose servers are remembered; a large server offers a hundred."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ToolOrigin:
+    """Where a tool comes from that a framework calls by a name of its own."""
+
+    tool: str
+    """As its server names it."""
+    server: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,6 +69,7 @@ class Charges:
         self._contain = contain
         self.tools: dict[str, ToolPrice] = {}
         """Declared tools by name."""
+        self._offered: OrderedDict[str, ToolOrigin] = OrderedDict()
         self._outputs: OrderedDict[tuple[str | None, str], int] = OrderedDict()
         self._lock = threading.Lock()
 
@@ -100,10 +114,29 @@ class Charges:
             )
         return charge
 
+    def origin(self, name: str) -> ToolOrigin:
+        """Returns which tool a framework means: a declared one, else a server's."""
+        declared = self.tools.get(name)
+        if declared is not None:
+            return ToolOrigin(tool=name, server=declared.server)
+        return self._offered.get(name) or ToolOrigin(tool=name)
+
+    def offer(self, name: str, origin: ToolOrigin) -> None:
+        """Remembers that a server offers a tool, which frameworks call by that name."""
+        if self._offered.get(name) == origin:
+            return
+        with self._lock:
+            self._offered[name] = origin
+            self._offered.move_to_end(name)
+            if len(self._offered) > OFFERED_MAX:
+                self._offered.popitem(last=False)
+
     def tool_charge(self, call: ToolCall) -> Charge:
         """Prices a tool call: the policy's price, the caller's, or the declared one."""
         rule = self._policy.tool_rule(call.name)
         declared = self.tools.get(call.tool)
+        if declared is not None and call.server not in (None, declared.server):
+            declared = None  # Another server's tool of the same name.
         cost = None if rule is None else rule.cost_nano_usd
         if cost is None:
             cost = call.cost_nano_usd
@@ -137,7 +170,7 @@ class Charges:
                 cost_nano_usd=0, status=PriceStatus.PRICED, source="not billed"
             )
         if usage is None or isinstance(call, ToolCall):
-            return None, reservation.charge
+            return None, _tool_charge(reservation.charge, outcome)
         charge = self._model_charge(call, outcome, usage, now_ms)
         if (
             charge.cost_nano_usd is None
@@ -222,3 +255,11 @@ class Charges:
                 self._outputs[key] = usage.output_tokens
                 if len(self._outputs) > OUTPUTS_MAX:
                     self._outputs.popitem(last=False)
+
+
+def _tool_charge(charge: Charge, outcome: Outcome) -> Charge:
+    """Returns the cost of a tool call whose cost was not reported."""
+    is_known = charge.cost_nano_usd is not None
+    if outcome.status is CallStatus.BROKEN_OFF and is_known:
+        return replace(charge, status=PriceStatus.ESTIMATED)  # It may not have run.
+    return charge

@@ -16,13 +16,16 @@ from guardrails.clock import SystemClock
 from guardrails.config import (
     Configuration,
     attribution_from_environment,
+    environment_of,
     load_configuration,
+    tags_from_environment,
 )
 from guardrails.config.problems import shown
 from guardrails.core.accounts import Account
 from guardrails.core.admission import account_key
-from guardrails.core.attribution import Attribution
+from guardrails.core.attribution import TAGS_MAX, Attribution
 from guardrails.core.calls import ModelCall, ToolCall
+from guardrails.core.money import usd_digits
 from guardrails.core.operations import RaiseLimits, ReadAccount, Resume, StopSession
 from guardrails.core.policy import Measure, Mode, Policy
 from guardrails.core.windows import Window
@@ -42,7 +45,7 @@ from guardrails.prices import Prices
 from guardrails.scope import current_call, current_session
 from guardrails.session import Session
 from guardrails.sinks import LogSink, StoreListener
-from guardrails.stores import open_journal, open_store
+from guardrails.stores import open_journal, open_store, shared_url
 from guardrails.stores.resilient import ResilientStore
 from guardrails.tools import guarded_tool
 
@@ -173,7 +176,9 @@ class Guard:
             emit=self._engine.emit, contain=self._engine.contain
         )
         self._resilient = resilient
+        self._store_url = url
         self._defaults = attribution_from_environment(os.environ)
+        self._default_tags = tags_from_environment(os.environ)
         self._own_session: Session | None = None
         self._own_lock = threading.Lock()
         atexit.register(_close_at_exit, weakref.ref(self))
@@ -241,7 +246,7 @@ class Guard:
             "session_id": session_id,
         }
         given = {key: name for key, name in names.items() if name is not None}
-        parent = self._ambient()
+        parent = self.enclosing_session()
         return Session(
             self._engine,
             attribution=self._attribution(given, tags, parent),
@@ -368,10 +373,29 @@ class Guard:
         session_id: str | None = None,
         tags: Mapping[str, str] | None = None,
     ) -> T:
-        """Returns the same object, guarded: any LangChain runnable or graph.
+        """Returns the object, guarded: a LangChain runnable, or a client of MCP.
+
+        Of MCP these are `ClientSession`, `ClientSessionGroup`, the SDK's `Client` and
+        `fastmcp.Client`, connected or not: the very object, whose tool calls are
+        guarded, however they are made. Inside a session of this guard they are
+        charged to that, and the names given here apply where it has none. Elsewhere
+        the object has a session of its own. Wrapped again, it is guarded once, and
+        the names that are given again win; by another guard, it is guarded by both.
+
+        Args:
+            target: What to guard.
+            agent: Who acts; chooses the budget of a session of its own.
+            server: What an MCP server is called, by default as it calls itself.
+            customer_id: For whom.
+            user_id: On whose behalf.
+            feature: What for.
+            prompt_version: With which prompt.
+            session_id: Joins an existing session where the object has its own.
+            tags: Free pairs, at most 16.
 
         Raises:
-            ConfigurationError: If no installed integration knows such objects.
+            ConfigurationError: If no installed integration knows such objects, or a
+                name is wrong.
         """
         load_adapters()
         names = {
@@ -395,6 +419,54 @@ class Guard:
             f"wrap: no integration for {type(target).__module__}."
             f"{type(target).__qualname__}. Install the extra that knows it, for "
             "example guardrails-runtime[langchain], or use guard.call(...)."
+        )
+
+    def unwrap(self, target: T) -> T:
+        """Returns the object as it was before this guard wrapped it.
+
+        A LangChain runnable is wrapped as a copy: keep the original instead.
+
+        Raises:
+            ConfigurationError: If this guard has not wrapped it.
+        """
+        for adapter in loaded_adapters():
+            if adapter.unwrap_object(self, target) is not None:
+                return target
+        raise ConfigurationError(
+            f"unwrap: this {type(target).__qualname__} was not wrapped by this guard, "
+            "or is a copy. Pass what guard.wrap has changed."
+        )
+
+    def child_env(self) -> dict[str, str]:
+        """Returns the environment that takes the session of here into a child process.
+
+        For `StdioServerParameters(env=guard.child_env())` and the `env` of an
+        `mcpServers` entry: neither passes the parent's environment on. It names the
+        session, whom it is charged to, the store, the configuration's file and the
+        limits that code or the environment set. A store's password is in its URL.
+        A configuration that is a dict, and a store in memory, cannot be taken along.
+        """
+        session = self.current_session()
+        _ = session.session_id  # Binds the id.
+        configuration, url = self._configuration, self._store_url
+        limits = configuration.policy.session.limits
+        wall_time_ms, cost = limits.wall_time_ms, limits.cost_nano_usd
+        quick: dict[str, str | None] = {
+            "mode": self._engine.policy.mode.value,
+            "max_cost_usd": None if cost is None else usd_digits(cost),
+            "max_steps": None if limits.steps is None else str(limits.steps),
+            "max_wall_time_s": None
+            if wall_time_ms is None
+            else f"{Decimal(wall_time_ms).scaleb(-3):f}",
+        }
+        return environment_of(
+            session.attribution,
+            {
+                **{key: quick[key] for key in quick if key in configuration.origins},
+                "config": configuration.path and str(configuration.path),
+                "project_id": session.attribution.project_id,
+                "store": None if url is None else shared_url(url),
+            },
         )
 
     # --- operating ----------------------------------------------------------
@@ -489,7 +561,7 @@ class Guard:
 
     def current_session(self) -> Session:
         """Returns the session around the running code, else the guard's own."""
-        session = self._ambient()
+        session = self.enclosing_session()
         if session is not None:
             return session
         with self._own_lock:
@@ -509,8 +581,8 @@ class Guard:
             parent=None,
         )
 
-    def _ambient(self) -> Session | None:
-        """Returns the session that the running code belongs to.
+    def enclosing_session(self) -> Session | None:
+        """Returns the session around the running code; `None` if there is none.
 
         That is the innermost open one, else that of the tool call around the code,
         else that of the framework's run.
@@ -543,7 +615,7 @@ class Guard:
         try:
             if parent is None:
                 return Attribution.of(
-                    **(project | self._defaults | given), tags=tags or {}
+                    **(project | self._defaults | given), tags=self._tags(tags or {})
                 )
             agent = given.pop("agent", None)
             inherited = parent.attribution
@@ -563,6 +635,12 @@ class Guard:
             return child.following(inherited, agent)
         except ValueError as error:
             raise ConfigurationError(str(error)) from None
+
+    def _tags(self, given: Mapping[str, str]) -> Mapping[str, str]:
+        """Adds the tags of the environment, as many as there is room for."""
+        room = max(0, TAGS_MAX - len(given))
+        added = [pair for pair in self._default_tags.items() if pair[0] not in given]
+        return {**dict(added[:room]), **given}
 
     def _session_key(self, session_id: str) -> str:
         names = {"project_id": self._configuration.project_id, "session_id": session_id}

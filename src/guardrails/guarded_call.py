@@ -78,6 +78,19 @@ class GuardedCall:
         return self._session
 
     @property
+    def attribution(self) -> Attribution:
+        """Whom the call is charged to."""
+        if self._reservation is not None:
+            return self._reservation.op.charging.attribution
+        return self._attribution or self._session.attribution
+
+    @property
+    def offered(self) -> ToolCall | None:
+        """The tool call that a framework has opened and nobody has claimed yet."""
+        is_offered = self._is_offered and self.is_open
+        return self._call if is_offered and isinstance(self._call, ToolCall) else None
+
+    @property
     def is_open(self) -> bool:
         """Whether the call is reserved and neither settled nor released."""
         is_over = self._is_done or self._is_released
@@ -138,11 +151,9 @@ class GuardedCall:
         Does nothing once the call is settled. Inside `async with` it is given
         back on leaving.
         """
-        if self.is_open and self._outcome is None:
-            self._is_released = True
-            if not self._is_async:
-                assert self._reservation is not None
-                self._engine.release(self._reservation)
+        reservation = self._withdrawn()
+        if reservation is not None and not self._is_async:
+            self._engine.release(reservation)
 
     def __enter__(self) -> Self:
         self._refuse_reuse()
@@ -209,14 +220,31 @@ class GuardedCall:
         if op is not None:
             await self._engine.asettle(op)
 
+    async def arelease(self) -> None:
+        """Like `release`, for asyncio, and at once."""
+        reservation = self._withdrawn()
+        if reservation is not None:
+            await self._engine.arelease(reservation)
+
+    def become(self, call: ToolCall, attribution: Attribution) -> None:
+        """Takes another call's place after a release; it has yet to be reserved."""
+        assert not self.is_open
+        self._call, self._attribution = call, attribution
+        self._reservation = self._hold_id = None
+        self._is_released = False
+
+    def offer(self) -> None:
+        """Lets the call be claimed once more, by what it runs next."""
+        self._is_offered = True
+
     def claim(self, tool: str) -> bool:
         """Takes the call over for the function of that name that it runs.
 
         Only what a framework has opened can be taken over, and only once: the
         function may call itself, and each of those calls counts.
         """
-        is_this = isinstance(self._call, ToolCall) and self._call.tool == tool
-        if not (is_this and self._is_offered and self.is_open):
+        offered = self.offered
+        if offered is None or offered.tool != tool:
             return False
         self._is_offered = False
         return True
@@ -237,6 +265,13 @@ class GuardedCall:
         """Ends `enter_scope`. In another context than it this does nothing."""
         if current_call.get() is self:
             current_call.set(self._outer)
+
+    def _withdrawn(self) -> Reservation | None:
+        """Gives the call back, and returns what the store has to be told of."""
+        if not self.is_open or self._outcome is not None:
+            return None
+        self._is_released = True
+        return self._reservation
 
     def _plan(self) -> Reservation | None:
         """Plans the call; `None` when the guard is off."""

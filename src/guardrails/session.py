@@ -256,6 +256,10 @@ class Session:
         """The session around this one while it is open, of this guard or another."""
         return self._outer
 
+    def is_inside(self, other: "Session") -> bool:
+        """Whether it is this session or one around it, so that both are charged."""
+        return any(session is other for session in self._chain())
+
     @property
     def is_entered(self) -> bool:
         """Whether code holds it open by `with`, so that leaving it can raise."""

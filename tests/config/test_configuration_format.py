@@ -57,6 +57,7 @@ budgets:
   - { name: f, per: [feature, customer_id], every: day, max_steps: 5, action: alert }
 tools:
   geocoding-mcp/geocode: { cost_per_call_usd: 0.005 }
+  geocoding-mcp/*: { cost_from_meta: acme.com/cost_usd, timeout_s: 2.5 }
 models:
   my-finetune:
     input_per_1m_usd: 3.00
@@ -129,7 +130,14 @@ def test_every_key_arrives_in_the_policy(load: Load) -> None:
                 action=BudgetAction.ALERT,
             ),
         ),
-        tools=(ToolRule(pattern="geocoding-mcp/geocode", cost_nano_usd=5_000_000),),
+        tools=(
+            ToolRule(pattern="geocoding-mcp/geocode", cost_nano_usd=5_000_000),
+            ToolRule(
+                pattern="geocoding-mcp/*",
+                cost_from_meta="acme.com/cost_usd",
+                timeout_ms=2_500,
+            ),
+        ),
         loop=LoopRule(
             repeats=4,
             within=30,

@@ -2,7 +2,12 @@
 
 import pytest
 
-from guardrails.config import attribution_from_environment
+from guardrails import Attribution
+from guardrails.config import (
+    attribution_from_environment,
+    environment_of,
+    tags_from_environment,
+)
 
 
 def test_every_variable_becomes_its_dimension() -> None:
@@ -48,3 +53,47 @@ def test_bad_names_are_cleaned_and_stay_distinct() -> None:
 def test_a_long_name_is_cut() -> None:
     names = attribution_from_environment({"GUARDRAILS_SESSION_ID": "s" * 100_000})
     assert len(names["session_id"].encode()) <= 256
+
+
+# --- tags -------------------------------------------------------------------
+
+
+def test_tags_are_pairs() -> None:
+    environ = {"GUARDRAILS_TAGS": "env=prod, team = search,a=b=c"}
+    assert tags_from_environment(environ) == {
+        "env": "prod",
+        "team": "search",
+        "a": "b=c",
+    }
+    assert tags_from_environment({}) == {}
+
+
+def test_bad_pairs_are_left_out_and_bad_names_cleaned() -> None:
+    environ = {"GUARDRAILS_TAGS": ",=x,alone,empty=,ok=a%0Ab,,"}
+    (pair,) = tags_from_environment(environ).items()
+    assert pair[0] == "ok"
+    assert pair[1].startswith("a\ufffdb~")
+
+
+def test_there_are_no_more_tags_than_a_call_can_have() -> None:
+    pairs = ",".join(f"k{number}=v" for number in range(10_000))
+    tags = tags_from_environment({"GUARDRAILS_TAGS": pairs})
+    assert list(tags) == [f"k{number}" for number in range(16)]
+
+
+def test_what_is_written_for_a_child_is_read_the_same() -> None:
+    who = Attribution.of(
+        agent="a",
+        customer_id="acme, inc.",
+        session_id="s-1",
+        tags={"k,=": "v=,%41", "env": "prod"},
+    )
+    environ = environment_of(who, {"store": "memory://", "mode": None})
+    assert environ["GUARDRAILS_STORE"] == "memory://"
+    assert "GUARDRAILS_MODE" not in environ
+    assert tags_from_environment(environ) == dict(who.tags)
+    assert attribution_from_environment(environ) == {
+        "agent": "a",
+        "customer_id": "acme, inc.",
+        "session_id": "s-1",
+    }

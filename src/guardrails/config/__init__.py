@@ -7,7 +7,17 @@ file, `section` hands out the keys of one mapping and reports the rest,
 `loading` finds the sources and lays them over one another.
 """
 
-from guardrails.config.environment import attribution_from_environment
+from guardrails.config.environment import (
+    attribution_from_environment,
+    environment_of,
+    tags_from_environment,
+)
 from guardrails.config.loading import Configuration, load_configuration
 
-__all__ = ["Configuration", "attribution_from_environment", "load_configuration"]
+__all__ = [
+    "Configuration",
+    "attribution_from_environment",
+    "environment_of",
+    "load_configuration",
+    "tags_from_environment",
+]

@@ -6,12 +6,24 @@ because a session without its limit would go unnoticed.
 """
 
 from collections.abc import Iterator, Mapping
+from urllib.parse import quote, unquote
 
-from guardrails.core.attribution import clean_name
+from guardrails.core.attribution import TAGS_MAX, Attribution, clean_name
 
-__all__ = ["CONFIG_VARIABLE", "attribution_from_environment", "quick_variables"]
+__all__ = [
+    "CONFIG_VARIABLE",
+    "attribution_from_environment",
+    "environment_of",
+    "quick_variables",
+    "tags_from_environment",
+]
 
 CONFIG_VARIABLE = "GUARDRAILS_CONFIG"
+
+TAGS_VARIABLE = "GUARDRAILS_TAGS"
+
+TAGS_CHARACTERS_MAX = 32_768
+"""Sixteen pairs of the longest names, percent-encoded. More is not read."""
 
 _TEXTS: Mapping[str, tuple[str, ...]] = {
     "store": ("GUARDRAILS_STORE",),
@@ -58,6 +70,48 @@ def attribution_from_environment(environ: Mapping[str, str]) -> dict[str, str]:
     return names
 
 
+def tags_from_environment(environ: Mapping[str, str]) -> dict[str, str]:
+    """Returns the tags in `GUARDRAILS_TAGS`, written `env=prod,team=search`.
+
+    Names and values may be percent-encoded, which commas must be. What is no pair is
+    left out, and a bad name cleaned, as for names.
+
+    Args:
+        environ: The process's environment.
+
+    Returns:
+        The first pairs, at most as many as a call can have.
+    """
+    tags: dict[str, str] = {}
+    for pair in environ.get(TAGS_VARIABLE, "")[:TAGS_CHARACTERS_MAX].split(","):
+        key, value = (clean_name(unquote(part.strip())) for part in _parted(pair))
+        if key is not None and value is not None and len(tags) < TAGS_MAX:
+            tags[key] = value
+    return tags
+
+
+def environment_of(
+    attribution: Attribution, settings: Mapping[str, str | None]
+) -> dict[str, str]:
+    """Returns the variables in which another process acts for this attribution.
+
+    Args:
+        attribution: Whom its calls are charged to.
+        settings: Values by setting, among `config`, `store`, `project_id`, `mode`
+            and the quick limits. `None` leaves one out.
+    """
+    variables = {"config": CONFIG_VARIABLE, **_LIMITS}
+    variables |= {key: names[0] for key, names in _TEXTS.items()}
+    dimensions = {key: names[0] for key, names in _ATTRIBUTION.items()}
+    tags = [f"{quote(k, safe='')}={quote(v, safe='')}" for k, v in attribution.tags]
+    values = {
+        **{variables[key]: value for key, value in settings.items()},
+        **{name: attribution.value(key) for key, name in dimensions.items()},
+        TAGS_VARIABLE: ",".join(tags) or None,
+    }
+    return {name: value for name, value in values.items() if value is not None}
+
+
 def quick_variables(environ: Mapping[str, str]) -> Iterator[tuple[str, str, str]]:
     """Yields the setting, its variable and the value, for all that are set."""
     for key, variables in _TEXTS.items():
@@ -68,3 +122,8 @@ def quick_variables(environ: Mapping[str, str]) -> Iterator[tuple[str, str, str]
     for key, variable in _LIMITS.items():
         if variable in environ:
             yield key, variable, environ[variable]
+
+
+def _parted(pair: str) -> tuple[str, str]:
+    key, _, value = pair.partition("=")
+    return key, value

@@ -158,6 +158,16 @@ def _wait_ms(value: object, /, *, name: str) -> int:
     return wait_ms
 
 
+def _timeout_ms(value: object, /, *, name: str) -> int:
+    timeout_ms = seconds_ms(value, name=name)
+    if timeout_ms == 0:
+        raise ValueError(
+            f"{name}: {shown(value)} would end every call. Write a number of seconds "
+            "above 0."
+        )
+    return timeout_ms
+
+
 def _session(section: Section) -> BudgetSettings:
     return replace(
         _limits(section), wall_time_ms=section.read("max_wall_time_s", seconds_ms)
@@ -230,11 +240,16 @@ def _tools(tools: Section) -> tuple[ToolRule, ...]:
 
 
 def _tool(pattern: str, tool: Section) -> ToolRule:
-    cost_nano_usd = tool.read("cost_per_call_usd", amount_nano_usd)
+    rule = ToolRule(
+        pattern=pattern,
+        cost_nano_usd=tool.read("cost_per_call_usd", amount_nano_usd),
+        cost_from_meta=tool.read("cost_from_meta", name_text),
+        timeout_ms=tool.read("timeout_s", _timeout_ms),
+    )
     if not any(tool.has(key) for key in _NOT_YET["tool"]):
-        tool.require("cost_per_call_usd")
+        tool.require("cost_per_call_usd", "cost_from_meta", "timeout_s")
     tool.close(not_yet=_NOT_YET["tool"])
-    return ToolRule(pattern=pattern, cost_nano_usd=cost_nano_usd)
+    return rule
 
 
 def _models(models: Section) -> dict[str, ModelPrice]:

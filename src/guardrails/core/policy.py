@@ -192,12 +192,27 @@ class Budget:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ToolRule:
-    """The price of a tool's calls."""
+    """The price of a tool's calls, and how long one may take.
+
+    Raises:
+        ValueError: If the longest time is not positive.
+    """
 
     pattern: str
     """A glob over `server/tool`, or over the bare tool."""
     cost_nano_usd: int | None = None
     """Per call; `None` leaves the price unknown."""
+    cost_from_meta: str | None = None
+    """The key in the `_meta` of an MCP server's result whose value is believed to be
+    the cost of the call in USD, a number or a decimal string. `None` believes none."""
+    timeout_ms: int | None = None
+    """How long a call of an MCP server may take if its caller says nothing."""
+
+    def __post_init__(self) -> None:
+        if self.timeout_ms is not None and self.timeout_ms <= 0:
+            raise ValueError(
+                f"tool {self.pattern!r}: timeout_ms: {self.timeout_ms} must be above 0."
+            )
 
 
 SESSION_BUDGET = Budget(name="session", per=("session_id",), every=Window.SESSION)

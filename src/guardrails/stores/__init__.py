@@ -4,7 +4,7 @@ import logging
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import unquote
+from urllib.parse import quote, unquote
 
 from platformdirs import user_data_path
 
@@ -15,7 +15,7 @@ from guardrails.stores.memory import MemoryStore
 if TYPE_CHECKING:
     from guardrails.stores.journal import Journal
 
-__all__ = ["journal_folder", "open_journal", "open_store"]
+__all__ = ["journal_folder", "open_journal", "open_store", "shared_url"]
 
 _log = logging.getLogger("guardrails")
 
@@ -49,18 +49,25 @@ def open_store(url: str | os.PathLike[str]) -> Store:
     text = os.fspath(url)
     if text == "memory://":
         return MemoryStore()
-    if text in ("sqlite", "sqlite://"):
-        return _sqlite(user_data_path("guardrails", appauthor=False) / DATABASE_NAME)
-    if text.startswith("sqlite:///") and len(text) > len("sqlite:///"):
-        return _sqlite(Path(unquote(text.removeprefix("sqlite:///"))).expanduser())
-    if isinstance(url, os.PathLike) or text.endswith((".sqlite3", ".db")):
-        return _sqlite(Path(text).expanduser())
+    path = Path(text).expanduser() if isinstance(url, os.PathLike) else _path(text)
+    if path is not None:
+        return _sqlite(path)
     if _is_redis(text):
         return _redis(text)
     raise ConfigurationError(
         f"store: {_masked(text)!r} is not a store of this version. Use "
         '"sqlite", "sqlite:///ledger.sqlite3", "redis://host:6379/0" or "memory://".'
     )
+
+
+def shared_url(url: str) -> str:
+    """Returns the URL by which a process elsewhere opens the same store.
+
+    That of a file names it in full: another process has another working directory,
+    and its user's data may be elsewhere. What cannot be shared stays as it is.
+    """
+    path = _path(url)
+    return url if path is None else f"sqlite:///{quote(os.fspath(path.absolute()))}"
 
 
 def open_journal(url: str, clock: Clock) -> "Journal | None":
@@ -92,6 +99,17 @@ def open_journal(url: str, clock: Clock) -> "Journal | None":
 def journal_folder() -> Path:
     """Returns where the journals of this user's processes are."""
     return user_data_path("guardrails", appauthor=False) / "journal"
+
+
+def _path(url: str) -> Path | None:
+    """Returns the file that a URL names."""
+    if url in ("sqlite", "sqlite://"):
+        return user_data_path("guardrails", appauthor=False) / DATABASE_NAME
+    if url.startswith("sqlite:///") and len(url) > len("sqlite:///"):
+        return Path(unquote(url.removeprefix("sqlite:///"))).expanduser()
+    if url.endswith((".sqlite3", ".db")) and not _is_redis(url):
+        return Path(url).expanduser()
+    return None
 
 
 def _sqlite(path: Path) -> Store:

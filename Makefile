@@ -47,7 +47,7 @@ check-lint: $(VENV)/.dev
 check-types: $(VENV)/.dev
 	@$(BIN)/basedpyright --pythonpath $(BIN)/python
 # --verifytypes knows no --pythonpath: it asks the first python of the PATH.
-	@for package in guardrails guardrails_langchain; do \
+	@for package in guardrails guardrails_langchain guardrails_mcp; do \
 		report=$$(PATH="$(abspath $(BIN)):$$PATH" basedpyright --ignoreexternal \
 		--verifytypes $$package) || { echo "$$report"; exit 1; }; done
 
@@ -70,9 +70,9 @@ bench: $(VENV)/.dev ## Measure what a guarded call costs
 soak: $(VENV)/.dev ## Run the tests that take minutes
 	@$(BIN)/python -m pytest -m soak --timeout=1800 $(ARGS)
 
-test-oldest: $(OLDEST)/.test ## Run the adapter's tests on the oldest frameworks
+test-oldest: $(OLDEST)/.test ## Run the adapters' tests on the oldest frameworks
 	@$(OLDEST)/bin/python -m pytest $(PARALLEL) tests/integrations/langchain \
-		tests/test_examples.py $(ARGS)
+		tests/integrations/mcp tests/test_examples.py $(ARGS)
 
 clean: ## Remove environments, caches and reports
 	@rm -rf $(VENV) $(OLDEST) .hypothesis .pytest_cache .ruff_cache .import_linter_cache \
@@ -94,7 +94,7 @@ $(VENV)/.dev: pyproject.toml constraints.txt | $(BIN)/python
 
 $(OLDEST)/.test: pyproject.toml constraints-oldest.txt | $(OLDEST)/bin/python
 	@echo "Installing the oldest frameworks into $(OLDEST) (a minute, once)" >&2
-	@$(OLDEST)/bin/python $(PIP) -c constraints-oldest.txt -e ".[all,test]"
+	@$(OLDEST)/bin/python $(PIP) -c constraints-oldest.txt -e ".[all,test,test-mcp1]"
 	@touch $@
 
 $(BIN)/python $(OLDEST)/bin/python:

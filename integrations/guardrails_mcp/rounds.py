@@ -12,7 +12,7 @@ from collections import OrderedDict
 from collections.abc import Mapping
 from typing import Generic, TypeVar, cast
 
-__all__ = ["Rounds"]
+__all__ = ["ROUNDS_MAX", "Rounds"]
 
 ROUNDS_MAX = 1_024
 """Calls that wait for input at the same time; the oldest is forgotten beyond that. Its

@@ -79,7 +79,8 @@ def test_all_is_well_with_the_files_of_the_examples(
     )
     assert line(done, "access") == "ok access user guardrails-doctor"
     assert line(done, "callbacks") == (
-        "ok callbacks langchain: a limit stops invoke and ainvoke"
+        "ok callbacks langchain: a limit stops invoke and ainvoke; "
+        "mcp: a limit stops call_tool"
     )
 
 
@@ -507,7 +508,9 @@ def test_nothing_limited_warns(command: Run, folder: Path) -> None:
         "warn     store       memory:// ends with the process that uses it: nothing "
         "to\n"
         "                     look at\n"
-        "ok       callbacks   langchain: a limit stops invoke and ainvoke\n"
+        "ok       callbacks   langchain: a limit stops invoke and ainvoke; "
+        "mcp: a limit\n"
+        "                     stops call_tool\n"
         "3 checks: 1 ok, 2 warnings\n"
     )
 

@@ -1,0 +1,400 @@
+"""Calls: what one guard does about the tool calls of the objects that it wraps.
+
+Theory of operation
+-------------------
+A `tools/call` is reserved before its request is sent, and settled when its answer is
+there. A framework may have opened the call before it reached us, as LangChain's
+handler does; then that one is taken over, so that it counts once, under the names of
+its server. An answer that asks for input is not the end: the hold is kept, and the
+request that goes on with that round continues it.
+
+    reserve ── refused ──► our stop is raised, nothing is sent
+       │
+       ▼
+    send ── answer ──► settle          ── asks for input ──► kept for the next round
+       ├── error ────► settle: it was sent, so it may have been done
+       └── never written, or not read ──► release
+
+Whatever fails here, other than by a stop, is contained: the host's call goes on.
+"""
+
+import asyncio
+import threading
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
+from contextvars import ContextVar
+from dataclasses import dataclass, field, replace
+from typing import Any, TypeVar, cast
+
+from guardrails import Attribution, Guard, Session
+from guardrails.core.attribution import TAGS_MAX
+from guardrails.core.calls import CallStatus, Outcome, ToolCall
+from guardrails.core.plain import size_bytes
+from guardrails.core.policy import Mode, ToolRule
+from guardrails.engine import HOLD_TTL_MS, Engine
+from guardrails.errors import CallRefused, SessionStopped
+from guardrails.guarded_call import GuardedCall
+from guardrails.planning import checked_name
+from guardrails.scope import current_call
+from guardrails.threads import is_on_event_loop
+from guardrails_mcp import booking, wire
+from guardrails_mcp.rounds import ROUNDS_MAX, Rounds
+
+__all__ = ["DEADLINE_MS", "Held", "Wrapping", "asking"]
+
+DEADLINE_MS = HOLD_TTL_MS
+"""How long a call may take if neither its caller nor a rule says so: as long as it is
+held. Servers that hang have held agents up for a day."""
+
+_FILLED = ("customer_id", "user_id", "feature", "prompt_version")
+"""Names that apply where the session around a call has none."""
+
+R = TypeVar("R")
+
+asking: ContextVar[GuardedCall | None] = ContextVar("guardrails_mcp_asking")
+"""The call of this context whose answer asked for input."""
+
+
+@dataclass(slots=True, eq=False)
+class Held:
+    """A call that is reserved, over all its rounds."""
+
+    call: GuardedCall
+    busy_ms: int = 0
+    """How long its requests took; the time that people took to answer aside."""
+    is_offered: bool = False
+    """It is offered to what runs inside, which may claim and settle it."""
+    connection: object = None
+    """The SDK's session on which it waits for its next round."""
+
+
+@dataclass(slots=True, eq=False)
+class Request:
+    """One request on its way."""
+
+    tool: wire.ToolRequest
+    server: str | None
+    """As the server calls itself."""
+    connection: object = None
+    """The SDK's session that it goes out on, if that is known."""
+    was_sent: bool = False
+    """Set where the host's own code takes over."""
+
+
+@dataclass(slots=True, eq=False)
+class Wrapping:
+    """One guard around an object, and whatever that connects to. Thread safe.
+
+    Copies of the object share it: a clone is no way around a budget.
+    """
+
+    guard: Guard
+    names: Mapping[str, str]
+    """As for `Guard.session`."""
+    tags: Mapping[str, str]
+    server: str | None
+    """What the operator calls the server."""
+    rounds: Rounds[Held] = field(default_factory=Rounds[Held])
+    running: set[Held] = field(default_factory=set[Held])
+    """Calls whose requests are on their way."""
+    _waiting: dict[Held, None] = field(default_factory=dict[Held, None])
+    """Calls that wait for their next round, oldest first."""
+    _own: Session | None = None
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    @classmethod
+    def of(cls, guard: Guard, options: Mapping[str, Any]) -> "Wrapping":
+        """Returns what a guard wants, by the options of `Guard.wrap`.
+
+        Raises:
+            ConfigurationError: If a name is wrong.
+        """
+        given = {key: value for key, value in options.items() if value is not None}
+        server, tags = given.pop("server", None), given.pop("tags", {})
+        others = {key: name for key, name in given.items() if key != "agent"}
+        guard.session(given.get("agent"), tags=tags, **others)  # Refuses bad names.
+        if server is not None:
+            server = checked_name(server, "server")
+        return cls(guard=guard, names=given, tags=tags, server=server)
+
+    @property
+    def engine(self) -> Engine:
+        """The guard's engine."""
+        return self.guard.engine
+
+    def session(self) -> Session:
+        """Returns the session around the running code, else the object's own."""
+        session = self.guard.enclosing_session()
+        if session is not None:
+            return session
+        with self._lock:
+            if self._own is None:
+                tags = {"tags": dict(self.tags)} if self.tags else {}
+                self._own = self.engine.open_session({**self.names, **tags})
+            return self._own
+
+    async def close(self, connections: Collection[object]) -> None:
+        """Books what waits for rounds on connections that are over, and says so.
+
+        The session of the object is over with them; a later call opens it again.
+        """
+        left = [held for held in list(self._waiting) if held.connection in connections]
+        is_idle = not self.running
+        if left or (is_idle and self._own is not None):
+            if is_on_event_loop():
+                await asyncio.to_thread(self._close, left)
+            else:
+                self._close(left)
+
+    def _close(self, left: Iterable[Held]) -> None:
+        for held in left:
+            self._give_up(held)
+        if self._own is not None:
+            self._own.pause()
+
+    def _give_up(self, held: Held) -> None:
+        """Books a call whose next round does not come."""
+        self._waiting.pop(held, None)
+        held.call.finish(Outcome(status=CallStatus.BROKEN_OFF))
+
+    def rule(self, tool: str, server: str | None) -> ToolRule | None:
+        """Returns what the policy says about a tool."""
+        call = ToolCall(tool=tool, server=self.server or server)
+        return self.engine.policy.tool_rule(call.name)
+
+    def deadline_ms(self, tool: str, server: str | None) -> int | None:
+        """Returns how long a call may take whose caller has not said so."""
+        if self.engine.policy.mode is not Mode.ENFORCE:
+            return None
+        rule = self.rule(tool, server)
+        return (rule and rule.timeout_ms) or DEADLINE_MS
+
+    async def around(
+        self,
+        request: Request,
+        send: Callable[[], Awaitable[R]],
+        *,
+        offers: bool = False,
+    ) -> R:
+        """Makes a call, guarded.
+
+        Args:
+            request: What is asked for.
+            send: Sends it, and returns the answer.
+            offers: Let what `send` runs claim the call: it knows it better.
+
+        Raises:
+            SessionStopped: If the session is over, before anything is sent.
+            CallRefused: If only this call may not be made.
+        """
+        held = await self._admitted(request)
+        if held is None:
+            return await send()
+        held.is_offered = offers
+        self.running.add(held)
+        outer = self._enter(held)
+        clock = self.engine.clock
+        started_ms = clock.monotonic_ms()
+        try:
+            result = await send()
+        except BaseException as error:
+            held.busy_ms += clock.monotonic_ms() - started_ms
+            await self._failed(held, request, error)
+            raise
+        else:
+            held.busy_ms += clock.monotonic_ms() - started_ms
+            await self._answered(held, request, result)
+            return result
+        finally:
+            self._leave(held, outer)
+            self.running.discard(held)
+            if self._own is not None and not self.running:
+                self._own.rest()  # Nobody knows what the program does meanwhile.
+
+    # --- before -------------------------------------------------------------
+
+    async def _admitted(self, request: Request) -> Held | None:
+        """Returns the call once it may be made; `None` if it cannot be guarded."""
+        if self.engine.policy.mode is Mode.OFF:
+            return None
+        try:
+            held = self.rounds.take(self._round(request), request.tool.rounds)
+            if held is not None and held.call.is_open:
+                self._waiting.pop(held, None)
+                return held
+            return Held(await self._reserved(request))
+        except (SessionStopped, CallRefused):
+            raise
+        except Exception as error:
+            self.engine.contain(error, "guarding a tool call of MCP")
+            return None
+
+    async def _reserved(self, request: Request) -> GuardedCall:
+        outer = current_call.get()
+        if outer is not None and self._is_same(outer, request):
+            return await self._claimed(outer, request)
+        session = self.session()
+        guarded = GuardedCall(
+            session,
+            self._tool_call(session, request),
+            attribution=self._attribution(session, outer),
+        )
+        await booking.reserve(guarded)
+        return guarded
+
+    def _is_same(self, outer: GuardedCall, request: Request) -> bool:
+        """Whether a framework has opened this very call, by a name of its own.
+
+        Adapters put the server's name, as they know it, before the tool's. So a name
+        that only ends alike is the same call if its arguments are the same, too.
+        """
+        offered = outer.offered
+        if offered is None or outer.session.engine is not self.engine:
+            return False
+        tool, server = request.tool.tool, self.server or request.server
+        if offered.tool in (tool, f"{server}_{tool}"):
+            return True
+        if offered.arguments_digest is None or not offered.tool.endswith(f"_{tool}"):
+            return False
+        digest = outer.session.fingerprint(
+            request.tool.arguments, label=offered.name, is_result=False
+        )
+        return digest == offered.arguments_digest
+
+    async def _claimed(self, outer: GuardedCall, request: Request) -> GuardedCall:
+        """Takes a call over, under the names that its server has for it."""
+        offered = outer.offered
+        assert offered is not None
+        outer.claim(offered.tool)
+        call = self._tool_call(outer.session, request, call_id=offered.call_id)
+        who = self._attribution(outer.session, outer)
+        if call.name == offered.name and who == outer.attribution:
+            return outer
+        # Another name may have another price. Given back first: both together may
+        # not fit into what is left.
+        await booking.release(outer)
+        outer.become(call, who)
+        await booking.reserve(outer)
+        return outer
+
+    def _tool_call(
+        self, session: Session, request: Request, *, call_id: str | None = None
+    ) -> ToolCall:
+        asked = request.tool
+        call = ToolCall(
+            tool=asked.tool,
+            server=self.server or request.server,
+            call_id=asked.call_id or call_id,
+            bytes_in=size_bytes(asked.arguments),
+        )
+        if session.is_exempt(call.name):
+            return call
+        digest = session.fingerprint(asked.arguments, label=call.name, is_result=False)
+        return replace(call, arguments_digest=digest)
+
+    def _attribution(self, session: Session, outer: GuardedCall | None) -> Attribution:
+        """Returns whom a call is charged to: who is known, completed by the names."""
+        is_inside = outer is not None and outer.session is session
+        who = outer.attribution if outer and is_inside else session.attribution
+        missing = {
+            key: self.names[key]
+            for key in _FILLED
+            if key in self.names and who.value(key) is None
+        }
+        agent = self.names.get("agent")
+        if agent is not None and who.agent is None:
+            who = who.under(agent)
+        tags = dict(who.tags)
+        for key, value in self.tags.items():
+            if len(tags) < TAGS_MAX:
+                tags.setdefault(key, value)
+        return replace(who, **missing, tags=tuple(sorted(tags.items())))
+
+    def _enter(self, held: Held) -> GuardedCall | None:
+        """Offers the call to what is about to run, if it is to be."""
+        outer = current_call.get()
+        if held.is_offered and outer is held.call:
+            held.call.offer()
+        elif held.is_offered:
+            held.call.enter_scope(is_offered=True)
+        return outer
+
+    def _leave(self, held: Held, outer: GuardedCall | None) -> None:
+        if held.is_offered and outer is not held.call:
+            held.call.leave_scope()
+
+    # --- after --------------------------------------------------------------
+
+    async def _answered(self, held: Held, request: Request, result: object) -> None:
+        try:
+            kept = wire.rounds_result(result)
+            if self.rounds.keep(self._round(request), kept, held):
+                held.connection = request.connection
+                self._waiting[held] = None
+                asking.set(held.call)
+                if len(self._waiting) > ROUNDS_MAX:
+                    self._give_up(next(iter(self._waiting)))
+                return
+            outcome = self._outcome(held, request, result)
+        except Exception as error:
+            self.engine.contain(error, "reading a result of MCP")
+            outcome = Outcome()
+        await booking.finish(held.call, outcome)
+
+    def _outcome(self, held: Held, request: Request, result: object) -> Outcome:
+        is_error = wire.is_tool_error(result)
+        return Outcome(
+            status=CallStatus.ERROR if is_error else CallStatus.OK,
+            error_type="tool_error" if is_error else None,
+            cost_nano_usd=self._reported(request, result),
+            result_digest=self._digest(held.call, wire.content_of(result)),
+            bytes_out=wire.content_size(result),
+            latency_ms=held.busy_ms,
+        )
+
+    def _reported(self, request: Request, result: object) -> int | None:
+        """Returns the cost in the result, where the operator believes this server."""
+        rule = self.rule(request.tool.tool, request.server)
+        if rule is None or rule.cost_from_meta is None:
+            return None
+        try:
+            return wire.reported_cost(result, rule.cost_from_meta)
+        except Exception as error:
+            self.engine.contain(error, "reading the cost that a server reports")
+            return None
+
+    async def _failed(self, held: Held, request: Request, error: BaseException) -> None:
+        if not request.was_sent or wire.is_unread(error):
+            await booking.release(held.call)
+            return
+        status = wire.status_of_error(error)
+        kind = type(error).__name__
+        failure = {"error": [kind, _text_of(error)]}
+        await booking.finish(
+            held.call,
+            Outcome(
+                status=status,
+                error_type=kind,
+                latency_ms=held.busy_ms,
+                # What was cut off says nothing about the tool.
+                result_digest=self._digest(held.call, failure)
+                if status is CallStatus.ERROR
+                else None,
+            ),
+        )
+
+    def _digest(self, call: GuardedCall, result: object) -> str | None:
+        reserved = cast("ToolCall", call.call)
+        if reserved.arguments_digest is None:
+            return None  # It takes no part in loops.
+        return call.session.fingerprint(result, label=reserved.name, is_result=True)
+
+    def _round(self, request: Request) -> str:
+        """Names what a round belongs to."""
+        return f"{self.server or request.server}/{request.tool.tool}"
+
+
+def _text_of(error: BaseException) -> str:
+    try:
+        return str(error)
+    except Exception:
+        return ""

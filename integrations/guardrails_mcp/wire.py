@@ -1,0 +1,259 @@
+"""Wire: reads requests and results of MCP, whichever SDK has made them. No policy.
+
+The SDK 1.x and 2.x name and nest the same things differently, and a raw request may
+carry its parameters as a dict. So everything here asks for attributes and keys, never
+for types, and imports no SDK. What cannot be read is unknown; nothing raises.
+"""
+
+import asyncio
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from decimal import Decimal, InvalidOperation
+from typing import cast
+
+from guardrails.core.attribution import clean_name
+from guardrails.core.calls import CallStatus
+from guardrails.core.money import nano_usd
+from guardrails.core.plain import size_bytes
+
+__all__ = [
+    "CALL",
+    "INITIALIZE",
+    "LIST",
+    "UNKNOWN_TOOL",
+    "ToolRequest",
+    "content_of",
+    "content_size",
+    "is_closed",
+    "is_error_data",
+    "is_timeout",
+    "is_tool_error",
+    "is_unread",
+    "method_of",
+    "reported_cost",
+    "rounds_result",
+    "server_name",
+    "status_of_error",
+    "tool_names",
+    "tool_request",
+    "value_of",
+]
+
+CALL, LIST, INITIALIZE = "tools/call", "tools/list", "initialize"
+
+UNKNOWN_TOOL = "unknown"
+"""Of a request that names no tool: it is sent, and the server will refuse it."""
+
+REPORTED_NANO_USD_MAX = 1_000 * 10**9
+"""A thousand dollars. What a server reports above is taken for a slip of units: cents,
+or tokens. Believed, it would end a customer's month with one call."""
+
+COST_CHARACTERS_MAX = 40
+"""Longer than any cost, exponent or not."""
+
+_NANO_USD = Decimal("1e-9")
+
+_ABSENT = object()
+
+_TIMEOUT_CODES = frozenset({408, -32001})
+"""Of a request that nobody answered in time: SDK 1.x, and 2.x."""
+
+_CONNECTION_CLOSED = -32000
+"""Of both SDKs, where the connection ends while an answer is awaited."""
+
+_HEADER_MISMATCH = -32020
+"""Protocol 2026-07-28: the server has not read the request. The SDK sends it again."""
+
+_UNWRITTEN = frozenset({"BrokenResourceError", "ClosedResourceError"})
+"""What anyio's streams raise where nothing can be written any more (SDK 1.x)."""
+
+_BREAKS = (asyncio.CancelledError, GeneratorExit, KeyboardInterrupt, TimeoutError)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ToolRequest:
+    """What a `tools/call` asks for."""
+
+    tool: str
+    arguments: object
+    rounds: Mapping[str, object]
+    """Its `requestState` and `inputResponses`, where it has any."""
+    call_id: str | None = None
+    """The model's id of the call, where a framework knows it."""
+
+
+def method_of(request: object) -> object:
+    """Returns the method of a request."""
+    return value_of(_root(request), "method")
+
+
+def tool_request(request: object) -> ToolRequest:
+    """Returns what a `tools/call` asks for, as far as it can be read."""
+    params = value_of(_root(request), "params")
+    rounds = {
+        "requestState": value_of(params, "request_state", "requestState"),
+        "inputResponses": value_of(params, "input_responses", "inputResponses"),
+    }
+    return ToolRequest(
+        tool=clean_name(value_of(params, "name")) or UNKNOWN_TOOL,
+        # None and {} are the same call.
+        arguments=value_of(params, "arguments") or {},
+        rounds={key: value for key, value in rounds.items() if value is not None},
+    )
+
+
+def rounds_result(result: object) -> Mapping[str, object]:
+    """Returns what `Rounds` has to know of a result."""
+    return {
+        "resultType": value_of(result, "result_type", "resultType"),
+        "requestState": value_of(result, "request_state", "requestState"),
+        "inputRequests": value_of(result, "input_requests", "inputRequests"),
+    }
+
+
+def content_of(result: object) -> object:
+    """Returns what a result says, without what differs each time: its `_meta`."""
+    content = value_of(result, "content")
+    structured = value_of(result, "structured_content", "structuredContent")
+    return {"content": content, "structured": structured}
+
+
+def content_size(result: object) -> int | None:
+    """Returns about how many bytes a result takes as JSON; `None` is unknown."""
+    size = size_bytes(content_of(result))
+    if size is not None:
+        return size
+    try:
+        # Addresses and the like, which are no plain data, are in it.
+        text = cast("str", result.model_dump_json(by_alias=True, exclude_none=True))  # pyright: ignore[reportAttributeAccessIssue]: what has none is suppressed
+        return len(text.encode("utf-8", "surrogatepass"))
+    except Exception:
+        return None
+
+
+def is_tool_error(result: object) -> bool:
+    """Whether a tool says that it failed, to MCP or as a message of LangChain."""
+    is_error = value_of(result, "is_error", "isError")
+    return is_error is True or value_of(result, "status") == "error"
+
+
+def reported_cost(result: object, key: str) -> int | None:
+    """Returns the cost that a result reports, in nano-USD; `None` if it reports none.
+
+    Raises:
+        ValueError: If what it reports is no cost.
+    """
+    meta = value_of(result, "meta", "_meta")
+    cost = value_of(meta, key)
+    if cost is None:
+        return None
+    if isinstance(cost, str | float) and len(str(cost)) <= COST_CHARACTERS_MAX:
+        cost = _rounded(str(cost))
+    nano = nano_usd(cost, name="the reported cost")
+    if nano > REPORTED_NANO_USD_MAX:
+        raise ValueError("the reported cost is above what a call can cost")
+    return nano
+
+
+def _rounded(text: str) -> object:
+    """Returns a number without what is finer than a nano-USD, in which floats drift."""
+    try:
+        return Decimal(text).quantize(_NANO_USD)
+    except InvalidOperation:
+        return text
+
+
+def tool_names(result: object) -> Iterable[str]:
+    """Returns the names of the tools that a `tools/list` lists."""
+    tools = value_of(result, "tools")
+    if not isinstance(tools, list):
+        return ()
+    names = (clean_name(value_of(tool, "name")) for tool in cast("list[object]", tools))
+    return [name for name in names if name is not None]
+
+
+def server_name(info: object) -> str | None:
+    """Returns how a server calls itself, by what it says of itself or a result."""
+    inner = value_of(info, "server_info", "serverInfo")
+    return clean_name(value_of(inner if inner is not None else info, "name"))
+
+
+def is_error_data(answer: object) -> bool:
+    """Whether a client's callback has answered that it declines."""
+    return (
+        isinstance(value_of(answer, "code"), int) and value_of(answer, "role") is None
+    )
+
+
+# --- errors -----------------------------------------------------------------
+
+
+def status_of_error(error: BaseException) -> CallStatus:
+    """Says how a call ended that raised."""
+    code = _code(error)
+    is_cut = isinstance(error, _BREAKS) or code == _CONNECTION_CLOSED
+    return (
+        CallStatus.BROKEN_OFF if is_cut or code in _TIMEOUT_CODES else CallStatus.ERROR
+    )
+
+
+def is_timeout(error: BaseException) -> bool:
+    """Whether the SDK has given up waiting."""
+    return _code(error) in _TIMEOUT_CODES
+
+
+def is_unread(error: BaseException) -> bool:
+    """Whether the server says that it has not even read the request."""
+    return _code(error) == _HEADER_MISMATCH
+
+
+def is_closed(session: object, error: BaseException | None = None) -> bool:
+    """Whether a session cannot send anything, for certain.
+
+    Args:
+        session: The SDK's session.
+        error: What its writing has raised, once it has.
+    """
+    if error is not None:
+        # SDK 1.x raises the stream's own error, and no other place below raises one.
+        return type(error).__name__ in _UNWRITTEN
+    dispatcher = value_of(session, "_dispatcher")
+    # SDK 2.x asks these before it writes. Where they are gone, nothing is certain.
+    is_over = value_of(dispatcher, "_closed") is True
+    return is_over or value_of(dispatcher, "_running") is False
+
+
+def _code(error: BaseException) -> object:
+    """Returns the code of a JSON-RPC error; SDK 1.x keeps it one level down."""
+    for holder in (error, value_of(error, "error")):
+        code = value_of(holder, "code")
+        if type(code) is int:
+            return code
+    return None
+
+
+# --- access -----------------------------------------------------------------
+
+
+def value_of(holder: object, *names: str) -> object:
+    """Returns the first of these members that a model or a dict has, if any.
+
+    SDK 2.x's own names come first: FastMCP warns of whoever asks for the older ones.
+    """
+    for name in names:
+        try:
+            if isinstance(holder, Mapping):
+                value = cast("Mapping[object, object]", holder).get(name, _ABSENT)
+            else:
+                value = getattr(holder, name, _ABSENT)
+        except Exception:
+            value = _ABSENT
+        if value is not _ABSENT:
+            return value
+    return None
+
+
+def _root(request: object) -> object:
+    """Returns the request itself: SDK 1.x wraps each in a model of its own."""
+    inner = value_of(request, "root")
+    return request if inner is None else inner

@@ -8,13 +8,14 @@ there.
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, cast
 
-from guardrails import Guard
-
 if TYPE_CHECKING:
+    from guardrails import Guard
     from guardrails_mcp.interceptor import tool_interceptor
+    from guardrails_mcp.middleware import GuardMiddleware
     from guardrails_mcp.sampling import sampling_callback
 
 __all__ = [
+    "GuardMiddleware",
     "running_session",
     "sampling_callback",
     "self_test",
@@ -22,6 +23,12 @@ __all__ = [
     "unwrap_object",
     "wrap_object",
 ]
+
+_MODULES = {
+    "GuardMiddleware": "guardrails_mcp.middleware",
+    "sampling_callback": "guardrails_mcp.sampling",
+    "tool_interceptor": "guardrails_mcp.interceptor",
+}
 
 
 def wrap_object(guard: object, target: object, options: object) -> object:
@@ -53,13 +60,10 @@ def self_test() -> Mapping[str, bool]:
 
 
 def __getattr__(name: str) -> object:
-    # Imported late, so that `guardrails wrap` starts as fast as it can.
-    if name == "sampling_callback":
-        from guardrails_mcp.sampling import sampling_callback
+    # Imported late: a server's middleware needs FastMCP, and `guardrails wrap` starts
+    # as fast as it can.
+    if name in _MODULES:
+        from importlib import import_module
 
-        return sampling_callback
-    if name == "tool_interceptor":
-        from guardrails_mcp.interceptor import tool_interceptor
-
-        return tool_interceptor
+        return getattr(import_module(_MODULES[name]), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -3,6 +3,7 @@
 `python -m guardrails_mcp.demo_server` serves it over stdio.
 """
 
+from importlib import import_module
 from typing import Any
 
 __all__ = ["server"]
@@ -11,16 +12,16 @@ __all__ = ["server"]
 def server() -> Any:
     """Returns the server, of whichever MCP SDK is installed."""
     try:
-        from mcp.server.mcpserver import MCPServer as Server
+        kind: Any = import_module("mcp.server.mcpserver").MCPServer
     except ImportError:  # mcp 1.x
-        from mcp.server.fastmcp import FastMCP as Server
-    served = Server("geocoding")
+        kind = import_module("mcp.server.fastmcp").FastMCP
+    served = kind("geocoding")
 
-    @served.tool()
     def geocode(address: str) -> str:
         """Finds the coordinates of an address."""
         return f"no match for {address}"
 
+    served.tool()(geocode)
     return served
 
 

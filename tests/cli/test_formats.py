@@ -44,6 +44,9 @@ def test_json_has_a_version_and_exact_amounts() -> None:
         "unpriced_calls": 0,
         "estimated_calls": 0,
         "failed_calls": 0,
+        "latency_ms": 0,
+        "bytes_in": 0,
+        "bytes_out": 0,
         "share": 0.029314,
     }
 
@@ -106,7 +109,8 @@ def test_csv_of_nothing_is_its_header() -> None:
     """A program finds its columns also on a day without spend."""
     assert csv_text(report_of()) == (
         "agent,cost_usd,llm_usd,tools_usd,steps,model_calls,tool_calls,input_tokens,"
-        "output_tokens,unpriced_calls,estimated_calls,failed_calls,share\n"
+        "output_tokens,unpriced_calls,estimated_calls,failed_calls,"
+        "latency_ms,bytes_in,bytes_out,share\n"
     )
 
 

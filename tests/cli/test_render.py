@@ -98,6 +98,33 @@ Total           139       3            $0.665
     )
 
 
+def test_tools_show_how_long_they_take_and_how_much_they_move() -> None:
+    """Of MCP servers both are known, and a large result costs the next model call."""
+    report = report_of(
+        Spend(
+            name="files/read",
+            tool_nano_usd=10**9,
+            tool_calls=4,
+            latency_ms=90,
+            bytes_in=120,
+            bytes_out=12_345_678,
+        ),
+        Spend(name="web/crawl", tool_nano_usd=10**9, tool_calls=2, latency_ms=31_000),
+        by="tool",
+    )
+
+    assert (
+        rendered(report)
+        == """\
+Costs by tool · last 24 h · 6 calls · since Nov 23, 16:00 UTC
+Tool        Calls      Mean    Bytes  Per call  Total  Share
+files/read      4     22 ms  12.3 MB     $0.25  $1.00    50%  █████
+web/crawl       2      16 s  0 bytes     $0.50  $1.00    50%  █████
+Total           6  5,182 ms  12.3 MB            $2.00
+"""
+    )
+
+
 def test_an_unknown_price_is_not_nothing() -> None:
     """What had no price is neither free nor in the sums, and is named."""
     report = report_of(

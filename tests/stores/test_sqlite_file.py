@@ -7,6 +7,7 @@ import sqlite3
 import stat
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from importlib.resources import files
 from multiprocessing.connection import Connection
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from guardrails.core.accounts import Account
 from guardrails.core.ledger import SETTLED_RETENTION_MS
 from guardrails.core.operations import ReadAccount, Reserved, Settled, Sweep, Verdict
 from guardrails.errors import StoreUnavailable
+from guardrails.stores.database import APPLICATION_ID
 from guardrails.stores.sqlite import SQLiteStore
 from guardrails.testing.conformance import NOW_MS, charging, reserve, settle
 
@@ -281,6 +283,27 @@ def test_a_settlement_repeated_after_its_hold_was_forgotten_counts_once(
     assert swept.forgotten == 1
     assert reply == Settled(is_applied=False)
     assert session(store).steps == 1
+
+
+def test_a_ledger_of_the_first_schema_is_taken_over(tmp_path: Path) -> None:
+    """What it has summed up stays, and what it did not know then is nothing."""
+    path = tmp_path / "old.sqlite3"
+    first = files("guardrails.stores") / "migrations" / "0001_ledger.sql"
+    with closing(sqlite3.connect(path)) as connection:
+        connection.executescript(first.read_text(encoding="utf-8"))
+        cell = ("p", 0, "agent", "a", 5, 6, 1, 2, *[0] * 5)
+        marks = ", ".join("?" * len(cell))
+        connection.execute(f"INSERT INTO rollups VALUES ({marks})", cell)
+        connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+        connection.execute("PRAGMA user_version = 1")
+        connection.commit()
+
+    store = SQLiteStore(path)
+    [spend] = store.history.spend(project_id="p", by="agent", since_ms=0, until_ms=1)
+    store.close()
+
+    assert (spend.name, spend.total_nano_usd, spend.steps) == ("a", 11, 3)
+    assert (spend.latency_ms, spend.bytes_in, spend.bytes_out) == (0, 0, 0)
 
 
 def test_keeps_one_secret_for_all_who_open_the_file(file: Path) -> None:

@@ -2,6 +2,8 @@
 
 from collections.abc import Callable, Sequence
 
+from rich.filesize import decimal
+
 from guardrails.cli.amounts import money_cells
 from guardrails.cli.table import Column, safe
 from guardrails.core.rollups import Spend
@@ -123,9 +125,30 @@ def _call_columns(report: CostReport) -> list[Column]:
     return [
         _counts("Calls", report, lambda spend: spend.steps, priority=2),
         *([failed] if report.total.failed_calls else []),
+        *_efforts(report),
         _money("Per call", report, per_call, priority=3, has_total=False),
         _money("Total", report, _cost, priority=1),
     ]
+
+
+def _efforts(report: CostReport) -> list[Column]:
+    """Returns how long calls took and how much they moved, where that is known."""
+    columns: list[Column] = []
+    if report.total.latency_ms:
+        cells = [_duration(row.spend) for row in report.rows]
+        total = _duration(report.total)
+        columns.append(Column(title="Mean", cells=cells, total=total, priority=4))
+    if report.by == "tool" and report.total.bytes_in + report.total.bytes_out:
+        moved = [row.spend.bytes_in + row.spend.bytes_out for row in report.rows]
+        total = decimal(report.total.bytes_in + report.total.bytes_out)
+        cells = [decimal(count) for count in moved]
+        columns.append(Column(title="Bytes", cells=cells, total=total, priority=4))
+    return columns
+
+
+def _duration(spend: Spend) -> str:
+    mean_ms = spend.latency_ms / max(1, spend.steps)
+    return f"{mean_ms:,.0f} ms" if mean_ms < 10_000 else f"{mean_ms / 1e3:,.0f} s"
 
 
 def _cost(spend: Spend) -> int | None:

@@ -100,6 +100,9 @@ def _sums(spend: Spend) -> dict[str, object]:
         "unpriced_calls": spend.unpriced_calls,
         "estimated_calls": spend.estimated_calls,
         "failed_calls": spend.failed_calls,
+        "latency_ms": spend.latency_ms,
+        "bytes_in": spend.bytes_in,
+        "bytes_out": spend.bytes_out,
     }
 
 

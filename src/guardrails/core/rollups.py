@@ -49,6 +49,12 @@ class Spend:
     estimated_calls: int = 0
     """Calls whose usage was not reported but bounded."""
     failed_calls: int = 0
+    latency_ms: int = 0
+    """Time that calls took, one after another: more than passed where they overlap."""
+    bytes_in: int = 0
+    """Of arguments of tool calls, as far as it is known."""
+    bytes_out: int = 0
+    """Of results of tool calls, as far as it is known."""
 
     @property
     def total_nano_usd(self) -> int:
@@ -73,6 +79,9 @@ class Spend:
             unpriced_calls=self.unpriced_calls + other.unpriced_calls,
             estimated_calls=self.estimated_calls + other.estimated_calls,
             failed_calls=self.failed_calls + other.failed_calls,
+            latency_ms=self.latency_ms + other.latency_ms,
+            bytes_in=self.bytes_in + other.bytes_in,
+            bytes_out=self.bytes_out + other.bytes_out,
         )
 
     def minus(self, part: "Spend") -> "Spend":
@@ -118,4 +127,7 @@ def spend_of(event: Event, *, name: str | None = None) -> Spend:
         unpriced_calls=int(event.charge.status is PriceStatus.UNPRICED),
         estimated_calls=int(event.charge.status is PriceStatus.ESTIMATED),
         failed_calls=int(event.status.value != "ok"),
+        latency_ms=event.latency_ms or 0,
+        bytes_in=event.bytes_in or 0,
+        bytes_out=event.bytes_out or 0,
     )

@@ -40,6 +40,9 @@ from guardrails.ports import Store
 __all__ = ["StoreConformance", "charging", "reserve", "settle"]
 
 NOW_MS = 1_764_000_000_000
+
+LATENCY_MS, BYTES_IN, BYTES_OUT = 40_000_000, 3, 2**31
+"""Of each tool call. Their sums do not fit into 32 bits."""
 WORKERS = 50
 CENT = 10_000_000
 """One cent in nano-USD."""
@@ -122,6 +125,9 @@ def settle(
         model="m" if is_model else None,
         tool=None if is_model else "t",
         status=CallStatus.OK,
+        latency_ms=LATENCY_MS,
+        bytes_in=None if is_model else BYTES_IN,
+        bytes_out=None if is_model else BYTES_OUT,
         usage=TokenUsage(input_tokens=tokens) if is_model else None,
         charge=Charge(cost_nano_usd=cost, status=PriceStatus.PRICED, source="test"),
         reserved_nano_usd=cost,
@@ -513,6 +519,9 @@ class StoreConformance:
         assert set(sums.values()) == {10}
         assert sum(event.charge.cost_nano_usd or 0 for event in events) == 10
         assert [spend.tool_calls for spend in tools] == [3]
+        assert [
+            (spend.latency_ms, spend.bytes_in, spend.bytes_out) for spend in tools
+        ] == [(3 * LATENCY_MS, 3 * BYTES_IN, 3 * BYTES_OUT)]
         assert [spend.model_calls for spend in models] == [2]
         assert _account(store).posted_nano_usd == 10
 

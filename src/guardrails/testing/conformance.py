@@ -41,8 +41,8 @@ __all__ = ["StoreConformance", "charging", "reserve", "settle"]
 
 NOW_MS = 1_764_000_000_000
 
-LATENCY_MS, BYTES_IN, BYTES_OUT = 40_000_000, 3, 2**31
-"""Of each tool call. Their sums do not fit into 32 bits."""
+LATENCY_MS, BYTES_IN, BYTES_OUT = 2**31, 3, 2**31
+"""Of each tool call. Sums of them do not fit into 32 bits."""
 WORKERS = 50
 CENT = 10_000_000
 """One cent in nano-USD."""

@@ -5,7 +5,8 @@ A server counts in `Seen` what reaches it, and does what its tools' names say.
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable
+import warnings
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 from importlib.metadata import version
 from typing import Any
@@ -42,6 +43,7 @@ __all__ = [
     "connected",
     "error_flag",
     "events",
+    "fails",
     "first_only",
     "own_session",
     "paid_result",
@@ -135,12 +137,14 @@ def server(seen: Seen, name: str = SERVER_NAME) -> Any:
         seen.calls.append("think")
         text = types.TextContent(type="text", text="What is the capital of France?")
         preferences = {"hints": [{"name": hint}]}
-        answer: Any = await ctx.session.create_message(
-            messages=[types.SamplingMessage(role="user", content=text)],
-            max_tokens=100,
-            model_preferences=types.ModelPreferences.model_validate(preferences),
-        )
-        return answer.content.text
+        with warnings.catch_warnings():  # Deprecated in 2.x, and used all the same.
+            warnings.simplefilter("ignore")
+            asking: Any = ctx.session.create_message(
+                messages=[types.SamplingMessage(role="user", content=text)],
+                max_tokens=100,
+                model_preferences=types.ModelPreferences.model_validate(preferences),
+            )
+        return (await asking).content.text
 
     @app.resource("geo://city")
     def city() -> str:
@@ -221,3 +225,11 @@ def own_session(guard: Guard, session_id: str = "s-1") -> Session:
 
 def events(guard: Guard, session_id: str = "s-1") -> list[Event]:
     return list(own_session(guard, session_id).events())
+
+
+async def fails(call: Awaitable[Any]) -> bool:
+    """Whether a call fails: 1.x makes a result of what 2.x passes on as an error."""
+    try:
+        return error_flag(await call)
+    except ProtocolError:
+        return True

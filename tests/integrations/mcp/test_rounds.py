@@ -1,0 +1,158 @@
+"""Rounds: a call that asks for input takes several requests, and counts once."""
+
+from decimal import Decimal
+from typing import Any
+
+import pytest
+
+from guardrails import BudgetExceeded, Guard
+from guardrails.core.calls import CallKind, CallStatus
+from tests.integrations.mcp.peers import (
+    FIRST,
+    events,
+    own_session,
+    second_only,
+)
+
+pytestmark = second_only
+
+NAMES: dict[str, Any] = {"agent": "support", "server": "geo-mcp", "session_id": "s-1"}
+PRICE = {"tools": {"geo-mcp/*": {"cost_per_call_usd": "0.01"}}}
+
+if not FIRST:
+    import fastmcp
+    from mcp import Client, types
+    from mcp.server.lowlevel import Server
+    from mcp.server.mcpserver import MCPServer
+
+
+def asking_server(requests: list[str], rounds: int = 1, method: str = "elicit") -> Any:
+    """A server whose tool asks that many times before it answers."""
+    question: Any = {
+        "elicit": lambda: types.ElicitRequest(
+            params=types.ElicitRequestFormParams(
+                message="Which city?",
+                requested_schema={
+                    "type": "object",
+                    "properties": {"city": {"type": "string"}},
+                },
+            )
+        ),
+        "sample": lambda: types.CreateMessageRequest(
+            params=types.CreateMessageRequestParams(
+                messages=[],
+                max_tokens=100,
+                model_preferences=types.ModelPreferences(
+                    hints=[types.ModelHint(name="gpt-4o")]
+                ),
+            )
+        ),
+    }[method]
+
+    async def call(ctx: Any, params: Any) -> Any:
+        requests.append(params.name)
+        done = int((params.request_state or "0").partition(":")[0])
+        if done < rounds:
+            return types.InputRequiredResult(
+                input_requests={"city": question()},
+                request_state=f"{done + 1}:{params.arguments}",
+            )
+        return types.CallToolResult(content=[types.TextContent(text="found")])
+
+    async def tools(ctx: Any, params: Any) -> Any:
+        schema = {"type": "object"}
+        return types.ListToolsResult(
+            tools=[types.Tool(name="ask", input_schema=schema)]
+        )
+
+    return Server("geo", on_call_tool=call, on_list_tools=tools)
+
+
+async def says_paris(context: Any, params: Any) -> Any:
+    return types.ElicitResult(action="accept", content={"city": "Paris"})
+
+
+async def thinks(context: Any, params: Any) -> Any:
+    content = types.TextContent(text="Paris")
+    return types.CreateMessageResult(role="assistant", content=content, model="gpt-4o")
+
+
+def guarded(**limits: Any) -> Guard:
+    return Guard(PRICE, store="memory://", **limits)
+
+
+@pytest.mark.parametrize("kind", ["sdk", "fastmcp"])
+async def test_a_call_in_three_rounds_is_one_step_and_one_event(kind: str) -> None:
+    requests: list[str] = []
+    app, guard = asking_server(requests, rounds=2), guarded(max_steps=2)
+    if kind == "sdk":
+        client: Any = Client(app, elicitation_callback=says_paris)
+    else:
+        host = MCPServer("geo")
+        host._lowlevel_server = app
+        client = fastmcp.Client(host)
+        client._session_kwargs["elicitation_callback"] = says_paris
+
+    async with guard.wrap(client, **NAMES):
+        for q in "ab":
+            await client.call_tool("ask", {"q": q})
+        with pytest.raises(BudgetExceeded):
+            await client.call_tool("ask", {"q": "c"})
+
+    assert len(requests) == 6
+    assert [event.status for event in events(guard)] == [CallStatus.OK] * 2
+    assert own_session(guard).spent == Decimal("0.02")
+    assert own_session(guard).steps == 2
+
+
+async def test_a_made_up_continuation_is_a_call_like_any_other() -> None:
+    requests: list[str] = []
+    guard = guarded(max_steps=1)
+
+    async with guard.wrap(Client(asking_server(requests)), **NAMES) as client:
+        await client.session.call_tool("ask", {}, request_state="9:made up")
+        with pytest.raises(BudgetExceeded):
+            await client.session.call_tool("ask", {}, request_state="9:made up")
+
+    assert len(requests) == 1
+
+
+async def test_a_round_is_continued_once() -> None:
+    """Its state cannot be used again to get calls for nothing."""
+    requests: list[str] = []
+    guard = guarded(max_steps=2)
+
+    async with guard.wrap(Client(asking_server(requests)), **NAMES) as client:
+        send = client.session.call_tool
+        asked: Any = await send("ask", {}, allow_input_required=True)
+        for _ in range(2):
+            await send("ask", {}, request_state=asked.request_state)
+        with pytest.raises(BudgetExceeded):
+            await send("ask", {}, request_state=asked.request_state)
+
+    assert len(requests) == 3
+
+
+async def test_a_call_whose_next_round_never_comes_is_booked_at_the_end() -> None:
+    guard = guarded()
+
+    async with guard.wrap(Client(asking_server([])), **NAMES) as client:
+        with pytest.raises(RuntimeError):  # It does not want to be asked.
+            await client.session.call_tool("ask", {})
+        assert events(guard) == []
+
+    (event,) = events(guard)
+    assert event.status is CallStatus.BROKEN_OFF
+    assert own_session(guard).spent == Decimal("0.01")
+
+
+async def test_sampling_between_rounds_is_a_model_call() -> None:
+    guard = guarded(max_cost_usd="1.00")
+    client = Client(asking_server([], method="sample"), sampling_callback=thinks)
+
+    async with guard.wrap(client, **NAMES):
+        async with guard.session("router", customer_id="acme") as s:
+            await client.call_tool("ask", {})
+
+    assert [event.kind for event in s.events()] == [CallKind.MODEL, CallKind.TOOL]
+    assert guard.account("s-1") is None

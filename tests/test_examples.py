@@ -31,6 +31,13 @@ sunny in Paris
 sunny in Rome
 Not called: guardrails refused it
 """,
+    "mcp_session": """\
+no match for 0 Main Street
+no match for 1 Main Street
+no match for 2 Main Street
+support-agent: $0.015 of $0.015
+geocoding-mcp/geocode ok
+""",
     "guarded_function": """\
 Refund order A-17.
 A-17: try again later
@@ -42,7 +49,7 @@ spent $0.00618, loop_detected
 }
 
 
-NEEDS = {"mcp_gateway": "fastmcp"}
+NEEDS = {"mcp_gateway": "fastmcp", "mcp_session": "mcp"}
 """What an example needs that not every environment has."""
 
 

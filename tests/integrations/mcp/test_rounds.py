@@ -68,6 +68,13 @@ def asking_server(requests: list[str], rounds: int = 1, method: str = "elicit") 
     return Server("geo", on_call_tool=call, on_list_tools=tools)
 
 
+def hosted(app: Any) -> Any:
+    """The same server, of the kind that FastMCP's client knows."""
+    host = MCPServer("geo")
+    host._lowlevel_server = app
+    return host
+
+
 async def says_paris(context: Any, params: Any) -> Any:
     return types.ElicitResult(action="accept", content={"city": "Paris"})
 
@@ -88,9 +95,7 @@ async def test_a_call_in_three_rounds_is_one_step_and_one_event(kind: str) -> No
     if kind == "sdk":
         client: Any = Client(app, elicitation_callback=says_paris)
     else:
-        host = MCPServer("geo")
-        host._lowlevel_server = app
-        client = fastmcp.Client(host)
+        client = fastmcp.Client(hosted(app))
         client._session_kwargs["elicitation_callback"] = says_paris
 
     async with guard.wrap(client, **NAMES):
@@ -144,6 +149,27 @@ async def test_a_call_whose_next_round_never_comes_is_booked_at_the_end() -> Non
     (event,) = events(guard)
     assert event.status is CallStatus.BROKEN_OFF
     assert own_session(guard).spent == Decimal("0.01")
+
+
+async def test_a_round_that_is_continued_after_it_was_booked_counts_again() -> None:
+    """On another connection, say: a booked hold must not carry a call for nothing."""
+    guard = guarded(max_steps=2)
+    client = guard.wrap(fastmcp.Client(hosted(asking_server([]))), **NAMES)
+
+    async with client:
+        asked: Any = await client.session.call_tool(
+            "ask", {}, allow_input_required=True
+        )
+    async with client:
+        send = client.session.call_tool
+        await send("ask", {}, request_state=asked.request_state)
+        with pytest.raises(BudgetExceeded):
+            await send("ask", {"q": "b"})
+
+    assert [event.status for event in events(guard)] == [
+        CallStatus.BROKEN_OFF,
+        CallStatus.OK,
+    ]
 
 
 async def test_sampling_between_rounds_is_a_model_call() -> None:

@@ -53,7 +53,7 @@ CASES: list[tuple[str, dict[str, Any]]] = [
     ("call_tool", {"name": "elicit"}),
     ("call_tool", {"name": "roots"}),
     ("call_tool", {"name": "change"}),
-    ("call_tool", {"nome": "echo"}),
+    ("call_tool", {"label": "echo"}),
     ("send_request", RAW),
     ("send_request", {**RAW, "metadata": None}),
     ("send_request", {**RAW, "result_type": types.EmptyResult}),
@@ -234,7 +234,7 @@ def shown(value: object) -> object:
 async def outcome(play: Callable[[], Awaitable[object]]) -> object:
     try:
         return "returned", shown(await play())
-    except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001: it is compared
+    except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001
         return "raised", type(error), MOMENT.sub("", str(error))
 
 
@@ -388,7 +388,7 @@ CLIENT_CASES: list[tuple[str, dict[str, Any]]] = [
     ("call_tool", {"name": "fail"}),
     ("call_tool", {"name": "nobody"}),
     ("call_tool", {"name": "numbers"}),
-    ("call_tool", {"nome": "numbers"}),
+    ("call_tool", {"label": "numbers"}),
     ("list_tools", {}),
     ("list_prompts", {}),
     ("list_resources", {}),

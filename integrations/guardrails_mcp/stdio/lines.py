@@ -26,7 +26,8 @@ class Lines:
 
     def __init__(self, bytes_max: int) -> None:
         self._bytes_max = bytes_max
-        self._parts: list[bytes] = []
+        self._kept = bytearray()
+        """Of a line that has not ended: all of it, or the last of what is too long."""
         self._size_bytes = 0
         self._head: bytes | None = None
         """The beginning of a line that has become too long."""
@@ -47,18 +48,17 @@ class Lines:
         if not self._size_bytes and len(end) <= self._bytes_max:
             return end
         self._keep(end)
-        joined, head, size_bytes = b"".join(self._parts), self._head, self._size_bytes
-        self._parts, self._head, self._size_bytes = [], None, 0
+        kept, head, size_bytes = self._kept, self._head, self._size_bytes
+        self._kept, self._head, self._size_bytes = bytearray(), None, 0
         if head is None:
-            return joined
-        return Oversized(head, joined[-EDGE_BYTES:], size_bytes)
+            return bytes(kept)
+        return Oversized(head, bytes(kept[-EDGE_BYTES:]), size_bytes)
 
     def _keep(self, part: bytes) -> None:
-        self._parts.append(part)
+        self._kept += part
         self._size_bytes += len(part)
         if self._size_bytes <= self._bytes_max:
             return
-        joined = b"".join(self._parts)
         if self._head is None:
-            self._head = joined[:EDGE_BYTES]
-        self._parts = [joined[-EDGE_BYTES:]]
+            self._head = bytes(self._kept[:EDGE_BYTES])
+        del self._kept[:-EDGE_BYTES]

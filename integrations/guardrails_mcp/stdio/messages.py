@@ -17,6 +17,7 @@ from guardrails_mcp.stdio.lines import EDGE_BYTES, Oversized
 __all__ = [
     "Message",
     "ToolRequest",
+    "asks_raw",
     "cancelled_key",
     "edges_of",
     "error_line",
@@ -48,10 +49,15 @@ _INTERESTING = re.compile(
     rb"tools\\?/call|notifications\\?/cancelled|\\u", re.IGNORECASE
 )
 _CALL = re.compile(rb"tools\\?/call", re.IGNORECASE)
-_SAMPLING = re.compile(rb'sampling\\?/createMessage|"method"[^{}]*\\u')
+_ESCAPED_LETTER = re.compile(rb"\\u00(?:4d|6|7)", re.IGNORECASE)
+"""What could hide `createMessage`. No writer of JSON escapes a letter by itself."""
+
+_METHODS = re.compile(r'"method"', re.IGNORECASE)
 _ESCAPE = re.compile(rb"\\u00([0-9a-fA-F]{2})")
 _ID = rb'"id"\s*:\s*("(?:[^"\\]|\\.)*"|-?\d+)'
-_ID_FIRST = re.compile(rb'\s*\{\s*(?:"jsonrpc"\s*:\s*"2\.0"\s*,\s*)?' + _ID)
+_START = rb'\s*\{\s*(?:"jsonrpc"\s*:\s*"2\.0"\s*,\s*)?'
+_ID_FIRST = re.compile(_START + _ID)
+_ASKS = re.compile(_START + rb"(?:" + _ID + rb'\s*,\s*)?"(?:method|params)"')
 _ID_LAST = re.compile(_ID + rb'\s*(?:,\s*"jsonrpc"\s*:\s*"2\.0"\s*)?\}\s*$')
 
 Message = dict[str, object]
@@ -83,13 +89,15 @@ def mentions_call(line: bytes) -> bool:
 
 def mentions_sampling(line: bytes) -> bool:
     """Whether a line of the server may ask the host's model something."""
-    return _SAMPLING.search(line) is not None
+    return b"createMessage" in line or (
+        b"\\u00" in line and _ESCAPED_LETTER.search(line) is not None
+    )
 
 
 def messages_in(line: bytes) -> list[object] | None:
     """Returns the members of a batch, or the one message; `None` if it is no JSON."""
     text = line.decode("utf-8", "replace").removeprefix("\ufeff")
-    has_twins = text.count('"method"') > 1 or "\\u" in text
+    has_twins = "\\u" in text or len(_METHODS.findall(text)) > 1
     try:
         value = json.loads(text, object_pairs_hook=_careful if has_twins else None)
     except ValueError:
@@ -177,6 +185,12 @@ def _read_key(text: bytes) -> str | None:
         return _key(json.loads(text))
     except ValueError:
         return None
+
+
+def asks_raw(line: bytes | Oversized) -> bool:
+    """Whether a message that is too long to be read is no answer, by its beginning."""
+    head = line if isinstance(line, bytes) else line.head
+    return _ASKS.match(head) is not None
 
 
 def line_of(value: object) -> bytes:

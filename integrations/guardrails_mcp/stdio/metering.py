@@ -2,11 +2,12 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import cast
+from typing import TypeGuard, cast
 
 from guardrails import Guard, Session
 from guardrails.core.attribution import clean_name
 from guardrails.core.calls import CallStatus, ModelCall, Outcome, ToolCall
+from guardrails.core.usage import TOKENS_MAX
 from guardrails.planning import tool_call
 from guardrails_mcp.activities import Activities, Activity
 from guardrails_mcp.baggage import names_in
@@ -68,7 +69,7 @@ class GuardMeter:
             model=_hinted_model(params) or UNKNOWN_MODEL,
             # A token has at least one byte, and the request more than the prompt.
             input_tokens_max=size_bytes,
-            output_tokens_max=tokens if isinstance(tokens, int) else None,
+            output_tokens_max=tokens if _is_count(tokens) else None,
         )
         return _Call(self._activity(params), call)
 
@@ -148,6 +149,12 @@ def _sampled(answer: Answer) -> dict[str, object]:
         "model": clean_name(answer.result.get("model")),
         "output_tokens_max": answer.size_bytes,
     }
+
+
+def _is_count(tokens: object) -> TypeGuard[int]:
+    if not isinstance(tokens, int) or isinstance(tokens, bool):
+        return False
+    return 0 <= tokens <= TOKENS_MAX
 
 
 def _hinted_model(params: Mapping[str, object]) -> str | None:

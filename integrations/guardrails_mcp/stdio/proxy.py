@@ -31,10 +31,11 @@ from guardrails_mcp.stdio.processes import (
     kill_all,
     parent_of,
 )
-from guardrails_mcp.stdio.supervisor import ENDING_SIGNALS
+from guardrails_mcp.stdio.supervisor import ENDING_SIGNALS, ending_signals
 
 if TYPE_CHECKING:
     from guardrails import Guard
+    from guardrails_mcp.stdio.pumps import Pipe
     from guardrails_mcp.stdio.relay import Meter, Relay
 
 __all__ = ["Proxy"]
@@ -52,8 +53,12 @@ LEFTOVERS_GRACE_S = 1.0
 """Between SIGTERM and SIGKILL for processes that the server has left behind."""
 
 DRAIN_S = 0.25
-"""How long the rest of the output may take after the server's exit: somebody it has
-started may hold its output open for ever."""
+"""How long nothing may come of the server's output after its exit until it counts as
+passed on: somebody it has started may hold it open for ever."""
+
+ECHO_S = 0.1
+"""A signal to our whole group comes to the proxy twice, the second time by way of the
+supervisor. The server has had it, too, and may take a third one as an insult."""
 
 HOST_CHECK_S = 0.5
 """Between two looks whether a host that closed our input is dead."""
@@ -77,7 +82,12 @@ class _Signalled:
 
 @dataclass(frozen=True, slots=True)
 class _HostEnded:
-    pass
+    """The host closed our input."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Unheard:
+    """Nothing moves from the host to the server any more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +95,7 @@ class _Failed:
     code: int
 
 
-_Event = _Exited | _Signalled | _HostEnded | _Failed
+_Event = _Exited | _Signalled | _HostEnded | _Unheard | _Failed
 
 
 class Proxy:
@@ -121,6 +131,8 @@ class Proxy:
         """When to send which signal to the server, soonest first."""
         self._is_ending = False
         self._has_host_ended = False
+        self._is_unheard = False
+        self._last_signal: tuple[int, float] = (0, 0.0)
         self._host = host
         self._pid = 0
         """The server's."""
@@ -128,7 +140,7 @@ class Proxy:
     def run(self) -> int:
         """Runs the server until its end, and returns its exit code."""
         adopt_orphans()
-        for number in ENDING_SIGNALS:
+        for number in ending_signals():
             signal.signal(number, self._signalled)
         try:
             child = self._start()
@@ -138,10 +150,10 @@ class Proxy:
         signal.signal(signal.SIGCHLD, self._bury)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDING_SIGNALS)
         self._bury()  # It may have gone before the handler stood.
-        pumps = self._pump(child)
+        from_server, host_out = self._pump(child)
         status = self._until_exit()
         child.returncode = status  # It is reaped: nothing is left to wait for.
-        pumps[1].join(DRAIN_S)
+        self._drain(from_server, host_out)
         self._end_leftovers()
         if self._relay is not None:
             self._relay.server_is_gone()
@@ -158,7 +170,8 @@ class Proxy:
             signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDING_SIGNALS)
             dies_with_parent(signal.SIGKILL, parent)
 
-        # Its errors are its own: standard error is the host's. S603: to run what the
+        # Its errors are its own: standard error is the host's, as is all else that the
+        # host has opened for it; what we open closes by itself. S603: to run what the
         # command line says is what this is for. PLW1509: there is no thread yet.
         return subprocess.Popen(  # noqa: S603
             self._command,
@@ -166,22 +179,35 @@ class Proxy:
             stdout=subprocess.PIPE,
             env=self._environ,
             bufsize=0,
+            close_fds=False,
             preexec_fn=in_child,  # noqa: PLW1509
         )
 
-    def _pump(self, child: "subprocess.Popen[bytes]") -> list[threading.Thread]:
-        """Starts to move bytes; a call waits until the guard is there."""
+    def _pump(
+        self, child: "subprocess.Popen[bytes]"
+    ) -> tuple[threading.Thread, "Pipe"]:
+        """Starts to move bytes; a call waits until the guard is there.
+
+        Returns:
+            What moves the server's output, and where to.
+        """
         # Imported once the server has been started.
-        from guardrails_mcp.stdio.pumps import Ends, Pipe, pump_host, pump_server
+        from guardrails_mcp.stdio.pumps import (
+            Ends,
+            Pipe,
+            pump_host,
+            pump_server,
+            take_pipes,
+        )
         from guardrails_mcp.stdio.relay import Relay
 
         assert child.stdin is not None
         assert child.stdout is not None
-        host_in, host_out = _take_pipes()
+        host_in, host_out = take_pipes()
         relay = self._relay = Relay(self._metered, bytes_max=self._bytes_max)
         ends = Ends(
             relay=relay,
-            server=Pipe(os.dup(child.stdin.fileno())),
+            server=Pipe(os.dup(child.stdin.fileno()), is_ours=True),
             host=Pipe(host_out),
             bytes_max=self._bytes_max,
         )
@@ -190,15 +216,13 @@ class Proxy:
         child.stdout.close()
 
         def from_host() -> None:
-            pump_host(host_in, ends)
-            self._put(_HostEnded())
+            pump_host(host_in, ends, ended=lambda: self._put(_HostEnded()))
+            self._put(_Unheard())
 
-        threads = [
-            _thread(from_host),
-            _thread(lambda: pump_server(server_out, ends)),
-            _thread(self._load),
-        ]
-        return threads[:2]
+        _thread(from_host)
+        from_server = _thread(lambda: pump_server(server_out, ends))
+        _thread(self._load)
+        return from_server, ends.host
 
     def _load(self) -> None:
         """Builds the guard."""
@@ -232,47 +256,58 @@ class Proxy:
     def _until_exit(self) -> int:
         failed: int | None = None
         while True:
+            self._climb()
             try:
                 event = self._events.get(timeout=self._next_rung_s())
             except queue.Empty:
-                self._climb()
                 continue
             match event:
                 case _Exited(status):
                     return status if failed is None else failed << 8
                 case _Signalled(number):
-                    self._is_ending = True
-                    kill_all([self._pid], number)
-                    self._rungs = [(time.monotonic() + KILL_GRACE_S, signal.SIGKILL)]
+                    self._pass_on(number)
                 case _Failed(code):
                     failed = code
-                    self._is_ending = True
-                    kill_all([self._pid], signal.SIGTERM)
-                    self._rungs = [(time.monotonic() + KILL_GRACE_S, signal.SIGKILL)]
+                    self._end_from(time.monotonic())
                 case _HostEnded():
                     self._host_ended()
+                case _Unheard():
+                    self._is_unheard = True
+
+    def _pass_on(self, number: int) -> None:
+        last, at = self._last_signal
+        now = time.monotonic()
+        self._last_signal = number, now
+        if number == last and now - at < ECHO_S:
+            return
+        self._is_ending = True
+        kill_all([self._pid], number)
+        self._rungs = [(now + KILL_GRACE_S, signal.SIGKILL)]
 
     def _host_ended(self) -> None:
-        self._has_host_ended = True
-        if self._rungs:
+        if self._has_host_ended:
             return
-        assert self._relay is not None
-        grace_s = EOF_GRACE_S if self._relay.is_idle else EOF_GRACE_BUSY_S
-        at = time.monotonic() + grace_s
+        self._has_host_ended = True
+        if not self._rungs:
+            self._end_from(time.monotonic() + EOF_GRACE_BUSY_S)
+
+    def _end_from(self, at: float) -> None:
+        """Sets a ladder whose first rung is due at some time."""
         self._rungs = [(at, signal.SIGTERM), (at + KILL_GRACE_S, signal.SIGKILL)]
 
     def _next_rung_s(self) -> float | None:
+        is_watching = self._has_host_ended or self._is_unheard
+        look_s = HOST_CHECK_S if is_watching and not self._is_ending else None
         if not self._rungs:
-            return None
+            return look_s
         due_s = max(0.0, self._rungs[0][0] - time.monotonic())
-        return min(due_s, HOST_CHECK_S) if self._has_host_ended else due_s
+        return due_s if look_s is None else min(due_s, look_s)
 
     def _climb(self) -> None:
         """Takes the next rung of the ladder, if its time has come."""
         now = time.monotonic()
-        if self._has_host_ended and not self._is_ending and self._is_host_dead():
-            # Nobody will read an answer.
-            self._rungs = [(now, signal.SIGTERM), (now + KILL_GRACE_S, signal.SIGKILL)]
+        if not self._is_ending:
+            self._look_at_host(now)
         while self._rungs and self._rungs[0][0] <= now:
             number = self._rungs.pop(0)[1]
             self._is_ending = True
@@ -280,8 +315,31 @@ class Proxy:
             if number == signal.SIGKILL:
                 kill_all(descendants(os.getpid()), number)
 
+    def _look_at_host(self, now: float) -> None:
+        """Brings the end forward once nobody waits for an answer any more."""
+        assert self._relay is not None
+        is_watching = self._has_host_ended or self._is_unheard
+        if is_watching and self._is_host_dead():
+            self._end_from(now)
+        elif self._has_host_ended and self._relay.is_idle:
+            due = self._rungs[0][0] if self._rungs else now + EOF_GRACE_S
+            self._end_from(min(due, now + EOF_GRACE_S))
+
     def _is_host_dead(self) -> bool:
         return parent_of(os.getppid()) not in (self._host, None)
+
+    def _drain(self, from_server: threading.Thread, host_out: "Pipe") -> None:
+        """Waits until what the server has written is with the host.
+
+        Not for ever: somebody it has started may hold its output open, or fill it.
+        """
+        written_bytes_max = host_out.written_bytes + 2 * self._bytes_max
+        while host_out.written_bytes <= written_bytes_max:
+            written_bytes = host_out.written_bytes
+            from_server.join(DRAIN_S)
+            is_moving = host_out.is_waiting or host_out.written_bytes > written_bytes
+            if not from_server.is_alive() or not is_moving or not self._events.empty():
+                return
 
     def _end_leftovers(self) -> None:
         """Ends what the server has started and left behind.
@@ -295,6 +353,9 @@ class Proxy:
         while left := descendants(os.getpid(), of_session=session):
             kill_all(left, number)
             if time.monotonic() > until:
+                if number == signal.SIGKILL:
+                    return  # The kernel does not let go of it, or it is not ours.
+                until += LEFTOVERS_GRACE_S
                 number = signal.SIGKILL
             time.sleep(0.01)
 
@@ -315,21 +376,6 @@ class Proxy:
 
     def _put(self, event: _Event) -> None:
         self._events.put(event)
-
-
-def _take_pipes() -> tuple[int, int]:
-    """Takes the host's pipes from their usual places.
-
-    Whatever writes to standard output now, by mistake, writes to standard error.
-    """
-    host_in, host_out = os.dup(0), os.dup(1)
-    for fd in (host_in, host_out):
-        os.set_blocking(fd, True)
-    null = os.open(os.devnull, os.O_RDWR)
-    os.dup2(null, 0)
-    os.dup2(2, 1)
-    os.close(null)
-    return host_in, host_out
 
 
 def _thread(run: Callable[[], None]) -> threading.Thread:

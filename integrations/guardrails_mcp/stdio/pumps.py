@@ -6,16 +6,20 @@ come in between.
 """
 
 import contextlib
+import logging
 import os
+import select
 import threading
 import time
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import TypeVar
 
 from guardrails_mcp.stdio.lines import Lines, Oversized
 from guardrails_mcp.stdio.relay import Passage, Relay
 
-__all__ = ["Ends", "Pipe", "pump_host", "pump_server"]
+__all__ = ["Ends", "Pipe", "pump_host", "pump_server", "take_pipes"]
 
 CHUNK_BYTES = 65_536
 """The size of a pipe. A larger buffer costs more to allocate than it saves."""
@@ -25,7 +29,18 @@ PROGRESS_GAP_S = 0.002
 1.32 drops every notification that arrives in one read with its answer (issue 2580), and
 a relay would bring together what the server sent apart."""
 
+STALL_S = 0.25
+"""How often somebody who waits to write looks whether it is still wanted."""
+
+QUEUED_MAX = 1_024
+"""Answers of ours that wait for a server to read; it does not if it has more to read
+than this. Those beyond are dropped, and it asks again or gives up."""
+
 _PROGRESS = b"notifications/progress"
+
+_log = logging.getLogger("guardrails")
+
+L = TypeVar("L", bytes, bytes | Oversized)
 
 
 class Pipe:
@@ -33,28 +48,57 @@ class Pipe:
 
     Args:
         fd: Its descriptor.
+        is_ours: Whether nobody else writes to it, so that it may be made not to block.
     """
 
-    def __init__(self, fd: int) -> None:
+    def __init__(self, fd: int, *, is_ours: bool = False) -> None:
         self._fd = fd
         self._lock = threading.Lock()
         self._is_closed = False
+        self._queue: deque[bytes] = deque(maxlen=QUEUED_MAX)
+        self._queue_lock = threading.Lock()
+        self._has_writer = False
+        self.written_bytes = 0
+        self.is_waiting = False
+        """Whether data waits for its reader now."""
+        if is_ours:
+            os.set_blocking(fd, False)
 
-    def write(self, data: bytes) -> None:
+    def write(self, data: bytes, *, stalled: Callable[[], None] | None = None) -> None:
         """Writes all of the data.
+
+        Args:
+            data: What to write.
+            stalled: Called now and then while nobody reads it.
 
         Raises:
             OSError: If nobody reads any more, or it is closed.
         """
         if not data:
             return
-        with self._lock:
+        while not self._lock.acquire(timeout=STALL_S):
+            if stalled is not None:
+                stalled()
+        try:
             if self._is_closed:
                 raise BrokenPipeError
-            written = os.write(self._fd, data)
-            while written < len(data):
-                data = data[written:]
-                written = os.write(self._fd, data)
+            self.is_waiting = True
+            written = self._write(data, stalled)
+            if written < len(data):
+                rest = memoryview(data)[written:]
+                while rest:
+                    rest = rest[self._write(rest, stalled) :]
+        finally:
+            self.is_waiting = False
+            self._lock.release()
+
+    def write_soon(self, data: bytes) -> None:
+        """Writes without waiting: a server may not read before it has written."""
+        with self._queue_lock:
+            self._queue.append(data)
+            if not self._has_writer:
+                self._has_writer = True
+                threading.Thread(target=self._write_queue, daemon=True).start()
 
     def close(self) -> None:
         """Closes it, so that the reader sees its end."""
@@ -63,6 +107,32 @@ class Pipe:
                 self._is_closed = True
                 with contextlib.suppress(OSError):
                     os.close(self._fd)
+
+    def _write(
+        self, data: bytes | memoryview, stalled: Callable[[], None] | None
+    ) -> int:
+        """Writes what fits, but not nothing."""
+        while True:
+            try:
+                written = os.write(self._fd, data)
+            except BlockingIOError:
+                poll = select.poll()
+                poll.register(self._fd, select.POLLOUT)
+                if not poll.poll(STALL_S * 1_000) and stalled is not None:
+                    stalled()
+            else:
+                self.written_bytes += written
+                return written
+
+    def _write_queue(self) -> None:
+        while True:
+            with self._queue_lock:
+                if not self._queue:
+                    self._has_writer = False
+                    return
+                data = self._queue.popleft()
+            with contextlib.suppress(OSError):
+                self.write(data)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,26 +146,51 @@ class Ends:
     """Of a line that is passed on."""
 
 
-def pump_host(source: int, ends: Ends) -> None:
-    """Moves what the host writes until its end, then closes the server's input."""
+def take_pipes() -> tuple[int, int]:
+    """Takes the host's pipes from their usual places.
+
+    Whatever writes to standard output now, by mistake, writes to standard error.
+    """
+    host_in, host_out = os.dup(0), os.dup(1)
+    for fd in (host_in, host_out):
+        os.set_blocking(fd, True)
+    null = os.open(os.devnull, os.O_RDWR)
+    os.dup2(null, 0)
+    os.dup2(2, 1)
+    os.close(null)
+    return host_in, host_out
+
+
+def pump_host(source: int, ends: Ends, *, ended: Callable[[], None]) -> None:
+    """Moves what the host writes until its end, then closes the server's input.
+
+    Args:
+        source: Where the host writes to.
+        ends: The other ends.
+        ended: Called once the host has ended, also if the server does not read what it
+            has still written. Perhaps more than once.
+    """
+
+    def stalled() -> None:
+        if _is_hung_up(source):
+            ended()
+
     try:
         for lines in _lines_of(source, ends.bytes_max):
             for line in lines:
-                _pass_to_server(ends.relay.from_host(line), ends)
+                passage = _decided(ends.relay.from_host, line) or Passage(_raw(line))
+                try:
+                    ends.server.write(passage.to_server, stalled=stalled)
+                except OSError:
+                    ends.relay.not_written(passage)
+                    raise
+                ends.host.write(passage.to_host)
+        ended()
     except OSError:
-        pass  # The server reads no more.
+        pass  # The server reads no more, and the host learns it as it would from it.
     finally:
-        ends.server.close()
         os.close(source)
-
-
-def _pass_to_server(passage: Passage, ends: Ends) -> None:
-    try:
-        ends.server.write(passage.to_server)
-    except OSError:
-        ends.relay.not_written(passage)
-        raise
-    ends.host.write(passage.to_host)
+        ends.server.close()
 
 
 def pump_server(source: int, ends: Ends) -> None:
@@ -104,20 +199,44 @@ def pump_server(source: int, ends: Ends) -> None:
     try:
         for lines in _lines_of(source, ends.bytes_max):
             for line in lines:
-                passage = ends.relay.before_host(line)
-                if passage is not None:
-                    _answer_server(ends.server, passage.to_server)
-                    ends.host.write(passage.to_host)
+                passage = _decided(ends.relay.before_host, line)
+                if passage is None:
+                    progress.keep_apart(_raw(line))
+                    ends.host.write(_raw(line))
+                    _decided(ends.relay.after_host, _raw(line))
                     continue
-                assert isinstance(line, bytes)
-                progress.keep_apart(line)
-                ends.host.write(line)
-                ends.relay.after_host(line)
+                if passage.to_server:
+                    ends.server.write_soon(passage.to_server)
+                ends.host.write(passage.to_host)
     except OSError:
         pass  # The host reads no more.
     finally:
         ends.host.close()
         os.close(source)
+
+
+def _decided(decide: Callable[[L], Passage | None], line: L) -> Passage | None:
+    """Asks the relay; a failure of ours must not be one of the host's."""
+    try:
+        return decide(line)
+    except OSError:
+        raise  # There is no guard.
+    except Exception as error:
+        # Only the type: the text of an error may hold content.
+        _log.error("guardrails: relaying a line failed (%s)", type(error).__name__)
+        return None
+
+
+def _raw(line: bytes | Oversized) -> bytes:
+    """Returns a line as it is passed on; nothing of one that is too long."""
+    return line if isinstance(line, bytes) else b""
+
+
+def _is_hung_up(source: int) -> bool:
+    """Whether nobody can write to a pipe any more, though it may not be empty."""
+    poll = select.poll()
+    poll.register(source, 0)
+    return bool(poll.poll(0))
 
 
 class _Progress:
@@ -135,17 +254,6 @@ class _Progress:
             self._last_at = None
             if gap_s > 0:
                 time.sleep(gap_s)
-
-
-def _answer_server(server: Pipe, data: bytes) -> None:
-    """Writes to the server without waiting: it may not read before it has written."""
-    if data:
-
-        def write() -> None:
-            with contextlib.suppress(OSError):
-                server.write(data)
-
-        threading.Thread(target=write, daemon=True).start()
 
 
 def _lines_of(source: int, bytes_max: int) -> Iterator[list[bytes | Oversized]]:

@@ -8,15 +8,18 @@ Host to server, before a line is passed on:
 * everything else passes as it came.
 
 Server to host, after a line was passed on: the answer to a pending call settles it.
-Only two kinds of lines are looked at before: requests for sampling, because they bill
-the host's model and may be refused, and answers that are too long.
+The next call waits for that: whether it is admitted may depend on it. Only two kinds of
+lines are looked at before: requests for sampling, because they bill the host's model
+and may be refused, and messages that are too long.
 
 What the relay does not know: which bytes were written when, and who is still alive.
-Whoever moves the bytes says so with `host_is_gone` and `server_is_gone`.
+Whoever moves the bytes says so with `not_written` and `server_is_gone`.
 """
 
+import json
+import logging
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol, cast
 
@@ -38,8 +41,15 @@ SAMPLING = "sampling/createMessage"
 REJECTED = -1
 """The code for sampling that was not approved (client/sampling, 2025-11-25)."""
 
+BOOKING_WAIT_S = 0.05
+"""How long a call waits for the booking of an answer that is being passed on: many
+times what that takes. The host may not read the answer before the call is passed on."""
+
 INVALID_REQUEST = -32600
 """JSON-RPC 2.0, section 5.1."""
+
+
+_log = logging.getLogger("guardrails")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,6 +128,9 @@ class Relay:
         self._sampling: dict[str, Metered] = {}
         self._rounds: Rounds[Metered] = Rounds()
         self._lock = threading.Lock()
+        self._is_booked = threading.Event()
+        """Whether no answer is on its way that is not booked yet."""
+        self._is_booked.set()
 
     @property
     def is_idle(self) -> bool:
@@ -178,6 +191,7 @@ class Relay:
         tool = request.tool if isinstance(request.tool, str) else ""
         call = self._rounds.take(tool, request.params)
         if call is None:
+            self._is_booked.wait(BOOKING_WAIT_S)
             try:
                 call = self._meter().open_tool(request)
             except GuardrailsError as error:
@@ -205,11 +219,18 @@ class Relay:
         )
 
     def _too_long_for_server(self, line: Oversized) -> Passage:
-        key = messages.key_of_raw(line)
-        text = self._too_long_text("request", line.size_bytes)
-        if key is not None and messages.mentions_call(line.head):
-            return Passage(to_host=_result_line(key, _failure(text)))
-        return Passage(to_host=messages.error_line(key, INVALID_REQUEST, text))
+        key, asks = messages.key_of_raw(line), messages.asks_raw(line)
+        text = self._too_long_text("message", line.size_bytes)
+        error = messages.error_line(key, INVALID_REQUEST, text)
+        if key is None or asks:
+            is_call = key is not None and messages.mentions_call(line.head)
+            return Passage(to_host=_failure_line(key, text) if is_call else error)
+        # It answers a request of the server, which gets this instead.
+        with self._lock:
+            call = self._sampling.pop(key, None)
+        if call is not None:
+            call.settle(Answer(error_type="answer_too_long"))
+        return Passage(error)
 
     # --- server to host -----------------------------------------------------
 
@@ -221,6 +242,8 @@ class Relay:
         """
         if isinstance(line, Oversized):
             return self._too_long_for_host(line)
+        if self._pending:
+            self._is_booked.clear()
         if not messages.mentions_sampling(line):
             return None
         batch = messages.messages_in(line)
@@ -237,21 +260,28 @@ class Relay:
         if len(kept) == len(batch):
             return None
         passage.to_host = messages.line_of(kept) if kept else b""
+        self._settle_all(kept, len(line))
+        self._is_booked.set()
         return passage
 
     def after_host(self, line: bytes) -> None:
         """Settles the calls that a line answers."""
-        if not self._pending:
-            return
-        if len(line) > READ_BYTES_MAX:
-            self._settle_unread(line)
-            return
-        for message in messages.messages_in(line) or ():
+        if self._pending:
+            if len(line) > READ_BYTES_MAX:
+                self._settle_unread(line)
+            else:
+                self._settle_all(messages.messages_in(line) or (), len(line))
+        self._is_booked.set()
+
+    def _settle_all(self, batch: Iterable[object], size_bytes: int) -> None:
+        for message in batch:
             if messages.is_response(message):
-                answer = _answer(cast("messages.Message", message), len(line))
+                answer = _answer(cast("messages.Message", message), size_bytes)
                 self._settle(messages.key_of(message), answer)
 
     def _settle_unread(self, line: bytes) -> None:
+        if messages.asks_raw(line):
+            return
         key, head, tail = messages.edges_of(line)
         is_error = b'"isError":true' in head or b'"isError":true' in tail
         self._settle(
@@ -265,16 +295,18 @@ class Relay:
 
     def _too_long_for_host(self, line: Oversized) -> Passage:
         key = messages.key_of_raw(line)
-        text = self._too_long_text("answer", line.size_bytes)
+        text = self._too_long_text("message", line.size_bytes)
+        error = messages.error_line(key, INVALID_REQUEST, text)
+        if messages.asks_raw(line):
+            if key is None:
+                _log.warning("%s It was a notification.", text)
+            return Passage(to_server=error if key is not None else b"")
+        if key is None:
+            with self._lock:  # It can only be the one that the host waits for.
+                key = next(iter(self._pending)) if len(self._pending) == 1 else None
         answer = Answer(error_type="answer_too_long", size_bytes=line.size_bytes)
-        if key is not None and self._settle(key, answer):
-            return Passage(to_host=_result_line(key, _failure(text)))
-        if key is None and len(self._pending) == 1:
-            # It can only be this one's, and the host waits for it.
-            key = next(iter(self._pending))
-            self._settle(key, answer)
-            return Passage(to_host=_result_line(key, _failure(text)))
-        return Passage(to_host=messages.error_line(key, INVALID_REQUEST, text))
+        is_call = self._settle(key, answer)
+        return Passage(to_host=_failure_line(key, text) if is_call else error)
 
     def _open_sampling(self, message: object, size_bytes: int) -> bytes | None:
         """Opens a model call; returns the refusal for the server, if it is refused."""
@@ -284,7 +316,10 @@ class Relay:
         except GuardrailsError as error:
             return messages.error_line(key, REJECTED, refusal_text(error))
         with self._lock:
+            replaced = self._sampling.pop(key or "", None)
             self._sampling[key or ""] = call
+        if replaced is not None:  # Only one of the two can be answered.
+            replaced.settle(Answer(is_broken_off=True))
         return None
 
     # --- both ---------------------------------------------------------------
@@ -359,14 +394,10 @@ def _refusal(request: ToolRequest, error: GuardrailsError) -> Mapping[str, objec
 
 
 def _response(key: str, result: Mapping[str, object]) -> Mapping[str, object]:
-    import json
-
     return {"jsonrpc": "2.0", "id": json.loads(key), "result": result}
 
 
-def _result_line(key: str, result: Mapping[str, object]) -> bytes:
+def _failure_line(key: str | None, text: str) -> bytes:
+    assert key is not None
+    result = {"content": [{"type": "text", "text": text}], "isError": True}
     return messages.line_of(_response(key, result))
-
-
-def _failure(text: str) -> Mapping[str, object]:
-    return {"content": [{"type": "text", "text": text}], "isError": True}

@@ -23,10 +23,19 @@ from guardrails_mcp.stdio.processes import (
     kill_all,
 )
 
-__all__ = ["ENDING_SIGNALS", "supervised"]
+__all__ = ["ENDING_SIGNALS", "ending_signals", "supervised"]
 
 ENDING_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 """What hosts, terminals and service managers end a server with."""
+
+
+def ending_signals() -> list[signal.Signals]:
+    """Returns those that end this process; who ignores one hands that down."""
+    return [
+        number
+        for number in ENDING_SIGNALS
+        if signal.getsignal(number) is not signal.SIG_IGN
+    ]
 
 
 def supervised(run: Callable[[], int]) -> int:
@@ -59,7 +68,7 @@ def _supervise(proxy: int) -> int:
         with contextlib.suppress(ProcessLookupError):
             os.kill(proxy, signal_number)
 
-    for signal_number in ENDING_SIGNALS:
+    for signal_number in ending_signals():
         signal.signal(signal_number, forward)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDING_SIGNALS)
     _leave_pipes()

@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
+from tests.servers.waiting import until
+
 # The first example loads what is loaded late; on a busy machine that takes seconds.
 settings.register_profile("busy", suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("busy")
@@ -44,6 +46,8 @@ def no_thread_or_ledger_left_open() -> Iterator[None]:
     threads, files = set(threading.enumerate()), _open_ledgers()
     yield
     for thread in set(threading.enumerate()) - threads:
+        # One that was told to start may not be there yet to be joined.
+        until(lambda thread=thread: thread.ident is not None, "the start of a thread")
         thread.join(THREAD_GRACE_SECONDS)
         assert not thread.is_alive(), f"{thread.name} is still running"
     left = _open_ledgers() - files

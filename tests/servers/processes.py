@@ -2,6 +2,7 @@
 
 import contextlib
 import importlib.util
+import itertools
 import os
 import shutil
 import signal
@@ -42,11 +43,21 @@ def binaries() -> dict[str, Path]:
     return found
 
 
+PORTS = range(10_000, 32_000)
+"""Below those that a system gives to outgoing connections by itself: one of them might
+take the port between the look at it and the start of its server."""
+
+_tried = itertools.count(os.getpid() * 101)
+
+
 def free_port() -> int:
     """Returns a port of the loopback that nobody uses now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+    for number in _tried:
+        port = PORTS[number % len(PORTS)]
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
+    raise AssertionError("the count has no end")
 
 
 class Server:

@@ -15,6 +15,7 @@ from guardrails.cli.costs import costs
 from guardrails.cli.demo import demo
 from guardrails.cli.doctor import doctor
 from guardrails.cli.init import init
+from guardrails.cli.schema import schema
 from guardrails.cli.wrap import wrap
 from guardrails.errors import ConfigurationError, StoreUnavailable
 
@@ -54,6 +55,7 @@ app.command()(check)
 app.command()(doctor)
 app.command()(demo)
 app.command()(init)
+app.command()(schema)
 app.command(
     add_help_option=False,
     context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False},

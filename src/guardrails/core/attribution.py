@@ -12,7 +12,13 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Self
 
-__all__ = ["DIMENSIONS", "Attribution", "check_name", "clean_name"]
+__all__ = [
+    "DIMENSIONS",
+    "NAME_BYTES_MAX",
+    "Attribution",
+    "check_name",
+    "clean_name",
+]
 
 NAME_BYTES_MAX = 256
 """Longer than any real id, short enough for a key, a label and a table cell."""

@@ -1,6 +1,6 @@
 """Ports: what the guard needs from the outside, as small protocols."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol, TypeVar
 
 from guardrails.core.accounts import Account, Stop
@@ -69,6 +69,21 @@ class History(Protocol):
         self, *, project_id: str, session_id: str, limit: int
     ) -> Sequence[Event]:
         """Returns the last events of a session, oldest first."""
+        ...
+
+    def timeline(
+        self, *, project_id: str, since_ms: int, until_ms: int
+    ) -> Iterator[Event]:
+        """Yields the events of a project that settled in a span, as they were booked.
+
+        That is oldest first, but for those that a journal has booked later. They are
+        read in pages, as far as they are kept.
+
+        Args:
+            project_id: The project.
+            since_ms: The first instant.
+            until_ms: The last instant.
+        """
         ...
 
 

@@ -16,6 +16,7 @@ from guardrails.cli.demo import demo
 from guardrails.cli.doctor import doctor
 from guardrails.cli.init import init
 from guardrails.cli.schema import schema
+from guardrails.cli.simulate import simulate
 from guardrails.cli.wrap import wrap
 from guardrails.errors import ConfigurationError, StoreUnavailable
 
@@ -56,6 +57,7 @@ app.command()(doctor)
 app.command()(demo)
 app.command()(init)
 app.command()(schema)
+app.command()(simulate)
 app.command(
     add_help_option=False,
     context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False},

@@ -1,7 +1,7 @@
 """The history of a SQLite file: sums and events. Only reads."""
 
 import sqlite3
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 
 from guardrails.core.accounts import Account
@@ -78,3 +78,16 @@ class SQLiteHistory:
                 query, (project_id, session_id, limit)
             ).fetchall()
         return [rows.event_from(row) for row in reversed(found)]
+
+    def timeline(
+        self, *, project_id: str, since_ms: int, until_ms: int
+    ) -> Iterator[Event]:
+        """Yields the events of a project in a span, oldest first."""
+        query = (
+            f"SELECT {', '.join(rows.EVENT_COLUMNS)} FROM events WHERE project_id = ? "
+            "AND time_ms BETWEEN ? AND ? ORDER BY time_ms, event_id"
+        )
+        with self._reading() as connection:
+            found = connection.execute(query, (project_id, since_ms, until_ms))
+            for row in found:
+                yield rows.event_from(row)

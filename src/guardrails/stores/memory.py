@@ -2,7 +2,7 @@
 
 import threading
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TypeVar
 
 from guardrails.core.accounts import Account
@@ -115,3 +115,14 @@ class _MemoryHistory:
                 and event.attribution.project_id == project_id
             ]
         return events[-limit:]
+
+    def timeline(
+        self, *, project_id: str, since_ms: int, until_ms: int
+    ) -> Iterator[Event]:
+        """Yields the events of a project in a span, as they were booked."""
+        with self._lock:
+            events = list(self._events)
+        for event in events:
+            is_asked = event.attribution.project_id == project_id
+            if is_asked and since_ms <= event.time_ms <= until_ms:
+                yield event

@@ -525,6 +525,23 @@ class StoreConformance:
         assert [spend.model_calls for spend in models] == [2]
         assert _account(store).posted_nano_usd == 10
 
+    def test_history_yields_the_events_of_a_span_as_they_were_booked(
+        self, store: Store
+    ) -> None:
+        """Of one project, and with both instants included."""
+        for number in range(1_105):  # More than a page.
+            to = charging(session=f"s-{number % 7}")
+            store.execute(settle(str(number), to, now_ms=NOW_MS + number))
+        found = store.history.timeline(
+            project_id="default", since_ms=NOW_MS + 3, until_ms=NOW_MS + 1_101
+        )
+
+        assert [event.event_id for event in found] == [
+            str(number) for number in range(3, 1_102)
+        ]
+        span = {"since_ms": 0, "until_ms": 2 * NOW_MS}
+        assert not list(store.history.timeline(project_id="other", **span))
+
     def test_history_keeps_events_whole(self, store: Store) -> None:
         """An event comes back as it was booked."""
         to = charging()

@@ -32,6 +32,7 @@ LEDGER: Mapping[str, str] = {
     "zrem": "forgets when a hold would have expired",
     "zrangebyscore": "finds expired holds",
     "xadd": "writes an event",
+    "xrange": "reads the events of a span",
     "xrevrange": "reads events, newest first",
     "select": "uses another database than 0",
     "ping": "asks whether the server is there",

@@ -1,0 +1,211 @@
+"""Simulation: what another policy would have done with the calls of yesterday. Pure.
+
+The calls are put to the ledger again, in the order in which they began and ended then,
+so what would have been refused is decided by the code that decides it live. A call that
+would have been refused is not made again and costs nothing; what the agent would have
+done instead, nobody knows. Not simulated: wall time and loops, which leave too little
+behind.
+"""
+
+import heapq
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from itertools import count
+
+from guardrails.core.accounts import Charging
+from guardrails.core.admission import session_line, shared_lines
+from guardrails.core.events import Event
+from guardrails.core.ledger import Ledger
+from guardrails.core.loops import LoopAction, LoopRule
+from guardrails.core.operations import (
+    Refusal,
+    Reserve,
+    Reserved,
+    Settle,
+    Sweep,
+    Verdict,
+)
+from guardrails.core.policy import Measure, Policy
+
+__all__ = ["Refused", "Simulation", "simulated"]
+
+CALL_MS_MAX = 600_000
+"""The longest call that is put in its place: calls that ended come in, and one that
+took longer began before what has been decided already. It counts from its end then."""
+
+SWEEP_EVERY = 4_096
+"""Calls between two sweeps of the ledger, which forgets what has been settled."""
+
+
+@dataclass(slots=True, kw_only=True)
+class Refused:
+    """What a limit would have kept one scope from."""
+
+    scope: str
+    """`session`, or the scope of a shared budget with its names."""
+    measure: Measure | None
+    session_id: str | None
+    """Of a session's own limit; `None` of a shared one."""
+    agent: str | None
+    customer_id: str | None
+    at_ms: int
+    """When the first call was refused."""
+    calls: int = 0
+    cost_nano_usd: int = 0
+    """What the refused calls had cost."""
+
+
+@dataclass(slots=True, kw_only=True)
+class Simulation:
+    """What a policy would have done."""
+
+    calls: int = 0
+    cost_nano_usd: int = 0
+    """Of all calls, as they were made."""
+    refused_calls: int = 0
+    refused_nano_usd: int = 0
+    soft_alerts: int = 0
+    refused: list[Refused] = field(default_factory=list[Refused])
+    """By scope, the most expensive first."""
+
+    @property
+    def stopped_sessions(self) -> int:
+        """Sessions that one of their own limits would have ended."""
+        return len({row.session_id for row in self.refused if row.session_id})
+
+
+def simulated(events: Iterable[Event], policy: Policy) -> Simulation:
+    """Puts calls to a policy again.
+
+    Args:
+        events: The calls, by the instant at which they ended, oldest first.
+        policy: What would have been in force.
+    """
+    run = _Run(policy)
+    for instant in _instants(events):
+        run.take(instant)
+    run.result.refused.sort(key=lambda row: (-row.cost_nano_usd, -row.calls, row.at_ms))
+    return run.result
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, order=True)
+class _Instant:
+    """The beginning or the end of a call."""
+
+    at_ms: int
+    is_begin: bool
+    """At the same instant ends come first: they make room."""
+    number: int
+    event: Event = field(compare=False)
+
+
+def _instants(events: Iterable[Event]) -> Iterator[_Instant]:
+    """Returns beginnings and ends in their order, holding back the last minutes."""
+    waiting: list[_Instant] = []
+    for number, event in zip(count(), events, strict=False):
+        end_ms = event.time_ms
+        began_ms = end_ms - min(max(event.latency_ms or 0, 0), CALL_MS_MAX)
+        # A call that took no time ends after it began, whatever their order is.
+        end = (end_ms + 1 if began_ms == end_ms else end_ms, False)
+        for at_ms, is_begin in ((began_ms, True), end):
+            instant = _Instant(
+                at_ms=at_ms, is_begin=is_begin, number=number, event=event
+            )
+            heapq.heappush(waiting, instant)
+        while waiting and waiting[0].at_ms < end_ms - CALL_MS_MAX:
+            yield heapq.heappop(waiting)
+    while waiting:
+        yield heapq.heappop(waiting)
+
+
+class _Run:
+    def __init__(self, policy: Policy) -> None:
+        self.result = Simulation()
+        self._policy = policy
+        self._ledger = Ledger()
+        self._open: dict[int, Charging] = {}
+        self._rows: dict[tuple[str, Measure | None, str | None], Refused] = {}
+
+    def take(self, instant: _Instant) -> None:
+        """Begins or ends a call."""
+        if instant.is_begin:
+            self._begin(instant)
+        elif (charging := self._open.pop(instant.number, None)) is not None:
+            self._end(instant, charging)
+
+    def _begin(self, instant: _Instant) -> None:
+        event, result = instant.event, self.result
+        cost = event.charge.cost_nano_usd or 0
+        result.calls += 1
+        result.cost_nano_usd += cost
+        if result.calls % SWEEP_EVERY == 0:
+            self._ledger.apply(Sweep(now_ms=instant.at_ms))
+        charging = self._charging(event, instant.at_ms)
+        reply = self._ledger.apply(
+            Reserve(
+                hold_id=str(instant.number),
+                charging=charging,
+                kind=event.kind,
+                cost_nano_usd=max(cost, event.reserved_nano_usd),
+                tokens=event.usage.total_tokens if event.usage else 0,
+                now_ms=instant.at_ms,
+                expires_at_ms=instant.at_ms + 2 * CALL_MS_MAX,
+                active_ms=(0,),
+            )
+        )
+        assert isinstance(reply, Reserved)
+        result.soft_alerts += len(reply.crossings)
+        if reply.verdict is Verdict.ALLOW:
+            self._open[instant.number] = charging
+            return
+        assert reply.refusal is not None
+        result.refused_calls += 1
+        result.refused_nano_usd += cost
+        self._refuse(reply.refusal, instant)
+
+    def _end(self, instant: _Instant, charging: Charging) -> None:
+        event = instant.event
+        reply = self._ledger.apply(
+            Settle(
+                hold_id=str(instant.number),
+                charging=charging,
+                kind=event.kind,
+                cost_nano_usd=event.charge.cost_nano_usd or 0,
+                tokens=event.usage.total_tokens if event.usage else 0,
+                now_ms=instant.at_ms,
+                active_ms=(0,),
+                event=event,
+            )
+        )
+        self.result.soft_alerts += len(getattr(reply, "crossings", ()))
+
+    def _charging(self, event: Event, now_ms: int) -> Charging:
+        who, policy = event.attribution, self._policy
+        own = session_line(policy.session_budget(who.agent), who)
+        return Charging(
+            attribution=who,
+            lines=(own, *shared_lines(policy.budgets, who, now_ms=now_ms)),
+            loop=LoopRule(action=LoopAction.WARN),
+            is_enforced=True,
+        )
+
+    def _refuse(self, refusal: Refusal, instant: _Instant) -> None:
+        stop, who = refusal.stop, instant.event.attribution
+        # A stop is met again by every later call: what had set it is to blame.
+        measure = stop.measure if stop is not None else refusal.measure
+        scope = (stop and stop.scope) or refusal.line.scope
+        session_id = who.session_id if refusal.line.is_session else None
+        row = self._rows.get((refusal.line.account, measure, session_id))
+        if row is None:
+            row = Refused(
+                scope=scope,
+                measure=measure,
+                session_id=session_id,
+                agent=who.agent if session_id else None,
+                customer_id=who.customer_id if session_id else None,
+                at_ms=instant.at_ms,
+            )
+            self._rows[(refusal.line.account, measure, session_id)] = row
+            self.result.refused.append(row)
+        row.calls += 1
+        row.cost_nano_usd += instant.event.charge.cost_nano_usd or 0

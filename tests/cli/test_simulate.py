@@ -1,0 +1,72 @@
+"""`guardrails simulate`: limits are tried on what is in the ledger."""
+
+import json
+from pathlib import Path
+
+from tests.cli.conftest import Run
+
+
+def limits(folder: Path, text: str) -> str:
+    path = folder / "tried.yaml"
+    path.write_text(text, encoding="utf-8")
+    return str(path)
+
+
+def test_it_shows_what_would_have_been_refused(
+    command: Run, folder: Path, ledger: str
+) -> None:
+    tried = limits(folder, "defaults: { session: { max_steps: 1 } }\n")
+
+    done = command("simulate", "--config", tried, "--store", ledger)
+
+    assert done.code == 0
+    lines = done.out.splitlines()
+    assert lines[0].startswith(f"Simulated {tried}"[:40])
+    assert lines[1] == "5 calls ($0.025) refused, 4 sessions stopped by their limits"
+    assert any(line.startswith("s-loop") and "max_steps" in line for line in lines)
+    assert max(map(len, lines)) <= max(80, len(lines[0]))
+
+
+def test_json_has_exact_amounts(command: Run, folder: Path, ledger: str) -> None:
+    tried = limits(
+        folder,
+        "budgets:\n  - { name: all, per: [], every: total, max_cost_usd: 0.02 }\n",
+    )
+
+    done = command("simulate", "--config", tried, "--store", ledger, "--json")
+
+    document = json.loads(done.out)
+    assert document["schema_version"] == 1
+    assert document["calls"] == 9
+    assert document["stopped_sessions"] == 0
+    assert document["refused_calls"] == sum(
+        row["refused_calls"] for row in document["rows"]
+    )
+    assert {row["limit"] for row in document["rows"]} == {"max_cost_usd"}
+
+
+def test_limits_that_refuse_nothing_say_so(
+    command: Run, folder: Path, ledger: str
+) -> None:
+    tried = limits(folder, "defaults: { session: { max_steps: 100 } }\n")
+
+    done = command("simulate", "--config", tried, "--store", ledger)
+
+    assert "Nothing would have been refused." in done.out
+
+
+def test_nothing_is_changed(command: Run, folder: Path, ledger: str) -> None:
+    before = command("costs", "--store", ledger, "--json").out
+    tried = limits(folder, "defaults: { session: { max_steps: 1 } }\n")
+
+    command("simulate", "--config", tried, "--store", ledger)
+
+    after = command("costs", "--store", ledger, "--json").out
+    assert json.loads(before)["rows"] == json.loads(after)["rows"]
+
+
+def test_limits_that_are_wrong_are_said(command: Run, folder: Path) -> None:
+    done = command("simulate", "--config", limits(folder, "max_cost: 1\n"))
+
+    assert done.code == 2
+    assert "unknown key" in done.err

@@ -16,6 +16,9 @@ __all__ = ["render_simulation"]
 
 UNKNOWN = "-"
 
+WORD_WIDTH_MAX = 16
+"""Of limits and times, which say nothing when they are cut."""
+
 _NOT_SIMULATED = (
     "Wall time and loops are not simulated, and nobody knows what an agent would have "
     "done after a refusal."
@@ -101,6 +104,7 @@ def _texts(title: str, cells: Sequence[str | None], *, priority: int) -> Column:
         cells=[safe(cell) if cell else UNKNOWN for cell in cells],
         priority=priority,
         is_text=True,
+        width_min=WORD_WIDTH_MAX,
     )
 
 

@@ -7,6 +7,11 @@ from mcp import ClientSession, StdioServerParameters, stdio_client
 
 from guardrails import BudgetExceeded, Guard
 
+try:
+    from mcp.server.mcpserver import MCPServer
+except ImportError:  # SDK 1.x
+    from mcp.server.fastmcp import FastMCP as MCPServer
+
 guard = Guard(
     {"tools": {"geocoding-mcp/*": {"cost_per_call_usd": "0.005", "timeout_s": 30}}},
     store="memory://",
@@ -35,11 +40,6 @@ async def main() -> None:
 
 
 def serve() -> None:
-    try:
-        from mcp.server.mcpserver import MCPServer
-    except ImportError:  # SDK 1.x
-        from mcp.server.fastmcp import FastMCP as MCPServer
-
     app = MCPServer("geocoder", log_level="ERROR")
 
     @app.tool()

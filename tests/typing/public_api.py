@@ -130,6 +130,8 @@ class Agent:
 
 
 assert_type(guard.wrap(Agent(), agent="a", tags={"env": "prod"}), Agent)
+assert_type(guard.unwrap(Agent()), Agent)
+assert_type(guard.child_env(), dict[str, str])
 assert_type(carried(refund)("A-1"), bool)
 
 

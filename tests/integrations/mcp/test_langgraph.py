@@ -233,6 +233,8 @@ async def test_the_report_shows_each_call_once(
     (row,) = [row for row in rows if row["tool"]]
     assert (row["tool"], row["tool_calls"]) == ("geo-mcp/echo", STEPS // 2)
     assert row["cost_usd"] == "0.03"
+    assert row["latency_ms"] >= 0
+    assert row["bytes_out"] > row["bytes_in"] > 0
 
 
 async def test_a_tool_that_only_uses_another_counts_beside_it() -> None:

@@ -61,8 +61,8 @@ class Held:
     call: GuardedCall
     busy_ms: int = 0
     """How long its requests took; the time that people took to answer aside."""
-    is_offered: bool = False
-    """It is offered to what runs inside, which may claim and settle it."""
+    is_claimed: bool = False
+    """A framework has opened it, and is in its scope."""
     connection: object = None
     """The SDK's session on which it waits for its next round."""
 
@@ -189,9 +189,9 @@ class Wrapping:
         held = await self._admitted(request)
         if held is None:
             return await send()
-        held.is_offered = offers
         self.running.add(held)
-        outer = self._enter(held)
+        if offers:
+            self._offer(held)
         clock = self.engine.clock
         started_ms = clock.monotonic_ms()
         try:
@@ -205,7 +205,8 @@ class Wrapping:
             await self._answered(held, request, result)
             return result
         finally:
-            self._leave(held, outer)
+            if offers and not held.is_claimed:
+                held.call.leave_scope()
             self.running.discard(held)
             if self._own is not None and not self.running:
                 self._own.rest()  # Nobody knows what the program does meanwhile.
@@ -221,17 +222,19 @@ class Wrapping:
             if held is not None and held.call.is_open:
                 self._waiting.pop(held, None)
                 return held
-            return Held(await self._reserved(request))
+            return await self._reserved(request)
         except (SessionStopped, CallRefused):
             raise
         except Exception as error:
             self.engine.contain(error, "guarding a tool call of MCP")
             return None
 
-    async def _reserved(self, request: Request) -> GuardedCall:
+    async def _reserved(self, request: Request) -> Held:
         outer = current_call.get()
+        while outer is not None and outer.session.engine is not self.engine:
+            outer = outer.outer  # A call of another guard hides none of ours.
         if outer is not None and self._is_same(outer, request):
-            return await self._claimed(outer, request)
+            return Held(await self._claimed(outer, request), is_claimed=True)
         session = self.session()
         guarded = GuardedCall(
             session,
@@ -239,7 +242,7 @@ class Wrapping:
             attribution=self._attribution(session, outer),
         )
         await booking.reserve(guarded)
-        return guarded
+        return Held(guarded)
 
     def _is_same(self, outer: GuardedCall, request: Request) -> bool:
         """Whether a framework has opened this very call, by a name of its own.
@@ -248,7 +251,7 @@ class Wrapping:
         that only ends alike is the same call if its arguments are the same, too.
         """
         offered = outer.offered
-        if offered is None or outer.session.engine is not self.engine:
+        if offered is None:
             return False
         tool, server = request.tool.tool, self.server or request.server
         if offered.tool in (tool, f"{server}_{tool}"):
@@ -309,18 +312,12 @@ class Wrapping:
                 tags.setdefault(key, value)
         return replace(who, **missing, tags=tuple(sorted(tags.items())))
 
-    def _enter(self, held: Held) -> GuardedCall | None:
-        """Offers the call to what is about to run, if it is to be."""
-        outer = current_call.get()
-        if held.is_offered and outer is held.call:
-            held.call.offer()
-        elif held.is_offered:
+    def _offer(self, held: Held) -> None:
+        """Offers the call to what is about to run."""
+        if held.is_claimed:
+            held.call.offer()  # Whoever opened it is in its scope.
+        else:
             held.call.enter_scope(is_offered=True)
-        return outer
-
-    def _leave(self, held: Held, outer: GuardedCall | None) -> None:
-        if held.is_offered and outer is not held.call:
-            held.call.leave_scope()
 
     # --- after --------------------------------------------------------------
 

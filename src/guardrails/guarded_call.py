@@ -85,6 +85,11 @@ class GuardedCall:
         return self._attribution or self._session.attribution
 
     @property
+    def outer(self) -> "GuardedCall | None":
+        """The tool call around this one in its context, of this guard or another."""
+        return self._outer
+
+    @property
     def offered(self) -> ToolCall | None:
         """The tool call that a framework has opened and nobody has claimed yet."""
         is_offered = self._is_offered and self.is_open

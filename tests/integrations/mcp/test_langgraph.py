@@ -289,3 +289,21 @@ async def test_a_stop_inside_a_tool_ends_the_run() -> None:
                 await agent.ainvoke({"messages": [("user", "find")]})
 
     assert len(seen.calls) == 2
+
+
+async def test_two_guards_that_both_wrap_the_session_count_each_call_once() -> None:
+    """Each has a handler that opens the call, and takes over its own."""
+    guards = [guarded(max_steps=100) for _ in range(2)]
+
+    async with connected(server(Seen())) as session:
+        for guard in guards:
+            guard.wrap(session, server="geo-mcp")
+        tool = tool_of(session)
+        async with guards[0].session("a", session_id="s-1"):
+            async with guards[1].session("b", session_id="s-1"):
+                await tool.ainvoke({"q": "a"})
+
+    for guard in guards:
+        (event,) = events(guard)
+        assert (event.server, event.tool) == ("geo-mcp", "echo")
+        assert own_session(guard).steps == 1

@@ -1,5 +1,6 @@
 """Rounds: a call that asks for input takes several requests, and counts once."""
 
+import warnings
 from decimal import Decimal
 from typing import Any
 
@@ -170,6 +171,48 @@ async def test_a_round_that_is_continued_after_it_was_booked_counts_again() -> N
         CallStatus.BROKEN_OFF,
         CallStatus.OK,
     ]
+
+
+async def test_an_agent_that_waits_for_a_person_between_rounds_counts_once() -> None:
+    """LangGraph runs the tool again from its start once the person has answered."""
+    from langchain.agents import create_agent
+    from langchain_core._api import LangChainBetaWarning
+    from langchain_core.messages import AIMessage
+    from langgraph.checkpoint.memory import InMemorySaver
+    from langgraph.types import Command
+
+    from guardrails_langchain.testing import ScriptedChatModel
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", LangChainBetaWarning)
+        from langchain.mcp import MCPAdapter
+
+    call = {"name": "ask", "args": {"q": "a"}, "id": "call-1"}
+    model = ScriptedChatModel(
+        script=lambda number, _: AIMessage("", tool_calls=[] if number else [call]),
+        model="costs-nothing",
+    )
+    requests: list[str] = []
+    guard = guarded(on_unpriced="allow", max_steps=3)
+    client = guard.wrap(fastmcp.Client(hosted(asking_server(requests))), **NAMES)
+    config: Any = {"configurable": {"thread_id": "t-1"}}
+
+    async with MCPAdapter(client) as adapter:
+        tools = await adapter.list_tools()
+        agent: Any = create_agent(model, tools, checkpointer=InMemorySaver())
+        answers = {"city": {"action": "accept", "content": {"city": "Paris"}}}
+        for turn in (
+            {"messages": [("user", "where?")]},
+            Command(resume={"responses": answers}),
+        ):
+            async with guard.session("support", session_id="s-1"):
+                state = await agent.ainvoke(turn, config)
+
+    assert "__interrupt__" not in state
+    assert len(requests) == 3
+    (asked,) = [e for e in events(guard) if e.kind is CallKind.TOOL]
+    assert (asked.server, asked.tool, asked.status) == ("geo-mcp", "ask", CallStatus.OK)
+    assert own_session(guard).steps == 3
 
 
 async def test_sampling_between_rounds_is_a_model_call() -> None:

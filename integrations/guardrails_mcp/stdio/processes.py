@@ -11,16 +11,24 @@ import ctypes
 import os
 import signal
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 __all__ = [
     "adopt_orphans",
+    "block_signals",
     "descendants",
     "die_by",
     "dies_with_parent",
     "kill_all",
     "parent_of",
+    "reaped",
+    "unblock_signals",
 ]
+
+ENDING_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+"""What hosts, terminals and service managers end a server with."""
+
 
 _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
@@ -35,6 +43,41 @@ def dies_with_parent(signal_number: int, parent: int) -> None:
         _libc.prctl(_PR_SET_PDEATHSIG, int(signal_number), 0, 0, 0)
     if os.getppid() != parent:
         os.kill(os.getpid(), signal_number)
+
+
+def block_signals() -> list[int]:
+    """Blocks the signals that end a process, and those of its children's ends.
+
+    Whoever waits for them misses none, which a handler in Python may: it is only run
+    once its thread runs again.
+
+    Returns:
+        What to wait for. A signal that is ignored is not among them, and stays ignored
+        in all that this process starts.
+    """
+    heard = [
+        int(number)
+        for number in ENDING_SIGNALS
+        if signal.getsignal(number) is not signal.SIG_IGN
+    ]
+    heard.append(int(signal.SIGCHLD))
+    signal.pthread_sigmask(signal.SIG_BLOCK, heard)
+    return heard
+
+
+def unblock_signals() -> None:
+    """Ends `block_signals`, in a process that was started meanwhile."""
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {*ENDING_SIGNALS, signal.SIGCHLD})
+
+
+def reaped() -> Iterator[tuple[int, int]]:
+    """Buries the children that are dead, and yields their ids and statuses."""
+    with contextlib.suppress(ChildProcessError):  # There are none.
+        while True:
+            pid, status = os.waitpid(-1, os.WNOHANG)
+            if not pid:
+                return
+            yield pid, status
 
 
 def adopt_orphans() -> None:

@@ -18,20 +18,21 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
-from types import FrameType
 from typing import TYPE_CHECKING
 
 from guardrails_mcp.stdio.processes import (
     adopt_orphans,
+    block_signals,
     descendants,
     die_by,
     dies_with_parent,
     kill_all,
     parent_of,
+    reaped,
+    unblock_signals,
 )
-from guardrails_mcp.stdio.supervisor import ENDING_SIGNALS, ending_signals
 
 if TYPE_CHECKING:
     from guardrails import Guard
@@ -140,16 +141,13 @@ class Proxy:
     def run(self) -> int:
         """Runs the server until its end, and returns its exit code."""
         adopt_orphans()
-        for number in ending_signals():
-            signal.signal(number, self._signalled)
+        heard = block_signals()
         try:
             child = self._start()
         except OSError as error:
             return _not_started(self._command[0], error)
         self._pid = child.pid
-        signal.signal(signal.SIGCHLD, self._bury)
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDING_SIGNALS)
-        self._bury()  # It may have gone before the handler stood.
+        _thread(lambda: self._hear(heard))
         from_server, host_out = self._pump(child)
         status = self._until_exit()
         child.returncode = status  # It is reaped: nothing is left to wait for.
@@ -167,7 +165,7 @@ class Proxy:
         parent = os.getpid()
 
         def in_child() -> None:
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDING_SIGNALS)
+            unblock_signals()
             dies_with_parent(signal.SIGKILL, parent)
 
         # Its errors are its own: standard error is the host's, as is all else that the
@@ -359,20 +357,21 @@ class Proxy:
                 number = signal.SIGKILL
             time.sleep(0.01)
 
-    def _bury(self, *_: object) -> None:
-        """Reaps all that has died below this process."""
+    def _hear(self, heard: Collection[int]) -> None:
+        """Makes events of signals: a handler would wait while the main thread does."""
+        self._bury()
         while True:
-            try:
-                pid, status = os.waitpid(-1, os.WNOHANG)
-            except ChildProcessError:
-                return
-            if not pid:
-                return
+            number = signal.sigwait(heard)
+            if number == signal.SIGCHLD:
+                self._bury()
+            else:
+                self._put(_Signalled(number))
+
+    def _bury(self) -> None:
+        """Reaps all that has died below this process."""
+        for pid, status in reaped():
             if pid == self._pid:
                 self._put(_Exited(status))
-
-    def _signalled(self, number: int, _frame: FrameType | None) -> None:
-        self._put(_Signalled(number))
 
     def _put(self, event: _Event) -> None:
         self._events.put(event)

@@ -12,30 +12,19 @@ import contextlib
 import os
 import signal
 import traceback
-from collections.abc import Callable
-from types import FrameType
+from collections.abc import Callable, Collection
 
 from guardrails_mcp.stdio.processes import (
     adopt_orphans,
+    block_signals,
     descendants,
     die_by,
     dies_with_parent,
     kill_all,
+    reaped,
 )
 
-__all__ = ["ENDING_SIGNALS", "ending_signals", "supervised"]
-
-ENDING_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
-"""What hosts, terminals and service managers end a server with."""
-
-
-def ending_signals() -> list[signal.Signals]:
-    """Returns those that end this process; who ignores one hands that down."""
-    return [
-        number
-        for number in ENDING_SIGNALS
-        if signal.getsignal(number) is not signal.SIG_IGN
-    ]
+__all__ = ["supervised"]
 
 
 def supervised(run: Callable[[], int]) -> int:
@@ -48,8 +37,8 @@ def supervised(run: Callable[[], int]) -> int:
     """
     supervisor = os.getpid()
     adopt_orphans()
-    # Until the handlers stand, a signal waits: it must reach the proxy.
-    signal.pthread_sigmask(signal.SIG_BLOCK, ENDING_SIGNALS)
+    # From now on no signal is lost: each must reach the proxy.
+    heard = block_signals()
     proxy = os.fork()
     if not proxy:
         code = 1
@@ -60,19 +49,12 @@ def supervised(run: Callable[[], int]) -> int:
             traceback.print_exc()
         finally:
             os._exit(code)
-    return _supervise(proxy)
+    return _supervise(proxy, heard)
 
 
-def _supervise(proxy: int) -> int:
-    def forward(signal_number: int, _frame: FrameType | None) -> None:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(proxy, signal_number)
-
-    for signal_number in ending_signals():
-        signal.signal(signal_number, forward)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDING_SIGNALS)
+def _supervise(proxy: int, heard: Collection[int]) -> int:
     _leave_pipes()
-    status = _wait(proxy)
+    status = _wait(proxy, heard)
     if os.WIFSIGNALED(status):
         # It could not end what is below it. Orphans arrive while we look.
         while left := descendants(os.getpid()):
@@ -90,9 +72,13 @@ def _leave_pipes() -> None:
     os.close(null)
 
 
-def _wait(proxy: int) -> int:
-    """Waits for the proxy, and buries the orphans that it left meanwhile."""
+def _wait(proxy: int, heard: Collection[int]) -> int:
+    """Waits for the proxy, passes signals on, and buries the orphans that it leaves."""
     while True:
-        pid, status = os.waitpid(-1, 0)
-        if pid == proxy:
-            return status
+        number = signal.sigwait(heard)
+        if number != signal.SIGCHLD:
+            kill_all([proxy], number)
+            continue
+        for pid, status in reaped():
+            if pid == proxy:
+                return status

@@ -198,7 +198,7 @@ def play(case: Case, folder: Path) -> None:
         until(lambda: not marked(host.mark), gone, seconds=GONE_WITHIN_SECONDS)
         code = host.process.wait(1)
         assert case.code is None or code == case.code, f"{case.name}: {code}"
-        assert not zombies(before), case.name
+        until(lambda: not zombies(before), f"the burial after {case.name}")
     sent = len(count.read_bytes().splitlines())
     assert sent == scene.sent, f"{case.name}: {sent} calls reached the server"
     check_ledger(folder / "ledger.sqlite3", case.name, calls=sent)

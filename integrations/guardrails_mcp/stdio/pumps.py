@@ -6,9 +6,13 @@ come in between.
 """
 
 import contextlib
+import fcntl
 import logging
 import os
 import select
+import stat
+import sys
+import termios
 import threading
 import time
 from collections import deque
@@ -24,10 +28,16 @@ __all__ = ["Ends", "Pipe", "pump_host", "pump_server", "take_pipes"]
 CHUNK_BYTES = 65_536
 """The size of a pipe. A larger buffer costs more to allocate than it saves."""
 
+PROGRESS_WAIT_S = 0.1
+"""How long an answer waits for its host to read the progress before it: typescript-sdk
+up to 1.32 drops every notification that arrives in one read with its answer (issue
+2580), and a relay would bring together what the server sent apart."""
+
 PROGRESS_GAP_S = 0.002
-"""Kept between a progress notification and the answer after it: typescript-sdk up to
-1.32 drops every notification that arrives in one read with its answer (issue 2580), and
-a relay would bring together what the server sent apart."""
+"""What it waits where nobody can tell whether the host has read."""
+
+PROGRESS_LOOK_S = 0.000_5
+"""Between two looks whether it has."""
 
 STALL_S = 0.25
 """How often somebody who waits to write looks whether it is still wanted."""
@@ -58,6 +68,7 @@ class Pipe:
         self._queue: deque[bytes] = deque(maxlen=QUEUED_MAX)
         self._queue_lock = threading.Lock()
         self._has_writer = False
+        self._unread_query = _unread_query(fd)
         self.written_bytes = 0
         self.is_waiting = False
         """Whether data waits for its reader now."""
@@ -100,6 +111,15 @@ class Pipe:
                 self._has_writer = True
                 threading.Thread(target=self._write_queue, daemon=True).start()
 
+    def unread_bytes(self) -> int | None:
+        """Returns how much its reader has not read; `None` where nobody can tell."""
+        if self._unread_query is None:
+            return None
+        with contextlib.suppress(OSError):
+            answer = fcntl.ioctl(self._fd, self._unread_query, bytes(4))
+            return int.from_bytes(answer, sys.byteorder)
+        return None
+
     def close(self) -> None:
         """Closes it, so that the reader sees its end."""
         with self._lock:
@@ -133,6 +153,16 @@ class Pipe:
                 data = self._queue.popleft()
             with contextlib.suppress(OSError):
                 self.write(data)
+
+
+def _unread_query(fd: int) -> int | None:
+    """Returns what asks a pipe, or the socket that some hosts use as one."""
+    mode = os.fstat(fd).st_mode
+    if sys.platform != "linux":
+        return None
+    if stat.S_ISFIFO(mode):
+        return termios.FIONREAD
+    return termios.TIOCOUTQ if stat.S_ISSOCK(mode) else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -195,7 +225,7 @@ def pump_host(source: int, ends: Ends, *, ended: Callable[[], None]) -> None:
 
 def pump_server(source: int, ends: Ends) -> None:
     """Moves what the server writes until its end, then closes the host's input."""
-    progress = _Progress()
+    progress = _Progress(ends.host)
     try:
         for lines in _lines_of(source, ends.bytes_max):
             for line in lines:
@@ -242,18 +272,22 @@ def _is_hung_up(source: int) -> bool:
 class _Progress:
     """Keeps a progress notification apart from what follows it."""
 
-    def __init__(self) -> None:
+    def __init__(self, host: Pipe) -> None:
+        self._host = host
         self._last_at: float | None = None
 
     def keep_apart(self, line: bytes) -> None:
-        """Waits before a line that follows a progress notification too closely."""
+        """Waits before a line until the host has read the progress before it."""
         if _PROGRESS in line[:256]:
             self._last_at = time.monotonic()
         elif self._last_at is not None:
-            gap_s = self._last_at + PROGRESS_GAP_S - time.monotonic()
+            unread_bytes = self._host.unread_bytes()
+            wait_s = PROGRESS_GAP_S if unread_bytes is None else PROGRESS_WAIT_S
+            give_up_at = self._last_at + wait_s
             self._last_at = None
-            if gap_s > 0:
-                time.sleep(gap_s)
+            while unread_bytes != 0 and time.monotonic() < give_up_at:
+                time.sleep(PROGRESS_LOOK_S)
+                unread_bytes = self._host.unread_bytes()
 
 
 def _lines_of(source: int, bytes_max: int) -> Iterator[list[bytes | Oversized]]:

@@ -1,11 +1,13 @@
 """A host of MCP servers that speaks in bytes, with or without the proxy between."""
 
 import contextlib
+import fcntl
 import json
 import os
 import signal
 import subprocess
 import sys
+import termios
 import threading
 import time
 from collections.abc import Mapping, Sequence
@@ -164,6 +166,12 @@ class Host:
     def err(self) -> str:
         """All that it has written to its error output."""
         return bytes(self._err).decode("utf-8", "replace")
+
+    def unread_bytes(self) -> int:
+        """Returns how much of its output waits to be read."""
+        assert self.process.stdout is not None
+        answer = fcntl.ioctl(self.process.stdout, termios.FIONREAD, bytes(4))
+        return int.from_bytes(answer, sys.byteorder)
 
     def send(self, data: bytes, *, chunk_bytes: int | None = None) -> None:
         """Writes to its input, all at once or in pieces."""

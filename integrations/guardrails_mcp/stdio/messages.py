@@ -17,10 +17,12 @@ from guardrails_mcp.stdio.lines import EDGE_BYTES, Oversized
 __all__ = [
     "Message",
     "ToolRequest",
+    "answers_raw",
     "asks_raw",
     "cancelled_key",
     "edges_of",
     "error_line",
+    "failure_line",
     "is_interesting",
     "is_response",
     "key_of",
@@ -31,6 +33,7 @@ __all__ = [
     "messages_in",
     "method_of",
     "params_of",
+    "response",
     "tool_request",
 ]
 
@@ -57,7 +60,9 @@ _ESCAPE = re.compile(rb"\\u00([0-9a-fA-F]{2})")
 _ID = rb'"id"\s*:\s*("(?:[^"\\]|\\.)*"|-?\d+)'
 _START = rb'\s*\{\s*(?:"jsonrpc"\s*:\s*"2\.0"\s*,\s*)?'
 _ID_FIRST = re.compile(_START + _ID)
-_ASKS = re.compile(_START + rb"(?:" + _ID + rb'\s*,\s*)?"(?:method|params)"')
+_FIRST = _START + rb"(?:" + _ID + rb"\s*,\s*)?"
+_ASKS = re.compile(_FIRST + rb'"(?:method|params)"')
+_ANSWERS = re.compile(_FIRST + rb'"(?:result|error)"')
 _ID_LAST = re.compile(_ID + rb'\s*(?:,\s*"jsonrpc"\s*:\s*"2\.0"\s*)?\}\s*$')
 
 Message = dict[str, object]
@@ -187,8 +192,13 @@ def _read_key(text: bytes) -> str | None:
         return None
 
 
+def answers_raw(line: Oversized) -> bool:
+    """Whether a message that is too long to be read begins as answers do."""
+    return _ANSWERS.match(line.head) is not None
+
+
 def asks_raw(line: bytes | Oversized) -> bool:
-    """Whether a message that is too long to be read is no answer, by its beginning."""
+    """Whether a message that is too long to be read begins as questions do."""
     head = line if isinstance(line, bytes) else line.head
     return _ASKS.match(head) is not None
 
@@ -208,6 +218,17 @@ def error_line(key: str | None, code: int, text: str) -> bytes:
     """
     error = json.dumps({"code": code, "message": text}, separators=(",", ":"))
     return f'{{"jsonrpc":"2.0","id":{key or "null"},"error":{error}}}\n'.encode()
+
+
+def failure_line(key: str, text: str) -> bytes:
+    """Writes the result of a tool call that failed as a line."""
+    result = {"content": [{"type": "text", "text": text}], "isError": True}
+    return line_of(response(key, result))
+
+
+def response(key: str, result: Mapping[str, object]) -> Message:
+    """Returns the response to the request with this key."""
+    return {"jsonrpc": "2.0", "id": json.loads(key), "result": result}
 
 
 def _key(value: object) -> str | None:

@@ -16,7 +16,6 @@ What the relay does not know: which bytes were written when, and who is still al
 Whoever moves the bytes says so with `not_written` and `server_is_gone`.
 """
 
-import json
 import logging
 import threading
 from collections.abc import Callable, Iterable, Mapping
@@ -219,18 +218,20 @@ class Relay:
         )
 
     def _too_long_for_server(self, line: Oversized) -> Passage:
-        key, asks = messages.key_of_raw(line), messages.asks_raw(line)
+        key = messages.key_of_raw(line)
         text = self._too_long_text("message", line.size_bytes)
         error = messages.error_line(key, INVALID_REQUEST, text)
-        if key is None or asks:
-            is_call = key is not None and messages.mentions_call(line.head)
-            return Passage(to_host=_failure_line(key, text) if is_call else error)
-        # It answers a request of the server, which gets this instead.
-        with self._lock:
-            call = self._sampling.pop(key, None)
-        if call is not None:
-            call.settle(Answer(error_type="answer_too_long"))
-        return Passage(error)
+        if key is None:
+            return Passage(to_host=error)
+        if messages.answers_raw(line):
+            with self._lock:
+                call = self._sampling.pop(key, None)
+            if call is not None:
+                call.settle(Answer(error_type="answer_too_long"))
+            return Passage(error)  # The server waits for an answer.
+        is_call = messages.mentions_call(line.head)
+        failure = messages.failure_line(key, text) if is_call else error
+        return Passage(to_host=failure)
 
     # --- server to host -----------------------------------------------------
 
@@ -305,8 +306,9 @@ class Relay:
             with self._lock:  # It can only be the one that the host waits for.
                 key = next(iter(self._pending)) if len(self._pending) == 1 else None
         answer = Answer(error_type="answer_too_long", size_bytes=line.size_bytes)
-        is_call = self._settle(key, answer)
-        return Passage(to_host=_failure_line(key, text) if is_call else error)
+        if key is None or not self._settle(key, answer):
+            return Passage(to_host=error)
+        return Passage(to_host=messages.failure_line(key, text))
 
     def _open_sampling(self, message: object, size_bytes: int) -> bytes | None:
         """Opens a model call; returns the refusal for the server, if it is refused."""
@@ -390,14 +392,6 @@ def _answer(message: messages.Message, size_bytes: int) -> Answer:
 def _refusal(request: ToolRequest, error: GuardrailsError) -> Mapping[str, object]:
     if request.key is None:
         return {}
-    return _response(request.key, refusal_result(error, is_modern=request.is_modern))
-
-
-def _response(key: str, result: Mapping[str, object]) -> Mapping[str, object]:
-    return {"jsonrpc": "2.0", "id": json.loads(key), "result": result}
-
-
-def _failure_line(key: str | None, text: str) -> bytes:
-    assert key is not None
-    result = {"content": [{"type": "text", "text": text}], "isError": True}
-    return messages.line_of(_response(key, result))
+    return messages.response(
+        request.key, refusal_result(error, is_modern=request.is_modern)
+    )

@@ -33,7 +33,7 @@ help: ## List the verbs
 demo: $(VENV)/.demo ## See an agent run away and be stopped
 	@$(BIN)/guardrails demo
 
-test: $(VENV)/.dev ## Run the tests
+test: $(VENV)/.dev $(VENV)/.node ## Run the tests
 	@$(BIN)/python -m pytest $(PARALLEL) $(ARGS)
 
 check: check-format check-lint check-types check-imports check-spelling ## Run every check
@@ -57,17 +57,17 @@ check-imports: $(VENV)/.dev
 check-spelling: $(VENV)/.dev
 	@$(BIN)/codespell
 
-cover: $(VENV)/.dev ## Show what nobody tested: here, and in htmlcov/
+cover: $(VENV)/.dev $(VENV)/.node ## Show what nobody tested: here, and in htmlcov/
 	@$(BIN)/coverage erase
 	@$(BIN)/coverage run -m pytest $(ARGS)
 	@$(BIN)/coverage combine --quiet
 	@$(BIN)/coverage html --quiet
 	@$(BIN)/coverage report
 
-bench: $(VENV)/.dev ## Measure what a guarded call costs
+bench: $(VENV)/.dev $(VENV)/.node ## Measure what a guarded call costs
 	@$(BIN)/python -m benchmarks
 
-soak: $(VENV)/.dev ## Run the tests that take minutes
+soak: $(VENV)/.dev $(VENV)/.node ## Run the tests that take minutes
 	@$(BIN)/python -m pytest -m soak --timeout=1800 $(ARGS)
 
 test-oldest: $(OLDEST)/.test ## Run the adapters' tests on the oldest frameworks
@@ -96,6 +96,13 @@ $(OLDEST)/.test: pyproject.toml constraints-oldest.txt | $(OLDEST)/bin/python
 	@echo "Installing the oldest frameworks into $(OLDEST) (a minute, once)" >&2
 	@$(OLDEST)/bin/python $(PIP) -c constraints-oldest.txt -e ".[all,test,test-mcp1]"
 	@touch $@
+
+# MCP servers that only npm has. Without it their tests are skipped, and say so.
+$(VENV)/.node: constraints-node.txt | $(BIN)/python
+	@if command -v npm >/dev/null; then \
+		echo "Installing MCP servers into $(VENV)/node (a few seconds, once)" >&2; \
+		grep -v '^#' $< | xargs npm install --prefix $(VENV)/node --silent --no-audit \
+		--no-fund --no-package-lock --no-update-notifier && touch $@; fi
 
 $(BIN)/python $(OLDEST)/bin/python:
 	@test -n "$(PYTHON)" || { echo "This needs Python 3.11 or newer with venv. If it is" \

@@ -80,6 +80,7 @@ def _columns(result: Simulation, rows: Sequence[Refused]) -> list[Column]:
             total="Total",
             priority=1,
             is_text=True,
+            width_min=20,
             width_max=40,
             keeps_end=True,
         ),

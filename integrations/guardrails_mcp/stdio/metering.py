@@ -9,6 +9,7 @@ from guardrails.core.attribution import clean_name
 from guardrails.core.calls import CallStatus, ModelCall, Outcome, ToolCall
 from guardrails.core.usage import TOKENS_MAX
 from guardrails.planning import tool_call
+from guardrails_mcp import wire
 from guardrails_mcp.activities import Activities, Activity
 from guardrails_mcp.baggage import names_in
 from guardrails_mcp.stdio.messages import ToolRequest
@@ -122,6 +123,7 @@ class _Call:
         outcome = Outcome(
             status=status,
             error_type=answer.error_type,
+            cost_nano_usd=self._reported(answer),
             bytes_out=answer.size_bytes,
             result_digest=self._digest(answer),
         )
@@ -129,6 +131,20 @@ class _Call:
         if isinstance(call, ModelCall):
             return replace(outcome, **_sampled(answer))
         return outcome
+
+    def _reported(self, answer: Answer) -> int | None:
+        """Returns the cost in the result, where the operator believes this server."""
+        call, engine = self._call.call, self._activity.session.engine
+        if answer.result is None or not isinstance(call, ToolCall):
+            return None
+        rule = engine.policy.tool_rule(call.name)
+        if rule is None or rule.cost_from_meta is None:
+            return None
+        try:
+            return wire.reported_cost(answer.result, rule.cost_from_meta)
+        except Exception as error:
+            engine.contain(error, "reading the cost that a server reports")
+            return None
 
     def _digest(self, answer: Answer) -> str | None:
         shown: object = answer.edges or None

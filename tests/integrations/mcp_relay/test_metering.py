@@ -1,0 +1,203 @@
+"""Metering: the relay's calls in a real ledger."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+
+from guardrails import CallRefused, Event, Guard, PriceStatus, SessionStopped
+from guardrails.core.calls import CallStatus
+from guardrails.testing import FakeClock
+from guardrails_mcp.stdio.messages import ToolRequest
+from guardrails_mcp.stdio.metering import GuardMeter
+from guardrails_mcp.stdio.relay import Answer
+
+
+def request(tool: object = "echo", **params: object) -> ToolRequest:
+    return ToolRequest(
+        key="1",
+        tool=tool,
+        arguments=params.pop("arguments", {}),
+        params=params,
+        is_modern=False,
+        size_bytes=100,
+    )
+
+
+def baggage(**names: str) -> dict[str, str]:
+    return {"baggage": ",".join(f"guardrails.{k}={v}" for k, v in names.items())}
+
+
+def events(guard: Guard) -> list[Event]:
+    return list(
+        guard.store.history.timeline(project_id="default", since_ms=0, until_ms=2**62)
+    )
+
+
+def guard_of(config: Mapping[str, Any] = {}, **limits: Any) -> Guard:
+    return Guard(config, store="memory://", **limits)
+
+
+def test_a_call_is_booked_with_all_that_is_known() -> None:
+    guard = guard_of({"tools": {"files/*": {"cost_per_call_usd": "0.01"}}})
+    call = GuardMeter(guard, "files").open_tool(request("read", arguments={"a": 1}))
+
+    call.settle(Answer(result={"content": []}, size_bytes=70))
+
+    [event] = events(guard)
+    assert (event.server, event.tool, event.status) == ("files", "read", CallStatus.OK)
+    assert (event.bytes_in, event.bytes_out) == (100, 70)
+    assert event.charge.cost_nano_usd == 10_000_000
+
+
+@pytest.mark.parametrize(
+    ("reported", "expected"),
+    [("0.25", 250_000_000), (0.1, 100_000_000), ("-1", None), ("NaN", None)],
+)
+def test_a_reported_cost_counts_where_it_is_believed(
+    reported: object, expected: int | None
+) -> None:
+    rule = {"cost_per_call_usd": "0.5", "cost_from_meta": "acme.com/cost"}
+    guard = guard_of({"tools": {"maps/*": rule}})
+    call = GuardMeter(guard, "maps").open_tool(request())
+
+    call.settle(Answer(result={"_meta": {"acme.com/cost": reported}}))
+
+    [event] = events(guard)
+    assert event.charge.cost_nano_usd == (expected or 500_000_000)
+    is_reported = event.charge.status is PriceStatus.REPORTED
+    assert is_reported == (expected is not None)
+
+
+def test_a_reported_cost_counts_nowhere_else() -> None:
+    guard = guard_of()
+    call = GuardMeter(guard, "maps").open_tool(request())
+
+    call.settle(Answer(result={"_meta": {"acme.com/cost": "0.25"}}))
+
+    assert events(guard)[0].charge.cost_nano_usd is None
+
+
+def test_baggage_chooses_the_session_and_completes_the_environment(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("GUARDRAILS_CUSTOMER_ID", "acme")
+    guard = guard_of(max_steps=1)
+    meter = GuardMeter(guard, "files")
+
+    for session in ("s-1", "s-2"):
+        meter.open_tool(request(_meta=baggage(session_id=session, agent="helper")))
+    meter.open_tool(request())
+    with pytest.raises(SessionStopped):
+        meter.open_tool(request(_meta=baggage(session_id="s-1")))
+
+    account = guard.account("s-2")
+    assert account is not None
+    assert account.session is not None
+    who = account.session.attribution
+    assert (who.customer_id, who.agent) == ("acme", "helper")
+
+
+def test_baggage_without_a_session_is_no_way_to_a_new_one() -> None:
+    """It names an agent or a customer; what limits the process still does."""
+    guard = guard_of(max_steps=2)
+    meter = GuardMeter(guard, "files")
+    meter.open_tool(request(_meta=baggage(agent="a")))
+    meter.open_tool(request(_meta=baggage(agent="b")))
+
+    with pytest.raises(SessionStopped):
+        meter.open_tool(request(_meta=baggage(agent="c")))
+
+
+def test_no_wall_time_passes_between_calls() -> None:
+    """A server's process is idle for days while a person thinks."""
+    clock = FakeClock()
+    guard = guard_of(max_wall_time_s=60, clock=clock)
+    meter = GuardMeter(guard, "files")
+    for number in range(3):
+        call = meter.open_tool(request(arguments={"number": number}))
+        clock.advance(seconds=5)
+        call.settle(Answer(result={}))
+        clock.advance(seconds=3_600)
+
+    call = meter.open_tool(request())
+    clock.advance(seconds=61)
+    with pytest.raises(SessionStopped):
+        meter.open_tool(request())
+
+
+def test_a_call_that_waits_for_a_person_takes_no_wall_time() -> None:
+    clock = FakeClock()
+    guard = guard_of(max_wall_time_s=60, clock=clock)
+    meter = GuardMeter(guard, "files")
+    call = meter.open_tool(request())
+    call.pause()
+    clock.advance(seconds=3_600)
+    call.go_on()
+
+    meter.open_tool(request())
+
+
+@pytest.mark.parametrize("tool", [None, 7, "", ["echo"], "x" * 10_000, "a\u0000b"])
+def test_a_tool_of_any_name_is_a_step(tool: object) -> None:
+    guard = guard_of(max_steps=1)
+    meter = GuardMeter(guard, "files")
+    meter.open_tool(request(tool)).settle(Answer(result={}))
+
+    with pytest.raises(SessionStopped):
+        meter.open_tool(request(tool))
+
+
+def test_identical_calls_with_identical_results_are_a_loop() -> None:
+    guard = guard_of({"defaults": {"loop": {"repeats": 3, "action": "block"}}})
+    meter = GuardMeter(guard, "files")
+    for number in range(3):
+        call = meter.open_tool(request(arguments={"path": "/a"}))
+        call.settle(Answer(result={"content": ["x"], "_meta": {"at": number}}))
+
+    with pytest.raises(CallRefused, match="3 times"):
+        meter.open_tool(request(arguments={"path": "/a"}))
+
+
+# --- sampling ----------------------------------------------------------------
+
+
+def sampling(**params: object) -> dict[str, object]:
+    hints = {"hints": [{"name": "gpt-4o"}]}
+    return {"maxTokens": 100, "modelPreferences": hints, **params}
+
+
+def test_sampling_is_a_model_call_of_the_model_that_answered() -> None:
+    guard = guard_of(max_cost_usd="1.00")
+    call = GuardMeter(guard, "files").open_sampling(sampling(), 1_000)
+
+    call.settle(Answer(result={"model": "gpt-4o-mini", "content": {}}, size_bytes=40))
+
+    [event] = events(guard)
+    assert event.model == "gpt-4o-mini"
+    assert event.usage is not None
+    assert (event.usage.input_tokens, event.usage.output_tokens) == (1_000, 40)
+    assert event.charge.status is PriceStatus.ESTIMATED
+    assert event.charge.cost_nano_usd
+
+
+def test_sampling_that_the_host_rejects_costs_nothing() -> None:
+    guard = guard_of(max_cost_usd="1.00")
+    call = GuardMeter(guard, "files").open_sampling(sampling(), 1_000)
+
+    call.settle(Answer(error_type="jsonrpc_error -1"))
+
+    assert events(guard)[0].charge.cost_nano_usd == 0
+
+
+@pytest.mark.parametrize("tokens", [True, -5, "many", None, 10**30])
+def test_a_bound_that_is_none_is_no_bound(tokens: object) -> None:
+    guard = guard_of()
+
+    call = GuardMeter(guard, "files").open_sampling(sampling(maxTokens=tokens), 10)
+
+    held = guard.account(guard.current_session().session_id)
+    assert held is not None
+    assert held.held_tokens >= 10 + 4_096  # As of a request without a bound.
+    call.settle(Answer(result={"model": 7, "content": {}}))
+    assert events(guard)[0].model == "gpt-4o"

@@ -69,7 +69,7 @@ class Pipe:
         self._queue_lock = threading.Lock()
         self._has_writer = False
         self._unread_query = _unread_query(fd)
-        self.written_bytes = 0
+        self.written_bytes: int = 0
         self.is_waiting = False
         """Whether data waits for its reader now."""
         if is_ours:

@@ -98,7 +98,9 @@ def objects(schema: Mapping[str, Any], path: tuple[str, ...]) -> Iterator[Any]:
 OBJECTS = list(objects(SCHEMA, ()))
 
 
-@pytest.mark.parametrize(("path", "keys"), OBJECTS, ids=lambda part: str(part)[:40])
+@pytest.mark.parametrize(
+    ("path", "keys"), OBJECTS, ids=[".".join(path) or "file" for path, _ in OBJECTS]
+)
 def test_loading_knows_exactly_the_keys_of_each_object(
     path: tuple[str, ...], keys: set[str]
 ) -> None:

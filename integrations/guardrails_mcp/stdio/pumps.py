@@ -70,7 +70,7 @@ class Pipe:
         self._has_writer = False
         self._unread_query = _unread_query(fd)
         self.written_bytes: int = 0
-        self.is_waiting = False
+        self.is_waiting: bool = False
         """Whether data waits for its reader now."""
         if is_ours:
             os.set_blocking(fd, False)
@@ -100,7 +100,7 @@ class Pipe:
                 while rest:
                     rest = rest[self._write(rest, stalled) :]
         finally:
-            self.is_waiting = False
+            self.is_waiting: bool = False
             self._lock.release()
 
     def write_soon(self, data: bytes) -> None:

@@ -100,7 +100,7 @@ class Pipe:
                 while rest:
                     rest = rest[self._write(rest, stalled) :]
         finally:
-            self.is_waiting: bool = False
+            self.is_waiting = False
             self._lock.release()
 
     def write_soon(self, data: bytes) -> None:

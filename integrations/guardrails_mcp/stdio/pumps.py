@@ -208,7 +208,9 @@ def pump_host(source: int, ends: Ends, *, ended: Callable[[], None]) -> None:
     try:
         for lines in _lines_of(source, ends.bytes_max):
             for line in lines:
-                passage = _decided(ends.relay.from_host, line) or Passage(_raw(line))
+                passage = _decided(ends.relay.from_host, line)
+                if passage is None:
+                    passage = ends.relay.undecided(line)
                 try:
                     ends.server.write(passage.to_server, stalled=stalled)
                 except OSError:

@@ -44,7 +44,7 @@ BOOKING_WAIT_S = 0.05
 """How long a call waits for the booking of an answer that is being passed on: many
 times what that takes. The host may not read the answer before the call is passed on."""
 
-INVALID_REQUEST = -32600
+INVALID_REQUEST, INTERNAL_ERROR = -32600, -32603
 """JSON-RPC 2.0, section 5.1."""
 
 
@@ -216,6 +216,20 @@ class Relay:
                 messages.key_of_raw(line), messages.PARSE_ERROR, text
             )
         )
+
+    def undecided(self, line: bytes | Oversized) -> Passage:
+        """Decides about a line of the host when deciding has failed.
+
+        A failure of ours may not become a call that nobody pays for, or every message
+        that provokes it is a way past the limits.
+        """
+        if isinstance(line, Oversized):
+            return Passage()
+        if not messages.mentions_call(line):
+            return Passage(line)
+        text = "guardrails failed to check this call, so it was not passed on"
+        key = messages.key_of_raw(line)
+        return Passage(to_host=messages.error_line(key, INTERNAL_ERROR, text))
 
     def _too_long_for_server(self, line: Oversized) -> Passage:
         key = messages.key_of_raw(line)

@@ -152,6 +152,18 @@ def test_what_speaks_of_a_call_and_cannot_be_read_is_not_passed_on(
     assert not books.calls
 
 
+def test_a_call_that_could_not_be_checked_is_not_passed_on() -> None:
+    """Else whatever provokes a failure of ours would be a way past every limit."""
+    relay = relay_of(Books())
+
+    passage = relay.undecided(CALL)
+
+    assert passage.to_server == b""
+    assert json.loads(passage.to_host)["id"] == 7
+    assert json.loads(passage.to_host)["error"]["code"] == -32603
+    assert relay.undecided(b'{"id":1,"method":"ping"}\n').to_server
+
+
 # --- refusals ----------------------------------------------------------------
 
 

@@ -13,7 +13,7 @@ from guardrails_mcp import wire
 from guardrails_mcp.activities import Activities, Activity
 from guardrails_mcp.baggage import names_in
 from guardrails_mcp.stdio.messages import ToolRequest
-from guardrails_mcp.stdio.relay import Answer, Metered
+from guardrails_mcp.stdio.meters import Answer, Metered
 
 __all__ = ["GuardMeter"]
 

@@ -36,8 +36,9 @@ from guardrails_mcp.stdio.processes import (
 
 if TYPE_CHECKING:
     from guardrails import Guard
+    from guardrails_mcp.stdio.meters import Meter
     from guardrails_mcp.stdio.pumps import Pipe
-    from guardrails_mcp.stdio.relay import Meter, Relay
+from guardrails_mcp.stdio.relay import Relay
 
 __all__ = ["Proxy"]
 

@@ -20,7 +20,7 @@ import logging
 import threading
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Protocol, cast
+from typing import cast
 
 from guardrails import GuardrailsError
 from guardrails_mcp.refusals import refusal_result, refusal_text
@@ -28,8 +28,9 @@ from guardrails_mcp.rounds import Rounds
 from guardrails_mcp.stdio import messages
 from guardrails_mcp.stdio.lines import Oversized
 from guardrails_mcp.stdio.messages import ToolRequest
+from guardrails_mcp.stdio.meters import Answer, Meter, Metered
 
-__all__ = ["Answer", "Meter", "Metered", "Passage", "Relay"]
+__all__ = ["Passage", "Relay"]
 
 READ_BYTES_MAX = 262_144
 """Longer answers are not parsed: 256 KiB take milliseconds, during which nothing else
@@ -49,51 +50,6 @@ INVALID_REQUEST, INTERNAL_ERROR = -32600, -32603
 
 
 _log = logging.getLogger("guardrails")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Answer:
-    """The answer to a request, as far as it is known."""
-
-    result: Mapping[str, object] | None = None
-    """The result; `None` after an error, or if it was too long to be read."""
-    error_type: str | None = None
-    edges: tuple[bytes, ...] = ()
-    """Of an answer that was not read: what tells it from another."""
-    size_bytes: int | None = None
-    is_broken_off: bool = False
-
-
-class Metered(Protocol):
-    """A call that was admitted."""
-
-    def settle(self, answer: Answer) -> None:
-        """Books what the call turned out to be. Never raises."""
-        ...
-
-    def release(self) -> None:
-        """Gives the call back: it was not made. Never raises."""
-        ...
-
-    def pause(self) -> None:
-        """Says that the call waits for somebody's answer: no time passes for it."""
-        ...
-
-    def go_on(self) -> None:
-        """Says that the call goes on after that."""
-        ...
-
-
-class Meter(Protocol):
-    """Admits calls, or refuses them with a `GuardrailsError`."""
-
-    def open_tool(self, request: ToolRequest) -> Metered:
-        """Opens a call of one of the server's tools."""
-        ...
-
-    def open_sampling(self, params: Mapping[str, object], size_bytes: int) -> Metered:
-        """Opens a call of the host's model that the server asks for."""
-        ...
 
 
 @dataclass(slots=True)

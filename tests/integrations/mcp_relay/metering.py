@@ -5,7 +5,8 @@ from dataclasses import dataclass, field
 
 from guardrails import CallRefused
 from guardrails_mcp.stdio.messages import ToolRequest
-from guardrails_mcp.stdio.relay import Answer, Relay
+from guardrails_mcp.stdio.meters import Answer
+from guardrails_mcp.stdio.relay import Relay
 
 BYTES_MAX = 1_000
 

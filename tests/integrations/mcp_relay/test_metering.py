@@ -10,7 +10,7 @@ from guardrails.core.calls import CallStatus
 from guardrails.testing import FakeClock
 from guardrails_mcp.stdio.messages import ToolRequest
 from guardrails_mcp.stdio.metering import GuardMeter
-from guardrails_mcp.stdio.relay import Answer
+from guardrails_mcp.stdio.meters import Answer
 
 
 def request(tool: object = "echo", **params: object) -> ToolRequest:

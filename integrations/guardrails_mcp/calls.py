@@ -34,7 +34,7 @@ from guardrails.engine import HOLD_TTL_MS, Engine
 from guardrails.errors import CallRefused, SessionStopped
 from guardrails.guarded_call import GuardedCall
 from guardrails.planning import checked_name
-from guardrails.scope import current_call
+from guardrails.scope import call_of
 from guardrails.threads import is_on_event_loop
 from guardrails_mcp import booking, wire
 from guardrails_mcp.rounds import ROUNDS_MAX, Rounds
@@ -230,9 +230,7 @@ class Wrapping:
             return None
 
     async def _reserved(self, request: Request) -> Held:
-        outer = current_call.get()
-        while outer is not None and outer.session.engine is not self.engine:
-            outer = outer.outer  # A call of another guard hides none of ours.
+        outer = call_of(self.engine)
         if outer is not None and self._is_same(outer, request):
             return Held(await self._claimed(outer, request), is_claimed=True)
         session = self.session()

@@ -42,7 +42,7 @@ from guardrails.planning import (
 )
 from guardrails.ports import Clock, EventSink, PriceBook, Store
 from guardrails.prices import Prices
-from guardrails.scope import current_call, current_session
+from guardrails.scope import call_of, current_session
 from guardrails.session import Session
 from guardrails.sinks import LogSink, StoreListener
 from guardrails.stores import open_journal, open_store, shared_url
@@ -353,6 +353,7 @@ class Guard:
             return guarded_tool(
                 function,
                 tool=tool,
+                engine=self._engine,
                 call=lambda arguments: self.call(
                     tool=tool, server=server, arguments=arguments, cost_usd=cost_usd
                 ),
@@ -587,7 +588,7 @@ class Guard:
         That is the innermost open one, else that of the tool call around the code,
         else that of the framework's run.
         """
-        session, call = current_session.get(), current_call.get()
+        session, call = current_session.get(), call_of(self._engine)
         while session is not None and session.engine is not self._engine:
             session = session.outer  # A session of another guard hides none of ours.
         if session is None and call is not None:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from guardrails.guarded_call import GuardedCall
     from guardrails.session import Session
 
-__all__ = ["carried", "current_call", "current_session"]
+__all__ = ["call_of", "carried", "current_call", "current_session"]
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -28,6 +28,17 @@ current_call: "contextvars.ContextVar[GuardedCall | None]" = contextvars.Context
     "guardrails_call", default=None
 )
 """The tool call that this context is inside of."""
+
+
+def call_of(engine: object) -> "GuardedCall | None":
+    """Returns the innermost tool call of one guard that this context is inside of.
+
+    A call of another guard, inside or outside of it, hides none.
+    """
+    call = current_call.get()
+    while call is not None and call.session.engine is not engine:
+        call = call.outer
+    return call
 
 
 def carried(function: Callable[P, T]) -> Callable[P, T]:

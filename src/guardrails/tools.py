@@ -7,7 +7,7 @@ from typing import ParamSpec, TypeVar, cast
 
 from guardrails.errors import ConfigurationError
 from guardrails.guarded_call import GuardedCall
-from guardrails.scope import current_call
+from guardrails.scope import call_of
 
 __all__ = ["guarded_tool"]
 
@@ -16,13 +16,18 @@ T = TypeVar("T")
 
 
 def guarded_tool(
-    function: Callable[P, T], *, tool: str, call: Callable[[object], GuardedCall]
+    function: Callable[P, T],
+    *,
+    tool: str,
+    engine: object,
+    call: Callable[[object], GuardedCall],
 ) -> Callable[P, T]:
     """Returns the function, guarded; sync stays sync, async stays async.
 
     Args:
         function: What the tool does.
         tool: The tool's name.
+        engine: The guard's engine.
         call: Opens the guarded call for the arguments, by name.
 
     Raises:
@@ -39,7 +44,7 @@ def guarded_tool(
 
         @functools.wraps(function)
         async def run_async(*args: P.args, **kwargs: P.kwargs) -> object:
-            if _is_guarded(tool):
+            if _is_guarded(tool, engine):
                 return await function(*args, **kwargs)
             async with call(_by_name(signature, args, kwargs)) as guarded:
                 result = await function(*args, **kwargs)
@@ -50,7 +55,7 @@ def guarded_tool(
 
     @functools.wraps(function)
     def run(*args: P.args, **kwargs: P.kwargs) -> T:
-        if _is_guarded(tool):
+        if _is_guarded(tool, engine):
             return function(*args, **kwargs)
         with call(_by_name(signature, args, kwargs)) as guarded:
             result = function(*args, **kwargs)
@@ -60,9 +65,9 @@ def guarded_tool(
     return run
 
 
-def _is_guarded(tool: str) -> bool:
+def _is_guarded(tool: str, engine: object) -> bool:
     """Whether a framework has opened this very call already: it counts once."""
-    outer = current_call.get()
+    outer = call_of(engine)
     return outer is not None and outer.claim(tool)
 
 

@@ -1,7 +1,7 @@
 """Rows: ledger values to SQL columns and back. Pure."""
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, fields
 from typing import Any
 
@@ -189,18 +189,32 @@ def attribution_from(text: str) -> Attribution:
     return Attribution(**values, agent_path=path, tags=tags)
 
 
-def traces_text(traces: Iterable[ToolTrace]) -> str:
+def traces_text(traces: tuple[ToolTrace, ...]) -> str:
     """Writes the traces of a session, oldest first."""
-    return json.dumps(
+    text = json.dumps(
         [
             (t.tool, t.arguments_digest, t.result_digest, t.call_id, t.cost_nano_usd)
             for t in traces
         ]
     )
+    if len(_written) >= TRACES_WRITTEN_MAX:
+        _written.clear()
+    _written[text] = traces
+    return text
+
+
+TRACES_WRITTEN_MAX = 256
+"""Texts whose traces are remembered: 2 MB. Most are read again by the next call of
+their session, in the process that wrote them, and reading one takes 65 us."""
+
+_written: dict[str, tuple[ToolTrace, ...]] = {}
 
 
 def traces_from(text: str) -> tuple[ToolTrace, ...]:
     """Reads the traces of a session, oldest first."""
+    known = _written.get(text)
+    if known is not None:
+        return known
     return tuple(
         ToolTrace(
             tool=tool,

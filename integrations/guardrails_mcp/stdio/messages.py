@@ -48,8 +48,12 @@ _PROTOCOL_KEY = "io.modelcontextprotocol/protocolVersion"
 PARSE_ERROR = -32700
 """JSON-RPC 2.0, section 5.1: what a server answers to a line it cannot read."""
 
-_INTERESTING = re.compile(
-    rb"tools\\?/call|notifications\\?/cancelled|\\u", re.IGNORECASE
+_INTERESTING = (
+    b"tools/call",
+    rb"tools\/call",
+    b"notifications/cancelled",
+    rb"notifications\/cancelled",
+    rb"\u",
 )
 _CALL = re.compile(rb"tools\\?/call", re.IGNORECASE)
 _ESCAPED_LETTER = re.compile(rb"\\u00(?:4d|6|7)", re.IGNORECASE)
@@ -83,7 +87,8 @@ class ToolRequest:
 
 def is_interesting(line: bytes) -> bool:
     """Whether a line of the host may be a call, or the end of one."""
-    return _INTERESTING.search(line) is not None
+    # Not one expression: that takes a hundred times as long for a long line.
+    return any(word in line for word in _INTERESTING)
 
 
 def mentions_call(line: bytes) -> bool:

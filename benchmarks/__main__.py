@@ -10,6 +10,7 @@ from itertools import chain
 from benchmarks.agent import measure_agent
 from benchmarks.imports import measure_imports
 from benchmarks.ledger import measure_ledger
+from benchmarks.mcp_proxy import measure_mcp_proxy
 from benchmarks.redis_ledger import measure_redis
 from benchmarks.redis_scale import measure_redis_scale
 
@@ -22,6 +23,7 @@ def main() -> None:
         measure_redis(),
         measure_redis_scale(),
         measure_agent(),
+        measure_mcp_proxy(),
         measure_imports(),
     )
     for line in lines:  # Each as soon as it is known: a million sessions take a while.

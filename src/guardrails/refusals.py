@@ -47,6 +47,10 @@ def refusal_error(
         "attribution": who,
         "steps": refusal.steps,
     }
+    if refusal.order is not None:
+        return SessionStopped(
+            decision.message, reason=StopReason.KILLED.value, **common
+        )
     stop = decision.stop or Stop(
         reason=StopReason.BUDGET_EXCEEDED,
         at_ms=0,

@@ -130,7 +130,7 @@ def test_a_refusal_does_not_begin_a_session_that_was_only_raised(
 ) -> None:
     """Its clock starts with the first call that is admitted, or that stops it."""
     ledger = Ledger()
-    ledger.apply(RaiseLimits(account=SESSION, limits=Limits(steps=50)))
+    ledger.apply(RaiseLimits(account=SESSION, limits=Limits(steps=50), now_ms=NOW_MS))
     shared = Limits(cost_nano_usd=1)
     if refused_by == "an open hold":
         reserved(ledger, "other", charging(session="other", shared=shared))
@@ -142,16 +142,34 @@ def test_a_refusal_does_not_begin_a_session_that_was_only_raised(
     assert (account(ledger).session is None) is (reply.new_stop is None)
 
 
-def test_the_first_stop_stays() -> None:
-    """A session that is stopped twice says why it ended first."""
+def test_the_first_stop_by_a_person_stays() -> None:
+    """A session that is stopped twice says who stopped it first."""
+    ledger = Ledger()
+    who = charging().attribution
+    for by in ("first", "second"):
+        op = StopSession(account=SESSION, attribution=who, now_ms=NOW_MS, by=by)
+        stop = ledger.apply(op).stop
+
+    assert stop is not None
+    assert stop.by == "first"
+
+
+def test_a_stop_by_a_person_outlives_a_raised_limit() -> None:
+    """What a budget has stopped before a person did does not go on by itself."""
     ledger = Ledger()
     to = charging(limits=Limits(cost_nano_usd=1))
     reserved(ledger, "1", to, cost=2)
-    op = StopSession(account=SESSION, attribution=to.attribution, now_ms=NOW_MS)
+    ledger.apply(
+        StopSession(account=SESSION, attribution=to.attribution, now_ms=NOW_MS)
+    )
+    raised = ledger.apply(
+        RaiseLimits(
+            account=SESSION, limits=Limits(cost_nano_usd=9), now_ms=NOW_MS, by="ops"
+        )
+    )
 
-    stop = ledger.apply(op).stop
-    assert stop is not None
-    assert stop.reason is StopReason.BUDGET_EXCEEDED
+    assert raised.stop is not None
+    assert raised.stop.reason is StopReason.KILLED
 
 
 def test_raising_lifts_a_budget_stop_only() -> None:
@@ -159,7 +177,9 @@ def test_raising_lifts_a_budget_stop_only() -> None:
     ledger = Ledger()
     op = StopSession(account=SESSION, attribution=charging().attribution, now_ms=NOW_MS)
     ledger.apply(op)
-    raised = ledger.apply(RaiseLimits(account=SESSION, limits=Limits(steps=9)))
+    raised = ledger.apply(
+        RaiseLimits(account=SESSION, limits=Limits(steps=9), now_ms=NOW_MS)
+    )
 
     assert raised.stop is not None
     assert raised.stop.reason is StopReason.KILLED
@@ -168,8 +188,12 @@ def test_raising_lifts_a_budget_stop_only() -> None:
 def test_raising_twice_keeps_the_higher_limit() -> None:
     """A raise never takes back what an earlier one gave."""
     ledger = Ledger()
-    ledger.apply(RaiseLimits(account=SESSION, limits=Limits(steps=9, tokens=1)))
-    raised = ledger.apply(RaiseLimits(account=SESSION, limits=Limits(steps=5)))
+    ledger.apply(
+        RaiseLimits(account=SESSION, limits=Limits(steps=9, tokens=1), now_ms=NOW_MS)
+    )
+    raised = ledger.apply(
+        RaiseLimits(account=SESSION, limits=Limits(steps=5), now_ms=NOW_MS)
+    )
 
     assert raised.raised == Limits(steps=9, tokens=1)
 
@@ -185,7 +209,7 @@ def test_a_ratio_moves_with_a_raised_limit_and_is_told_again() -> None:
     for number in range(12):
         if number == 7:
             raised = Limits(cost_nano_usd=20)
-            ledger.apply(RaiseLimits(account=SESSION, limits=raised))
+            ledger.apply(RaiseLimits(account=SESSION, limits=raised, now_ms=NOW_MS))
         reserved(ledger, f"{number}", to)
         reply = ledger.apply(settle(f"{number}", to, cost=1))
         assert isinstance(reply, Settled)

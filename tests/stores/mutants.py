@@ -55,6 +55,27 @@ CALL = {
         "if rows[i].stop ~= '' then return 'stop', i, true end",
         "",
     ),
+    "a person's stop does not refuse": (
+        "if order then answer =",
+        "if false then answer =",
+    ),
+    "a person's stop is over late": ("now - til < 0", "now - til <= 0"),
+    "a person's stop never ends": (
+        "if til and til ~= '' and now - til < 0 then",
+        "if til then",
+    ),
+    "a person's stop without an end is none": (
+        "'session/' then return text, i end",
+        "'session/' then end",
+    ),
+    "a person's stop of everything is all that counts": (
+        "call('HMGET', K[STOPS], unpack(A, at))",
+        "call('HMGET', K[STOPS], A[at])",
+    ),
+    "a listed session is stopped twice": (
+        "til == '' and string.sub(A[at + i - 1], 1, 8) ~= 'session/'",
+        "til == ''",
+    ),
     "a stop is overwritten": (
         "if is_session(i) and enforced and row.stop == '' then",
         "if is_session(i) and enforced then",
@@ -213,7 +234,6 @@ SWEEP = {
 }
 
 ACCOUNT = {
-    "resuming remembers the loop": ("call('DEL', K[3])", ""),
     "raising lowers": ("limit - higher > 0", "limit - higher < 0"),
     "raising keeps the stop": (
         "if string.sub(stop, 1, 15) == 'budget_exceeded' then stop = '' end",
@@ -227,13 +247,56 @@ ACCOUNT = {
         "raised, alerted = table.concat(limits, ','), ''",
         "raised = table.concat(limits, ',')",
     ),
-    "a person's stop overwrites": ("if stop == '' then stop = A[3] end", "stop = A[3]"),
     "closing does not end": (
         "struct.pack(TIMES, started, last, active, now)",
         "struct.pack(TIMES, started, last, active, -1)",
     ),
+    "no audit of raises": ("if raised ~= before or stop ~= was then", "if false then"),
+    "an audit of raises that change nothing": (
+        "if raised ~= before or stop ~= was then",
+        "if true then",
+    ),
+    "the audit of raises lives for ever": ("call('EXPIRE', K[4], AUDIT_TTL_S)", ""),
     "an account without calls lives for ever": (
         "if not known then call('EXPIRE', K[2], SESSION_TTL_S) end",
+        "",
+    ),
+}
+
+STOPS = {
+    "resuming remembers the loop": ("call('DEL', K[5])", ""),
+    "resuming lifts no stop": ("call('HDEL', K[2], field)\n", ""),
+    "a person's stop overwrites a person's": (
+        "if is_told then stop = A[8] end",
+        "stop = A[8]",
+    ),
+    "a person's stop is lifted by a raise": (
+        "is_told = string.sub(stop, 1, 6) ~= 'killed'",
+        "is_told = stop == ''",
+    ),
+    "a shorter stop counts": (
+        "not known or til ~= '' and (A[5] == '' or A[5] - til > 0)",
+        "true",
+    ),
+    "a repeated stop counts": ("A[5] - til > 0", "A[5] - til >= 0"),
+    "a stop without an end ends": ("til ~= '' and (A[5]", "(A[5]"),
+    "a stop that is over stays": ("if last and now - last >= 0 then", "if false then"),
+    "the list of stops has no bound": ("(known or count < A[7] + 0)", "true"),
+    "the list of stops is full too soon": ("count < A[7] + 0", "count < A[7] - 1"),
+    "stops live for ever": (
+        "if last then call('EXPIRE'",
+        "if false then call('EXPIRE'",
+    ),
+    "stops for good expire": ("else call('PERSIST', K[2]) end", "end"),
+    "no audit of stops": ("if is_told then\n", "if false then\n"),
+    "an audit of what changed nothing": ("if is_told then\n", "if true then\n"),
+    "the audit of stops lives for ever": ("call('EXPIRE', K[3], AUDIT_TTL_S)", ""),
+    "a session that is stopped first lives for ever": (
+        "if not exists then call('EXPIRE', K[4], SESSION_TTL_S) end",
+        "",
+    ),
+    "a stop leaves the version": (
+        "if changed or is_told then call('INCR', K[1]) end",
         "",
     ),
 }
@@ -245,6 +308,7 @@ MUTANTS = {
         "release": RELEASE,
         "sweep": SWEEP,
         "account": ACCOUNT,
+        "stops": STOPS,
     }.items()
     for name, (old, new) in mutations.items()
 }

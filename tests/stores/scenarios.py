@@ -26,18 +26,23 @@ from guardrails.core.operations import (
     Operation,
     RaiseLimits,
     ReadAccount,
+    ReadAudit,
+    ReadStops,
     Release,
     Released,
     Reserve,
     Reserved,
     Resume,
+    ResumeScope,
     Settle,
     Settled,
+    StopScope,
     StopSession,
     Sweep,
     Verdict,
 )
 from guardrails.core.policy import Limits, Measure
+from guardrails.core.stops import LISTED_MS, StopKind, StopTarget
 from guardrails.core.usage import Charge, PriceStatus, TokenUsage
 
 NOW_MS = 1_764_000_000_000
@@ -53,6 +58,18 @@ SHARED = ("default/total/customer_id=acme", "default/day/project")
 SETUP_BYTES = 64
 CODE_BYTES = 10
 SCRIPT_BYTES = 40 * CODE_BYTES
+TARGETS = (
+    StopTarget(kind=StopKind.EVERYTHING),
+    StopTarget(kind=StopKind.CUSTOMER, name="acme"),
+    StopTarget(kind=StopKind.AGENT, name="a"),
+    StopTarget(kind=StopKind.AGENT, name="nobody"),
+    *(StopTarget(kind=StopKind.SESSION, name=str(number)) for number in range(3)),
+)
+READS: tuple[Operation[object], ...] = (
+    ReadStops(project_id="default", now_ms=NOW_MS),
+    ReadAudit(project_id="default", limit=1_000),
+)
+"""What people did, and what of it was in force at the start."""
 RATIOS = (Decimal("0.5"), Decimal("0.8"))
 
 setups = st.binary(min_size=SETUP_BYTES, max_size=SETUP_BYTES)
@@ -60,7 +77,7 @@ setups = st.binary(min_size=SETUP_BYTES, max_size=SETUP_BYTES)
 scripts = st.binary(min_size=SCRIPT_BYTES, max_size=SCRIPT_BYTES)
 
 # One letter per operation; how often it stands here is how often it is drawn.
-KINDS = "ARRRRRRRRRRRRRRRRSSSSSSSSSSSSSSSSLLWWWWCKUUPPP"
+KINDS = "ARRRRRRRRRRRRRRRRSSSSSSSSSSSSSSSSLLWWWWCKUUPPPTTTVVQ"
 
 
 def codes_of(script: bytes) -> list[bytes]:
@@ -185,8 +202,10 @@ class Scenario:
                     by="ops",
                     note=None if flags % 2 else "why",
                 )
+            case "T" | "V" | "Q" as letter:
+                return self._order(letter, code)
             case "U":
-                return Resume(account=account)
+                return Resume(account=account, now_ms=self.now_ms)
             case "P":
                 limits = Limits(
                     cost_nano_usd=cost if flags & 1 else None,
@@ -196,9 +215,31 @@ class Scenario:
                     tool_calls=which % 20 if flags & 16 else None,
                     wall_time_ms=active * 100 if flags & 32 else None,
                 )
-                return RaiseLimits(account=account, limits=limits)
+                return RaiseLimits(account=account, limits=limits, now_ms=self.now_ms)
             case _:
                 return ReadAccount(account=account)
+
+    def _order(self, letter: str, code: bytes) -> Operation[object]:
+        """Returns what a person orders, or asks, about all that there is."""
+        _, _, which, _, _, _, _, flags, _, extra = code
+        target = TARGETS[which % len(TARGETS)]
+        if letter == "Q":
+            return ReadStops(project_id="default", now_ms=self.now_ms)
+        if letter == "V":
+            return ResumeScope(
+                project_id="default", target=target, now_ms=self.now_ms, note="paid"
+            )
+        until_ms: int | None = self.now_ms + 1 + extra * 4
+        if extra % 8 == 0 and target.kind is not StopKind.SESSION:
+            until_ms = None
+        return StopScope(
+            project_id="default",
+            target=target,
+            now_ms=self.now_ms,
+            until_ms=until_ms,
+            by="ops" if flags % 2 else None,
+            note="é ü" if flags % 3 else None,
+        )
 
     def _reserve(self, code: bytes, ledger: Ledger) -> Operation[object]:
         _, who, which, cost, tokens, _, active, flags, digests, extra = code
@@ -303,6 +344,15 @@ def _step_ms(step: int) -> int:
     return step * 2
 
 
+@dataclass(frozen=True, kw_only=True)
+class Stopped:
+    """What a person has stopped."""
+
+    ends_ms: float
+    refuses_until_ms: float
+    """0 if an account refuses instead."""
+
+
 class Checker:
     """Applies operations to a ledger and checks, after each, what must hold.
 
@@ -315,6 +365,8 @@ class Checker:
         self.posted: Counter[tuple[str, str]] = Counter()
         self.counted: Counter[tuple[str, str]] = Counter()
         self.told: set[tuple[str, str]] = set()
+        self.stopped: dict[str, Stopped] = {}
+        """What people have stopped, by key."""
 
     def apply(self, op: Operation[object]) -> object:
         """Applies an operation; returns the reply."""
@@ -323,6 +375,7 @@ class Checker:
         state = None if hold is None else hold.state
         reply = self.ledger.apply(op)
         after = self.ledger.accounts
+        self._note_stops(op)
         match op, reply:
             case Reserve(), Reserved():
                 self._reserved(op, reply, before, hold)
@@ -369,7 +422,11 @@ class Checker:
             assert reply == Reserved(verdict=Verdict.ALLOW)
             assert before == after, "A repeated reservation changes nothing"
             return
-        assert reply.verdict is expected_verdict(op, before)
+        stops = [self.stopped.get(key) for key in op.charging.stop_keys]
+        is_stopped = any(one and op.now_ms < one.refuses_until_ms for one in stops)
+        refusal = reply.refusal
+        assert is_stopped is (refusal is not None and refusal.order is not None)
+        assert reply.verdict is expected_verdict(op, before, is_stopped=is_stopped)
         if reply.verdict is Verdict.ALLOW:
             self._count(op.kind, op.charging.accounts, 1)
             assert (reply.refusal is None) or not op.charging.is_enforced
@@ -432,6 +489,32 @@ class Checker:
                 and before.get(key, Account(key=key)).stop is None
             ]
             assert stopped, "The stop that is told is kept"
+
+    def _note_stops(self, op: Operation[object]) -> None:
+        """Follows what people stop.
+
+        A session that is stopped for good has that in its account. It only keeps
+        shorter stops of it from counting, as long as it is listed.
+        """
+        match op:
+            case StopScope() | ResumeScope():
+                key, end = op.target.key("default"), math.inf
+                if isinstance(op, StopScope) and op.until_ms is not None:
+                    end = op.until_ms
+                refuses_until = end
+            case StopSession() | Resume():
+                key, end, refuses_until = op.account, op.now_ms + LISTED_MS, 0
+            case _:
+                return
+        for other, known in list(self.stopped.items()):
+            if known.ends_ms <= op.now_ms:
+                del self.stopped[other]
+        if isinstance(op, Resume | ResumeScope):
+            self.stopped.pop(key, None)
+        elif key not in self.stopped or (
+            self.stopped[key].refuses_until_ms and end > self.stopped[key].ends_ms
+        ):
+            self.stopped[key] = Stopped(ends_ms=end, refuses_until_ms=refuses_until)
 
     def _count(self, kind: CallKind, keys: Sequence[str], by: int) -> None:
         for key in keys:
@@ -514,10 +597,14 @@ def is_same(hold: Hold, op: Reserve) -> bool:
     )
 
 
-def expected_verdict(op: Reserve, accounts: dict[str, Account]) -> Verdict:
+def expected_verdict(
+    op: Reserve, accounts: dict[str, Account], *, is_stopped: bool
+) -> Verdict:
     """Says what a ledger must answer to a new reservation."""
     if not op.charging.is_enforced:
         return Verdict.ALLOW
+    if is_stopped:
+        return Verdict.DENY
     known = [accounts.get(line.account) for line in op.charging.lines]
     bound = [
         (line, account or Account(key=line.account), op.active_ms[index])

@@ -32,6 +32,7 @@ from tests.servers.processes import Server
 from tests.stores.scenarios import (
     DAY_AND_MORE_MS,
     NOW_MS,
+    READS,
     SESSIONS,
     SHARED,
     Checker,
@@ -85,7 +86,7 @@ def _closing(now_ms: int) -> list[Operation[object]]:
         ReadAccount(account=key) for key in (*SESSIONS, *SHARED)
     ]
     sweeps = [Sweep(now_ms=now_ms + n * DAY_AND_MORE_MS) for n in range(1, 5)]
-    return [*reads, *sweeps, *reads]
+    return [*reads, *sweeps, *reads, *READS]
 
 
 def _check_history(store: Store, booked: list[Settle], *, until_ms: int) -> None:
@@ -195,9 +196,16 @@ def compare(
                 booked += [op] if reply.is_applied else []
         if waiting is not None:
             assert store.execute(waiting[0]) == waiting[1]
+        _check_reads(store, checker)
         _check_history(store, booked, until_ms=scenario.now_ms)
     finally:
         store.close()
+
+
+def _check_reads(store: Store, checker: Checker) -> None:
+    """What people did is listed alike."""
+    for read in READS:
+        assert store.execute(read) == checker.ledger.apply(read)
 
 
 def _is_forgotten(op: Operation[object], checker: Checker, finished: set[str]) -> bool:

@@ -21,7 +21,7 @@ from guardrails.errors import StoreUnavailable
 from guardrails.stores.listener import Listener
 from guardrails.stores.resilient import ResilientStore
 from guardrails.testing import FakeClock
-from guardrails.testing.conformance import CENT, charging, reserve, settle
+from guardrails.testing.conformance import CENT, NOW_MS, charging, reserve, settle
 from tests.stores.flaky import FlakyStore, RemoteFlakyStore
 
 SESSION = "default/session/session_id=s"
@@ -159,7 +159,11 @@ def test_a_session_may_use_all_that_is_left(it: Setting) -> None:
 def test_a_raised_shared_limit_has_a_larger_tenth(it: Setting) -> None:
     to = charging(shared=Limits(cost_nano_usd=DOLLAR))
     store = it.process()
-    store.execute(RaiseLimits(account=SHARED, limits=Limits(cost_nano_usd=2 * DOLLAR)))
+    store.execute(
+        RaiseLimits(
+            account=SHARED, limits=Limits(cost_nano_usd=2 * DOLLAR), now_ms=NOW_MS
+        )
+    )
     spend(store, to, 1, name="before")
     it.real.is_away = True
 
@@ -215,7 +219,7 @@ def test_a_session_that_ran_out_meanwhile_stays_stopped(it: Setting) -> None:
     it.come_back()
     stop = it.real.account(SESSION).stop
     refused = store.execute(reserve("small", to))
-    store.execute(Resume(account=SESSION))
+    store.execute(Resume(account=SESSION, now_ms=NOW_MS))
 
     assert stop is not None
     assert stop.reason is StopReason.BUDGET_EXCEEDED

@@ -195,7 +195,7 @@ def test_local_knows_of_a_stop_that_was_lifted(
     stop = StopSession(account=SESSION, attribution=to.attribution, now_ms=NOW_MS)
     local.execute(stop)
     lifting = local if lifted_by == "this process" else real.real
-    lifting.execute(Resume(account=SESSION))
+    lifting.execute(Resume(account=SESSION, now_ms=NOW_MS))
     local.execute(reserve("1", to))
     real.is_away = True
 
@@ -208,7 +208,7 @@ def test_local_keeps_to_a_limit_that_was_raised(
     """A limit that a person raised is raised while the store is away, too."""
     limits = Limits(cost_nano_usd=2 * CENT)
     raised = Limits(cost_nano_usd=5 * CENT)
-    local.execute(RaiseLimits(account=SESSION, limits=raised))
+    local.execute(RaiseLimits(account=SESSION, limits=raised, now_ms=NOW_MS))
     real.is_away = True
 
     assert calls_until_denied(local, limits, name="h") == 5
@@ -245,9 +245,9 @@ def test_orders_and_questions_of_people_are_never_made_up(
     store = build(on_error)
     real.is_away = True
     operations = [
-        RaiseLimits(account=SESSION, limits=Limits(steps=1)),
+        RaiseLimits(account=SESSION, limits=Limits(steps=1), now_ms=NOW_MS),
         ReadAccount(account=SESSION),
-        Resume(account=SESSION),
+        Resume(account=SESSION, now_ms=NOW_MS),
         StopSession(account=SESSION, attribution=charging().attribution, now_ms=NOW_MS),
     ]
     for op in operations:

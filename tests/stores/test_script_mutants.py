@@ -23,14 +23,17 @@ from guardrails.core.operations import (
     ReadAccount,
     Release,
     Resume,
+    ResumeScope,
     Settle,
     Settled,
+    StopScope,
     StopSession,
     Sweep,
     Swept,
 )
 from guardrails.core.policy import Limits, Measure
 from guardrails.core.rollups import HOUR_MS, ROLLUP_DIMENSIONS
+from guardrails.core.stops import AUDIT_MAX, STOPS_MAX, StopKind, StopTarget
 from guardrails.errors import StoreUnavailable
 from guardrails.ports import Store
 from guardrails.stores.memory import MemoryStore
@@ -49,6 +52,7 @@ from tests.servers.processes import Server
 from tests.stores.mutants import MUTANTS
 from tests.stores.running import SESSION
 from tests.stores.scenarios import (
+    READS,
     SCRIPT_BYTES,
     SESSIONS,
     SETUP_BYTES,
@@ -57,7 +61,7 @@ from tests.stores.scenarios import (
     codes_of,
 )
 
-SCENARIOS = 6
+SCENARIOS = 8
 """Random lists of 40 operations that are compared with the ledger."""
 
 DAY_MS = 86_400_000
@@ -65,7 +69,8 @@ DAY_MS = 86_400_000
 MONTH_S = 30 * 86_400
 
 LIVE_FOR_EVER = {"version", "holds", "due", "lost", "events"}
-"""Keys of a project that are as long as it is in use."""
+"""Keys of a project that are as long as it is in use. What is stopped without an end
+is so, too."""
 
 Open = Callable[[], Store]
 
@@ -113,7 +118,8 @@ def _mutated(which: str, old: str, new: str) -> Script:
 def _battery(server: Server, opened: Open) -> None:
     """Quick ones first: most mistakes need no more than the first."""
     checks = [*_conformance(), *(_agreement(ops) for ops in _cases())]
-    checks += [_check_lifetimes, _check_versions, _check_bounds]
+    checks += [_check_lifetimes, _check_lifetimes_of_orders]
+    checks += [_check_versions, _check_bounds]
     checks += [_comparison(seed) for seed in range(SCENARIOS)]
     for check in checks:
         server.ask("FLUSHALL")
@@ -164,6 +170,34 @@ def _check_lifetimes(store: Store, server: Server) -> None:
     assert server.ask("TTL", session) > MONTH_S - 100
 
 
+def _check_lifetimes_of_orders(store: Store, server: Server) -> None:
+    """The list of stops lives as long as one does, the audit for a year."""
+    stops, audit = "gr:{default}:stops", "gr:{default}:audit"
+    raised = RaiseLimits(account=SESSION, limits=Limits(steps=9), now_ms=NOW_MS)
+    store.execute(raised)
+    assert server.ask("TTL", audit) > 12 * MONTH_S
+    assert server.ask("TTL", "gr:{default}:session/session_id=s") > 0
+    server.ask("DEL", audit)
+    acme = StopTarget(kind=StopKind.CUSTOMER, name="acme")
+    everything = StopTarget(kind=StopKind.EVERYTHING)
+    for_a_day = StopScope(
+        project_id="default", target=acme, now_ms=NOW_MS, until_ms=NOW_MS + DAY_MS
+    )
+    store.execute(for_a_day)
+    store.execute(replace(for_a_day, target=everything, until_ms=NOW_MS + 1))
+    assert 86_400 < server.ask("TTL", stops) <= 3 * 86_400
+    assert server.ask("TTL", audit) > 12 * MONTH_S
+    for_good = replace(for_a_day, target=everything, until_ms=None)
+    store.execute(for_good)
+    assert server.ask("TTL", stops) == -1
+    store.execute(
+        ResumeScope(project_id="default", target=everything, now_ms=NOW_MS + 1)
+    )
+    assert 0 < server.ask("TTL", stops) <= 3 * 86_400
+    store.execute(ResumeScope(project_id="default", target=acme, now_ms=NOW_MS))
+    assert not server.ask("EXISTS", stops)
+
+
 def _check_bounds(store: Store, server: Server) -> None:
     """No sweep takes long."""
     to = charging()
@@ -171,6 +205,11 @@ def _check_bounds(store: Store, server: Server) -> None:
         store.execute(reserve(f"{number}", to))
     swept = [store.execute(Sweep(now_ms=NOW_MS + 1_000)).unconfirmed for _ in "123"]
     assert swept == [SWEEP_MAX, 1, 0]
+    for number in range(STOPS_MAX + 1):
+        agent = StopTarget(kind=StopKind.AGENT, name=f"{number}")
+        op = StopScope(project_id="default", target=agent, now_ms=NOW_MS)
+        assert (store.execute(op) is None) is (number == STOPS_MAX)
+    assert server.ask("LLEN", "gr:{default}:audit") == AUDIT_MAX
 
 
 def _check_versions(store: Store, server: Server) -> None:
@@ -181,7 +220,7 @@ def _check_versions(store: Store, server: Server) -> None:
         versions.append(int(server.ask("GET", "gr:{default}:version") or 0))
         return versions[-1] - versions[-2]
 
-    to = charging()
+    to, agent = charging(), StopTarget(kind=StopKind.AGENT, name="other")
     changes: list[Operation[object]] = [
         reserve("1", to),
         settle("1", to),
@@ -189,11 +228,14 @@ def _check_versions(store: Store, server: Server) -> None:
         Release(hold_id="2", account=SESSION, now_ms=NOW_MS),
         reserve("3", to),
         Sweep(now_ms=NOW_MS + 1_000),
+        StopScope(project_id="default", target=agent, now_ms=NOW_MS),
+        ResumeScope(project_id="default", target=agent, now_ms=NOW_MS),
     ]
     for op in changes:
         store.execute(op)
         assert version() == 1, op
-    for op in (settle("1", to), ReadAccount(account=SESSION)):
+    nothing = ResumeScope(project_id="default", target=agent, now_ms=NOW_MS)
+    for op in (settle("1", to), ReadAccount(account=SESSION), nothing):
         store.execute(op)
         assert version() == 0, op
 
@@ -210,6 +252,15 @@ def _cases() -> Iterator[list[Operation[object]]]:
     to = charging(shared=Limits(steps=1))
     to = replace(to, lines=(to.lines[0], replace(to.lines[1], is_binding=False)))
     yield [reserve("1", to), reserve("2", to)]
+    stop = StopSession(
+        account=SESSION, attribution=charging().attribution, now_ms=NOW_MS, by="ops"
+    )
+    again = replace(stop, now_ms=NOW_MS + 1, by="somebody else")
+    to = charging(limits=Limits(cost_nano_usd=CENT - 1))
+    raising = RaiseLimits(
+        account=SESSION, limits=Limits(cost_nano_usd=CENT), now_ms=NOW_MS
+    )
+    yield [reserve("1", to), stop, again, raising, reserve("2", to)]
     yield [
         reserve("1", charging()),
         StopSession(
@@ -219,7 +270,7 @@ def _cases() -> Iterator[list[Operation[object]]]:
             by="ops",
             note=None,
         ),
-        RaiseLimits(account=SESSION, limits=Limits(steps=9)),
+        RaiseLimits(account=SESSION, limits=Limits(steps=9), now_ms=NOW_MS),
         reserve("2", charging()),
     ]
     half = Threshold(measure=Measure.COST, value=CENT, ratio=Decimal("0.5"), label="½")
@@ -227,12 +278,31 @@ def _cases() -> Iterator[list[Operation[object]]]:
     yield [
         reserve("told", to),
         settle("told", to),
-        RaiseLimits(account=SESSION, limits=Limits(cost_nano_usd=4 * CENT)),
+        RaiseLimits(
+            account=SESSION, limits=Limits(cost_nano_usd=4 * CENT), now_ms=NOW_MS
+        ),
         reserve("told again", to),
         settle("told again", to),
     ]
+    to = charging()
+    yield [
+        reserve("late", to),
+        Sweep(now_ms=NOW_MS + 1_000),
+        settle("late", to),
+        Release(hold_id="late", account=SESSION, now_ms=NOW_MS),
+    ]
+    yield [
+        reserve("lost", to),
+        Sweep(now_ms=NOW_MS + 1_000),
+        Release(hold_id="lost", account=SESSION, now_ms=NOW_MS),
+    ]
+    yield [
+        reserve("1", to),
+        reserve("set back", to, now_ms=NOW_MS - 70_000),
+        reserve("goes on from there", to, now_ms=NOW_MS - 65_000, active_ms=4_000),
+    ]
     once_more = _tool_calls(results="aaaa")
-    yield [*once_more[:-2], Resume(account=SESSION), *once_more[-2:]]
+    yield [*once_more[:-2], Resume(account=SESSION, now_ms=NOW_MS), *once_more[-2:]]
     yield _tool_calls(results="abab")
     yield _tool_calls(results="aaaa", action=LoopAction.WARN)
     yield _tool_calls(results="aaaa", call_id="run again after an interrupt")
@@ -291,6 +361,8 @@ def _compare(store: Store, dice: random.Random) -> None:
         for key in (*SESSIONS, *SHARED):
             read = ReadAccount(account=key)
             assert store.execute(read) == memory.execute(read)
+    for read in READS:
+        assert store.execute(read) == memory.execute(read)
     _compare_history(store, memory, until_ms=scenario.now_ms)
 
 

@@ -141,9 +141,16 @@ def twice(work: Callable[[int], str]) -> Callable[[int], str]:
 
 # --- operating --------------------------------------------------------------
 
-assert_type(guard.raise_limit("s", max_cost_usd="2.00", by="ops"), None)
+assert_type(guard.raise_limit("s", max_steps=9, by="ops", reason="big one"), None)
 assert_type(guard.stop("s", reason="wrong customer", by="ops"), None)
+assert_type(guard.stop(session_id="s", for_s=60), None)
+assert_type(guard.stop(agent="support-agent", for_s=0.5), None)
+assert_type(guard.stop(customer_id="acme", reason="invoice dispute"), None)
+assert_type(guard.stop(everything=True), None)
 assert_type(guard.resume("s"), None)
+assert_type(guard.resume(customer_id="acme", by="ops", reason="paid"), None)
+assert_type([order.target.label for order in guard.stops()], list[str])
+assert_type([entry.subject for entry in guard.audit(limit=10)], list[str])
 assert_type(guard.close(), None)
 
 # --- what is raised ---------------------------------------------------------

@@ -11,6 +11,7 @@ from guardrails.core.attribution import Attribution
 from guardrails.core.calls import CallKind
 from guardrails.core.loops import LoopFinding, LoopRule, ToolTrace
 from guardrails.core.policy import Limits, Measure, OnStoreError
+from guardrails.core.stops import stop_keys
 
 __all__ = [
     "Account",
@@ -94,12 +95,18 @@ class Charging:
     accounts: tuple[str, ...] = field(init=False)
     """The keys of the lines' accounts, in their order."""
 
+    stop_keys: tuple[str, ...] = field(init=False)
+    """The keys of the stop orders that such calls fall under."""
+
     has_thresholds: bool = field(init=False)
     """Whether any line has soft thresholds to watch."""
 
     def __post_init__(self) -> None:
         keys = tuple([line.account for line in self.lines])
         object.__setattr__(self, "accounts", keys)
+        sessions = [line.account for line in self.lines if line.is_session]
+        stops = stop_keys(self.attribution, sessions)
+        object.__setattr__(self, "stop_keys", stops)
         watched = any(line.thresholds for line in self.lines)
         object.__setattr__(self, "has_thresholds", watched)
 

@@ -4,6 +4,7 @@ A stop says who stopped, at what, after how many steps, and how to go on.
 """
 
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from decimal import Decimal
 from typing import assert_never
 
@@ -12,8 +13,16 @@ from guardrails.core.attribution import Attribution
 from guardrails.core.money import format_usd, usd
 from guardrails.core.operations import Refusal
 from guardrails.core.policy import Measure
+from guardrails.core.stops import StopKind, StopOrder
 
-__all__ = ["Decision", "amount", "decide", "format_amount", "format_count"]
+__all__ = [
+    "Decision",
+    "amount",
+    "decide",
+    "format_amount",
+    "format_count",
+    "format_time",
+]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,7 +46,13 @@ def decide(refusal: Refusal, attribution: Attribution, *, is_final: bool) -> Dec
     who = attribution.agent or "session"
     where = f"session {attribution.session_id}"
     stop = refusal.stop
-    if stop is not None:
+    if refusal.order is not None:
+        order = refusal.order
+        message = (
+            f"{who} stopped: {_order_text(order)}, after {refusal.steps} steps. "
+            f"{where}. To go on: guard.resume({order.target.argument})"
+        )
+    elif stop is not None:
         what = _stop_text(stop)
         how = _way_on(stop, attribution)
         message = f"{who} stopped: {what}, after {refusal.steps} steps. {where}. {how}"
@@ -84,6 +99,11 @@ def format_amount(measure: Measure, value: int) -> str:
     return f"{value:,}"
 
 
+def format_time(time_ms: int) -> str:
+    """Writes an instant for people: `2026-11-26 16:02 UTC`, the minute it is in."""
+    return f"{datetime.fromtimestamp(time_ms / 1000, tz=UTC):%Y-%m-%d %H:%M} UTC"
+
+
 def format_count(number: int, noun: str) -> str:
     """Writes a number of things for people: `1 call`, `1,204 calls`."""
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
@@ -102,11 +122,25 @@ def _stop_text(stop: Stop) -> str:
                 f"({finding.kind.value}), {format_usd(finding.cost_nano_usd)}"
             )
         case StopReason.KILLED:
-            by = f" by {stop.by}" if stop.by else ""
-            note = f": {stop.note}" if stop.note else ""
-            return f"killed{by}{note}"
+            return f"killed{_by(stop.by)}{_why(stop.note)}"
         case _:
             assert_never(stop.reason)
+
+
+def _order_text(order: StopOrder) -> str:
+    what = "" if order.target.kind is StopKind.SESSION else f"{order.target.label} "
+    until = ""
+    if order.until_ms is not None:
+        until = f" until {format_time(order.until_ms)}"
+    return f"{what}killed{_by(order.by)}{until}{_why(order.note)}"
+
+
+def _by(name: str | None) -> str:
+    return f" by {name}" if name else ""
+
+
+def _why(note: str | None) -> str:
+    return f": {note}" if note else ""
 
 
 def _limit_text(refusal: Refusal) -> str:

@@ -23,7 +23,8 @@ What counts against a limit is posted + held + unconfirmed. The verdict is
 
 A `DENY` by a session's own limit stops the session in the same operation. A
 stop is sticky: it is checked first, in every session above the call too, until
-`Resume` or `RaiseLimits` lifts it. A shared account stops nobody; it refuses
+`Resume` or `RaiseLimits` lifts it. What a person stops is checked before all, see
+`stops.py`. A shared account stops nobody; it refuses
 until its window turns or its limit is raised.
 
 Invariants, whatever the order of operations:
@@ -44,6 +45,7 @@ every other store is compared with it, operation by operation.
 
 from collections.abc import Callable, MutableMapping
 from typing import ClassVar, TypeVar, cast
+from urllib.parse import quote
 
 from guardrails.core.accounts import (
     Account,
@@ -68,14 +70,18 @@ from guardrails.core.operations import (
     Operation,
     RaiseLimits,
     ReadAccount,
+    ReadAudit,
+    ReadStops,
     Refusal,
     Release,
     Released,
     Reserve,
     Reserved,
     Resume,
+    ResumeScope,
     Settle,
     Settled,
+    StopScope,
     StopSession,
     Sweep,
     Swept,
@@ -84,6 +90,13 @@ from guardrails.core.operations import (
     Verdict,
 )
 from guardrails.core.policy import Limits
+from guardrails.core.stops import (
+    AuditAction,
+    AuditEntry,
+    StopOrder,
+    Stops,
+    StopTarget,
+)
 
 __all__ = ["NEVER_MS", "SETTLED_RETENTION_MS", "SWEEP_MAX", "Ledger"]
 
@@ -110,17 +123,20 @@ class Ledger:
     Args:
         accounts: Account rows by key.
         holds: Hold rows by id.
+        stops: What people have stopped.
     """
 
     def __init__(
         self,
         accounts: MutableMapping[str, Account] | None = None,
         holds: MutableMapping[str, Hold] | None = None,
+        stops: Stops | None = None,
     ) -> None:
         self.accounts: MutableMapping[str, Account] = (
             {} if accounts is None else accounts
         )
         self.holds: MutableMapping[str, Hold] = {} if holds is None else holds
+        self.stops: Stops = Stops() if stops is None else stops
         # What the last operation changed or added, and removed.
         self.changed_accounts: list[Account] = []
         self.changed_holds: list[Hold] = []
@@ -131,6 +147,7 @@ class Ledger:
         self.changed_accounts = []
         self.changed_holds = []
         self.removed_holds = []
+        self.stops.begin()
         return cast("R", self._methods[type(operation)](self, operation))
 
     # --- reserve ------------------------------------------------------------
@@ -140,7 +157,14 @@ class Ledger:
         if hold is not None:
             return _ALLOWED if _is_same(hold, op) else Conflict(hold_id=op.hold_id)
         accounts = self._accounts(op)
-        refusal, is_final = refusal_of(op, accounts)
+        order: StopOrder | None = None
+        if self.stops.orders:
+            order = self.stops.hitting(op.charging.stop_keys, op.now_ms)
+        if order is None:
+            refusal, is_final = refusal_of(op, accounts)
+        else:
+            line, steps = op.charging.lines[0], accounts[0].steps
+            refusal, is_final = Refusal(line=line, steps=steps, order=order), True
         if refusal is not None and op.charging.is_enforced:
             return self._refused(op, accounts, refusal, is_final=is_final)
         before = readings_of(op, accounts)
@@ -312,15 +336,26 @@ class Ledger:
                 started_at_ms=op.now_ms,
                 last_active_at_ms=op.now_ms,
             )
-        if account.stop is None:
+        self.changed_accounts.append(account)
+        target = StopTarget.of_key(op.account)
+        assert target is not None, "Only a session is stopped for good"
+        self.stops.add(
+            op.account,
+            StopOrder(target=target, at_ms=op.now_ms, by=op.by, note=op.note),
+        )
+        # What a person stopped goes on by a person's order, not by a raised limit.
+        if account.stop is None or account.stop.reason is not StopReason.KILLED:
             account.stop = Stop(
                 reason=StopReason.KILLED, at_ms=op.now_ms, by=op.by, note=op.note
             )
-        self.changed_accounts.append(account)
+            self._note(op, AuditAction.STOP, op.account)
         return account.copy()
 
     def _resume(self, op: Resume) -> Account | None:
         account = self.accounts.get(op.account)
+        order = self.stops.lift(op.account, op.now_ms)
+        if order is not None or (account is not None and account.stop is not None):
+            self._note(op, AuditAction.RESUME, op.account)
         if account is None:
             return None
         account.stop = None
@@ -331,12 +366,74 @@ class Ledger:
 
     def _raise(self, op: RaiseLimits) -> Account:
         account = self.accounts.setdefault(op.account, Account(key=op.account))
+        raised, stop = account.raised, account.stop
         account.raised = merged_limits(account.raised or Limits(), op.limits)
         account.alerted = ()
         if account.stop and account.stop.reason is StopReason.BUDGET_EXCEEDED:
             account.stop = None
         self.changed_accounts.append(account)
+        if account.raised != raised or account.stop != stop:
+            self.stops.note(
+                AuditEntry(
+                    at_ms=op.now_ms,
+                    action=AuditAction.RAISE,
+                    key=op.account,
+                    by=op.by,
+                    note=op.note,
+                    policy=op.policy,
+                    raised_before=raised,
+                    raised_after=account.raised,
+                )
+            )
         return account.copy()
+
+    # --- stops by people ----------------------------------------------------
+
+    def _stop_scope(self, op: StopScope) -> StopOrder | None:
+        order = StopOrder(
+            target=op.target,
+            at_ms=op.now_ms,
+            until_ms=op.until_ms,
+            by=op.by,
+            note=op.note,
+        )
+        key = op.target.key(op.project_id)
+        in_force = self.stops.add(key, order)
+        if in_force is order:
+            self._note(op, AuditAction.STOP, key, until_ms=op.until_ms)
+        return in_force
+
+    def _resume_scope(self, op: ResumeScope) -> StopOrder | None:
+        key = op.target.key(op.project_id)
+        lifted = self.stops.lift(key, op.now_ms)
+        if lifted is not None:
+            self._note(op, AuditAction.RESUME, key)
+        return lifted
+
+    def _note(
+        self,
+        op: StopSession | Resume | StopScope | ResumeScope,
+        action: AuditAction,
+        key: str,
+        *,
+        until_ms: int | None = None,
+    ) -> None:
+        self.stops.note(
+            AuditEntry(
+                at_ms=op.now_ms,
+                action=action,
+                key=key,
+                by=op.by,
+                note=op.note,
+                until_ms=until_ms,
+            )
+        )
+
+    def _read_stops(self, op: ReadStops) -> tuple[StopOrder, ...]:
+        return self.stops.in_force(quote(op.project_id, safe=""), op.now_ms)
+
+    def _read_audit(self, op: ReadAudit) -> tuple[AuditEntry, ...]:
+        return self.stops.audit(quote(op.project_id, safe=""), op.limit)
 
     def _read(self, op: ReadAccount) -> Account | None:
         account = self.accounts.get(op.account)
@@ -409,6 +506,10 @@ class Ledger:
         Resume: _resume,
         RaiseLimits: _raise,
         ReadAccount: _read,
+        StopScope: _stop_scope,
+        ResumeScope: _resume_scope,
+        ReadStops: _read_stops,
+        ReadAudit: _read_audit,
     }
 
 

@@ -16,6 +16,7 @@ from guardrails.core.events import Event
 from guardrails.core.loops import LoopFinding, ToolTrace
 from guardrails.core.money import LIMIT_NANO_USD_MAX
 from guardrails.core.policy import Limits, Measure
+from guardrails.core.stops import AuditEntry, StopOrder, StopTarget
 from guardrails.core.usage import TOKENS_MAX
 
 __all__ = [
@@ -25,14 +26,18 @@ __all__ = [
     "Operation",
     "RaiseLimits",
     "ReadAccount",
+    "ReadAudit",
+    "ReadStops",
     "Refusal",
     "Release",
     "Released",
     "Reserve",
     "Reserved",
     "Resume",
+    "ResumeScope",
     "Settle",
     "Settled",
+    "StopScope",
     "StopSession",
     "Sweep",
     "Swept",
@@ -74,6 +79,8 @@ class Refusal:
     """The stop that ends the session: an earlier one, or the one this sets."""
     finding: LoopFinding | None = None
     """The loop that this one call would continue."""
+    order: StopOrder | None = None
+    """The stop of a person that the call falls under; it ends no session."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -240,7 +247,7 @@ class Close(Operation[Account | None]):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StopSession(Operation[Account]):
-    """Stop a session for good, whether or not it has begun."""
+    """Stop a session for good, whether or not it has begun. Idempotent."""
 
     account: str
     attribution: Attribution
@@ -254,6 +261,37 @@ class Resume(Operation[Account | None]):
     """Lift a session's stop and forget the repetitions that led to it."""
 
     account: str
+    now_ms: int
+    by: str | None = None
+    note: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StopScope(Operation[StopOrder | None]):
+    """Stop whatever calls fall under a target, until an instant or until lifted.
+
+    A session is stopped so for a time only; `StopSession` stops it for good. The
+    reply is the order in force: this one, or an earlier one that lasts as long.
+    `None` if as many are in force as the ledger keeps. Idempotent.
+    """
+
+    project_id: str
+    target: StopTarget
+    now_ms: int
+    until_ms: int | None = None
+    by: str | None = None
+    note: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ResumeScope(Operation[StopOrder | None]):
+    """Lift the stop of a target. The reply is what was lifted. Idempotent."""
+
+    project_id: str
+    target: StopTarget
+    now_ms: int
+    by: str | None = None
+    note: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -263,6 +301,28 @@ class RaiseLimits(Operation[Account]):
     account: str
     limits: Limits
     """`None` leaves a limit as it is."""
+    now_ms: int
+    by: str | None = None
+    note: str | None = None
+    policy: Limits | None = None
+    """The policy's limits, for the audit."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReadStops(Operation[tuple[StopOrder, ...]]):
+    """Read the stops of people that are in force in a project, oldest first."""
+
+    project_id: str
+    now_ms: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReadAudit(Operation[tuple[AuditEntry, ...]]):
+    """Read what people did last in a project, newest first."""
+
+    project_id: str
+    limit: int
+    """At least 1."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,6 +9,9 @@ enforcing here, from the last totals that are known:
   that much is left.
 * A shared budget of which nothing is known here is closed.
 
+What people had stopped stays so, as far as this process was told; only the store can
+lift it.
+
 Thresholds are not told: the store tells each once in the fleet, when it learns what
 happened.
 """
@@ -31,6 +34,7 @@ from guardrails.core.operations import (
     Verdict,
 )
 from guardrails.core.policy import Limits, Measure, OnStoreError
+from guardrails.core.stops import Stops
 from guardrails.errors import StoreUnavailable
 from guardrails.stores.tallies import Tallies
 
@@ -56,7 +60,9 @@ class Outage:
     ) -> None:
         self._tallies = tallies
         self._on_error = on_error
-        self._ledger = Ledger(holds=dict(tallies.open_holds()))
+        self._ledger = Ledger(
+            holds=dict(tallies.open_holds()), stops=Stops(tallies.orders)
+        )
         self._bases: dict[str, Account | None] = {}
         self._limits: dict[str, Limits] = {}
         self._shares: dict[str, Limits] = {}

@@ -26,6 +26,7 @@ import threading
 from collections.abc import Generator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar, cast
+from urllib.parse import quote
 
 from guardrails.core.accounts import Account, Hold, HoldState
 from guardrails.core.attribution import Attribution
@@ -37,23 +38,34 @@ from guardrails.core.operations import (
     Operation,
     RaiseLimits,
     ReadAccount,
+    ReadAudit,
+    ReadStops,
     Release,
     Reserve,
     Resume,
+    ResumeScope,
     Settle,
     Settled,
+    StopScope,
     StopSession,
     Sweep,
     Turn,
     Turned,
 )
 from guardrails.core.rollups import ROLLUP_DIMENSIONS
+from guardrails.core.stops import Stops, project_of
 from guardrails.errors import StoreUnavailable
 from guardrails.ids import new_key
 from guardrails.stores import rows
 from guardrails.stores.database import Turnstile, explain, open_database
 from guardrails.stores.forks import close_at_fork
 from guardrails.stores.history import SQLiteHistory
+from guardrails.stores.stop_rows import (
+    load_audit,
+    load_matching,
+    load_stops,
+    save_stops,
+)
 
 __all__ = ["SQLiteStore"]
 
@@ -239,17 +251,20 @@ class _Loaded:
         accounts: dict[str, Account],
         holds: dict[str, Hold],
         traces: dict[str, tuple[ToolTrace, ...]],
+        stops: Stops | None,
     ) -> None:
         self.accounts = frozenset(accounts)
         self.sessions = {key for key, account in accounts.items() if account.session}
         self.traces = traces
-        self.ledger = Ledger(accounts, holds)
+        self.ledger = Ledger(accounts, holds, stops)
 
 
 def _load(connection: sqlite3.Connection, operation: object) -> _Loaded:
     """Loads the rows that an operation names."""
+    accounts: dict[str, Account] = {}
     holds: dict[str, Hold] = {}
     traces: dict[str, tuple[ToolTrace, ...]] = {}
+    stops: Stops | None = None
     match operation:
         case Reserve() | Settle():
             charging = operation.charging
@@ -259,6 +274,8 @@ def _load(connection: sqlite3.Connection, operation: object) -> _Loaded:
             accounts = _accounts(connection, charging.accounts, charging.attribution)
             if operation.trace is not None and charging.loop is not None:
                 traces = _traces(connection, accounts, charging.accounts[0])
+            if isinstance(operation, Reserve):
+                stops = load_matching(connection, charging.stop_keys)
         case Release():
             holds = _holds(connection, "hold_id = ?", (operation.hold_id,))
             accounts = _accounts(connection, _accounts_of(holds), _UNKNOWN)
@@ -270,9 +287,15 @@ def _load(connection: sqlite3.Connection, operation: object) -> _Loaded:
             attribution = _attribution(connection, operation.account)
             accounts = _accounts(connection, (operation.account,), attribution)
             traces = _traces(connection, accounts, operation.account)
+            if isinstance(operation, StopSession | Resume):
+                stops = load_stops(connection, project_of(operation.account))
+        case StopScope() | ResumeScope() | ReadStops():
+            stops = load_stops(connection, quote(operation.project_id, safe=""))
+        case ReadAudit():
+            stops = load_audit(connection, quote(operation.project_id, safe=""))
         case _:
             raise TypeError(f"no such operation: {type(operation).__name__}")
-    return _Loaded(accounts, holds, traces)
+    return _Loaded(accounts, holds, traces, stops)
 
 
 def _accounts(
@@ -366,6 +389,7 @@ def _save(connection: sqlite3.Connection, loaded: _Loaded) -> None:
         connection.execute(_SAVE_HOLD, rows.hold_row(hold))
     for hold in ledger.removed_holds:
         connection.execute("DELETE FROM holds WHERE hold_id = ?", (hold.hold_id,))
+    save_stops(connection, ledger.stops)
 
 
 def _book(connection: sqlite3.Connection, event: Event) -> None:

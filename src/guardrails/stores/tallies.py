@@ -2,25 +2,36 @@
 
 from collections import OrderedDict
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
+from urllib.parse import quote
 
 from guardrails.core.accounts import Account, Hold, HoldState
 from guardrails.core.operations import (
     Operation,
+    ReadStops,
     Release,
     Reserve,
     Reserved,
+    Resume,
+    ResumeScope,
     Settle,
     Settled,
+    StopScope,
     Turn,
     Turned,
     Verdict,
 )
+from guardrails.core.stops import StopOrder
 
 __all__ = ["Tallies"]
 
 TALLIES_MAX = 10_000
 """Accounts that are remembered; the least lately used is forgotten first."""
+
+ORDERS_MAX = 1_000
+"""Stops of people that are remembered: those that this process ran into, and read."""
+
+_Orders = tuple[StopOrder, ...]
 
 LastSeen = Callable[[str], Account | None]
 
@@ -37,6 +48,12 @@ class Tallies:
         self._last_seen = last_seen
         self._tallies: OrderedDict[str, Account] = OrderedDict()
         self._open: dict[str, Reserve] = {}
+        self._orders: dict[str, StopOrder] = {}
+
+    @property
+    def orders(self) -> dict[str, StopOrder]:
+        """Stops of people that the store told of, by their keys; a copy."""
+        return dict(self._orders)
 
     @property
     def open_reserves(self) -> list[Reserve]:
@@ -90,9 +107,17 @@ class Tallies:
                 self._note_reserved(operation, reply)
             case Release(), _:
                 self._open.pop(operation.hold_id, None)
+            case StopScope() | ResumeScope(), _:
+                self._orders.pop(operation.target.key(operation.project_id), None)
+                if isinstance(operation, StopScope) and isinstance(reply, StopOrder):
+                    self._note_order(operation.project_id, reply)
+            case ReadStops(), tuple():
+                self._note_stops(operation.project_id, cast("_Orders", reply))
             case _, Account():
                 tally = self._tally(reply.key)
                 tally.stop, tally.raised = reply.stop, reply.raised
+                if isinstance(operation, Resume):
+                    self._orders.pop(reply.key, None)
             case _:
                 pass
 
@@ -110,7 +135,26 @@ class Tallies:
             if stop is not None and line.is_session and line.scope == stop.scope:
                 tally.stop = stop
 
+    def _note_order(self, project_id: str, order: StopOrder) -> None:
+        if len(self._orders) >= ORDERS_MAX:
+            self._orders.clear()  # The next refusal tells of each again.
+        self._orders[order.target.key(project_id)] = order
+
+    def _note_stops(self, project_id: str, orders: "_Orders") -> None:
+        """Remembers all that is stopped in a project, and nothing else there."""
+        project = f"{quote(project_id, safe='')}/"
+        for key in [key for key in self._orders if key.startswith(project)]:
+            del self._orders[key]
+        for order in orders:
+            self._note_order(project_id, order)
+
     def _note_reserved(self, op: Reserve, reply: Reserved) -> None:
+        order = None if reply.refusal is None else reply.refusal.order
+        if order is not None:
+            self._note_order(op.charging.attribution.project_id, order)
+        elif self._orders and op.charging.is_enforced:
+            for key in op.charging.stop_keys:  # None of these keeps it from calling.
+                self._orders.pop(key, None)
         if reply.refusal is not None and reply.refusal.stop is not None:
             self._tally(reply.refusal.line.account).stop = reply.refusal.stop
         elif reply.verdict is Verdict.ALLOW:

@@ -9,6 +9,7 @@ class TestMyStore(StoreConformance):
 import asyncio
 import threading
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 from guardrails.core.accounts import Account, Charging, Line, StopReason, Threshold
@@ -20,20 +21,32 @@ from guardrails.core.loops import LoopRule, ToolTrace
 from guardrails.core.operations import (
     Close,
     Conflict,
+    Operation,
     RaiseLimits,
     ReadAccount,
+    ReadAudit,
+    ReadStops,
     Release,
     Reserve,
     Reserved,
     Resume,
+    ResumeScope,
     Settle,
     Settled,
+    StopScope,
     StopSession,
     Sweep,
     Turn,
     Verdict,
 )
 from guardrails.core.policy import Limits, Measure
+from guardrails.core.stops import (
+    SESSIONS_LISTED_MAX,
+    AuditAction,
+    StopKind,
+    StopOrder,
+    StopTarget,
+)
 from guardrails.core.usage import Charge, PriceStatus, TokenUsage
 from guardrails.ports import Store
 
@@ -151,6 +164,32 @@ def _account(store: Store, key: str = "default/session/session_id=s") -> Account
     return account
 
 
+_SESSION = "default/session/session_id=s"
+_TARGETS = (
+    StopTarget(kind=StopKind.EVERYTHING),
+    StopTarget(kind=StopKind.CUSTOMER, name="acme"),
+    StopTarget(kind=StopKind.AGENT, name="a"),
+)
+_READ_STOPS = ReadStops(project_id="default", now_ms=NOW_MS)
+
+
+def _stop(target: StopTarget, *, until_ms: int | None = None) -> StopScope:
+    return StopScope(
+        project_id="default",
+        target=target,
+        now_ms=NOW_MS,
+        until_ms=until_ms,
+        by="ops",
+        note="invoice dispute",
+    )
+
+
+def _resume(target: StopTarget, *, now_ms: int = NOW_MS) -> ResumeScope:
+    return ResumeScope(
+        project_id="default", target=target, now_ms=now_ms, by="ops", note="paid"
+    )
+
+
 def _verdict(reply: Reserved | Conflict) -> Verdict:
     assert isinstance(reply, Reserved)
     return reply.verdict
@@ -213,6 +252,7 @@ class StoreConformance:
             RaiseLimits(
                 account="default/session/session_id=s",
                 limits=Limits(cost_nano_usd=2 * CENT),
+                now_ms=NOW_MS,
             )
         )
         raised = store.execute(reserve("3", to, cost=CENT + 1))
@@ -439,7 +479,7 @@ class StoreConformance:
             )
         )
         denied = store.execute(reserve("1", to))
-        store.execute(Resume(account="default/session/session_id=s"))
+        store.execute(Resume(account="default/session/session_id=s", now_ms=NOW_MS))
 
         assert isinstance(denied, Reserved)
         assert denied.refusal is not None
@@ -447,6 +487,191 @@ class StoreConformance:
         assert stop is not None
         assert (stop.by, stop.note) == ("ops", "invoice")
         assert _verdict(store.execute(reserve("1", to))) is Verdict.ALLOW
+
+    def test_a_stop_of_a_person_refuses_until_it_is_lifted(self, store: Store) -> None:
+        """It ends no session, and calls in flight are booked."""
+        to = charging()
+        for number, target in enumerate(_TARGETS):
+            store.execute(reserve(f"{number}", to))
+            order = store.execute(_stop(target))
+            reply = store.execute(
+                Turn(settle=settle(f"{number}", to), reserve=reserve(f"{number}+", to))
+            )
+            assert isinstance(reply.settled, Settled)
+            assert reply.settled.is_applied
+            assert isinstance(reply.reserved, Reserved)
+            assert reply.reserved.verdict is Verdict.DENY
+            assert reply.reserved.new_stop is None
+            assert reply.reserved.refusal is not None
+            assert reply.reserved.refusal.order == order
+            assert order == StopOrder(
+                target=target, at_ms=NOW_MS, by="ops", note="invoice dispute"
+            )
+            assert store.execute(_resume(target)) == order
+            lifted = store.execute(reserve(f"{number}+", to))
+            assert _verdict(lifted) is Verdict.ALLOW
+        assert _account(store).stop is None
+
+    def test_a_stop_is_over_at_its_instant(self, store: Store) -> None:
+        """The first instant of it refuses, the one named is free again."""
+        to, until_ms = charging(), NOW_MS + 5_000
+        session = StopTarget(kind=StopKind.SESSION, name="s")
+        for target in (*_TARGETS, session):
+            store.execute(_stop(target, until_ms=until_ms))
+            early = store.execute(reserve("1", to, now_ms=until_ms - 1))
+            assert _verdict(early) is Verdict.DENY
+            listed = store.execute(_READ_STOPS)
+            assert [order.target for order in listed] == [target]
+            store.execute(_resume(target, now_ms=until_ms))
+        for target in (*_TARGETS, session):
+            store.execute(_stop(target, until_ms=until_ms))
+        after = store.execute(ReadStops(project_id="default", now_ms=until_ms))
+        late = store.execute(reserve("1", to, now_ms=until_ms))
+
+        assert after == ()
+        assert _verdict(late) is Verdict.ALLOW
+        assert _account(store).stop is None
+
+    def test_a_stop_hits_what_it_names(self, store: Store) -> None:
+        """An agent wherever it is in the path, and nobody else's calls."""
+        outer = charging()
+        nested = replace(outer, attribution=outer.attribution.under("inner"))
+        other = charging(session="other")
+        who = Attribution.of(agent="b", customer_id="globex", session_id="other")
+        other = replace(other, attribution=who)
+        hits = {
+            StopTarget(kind=StopKind.AGENT, name="a"): [False, False, True],
+            StopTarget(kind=StopKind.AGENT, name="inner"): [True, False, True],
+            StopTarget(kind=StopKind.AGENT, name="s"): [True, True, True],
+            StopTarget(kind=StopKind.CUSTOMER, name="acme"): [False, False, True],
+            StopTarget(kind=StopKind.CUSTOMER, name="a%2F/ä"): [True, True, True],
+            StopTarget(kind=StopKind.SESSION, name="other"): [True, True, False],
+            StopTarget(kind=StopKind.EVERYTHING): [False, False, False],
+        }
+        for number, (target, passes) in enumerate(hits.items()):
+            store.execute(_stop(target, until_ms=NOW_MS + 1))
+            replies = [
+                store.execute(reserve(f"{number}/{index}", to))
+                for index, to in enumerate((outer, nested, other))
+            ]
+            verdicts = [_verdict(reply) is Verdict.ALLOW for reply in replies]
+            assert verdicts == passes, target
+            assert [one.target for one in store.execute(_READ_STOPS)] == [target]
+            store.execute(_resume(target))
+        elsewhere = replace(_stop(_TARGETS[0]), project_id="elsewhere/%")
+        store.execute(elsewhere)
+        assert _verdict(store.execute(reserve("h", outer))) is Verdict.ALLOW
+
+    def test_a_session_is_hit_by_the_stop_of_one_around_it(self, store: Store) -> None:
+        """Also if that is stopped for a time only."""
+        to = charging()
+        around = replace(to.lines[0], account="default/session/session_id=around")
+        to = replace(to, lines=(to.lines[0], around, *to.lines[1:]))
+        target = StopTarget(kind=StopKind.SESSION, name="around")
+        store.execute(_stop(target, until_ms=NOW_MS + 1))
+        op = replace(reserve("h", to), active_ms=(0, 0))
+
+        assert _verdict(store.execute(op)) is Verdict.DENY
+
+    def test_the_longer_of_two_stops_counts(self, store: Store) -> None:
+        """Neither a repeated order nor a shorter one changes anything."""
+        target = _TARGETS[0]
+        nine_ms = NOW_MS + 9
+        ends = (NOW_MS + 5, nine_ms, nine_ms, NOW_MS + 7, None, None, nine_ms)
+        orders = [
+            store.execute(
+                replace(_stop(target, until_ms=end), by=f"{n}", now_ms=NOW_MS + n)
+            )
+            for n, end in enumerate(ends)
+        ]
+        found = store.execute(ReadAudit(project_id="default", limit=9))
+
+        in_force = [order and order.by for order in orders]
+        assert in_force == ["0", "1", "1", "1", "4", "4", "4"]
+        assert [entry.by for entry in found] == ["4", "1", "0"]
+
+    def test_a_session_that_is_stopped_for_good_is_listed(self, store: Store) -> None:
+        """Until it is resumed; a shorter stop of it changes nothing."""
+        stop = StopSession(
+            account=_SESSION,
+            attribution=charging().attribution,
+            now_ms=NOW_MS,
+            by="ops",
+            note="why",
+        )
+        store.execute(stop)
+        target = StopTarget(kind=StopKind.SESSION, name="s")
+        order = StopOrder(target=target, at_ms=NOW_MS, by="ops", note="why")
+        listed = store.execute(_READ_STOPS)
+        kept = store.execute(_stop(target, until_ms=NOW_MS + 5))
+        denied = store.execute(reserve("1", charging(), now_ms=NOW_MS + 6))
+        store.execute(Resume(account=_SESSION, now_ms=NOW_MS))
+
+        assert (listed, kept) == ((order,), order)
+        assert _verdict(denied) is Verdict.DENY
+        assert store.execute(_READ_STOPS) == ()
+        assert _verdict(store.execute(reserve("1", charging()))) is Verdict.ALLOW
+
+    def test_many_stopped_sessions_keep_nobody_from_stopping_a_customer(
+        self, store: Store
+    ) -> None:
+        """A session beyond the list's bound is stopped all the same."""
+        who = charging().attribution
+        for number in range(SESSIONS_LISTED_MAX + 1):
+            account = f"default/session/session_id={number}"
+            op = StopSession(account=account, attribution=who, now_ms=NOW_MS)
+            assert store.execute(op).stop is not None
+        order = store.execute(_stop(_TARGETS[1]))
+        listed = store.execute(_READ_STOPS)
+
+        assert order in listed
+        assert len(listed) == SESSIONS_LISTED_MAX + 1
+
+    def test_observing_a_stop_refuses_nothing(self, store: Store) -> None:
+        """The reply says what would have refused."""
+        order = store.execute(_stop(_TARGETS[0]))
+        reply = store.execute(reserve("h", charging(is_enforced=False)))
+
+        assert isinstance(reply, Reserved)
+        assert reply.verdict is Verdict.ALLOW
+        assert reply.refusal is not None
+        assert reply.refusal.order == order
+        assert _account(store).steps == 1
+
+    def test_audits_what_people_did(self, store: Store) -> None:
+        """Who, when, why and what, newest first; what had no effect is left out."""
+        stop = StopSession(
+            account=_SESSION,
+            attribution=charging().attribution,
+            now_ms=NOW_MS,
+            by="ops",
+            note="why",
+        )
+        limits, policy = Limits(steps=7), Limits(steps=5, tokens=1)
+        raising = RaiseLimits(
+            account=_SESSION, limits=limits, now_ms=NOW_MS + 2, by="b", policy=policy
+        )
+        resume = Resume(account=_SESSION, now_ms=NOW_MS + 1, by="c", note="n")
+        ops: list[Operation[Any]] = [stop, stop, resume, resume, raising, raising]
+        for op in (*ops, _stop(_TARGETS[1], until_ms=NOW_MS + 9)):
+            store.execute(op)
+        for op in (_resume(_TARGETS[1]), _resume(_TARGETS[0])):
+            store.execute(op)
+        found = store.execute(ReadAudit(project_id="default", limit=9))
+
+        assert [(e.action, e.subject, e.at_ms, e.by, e.note) for e in found] == [
+            (AuditAction.RESUME, "customer acme", NOW_MS, "ops", "paid"),
+            (AuditAction.STOP, "customer acme", NOW_MS, "ops", "invoice dispute"),
+            (AuditAction.RAISE, "session s", NOW_MS + 2, "b", None),
+            (AuditAction.RESUME, "session s", NOW_MS + 1, "c", "n"),
+            (AuditAction.STOP, "session s", NOW_MS, "ops", "why"),
+        ]
+        raised = found[2]
+        assert found[1].until_ms == NOW_MS + 9
+        assert (raised.policy, raised.raised_before) == (policy, None)
+        assert raised.raised_after == limits
+        assert store.execute(ReadAudit(project_id="default", limit=1)) == found[:1]
+        assert store.execute(ReadAudit(project_id="other", limit=1)) == ()
 
     def test_finds_a_loop_in_the_settle(self, store: Store) -> None:
         """The third identical call with an identical result ends the session."""

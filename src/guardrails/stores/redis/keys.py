@@ -14,8 +14,10 @@ __all__ = [
     "FINISHED_PERIOD_MS",
     "SECRET",
     "account_of",
+    "audit",
     "due",
     "events",
+    "field_of",
     "finished",
     "holding",
     "holds",
@@ -23,6 +25,7 @@ __all__ = [
     "prefix_of",
     "project_prefix",
     "rollup",
+    "stops",
     "traces_of",
     "version",
 ]
@@ -98,6 +101,21 @@ def finished(prefix: str, now_ms: int) -> tuple[str, ...]:
 def events(prefix: str) -> str:
     """The stream of events."""
     return f"{prefix}events"
+
+
+def stops(prefix: str) -> str:
+    """What people have stopped, by `field_of` its key; gone when the last one is."""
+    return f"{prefix}stops"
+
+
+def audit(prefix: str) -> str:
+    """What people did, oldest first."""
+    return f"{prefix}audit"
+
+
+def field_of(key: str) -> str:
+    """Returns the part of a key of the ledger that follows its project."""
+    return key.partition("/")[2]
 
 
 def rollup(prefix: str, hour: int, dimension: str) -> str:

@@ -30,6 +30,7 @@ from guardrails.stores.redis.layouts import (
     TIMES,
     raised_from,
 )
+from guardrails.stores.redis.orders import order_from
 
 __all__ = [
     "account_from",
@@ -88,7 +89,11 @@ def reserved_from(
 
 
 def _refusal(answer: Sequence[Any], op: Reserve) -> tuple[Refusal, Stop | None]:
-    line, steps = op.charging.lines[answer[1] - 1], int(answer[4])
+    steps = int(answer[4])
+    if answer[3] == 3:
+        order = order_from(op.charging.stop_keys[answer[1] - 1], answer[2])
+        return Refusal(line=op.charging.lines[0], steps=steps, order=order), None
+    line = op.charging.lines[answer[1] - 1]
     match answer[3]:
         case 2:
             finding = _finding_from(answer[2].decode().split(SEPARATOR))

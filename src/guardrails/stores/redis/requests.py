@@ -83,6 +83,7 @@ def call_arguments(
             Fragment.of(active),
             cell_names,
             static.lines,
+            static.stops,
         )
     )
     return names, arguments
@@ -128,6 +129,7 @@ class _Static:
         for line, text in zip(charging.lines, raised, strict=True):
             lines += _line_arguments(line, charging, text)
         self.lines = Fragment.of(lines)
+        self.stops = Fragment.of([keys.field_of(key) for key in charging.stop_keys])
 
 
 @lru_cache(maxsize=64)
@@ -138,6 +140,7 @@ def _shared_keys(prefix: str, period: int) -> Fragment:
             *keys.holding(prefix),
             *keys.finished(prefix, period * keys.FINISHED_PERIOD_MS),
             keys.events(prefix),
+            keys.stops(prefix),
         ]
     )
 

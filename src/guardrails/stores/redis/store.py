@@ -14,21 +14,25 @@ restored or was flushed. That is said once, and the new version is taken over.
 import logging
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from typing import Any, TypeVar, cast
 
-from guardrails.core.accounts import Account, Charging, Stop, StopReason
+from guardrails.core.accounts import Account, Charging
 from guardrails.core.ledger import SWEEP_MAX
 from guardrails.core.operations import (
     Close,
     Operation,
     RaiseLimits,
     ReadAccount,
+    ReadAudit,
+    ReadStops,
     Release,
     Released,
     Reserve,
     Resume,
+    ResumeScope,
     Settle,
+    StopScope,
     StopSession,
     Sweep,
     Swept,
@@ -37,7 +41,7 @@ from guardrails.core.operations import (
 )
 from guardrails.errors import StoreUnavailable
 from guardrails.ids import new_key
-from guardrails.stores.redis import keys, replies, requests
+from guardrails.stores.redis import keys, orders, replies, requests
 from guardrails.stores.redis.attempts import Script
 from guardrails.stores.redis.client import Client
 from guardrails.stores.redis.history import RedisHistory
@@ -92,6 +96,7 @@ class RedisStore:
         self._release = Script("release")
         self._sweep = Script("sweep")
         self._account = Script("account")
+        self._stops = Script("stops")
         self.rollbacks: int = 0
         """How often the store had lost what it had acknowledged."""
 
@@ -172,8 +177,16 @@ class RedisStore:
                 return (yield from self._released(operation))
             case Sweep():
                 return (yield from self._swept(operation))
-            case Close() | StopSession() | Resume() | RaiseLimits() | ReadAccount():
+            case Close() | RaiseLimits() | ReadAccount():
                 return (yield from self._ordered(operation))
+            case StopSession() | Resume() | StopScope() | ResumeScope():
+                return (yield from self._stopped(operation))
+            case ReadStops():
+                listed, _ = yield self._asked_stops(operation)
+                return orders.stops_from(operation, listed)
+            case ReadAudit():
+                _, entries = yield self._asked_stops(operation)
+                return orders.audit_from(entries)
             case _:
                 raise TypeError(f"no such operation: {type(operation).__name__}")
 
@@ -272,29 +285,21 @@ class RedisStore:
             unconfirmed += yield (self._sweep, prefix, Fragment.of(names), arguments)
         return Swept(unconfirmed=unconfirmed, forgotten=0)
 
-    def _ordered(
-        self, op: Close | StopSession | Resume | RaiseLimits | ReadAccount
-    ) -> _Steps:
+    def _ordered(self, op: Close | RaiseLimits | ReadAccount) -> _Steps:
         prefix = keys.prefix_of(op.account)
         names = [
             keys.version(prefix),
             keys.account_of(op.account),
             keys.traces_of(op.account),
+            keys.audit(prefix),
         ]
         arguments: list[Argument]
         match op:
             case Close():
                 arguments = ["close", op.now_ms, op.active_ms]
-            case StopSession():
-                stop = Stop(
-                    reason=StopReason.KILLED, at_ms=op.now_ms, by=op.by, note=op.note
-                )
-                who = requests.who_text(op.attribution)
-                arguments = ["stop", op.now_ms, requests.stop_text(stop), who]
-            case Resume():
-                arguments = ["resume"]
             case RaiseLimits():
-                arguments = ["raise", *requests.limits_arguments(op.limits)]
+                limits = requests.limits_arguments(op.limits)
+                arguments = ["raise", *limits, orders.raise_text(op)]
             case ReadAccount():
                 arguments = ["read"]
         found, traces = yield (
@@ -303,5 +308,22 @@ class RedisStore:
             Fragment.of(names),
             Fragment.of(arguments),
         )
-        fields = dict(zip(found[::2], found[1::2], strict=True))
-        return replies.account_from(op.account, fields, traces)
+        return _account_from(op.account, found, traces)
+
+    def _stopped(self, op: orders.Stopping) -> _Steps:
+        text, found, traces = yield self._asked_stops(op)
+        if isinstance(op, StopSession | Resume):
+            return _account_from(op.account, found, traces)
+        key = op.target.key(op.project_id)
+        return orders.order_from(key, text) if text else None
+
+    def _asked_stops(self, op: orders.Stopping | ReadStops | ReadAudit) -> _Call:
+        prefix, names, arguments = orders.stops_arguments(op)
+        return self._stops, prefix, Fragment.of(names), Fragment.of(arguments)
+
+
+def _account_from(
+    key: str, found: Sequence[bytes], traces: Sequence[bytes]
+) -> Account | None:
+    fields = dict(zip(found[::2], found[1::2], strict=True))
+    return replies.account_from(key, fields, traces)

@@ -8,8 +8,8 @@
 -- Only strings go into redis.call: how Lua prints a number there depends on the
 -- server's version. Sums stay below 2^53, where doubles are exact.
 --
--- KEYS 1 version, 2 holds, 3 due, 4 lost, 5-8 finished, 9 events,
---      10 traces of the session, then one account per line, then one rollup per cell
+-- KEYS 1 version, 2 holds, 3 due, 4 lost, 5-8 finished, 9 events, 10 stops,
+--      11 traces of the session, then one account per line, then one rollup per cell
 -- ARGV 1-2   known version, lines
 --      3-11  settle: id ('' = none), now, kind, cost, tokens, content, event, trace, sums
 --      12-19 reserve: id ('' = none), now, kind, cost, tokens, content, expiry, trace
@@ -18,12 +18,13 @@
 --      29-   active ms per session line: settle, then reserve
 --      then  cells, and the name of each
 --      then  per line 12 + 3 per threshold, see `line` below
+--      then  the fields of the stops that the call falls under
 -- reply {'ok', version, settled, reserved, rows}; 1 for a half without anything to
 --       tell; rows as they are now, if all of them changed.
 --       {'raised', line, limits}: the client did not know of raised limits.
 --       {'rolled back', version}: the store has forgotten what the client saw.
 local call, A, K = redis.call, ARGV, KEYS
-local VERSION, HOLDS, DUE, LOST, DONE, EVENTS, TRACES = 1, 2, 3, 4, 5, 9, 10
+local VERSION, HOLDS, DUE, LOST, DONE, EVENTS, STOPS, TRACES = 1, 2, 3, 4, 5, 9, 10, 11
 local SESSION_TTL_S, DONE_TTL_S, ROLLUP_TTL_S, GRACE_S = '2592000', '144000', '34560000', 3456000
 local TRACES_MAX, CLOCK_STEP_MS, DAY_MS = 64, 60000, 86400000
 
@@ -294,6 +295,16 @@ local function refusal(now, cost, tokens, calls, first)
   return waiting, where, false
 end
 
+-- The first order of a person in force that the call falls under. A session that was
+-- stopped for good has that in its account, and here only for the list.
+local function stopped(now)
+  for i, text in ipairs(call('HMGET', K[STOPS], unpack(A, at))) do
+    local til = text and string.match(text, '^(%d*)\31')
+    if til == '' and string.sub(A[at + i - 1], 1, 8) ~= 'session/' then return text, i end
+    if til and til ~= '' and now - til < 0 then return text, i end
+  end
+end
+
 local function reserve()
   local id, now, cost, tokens, first = A[12], A[13] + 0, A[15] + 0, A[16] + 0, 28 + sessions
   local calls = A[14] == 'model' and MODELS or TOOLS
@@ -305,8 +316,11 @@ local function reserve()
   end
   if content then return content == A[17] and 1 or {'conflict'} end
   local before = open(now, first)
-  local why, where, final = refusal(now, cost, tokens, calls, first)
   local answer
+  local order, which = stopped(now)
+  local why, where, final
+  if order then answer = {'deny', which, order, 3, int(rows[1][STEPS])}
+  else why, where, final = refusal(now, cost, tokens, calls, first) end
   if why then
     local row = rows[where]
     if why == 'stop' then answer = {'deny', where, row.stop, 0, int(row[STEPS])}
@@ -321,6 +335,8 @@ local function reserve()
         answer = {'deny', where, row.stop, 1, int(row[STEPS])}
       end
     end
+  end
+  if answer then
     if enforced then return answer end
     answer[1] = 'allow'
   end

@@ -232,16 +232,19 @@ class Relay:
             return None
         passage.to_host = messages.line_of(kept) if kept else b""
         self._settle_all(kept, len(line))
-        self._is_booked.set()
         return passage
 
     def after_host(self, line: bytes) -> None:
         """Settles the calls that a line answers."""
-        if self._pending:
-            if len(line) > READ_BYTES_MAX:
-                self._settle_unread(line)
-            else:
-                self._settle_all(messages.messages_in(line) or (), len(line))
+        if not self._pending:
+            return
+        if len(line) > READ_BYTES_MAX:
+            self._settle_unread(line)
+        else:
+            self._settle_all(messages.messages_in(line) or (), len(line))
+
+    def booked(self) -> None:
+        """Says that all lines that were passed on so far are booked."""
         self._is_booked.set()
 
     def _settle_all(self, batch: Iterable[object], size_bytes: int) -> None:

@@ -17,11 +17,13 @@ from guardrails.cli.doctor import doctor
 from guardrails.cli.init import init
 from guardrails.cli.schema import schema
 from guardrails.cli.simulate import simulate
+from guardrails.cli.stops import resume, stop, stops
 from guardrails.cli.wrap import wrap
-from guardrails.errors import ConfigurationError, StoreUnavailable
+from guardrails.errors import ConfigurationError, GuardrailsError, StoreUnavailable
 
 __all__ = ["app", "run"]
 
+EXIT_FAILURE = 1
 EXIT_CONFIGURATION = 2
 EXIT_STORE = 4
 
@@ -58,6 +60,9 @@ app.command()(demo)
 app.command()(init)
 app.command()(schema)
 app.command()(simulate)
+app.command()(stop)
+app.command()(stops)
+app.command()(resume)
 app.command(
     add_help_option=False,
     context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False},
@@ -75,6 +80,9 @@ def run() -> None:
     except StoreUnavailable as error:
         typer.echo(f"guardrails: {error}", err=True)
         sys.exit(EXIT_STORE)
+    except GuardrailsError as error:
+        typer.echo(f"guardrails: {error}", err=True)
+        sys.exit(EXIT_FAILURE)
 
 
 def _replace_unknown_signs(stream: object) -> None:

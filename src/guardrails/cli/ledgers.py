@@ -6,11 +6,15 @@ from pathlib import Path
 
 import typer
 
-from guardrails.ports import History
+from guardrails.clock import SystemClock
+from guardrails.config import Configuration
+from guardrails.errors import ConfigurationError
+from guardrails.orders import Orders
+from guardrails.ports import History, Store
 from guardrails.stores import open_store
 from guardrails.stores.memory import MemoryStore
 
-__all__ = ["reading", "shown_url"]
+__all__ = ["opened", "ordering", "reading", "shown_url"]
 
 
 @contextlib.contextmanager
@@ -24,25 +28,67 @@ def reading(url: str | None) -> Generator[History]:
         ConfigurationError: If the URL names no store of this version.
         StoreUnavailable: If the store cannot be read.
     """
+    with opened(url) as store:
+        if isinstance(store, MemoryStore) and url == "memory://":
+            typer.echo(
+                "guardrails: the store is memory://, which ends with the process that "
+                "uses it. Configure a file to look into it from here.",
+                err=True,
+            )
+        yield store.history
+
+
+@contextlib.contextmanager
+def opened(url: str | None, *, creates: bool = False) -> Generator[Store]:
+    """Lends a store; an empty one for a ledger that does not exist.
+
+    Args:
+        url: The store; `None` is the default one.
+        creates: Whether a ledger that does not exist is made.
+
+    Raises:
+        ConfigurationError: If the URL names no store of this version.
+        StoreUnavailable: If the store cannot be read.
+    """
     store = open_store(url or "sqlite")
     path = getattr(store, "path", None)
-    if isinstance(path, Path) and _is_missing(path):
+    if not creates and isinstance(path, Path) and _is_missing(path):
         typer.echo(
             f"guardrails: there is no ledger at {path} yet, so nothing was recorded.",
             err=True,
         )
-        yield MemoryStore().history
+        yield MemoryStore()
         return
-    if isinstance(store, MemoryStore):
-        typer.echo(
-            "guardrails: the store is memory://, which ends with the process that "
-            "uses it. Configure a file to look into it from here.",
-            err=True,
-        )
     try:
-        yield store.history
+        yield store
     finally:
         store.close()
+
+
+@contextlib.contextmanager
+def ordering(configuration: Configuration, *, creates: bool) -> Generator[Orders]:
+    """Lends what gives a ledger the orders of people.
+
+    Args:
+        configuration: Names the store, the project and the policy.
+        creates: Whether a ledger that does not exist is made.
+
+    Raises:
+        ConfigurationError: If no other process can see the store.
+        StoreUnavailable: If the store cannot be reached.
+    """
+    if configuration.store == "memory://":
+        raise ConfigurationError(
+            "store: memory:// ends with the process that uses it, and nothing else can "
+            "reach it. Configure a file, or Redis."
+        )
+    with opened(configuration.store, creates=creates) as store:
+        yield Orders(
+            store,
+            project_id=configuration.project_id,
+            clock=SystemClock(),
+            policy=configuration.policy,
+        )
 
 
 def shown_url(url: str | None) -> str:

@@ -3,10 +3,12 @@
 from collections.abc import Iterator
 
 from guardrails.core.decisions import format_count
+from guardrails.core.limits import effective_limits
 from guardrails.core.money import usd_digits
 from guardrails.core.policy import Limits, Measure, Policy, SoftAlerts
+from guardrails.core.stops import AuditEntry
 
-__all__ = ["alert_texts", "limit_texts", "policy_text"]
+__all__ = ["alert_texts", "changed_limits", "limit_texts", "policy_text"]
 
 
 def limit_texts(limits: Limits) -> Iterator[tuple[str, str]]:
@@ -23,6 +25,23 @@ def alert_texts(alerts: SoftAlerts) -> Iterator[tuple[str, str]]:
         yield "soft_alert_usd", _text(Measure.COST, alerts.cost_nano_usd)
     if alerts.ratios:
         yield "soft_alert_ratio", ", ".join(f"{ratio:f}" for ratio in alerts.ratios)
+
+
+def changed_limits(entry: AuditEntry) -> list[tuple[str, str | None, str | None]]:
+    """Returns the key of each limit that a person raised, and what it was and is.
+
+    `None` is no limit, or one that is not known.
+    """
+    before, after = entry.raised_before, entry.raised_after
+    if after is None:
+        return []
+    if entry.policy is not None:
+        before = effective_limits(entry.policy, before)
+        after = effective_limits(entry.policy, after)
+    texts = dict(limit_texts(before or Limits())), dict(limit_texts(after))
+    keys = [measure.value for measure in Measure]
+    changes = [(key, texts[0].get(key), texts[1].get(key)) for key in keys]
+    return [change for change in changes if change[1] != change[2]]
 
 
 def policy_text(policy: Policy) -> str:

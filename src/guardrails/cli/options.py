@@ -1,5 +1,6 @@
 """Options: which ledger and which configuration, the same for every command."""
 
+import getpass
 import os
 from pathlib import Path
 from typing import Annotated
@@ -7,8 +8,17 @@ from typing import Annotated
 import typer
 
 from guardrails.config import Configuration, load_configuration
+from guardrails.core.attribution import clean_name
 
-__all__ = ["ConfigOption", "JsonOption", "ProjectOption", "StoreOption", "configured"]
+__all__ = [
+    "ByOption",
+    "ConfigOption",
+    "JsonOption",
+    "ProjectOption",
+    "StoreOption",
+    "configured",
+    "user_name",
+]
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 StoreOption = Annotated[
@@ -26,6 +36,20 @@ ConfigOption = Annotated[
         help="The configuration, instead of the nearest guardrails.yaml.",
     ),
 ]
+
+
+ByOption = Annotated[
+    str | None,
+    typer.Option(metavar="NAME", help="Who says so, instead of the user here."),
+]
+
+
+def user_name() -> str | None:
+    """Returns the name of the user of this process, if it has one."""
+    try:
+        return clean_name(getpass.getuser())
+    except (ImportError, KeyError, OSError):
+        return None
 
 
 def configured(

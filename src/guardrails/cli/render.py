@@ -9,14 +9,11 @@ from rich.text import Text
 
 from guardrails.cli.amounts import money_cells
 from guardrails.cli.columns import TITLES, columns_of
-from guardrails.cli.table import safe, table_lines
+from guardrails.cli.table import console_width, safe, table_lines
 from guardrails.core.decisions import format_count
 from guardrails.reports import CostReport, Outlier
 
 __all__ = ["render_costs"]
-
-WIDTH_PIPED = 80
-"""Columns at least where there is no terminal with an edge."""
 
 NAMES_MAX = 3
 """Names without a price that are listed: a note stays a note."""
@@ -32,7 +29,7 @@ Nothing was recorded. Look further back with --hours, or guard an agent:
 def render_costs(report: CostReport, console: Console | None = None) -> None:
     """Prints a report; columns fall away by importance until it fits."""
     console = console or Console()
-    width = console.width if console.is_terminal else max(console.width, WIDTH_PIPED)
+    width = console_width(console)
     for line in _lines(report, width, console):
         # A `Text` is no markup, and a line that is too long stays one line.
         console.print(line, soft_wrap=True)

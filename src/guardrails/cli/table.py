@@ -10,11 +10,15 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from rich.cells import cell_len, set_cell_size
+from rich.console import Console
 from rich.text import Text
 
-__all__ = ["Column", "safe", "table_lines"]
+__all__ = ["Column", "console_width", "safe", "table_lines"]
 
 GAP = "  "
+
+WIDTH_PIPED = 80
+"""Columns at least where there is no terminal with an edge."""
 
 _UNSAFE = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
 """Control characters, and those that reorder what stands beside them."""
@@ -59,6 +63,11 @@ class Column:
 def safe(name: str) -> str:
     """Makes a name inert on a terminal: it stays where it is and changes nothing."""
     return _UNSAFE.sub("\ufffd", name)
+
+
+def console_width(console: Console) -> int:
+    """Returns the columns that a table may take."""
+    return console.width if console.is_terminal else max(console.width, WIDTH_PIPED)
 
 
 def table_lines(columns: Sequence[Column], *, width: int) -> Iterator[Text]:

@@ -1,0 +1,80 @@
+"""Tables of stops and of what people did, at the width of their terminal."""
+
+from collections.abc import Sequence
+
+from rich.console import Console
+
+from guardrails.cli.limits import changed_limits
+from guardrails.cli.table import Column, console_width, safe, table_lines
+from guardrails.core.decisions import format_time
+from guardrails.core.stops import AuditEntry, StopOrder
+
+__all__ = ["print_log", "print_stops"]
+
+UNKNOWN = "-"
+
+WHY_WIDTH_MAX = 60
+"""A reason is a sentence; the JSON has all of it."""
+
+
+def print_stops(orders: Sequence[StopOrder]) -> None:
+    """Prints what is stopped, oldest first."""
+    if not orders:
+        Console(highlight=False).print("Nothing is stopped.")
+        return
+    ends = [
+        "resumed" if order.until_ms is None else format_time(order.until_ms)
+        for order in orders
+    ]
+    _print(
+        [
+            _text("Stopped", [order.target.label for order in orders], priority=1),
+            _text("By", [order.by for order in orders], priority=2),
+            _text("Since", [format_time(o.at_ms) for o in orders], priority=3),
+            _text("Until", ends, priority=2),
+            _text("Why", [order.note for order in orders], priority=1),
+        ]
+    )
+
+
+def print_log(entries: Sequence[AuditEntry]) -> None:
+    """Prints what people did, newest first."""
+    if not entries:
+        Console(highlight=False).print(
+            "Nobody has stopped, resumed or raised anything."
+        )
+        return
+    _print(
+        [
+            _text("When", [format_time(e.at_ms) for e in entries], priority=1),
+            _text("By", [entry.by for entry in entries], priority=2),
+            _text("What", [_what(entry) for entry in entries], priority=1),
+            _text("Why", [entry.note for entry in entries], priority=3),
+        ]
+    )
+
+
+def _what(entry: AuditEntry) -> str:
+    until = f" until {format_time(entry.until_ms)}" if entry.until_ms else ""
+    changes = ", ".join(
+        f"{key} {before or UNKNOWN} > {after or UNKNOWN}"
+        for key, before, after in changed_limits(entry)
+    )
+    return f"{entry.action.value} {entry.subject}{until}{changes and f': {changes}'}"
+
+
+def _text(title: str, cells: Sequence[str | None], *, priority: int) -> Column:
+    return Column(
+        title=title,
+        cells=[safe(cell) if cell else UNKNOWN for cell in cells],
+        priority=priority,
+        is_text=True,
+        width_max=WHY_WIDTH_MAX,
+    )
+
+
+def _print(columns: Sequence[Column]) -> None:
+    console = Console()
+    *lines, _ = table_lines(columns, width=console_width(console))
+    for line in lines:
+        console.print(line, soft_wrap=True)

@@ -1,0 +1,198 @@
+"""`guardrails stop`, `stops` and `resume`: the kill switch, and who used it."""
+
+import json
+import shlex
+from collections.abc import Sequence
+from typing import Annotated
+
+import typer
+
+from guardrails.cli.ledgers import ordering
+from guardrails.cli.limits import changed_limits
+from guardrails.cli.options import (
+    ByOption,
+    ConfigOption,
+    JsonOption,
+    ProjectOption,
+    StoreOption,
+    configured,
+    user_name,
+)
+from guardrails.cli.times import seconds_of, time_text
+from guardrails.core.decisions import format_time
+from guardrails.core.stops import AuditEntry, StopKind, StopOrder, StopTarget
+from guardrails.orders import target_of
+
+__all__ = ["resume", "stop", "stops"]
+
+SCHEMA_VERSION = 1
+"""Of the JSON. Keys may be added within a version; none changes its meaning."""
+
+LOG_MAX = 1_000
+"""Entries of the log: as many as a ledger keeps."""
+
+_OPTIONS = {
+    StopKind.SESSION: "--session",
+    StopKind.AGENT: "--agent",
+    StopKind.CUSTOMER: "--customer",
+    StopKind.EVERYTHING: "--all",
+}
+
+SessionOption = Annotated[
+    str | None, typer.Option("--session", metavar="ID", help="One session.")
+]
+AgentOption = Annotated[
+    str | None,
+    typer.Option(
+        "--agent", metavar="NAME", help="An agent, wherever it is nested; no pattern."
+    ),
+]
+CustomerOption = Annotated[
+    str | None, typer.Option("--customer", metavar="ID", help="All for a customer.")
+]
+AllOption = Annotated[bool, typer.Option("--all", help="Everything in the project.")]
+
+
+def stop(
+    reason: Annotated[
+        str, typer.Option(metavar="TEXT", help="Why; the stopped agent says so.")
+    ],
+    session: SessionOption = None,
+    agent: AgentOption = None,
+    customer: CustomerOption = None,
+    everything: AllOption = False,
+    span: Annotated[
+        str | None,
+        typer.Option("--for", metavar="TIME", help="For how long: 30m, 1h, 2d."),
+    ] = None,
+    by: ByOption = None,
+    store: StoreOption = None,
+    project: ProjectOption = None,
+    config: ConfigOption = None,
+) -> None:
+    """Stop a session, an agent, a customer or everything, at the next call."""
+    target = target_of(
+        session_id=session, agent=agent, customer_id=customer, everything=everything
+    )
+    for_s = None if span is None else seconds_of(span, option="--for")
+    configuration = configured(config, store=store, project=project)
+    with ordering(configuration, creates=True) as orders:
+        order = orders.stop(target, for_s=for_s, by=by or user_name(), reason=reason)
+    typer.echo(_said(order))
+    typer.echo(f"To let it go on: {_resuming(target)}", err=True)
+
+
+def stops(
+    log: Annotated[
+        bool,
+        typer.Option("--log", help="What people stopped, resumed and raised, and why."),
+    ] = False,
+    as_json: JsonOption = False,
+    store: StoreOption = None,
+    project: ProjectOption = None,
+    config: ConfigOption = None,
+) -> None:
+    """Show what people have stopped: who, why, since when and until when."""
+    configuration = configured(config, store=store, project=project)
+    entries: Sequence[AuditEntry] = ()
+    found: Sequence[StopOrder] = ()
+    with ordering(configuration, creates=False) as orders:
+        if log:
+            entries = orders.audit(LOG_MAX)
+        else:
+            found = orders.stops()
+    if as_json:
+        content = {"entries": [*map(_entry, entries)]} if log else {}
+        listed = {} if log else {"stops": [*map(_order, found)]}
+        head = {
+            "schema_version": SCHEMA_VERSION,
+            "project_id": configuration.project_id,
+        }
+        typer.echo(json.dumps(head | listed | content, indent=2, ensure_ascii=False))
+        return
+    # Imported late: it brings rich, which JSON has no use for.
+    from guardrails.cli.stop_tables import print_log, print_stops
+
+    if log:
+        print_log(entries)
+    else:
+        print_stops(found)
+
+
+def resume(
+    session: SessionOption = None,
+    agent: AgentOption = None,
+    customer: CustomerOption = None,
+    everything: AllOption = False,
+    reason: Annotated[
+        str | None, typer.Option(metavar="TEXT", help="Why; kept in the log.")
+    ] = None,
+    by: ByOption = None,
+    store: StoreOption = None,
+    project: ProjectOption = None,
+    config: ConfigOption = None,
+) -> None:
+    """Lift a stop. Of a session it lifts any, also that of a budget or a loop."""
+    target = target_of(
+        session_id=session, agent=agent, customer_id=customer, everything=everything
+    )
+    configuration = configured(config, store=store, project=project)
+    with ordering(configuration, creates=False) as orders:
+        was_stopped = orders.resume(target, by=by or user_name(), reason=reason)
+        others = orders.stops()
+    what = _shown(target.label)
+    if not was_stopped and target.kind is StopKind.SESSION:
+        typer.echo(f"guardrails: {what} is not known.", err=True)
+        raise typer.Exit(1)
+    typer.echo(f"{what} goes on." if was_stopped else f"{what} was not stopped.")
+    if others:
+        typer.echo("Other stops are in force: guardrails stops", err=True)
+
+
+def _said(order: StopOrder) -> str:
+    """Says what is in force, which may be an earlier and longer stop."""
+    by = f" by {_shown(order.by)}" if order.by else ""
+    until = "until it is resumed"
+    if order.until_ms is not None:
+        until = f"until {format_time(order.until_ms)}"
+    note = f": {_shown(order.note)}" if order.note else ""
+    return f"{_shown(order.target.label)} is stopped{by} {until}{note}"
+
+
+def _resuming(target: StopTarget) -> str:
+    words = [_OPTIONS[target.kind], *([target.name] if target.name else [])]
+    return f"guardrails resume {_shown(shlex.join(words))}"
+
+
+def _shown(text: str) -> str:
+    from guardrails.cli.table import safe
+
+    return safe(text)
+
+
+def _order(order: StopOrder) -> dict[str, object]:
+    return {
+        "kind": order.target.kind.value,
+        "name": order.target.name,
+        "by": order.by,
+        "reason": order.note,
+        "since": time_text(order.at_ms),
+        "until": time_text(order.until_ms),
+    }
+
+
+def _entry(entry: AuditEntry) -> dict[str, object]:
+    target = StopTarget.of_key(entry.key)
+    return {
+        "time": time_text(entry.at_ms),
+        "action": entry.action.value,
+        "kind": target and target.kind.value,
+        "name": target and target.name,
+        "by": entry.by,
+        "reason": entry.note,
+        "until": time_text(entry.until_ms),
+        "limits": {
+            key: {"before": before, "after": after}
+            for key, before, after in changed_limits(entry)
+        },
+    }

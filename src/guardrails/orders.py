@@ -169,7 +169,11 @@ class Orders:
 
     def account(self, session_id: str) -> Account | None:
         """Returns the totals of a session; `None` before its first call."""
-        return self._store.execute(ReadAccount(account=self.account_key(session_id)))
+        return self.account_of(self.account_key(session_id))
+
+    def account_of(self, key: str) -> Account | None:
+        """Returns the totals of any account, by its key."""
+        return self._store.execute(ReadAccount(account=key))
 
     def policy_limits(self, account: Account | None) -> Limits:
         """Returns the limits that the policy gives to a session."""

@@ -10,6 +10,7 @@ from typing import Annotated
 
 import typer
 
+from guardrails.cli import budget
 from guardrails.cli.check import check
 from guardrails.cli.costs import costs
 from guardrails.cli.demo import demo
@@ -60,6 +61,7 @@ app.command()(demo)
 app.command()(init)
 app.command()(schema)
 app.command()(simulate)
+app.add_typer(budget.app, name="budget")
 app.command()(stop)
 app.command()(stops)
 app.command()(resume)

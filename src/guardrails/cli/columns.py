@@ -6,10 +6,11 @@ from rich.filesize import decimal
 
 from guardrails.cli.amounts import money_cells
 from guardrails.cli.table import Column, safe
+from guardrails.core.policy import Measure
 from guardrails.core.rollups import Spend
 from guardrails.reports import CostReport, CostRow, SessionRow
 
-__all__ = ["TITLES", "UNATTRIBUTED", "columns_of"]
+__all__ = ["TITLES", "UNATTRIBUTED", "columns_of", "limit_name"]
 
 UNATTRIBUTED = "(unattributed)"
 UNKNOWN = "-"
@@ -65,6 +66,11 @@ def columns_of(report: CostReport) -> list[Column]:
     of_calls = report.by in ("tool", "model")
     amounts = _call_columns(report) if of_calls else _spend_columns(report)
     return [name, *amounts, _share(report), _bar(report), *_tokens(report)]
+
+
+def limit_name(measure: Measure) -> str:
+    """Names what a limit is of, in one word."""
+    return _LIMITS[measure.value]
 
 
 def _session_columns(report: CostReport) -> list[Column]:

@@ -8,7 +8,13 @@ from guardrails.core.money import usd_digits
 from guardrails.core.policy import Limits, Measure, Policy, SoftAlerts
 from guardrails.core.stops import AuditEntry
 
-__all__ = ["alert_texts", "changed_limits", "limit_texts", "policy_text"]
+__all__ = [
+    "alert_texts",
+    "changed_limits",
+    "limit_text",
+    "limit_texts",
+    "policy_text",
+]
 
 
 def limit_texts(limits: Limits) -> Iterator[tuple[str, str]]:
@@ -16,13 +22,13 @@ def limit_texts(limits: Limits) -> Iterator[tuple[str, str]]:
     for measure in Measure:
         value = limits.of(measure)
         if value is not None:
-            yield measure.value, _text(measure, value)
+            yield measure.value, limit_text(measure, value)
 
 
 def alert_texts(alerts: SoftAlerts) -> Iterator[tuple[str, str]]:
     """Yields the key and the value of each soft alert that is set."""
     if alerts.cost_nano_usd is not None:
-        yield "soft_alert_usd", _text(Measure.COST, alerts.cost_nano_usd)
+        yield "soft_alert_usd", limit_text(Measure.COST, alerts.cost_nano_usd)
     if alerts.ratios:
         yield "soft_alert_ratio", ", ".join(f"{ratio:f}" for ratio in alerts.ratios)
 
@@ -55,7 +61,8 @@ def policy_text(policy: Policy) -> str:
     return "; ".join(parts)
 
 
-def _text(measure: Measure, value: int) -> str:
+def limit_text(measure: Measure, value: int) -> str:
+    """Writes an amount as the configuration would."""
     if measure is Measure.COST:
         return usd_digits(value)
     if measure is Measure.WALL_TIME:

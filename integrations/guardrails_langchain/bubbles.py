@@ -9,13 +9,21 @@ kind and that one. Users still write `except BudgetExceeded`.
 import functools
 import inspect
 import sys
-from typing import cast
+from typing import TypeVar, cast
 
 from langchain_core.callbacks import AsyncCallbackManager
 
-from guardrails.errors import SessionStopped
+from guardrails.errors import GuardrailsError, SessionStopped
 
-__all__ = ["as_bubble", "close_unstarted", "is_control_flow", "is_interrupt"]
+__all__ = [
+    "as_bubble",
+    "bubble_kind",
+    "close_unstarted",
+    "is_control_flow",
+    "is_interrupt",
+]
+
+E = TypeVar("E", bound=GuardrailsError)
 
 FRAMES_MAX = 16
 """Frames between a hook of ours and LangChain's: four, and room for wrappers."""
@@ -32,7 +40,9 @@ def as_bubble(stop: SessionStopped) -> SessionStopped:
     Fresh, because an exception object collects notes and tracebacks wherever
     it is raised.
     """
-    kind = _bubble_kind(type(stop), has_langgraph="langgraph" in sys.modules)
+    kind: type[SessionStopped] = bubble_kind(
+        type(stop), has_langgraph="langgraph" in sys.modules
+    )
     copy = kind(stop.message)
     copy.__dict__.update({k: v for k, v in stop.__dict__.items() if k != "__notes__"})
     return copy
@@ -71,9 +81,8 @@ def close_unstarted() -> None:
 
 
 @functools.cache
-def _bubble_kind(
-    kind: type[SessionStopped], *, has_langgraph: bool
-) -> type[SessionStopped]:
+def bubble_kind(kind: type[E], *, has_langgraph: bool) -> type[E]:
+    """Returns a kind of error that LangGraph lets through."""
     if not has_langgraph:
         return kind
     from langgraph.errors import GraphBubbleUp
@@ -82,7 +91,7 @@ def _bubble_kind(
         return kind
     # The name and module stay, so that tracebacks read as users expect.
     return cast(
-        "type[SessionStopped]",
+        "type[E]",
         type(
             kind.__name__,
             (kind, GraphBubbleUp),

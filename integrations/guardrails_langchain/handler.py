@@ -23,6 +23,7 @@ from guardrails.core.calls import CallStatus, ModelCall, Outcome, ToolCall
 from guardrails.core.fingerprints import size_bytes
 from guardrails.engine import Engine
 from guardrails.errors import CallRefused, SessionStopped
+from guardrails.guarded_call import GuardedCall
 from guardrails_langchain import translate
 from guardrails_langchain.bubbles import (
     as_bubble,
@@ -30,6 +31,7 @@ from guardrails_langchain.bubbles import (
     is_control_flow,
     is_interrupt,
 )
+from guardrails_langchain.offers import offer_to
 from guardrails_langchain.runs import Run, RunTree, withdraw
 
 __all__ = ["GuardCallbackHandler", "handler_for", "tree_of"]
@@ -270,16 +272,25 @@ class GuardCallbackHandler(BaseCallbackHandler):
     def _gate(self, run: Run, call: ModelCall | ToolCall) -> None:
         """Lets a call pass, or raises before it is made."""
         try:
-            if run.latched is not None:
-                raise run.latched
-            run.call = run.session.begin(call, attribution=run.attribution)
+            run.call = self._admitted(run, call)
         except SessionStopped as stop:
             self._refused(run)
             run.root.stops[run.session] = stop
+            if (offer := offer_to(run.session)) is not None:
+                offer.stop = stop
             raise self._raised(stop, run) from None
         except CallRefused:
             self._refused(run)
             raise
+
+    def _admitted(self, run: Run, call: ModelCall | ToolCall) -> GuardedCall:
+        """Reserves a call, as the middleware around it offers if one does."""
+        offer = offer_to(run.session)
+        if offer is not None and isinstance(call, ModelCall):
+            return offer.admit(run, call)
+        if run.latched is not None:
+            raise run.latched
+        return run.session.begin(call, attribution=run.attribution)
 
     def _refused(self, run: Run) -> None:
         """Forgets a run that gets no end event, and gives back its batch.

@@ -31,6 +31,7 @@ from guardrails.core.attribution import clean_name
 from guardrails.ids import new_id
 from guardrails.scope import current_session
 from guardrails_langchain.handler import tree_of
+from guardrails_langchain.turns import arun, model_turn, run
 
 __all__ = ["GuardMiddleware"]
 
@@ -58,17 +59,27 @@ class GuardMiddleware(AgentMiddleware[GuardState, Any, Any]):
     Args:
         guard: The guard.
         agent: Who acts; chooses the budget.
+        clamp: Lowers the bound on a model's output to what is left, where all that
+            it could write does not fit, so that the last call still runs.
         names: `customer_id, user_id, feature, prompt_version, session_id,
             tags`, as for `Guard.session`.
     """
 
     state_schema = GuardState
 
-    def __init__(self, guard: Guard, *, agent: str | None = None, **names: Any) -> None:
+    def __init__(
+        self,
+        guard: Guard,
+        *,
+        agent: str | None = None,
+        clamp: bool = True,
+        **names: Any,
+    ) -> None:
         super().__init__()
         guard.session(agent, **names)  # Refuses bad names here.
         self._guard = guard
         self._agent = agent
+        self._clamps = clamp
         self._names = names
         self._lock = threading.Lock()
         self._sessions: OrderedDict[str, Session] = OrderedDict()
@@ -86,8 +97,8 @@ class GuardMiddleware(AgentMiddleware[GuardState, Any, Any]):
         handler: Callable[[ModelRequest[Any]], ModelResponse[Any]],
     ) -> ModelResponse[Any]:
         """Makes the call inside the session's scope."""
-        with self._scope(request.state):
-            return handler(request)
+        with self._scope(request.state) as session:
+            return run(model_turn(session, request, clamps=self._clamps), handler)
 
     async def awrap_model_call(
         self,
@@ -95,8 +106,9 @@ class GuardMiddleware(AgentMiddleware[GuardState, Any, Any]):
         handler: Callable[[ModelRequest[Any]], Awaitable[ModelResponse[Any]]],
     ) -> ModelResponse[Any]:
         """Makes the call inside the session's scope."""
-        with self._scope(request.state):
-            return await handler(request)
+        with self._scope(request.state) as session:
+            turn = model_turn(session, request, clamps=self._clamps)
+            return await arun(turn, handler)
 
     def wrap_tool_call(
         self,
@@ -117,10 +129,11 @@ class GuardMiddleware(AgentMiddleware[GuardState, Any, Any]):
             return await handler(request)
 
     @contextlib.contextmanager
-    def _scope(self, state: Any) -> Generator[None]:
+    def _scope(self, state: Any) -> Generator[Session]:
         """Opens the session's scope, unless the call is in it already."""
-        if self._is_guarded():
-            yield
+        around = self._session_around()
+        if around is not None:
+            yield around
             return
         session = self._session(state)
         with self._lock:
@@ -128,7 +141,7 @@ class GuardMiddleware(AgentMiddleware[GuardState, Any, Any]):
         session.activate()
         token = current_session.set(session)
         try:
-            yield
+            yield session
         finally:
             current_session.reset(token)
             with self._lock:
@@ -139,17 +152,18 @@ class GuardMiddleware(AgentMiddleware[GuardState, Any, Any]):
             if is_idle:
                 session.rest()
 
-    def _is_guarded(self) -> bool:
-        """Whether a session of this agent, or the run's own, is around already."""
+    def _session_around(self) -> Session | None:
+        """Returns the session of this agent, or the run's own, that is around."""
         outer = current_session.get()
         if outer is None or outer.engine is not self._guard.engine:
             config = get_config()
             parent = getattr(config.get("callbacks"), "parent_run_id", None)
-            run = tree_of(self._guard.engine).find(parent)
-            if run is None:
-                return False
-            outer = run.session
-        return self._agent is None or outer.attribution.agent in (None, self._agent)
+            found = tree_of(self._guard.engine).find(parent)
+            if found is None:
+                return None
+            outer = found.session
+        is_ours = self._agent is None or outer.attribution.agent in (None, self._agent)
+        return outer if is_ours else None
 
     def _session(self, state: Any) -> Session:
         """Returns the session of this run: given, the thread's, or the run's."""

@@ -2,7 +2,7 @@
 
 import json
 import threading
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from langchain_core.callbacks import (
@@ -16,6 +16,8 @@ from langchain_core.messages.ai import UsageMetadata
 from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
 from langchain_core.runnables import Runnable
 from pydantic import PrivateAttr
+
+from guardrails.core.usage import TOKENS_MAX
 
 __all__ = ["ScriptedChatModel"]
 
@@ -36,17 +38,24 @@ class ScriptedChatModel(BaseChatModel):
     input_tokens: int = 1_000
     """Reported for answers that carry no usage of their own."""
     output_tokens: int = 50
-    """Reported for answers that carry no usage of their own."""
+    """Reported for answers that carry no usage of their own, as far as the request
+    itself, by `max_tokens`, allows them."""
     reports_usage: bool = True
     """False plays a provider that reports nothing."""
 
     _lock: Any = PrivateAttr(default_factory=threading.Lock)
     _calls: int = PrivateAttr(default=0)
+    _requests: Any = PrivateAttr(default_factory=list)
 
     @property
     def calls(self) -> int:
         """How often the provider was called: each of these would be billed."""
         return self._calls
+
+    @property
+    def requests(self) -> Sequence[Mapping[str, Any]]:
+        """What each call asked for beside its messages: `max_tokens`, `tool_choice`."""
+        return tuple(self._requests)
 
     @property
     def _llm_type(self) -> str:
@@ -70,7 +79,8 @@ class ScriptedChatModel(BaseChatModel):
         self, tools: Sequence[Any], **kwargs: Any
     ) -> Runnable[LanguageModelInput, AIMessage]:
         """Accepts tools; the script decides when they are called."""
-        return self.bind()
+        given = {name: value for name, value in kwargs.items() if value is not None}
+        return self.bind(**given)
 
     def _generate(
         self,
@@ -79,7 +89,9 @@ class ScriptedChatModel(BaseChatModel):
         run_manager: CallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> ChatResult:
-        return ChatResult(generations=[ChatGeneration(message=self._answer(messages))])
+        return ChatResult(
+            generations=[ChatGeneration(message=self._answer(messages, kwargs))]
+        )
 
     async def _agenerate(
         self,
@@ -88,7 +100,7 @@ class ScriptedChatModel(BaseChatModel):
         run_manager: AsyncCallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> ChatResult:
-        return self._generate(messages)
+        return self._generate(messages, **kwargs)
 
     def _stream(
         self,
@@ -97,7 +109,7 @@ class ScriptedChatModel(BaseChatModel):
         run_manager: CallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> Iterator[ChatGenerationChunk]:
-        for chunk in self._chunks(messages):
+        for chunk in self._chunks(messages, kwargs):
             if run_manager is not None:
                 run_manager.on_llm_new_token(str(chunk.message.content), chunk=chunk)
             yield chunk
@@ -109,17 +121,20 @@ class ScriptedChatModel(BaseChatModel):
         run_manager: AsyncCallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> AsyncIterator[ChatGenerationChunk]:
-        for chunk in self._chunks(messages):
+        for chunk in self._chunks(messages, kwargs):
             if run_manager is not None:
                 await run_manager.on_llm_new_token(
                     str(chunk.message.content), chunk=chunk
                 )
             yield chunk
 
-    def _answer(self, messages: Sequence[BaseMessage]) -> AIMessage:
+    def _answer(
+        self, messages: Sequence[BaseMessage], asked: Mapping[str, Any]
+    ) -> AIMessage:
         with self._lock:
             number = self._calls
             self._calls += 1
+            self._requests.append(asked)
         turn = self.script(number, messages)
         if isinstance(turn, Exception):
             raise turn
@@ -127,16 +142,19 @@ class ScriptedChatModel(BaseChatModel):
             "response_metadata": {"model_name": self.model, **turn.response_metadata}
         }
         if self.reports_usage and turn.usage_metadata is None:
+            output = min(self.output_tokens, asked.get("max_tokens", TOKENS_MAX))
             update["usage_metadata"] = UsageMetadata(
                 input_tokens=self.input_tokens,
-                output_tokens=self.output_tokens,
-                total_tokens=self.input_tokens + self.output_tokens,
+                output_tokens=output,
+                total_tokens=self.input_tokens + output,
             )
         return turn.model_copy(update=update)
 
-    def _chunks(self, messages: Sequence[BaseMessage]) -> list[ChatGenerationChunk]:
+    def _chunks(
+        self, messages: Sequence[BaseMessage], asked: Mapping[str, Any]
+    ) -> list[ChatGenerationChunk]:
         """Cuts an answer into words; tool calls and usage come last."""
-        answer = self._answer(messages)
+        answer = self._answer(messages, asked)
         words = str(answer.content).split(" ") if answer.content else []
         chunks = [
             AIMessageChunk(content=word if index == 0 else f" {word}", id=answer.id)

@@ -78,7 +78,7 @@ class Charges:
         return output_tokens_max(
             requested=call.output_tokens_max,
             largest_seen=self._outputs.get((agent, call.model), 0),
-            is_strict=self._policy.is_estimate_strict,
+            is_strict=self._policy.is_estimate_strict or call.is_output_bound,
         )
 
     def model_bound(

@@ -6,10 +6,10 @@ from decimal import Decimal
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
+from guardrails.core.accounts import Charging
 from guardrails.core.admission import Reservation
 from guardrails.core.attribution import Attribution, clean_name
 from guardrails.core.calls import CallKind, CallStatus, ModelCall, Outcome, ToolCall
-from guardrails.core.estimates import input_tokens_max
 from guardrails.core.money import nano_usd
 from guardrails.core.operations import Settle
 from guardrails.core.policy import Mode
@@ -49,9 +49,11 @@ class GuardedCall:
         call: ModelCall | ToolCall,
         *,
         attribution: Attribution | None = None,
+        charging: Charging | None = None,
         hold_id: str | None = None,
     ) -> None:
         self._session = session
+        self._charging = charging
         self._engine = session.engine
         self._call = call
         self._hold_id = hold_id
@@ -283,14 +285,12 @@ class GuardedCall:
         if self._engine.policy.mode is Mode.OFF or self._reservation is not None:
             return None
         self._session.activate()
-        charging = self._session.charging(self._attribution)
-        call = self._call
-        if isinstance(call, ModelCall) and call.prompt is not None:
-            anchor = self._session.anchor(call, charging.attribution.agent_path)
-            bound = input_tokens_max(call.prompt, anchor)
-            call = self._call = replace(call, input_tokens_max=bound)
+        charging = self._charging or self._session.charging(self._attribution)
+        if isinstance(self._call, ModelCall):
+            path = charging.attribution.agent_path
+            self._call = self._session.anchors.bounded(self._call, path)
         return self._engine.plan(
-            call,
+            self._call,
             hold_id=self._hold_id or new_id(),
             charging=charging,
             active_ms=self._session.active_ms(),
@@ -312,7 +312,7 @@ class GuardedCall:
                 outcome = replace(outcome, latency_ms=now_ms - self._started_ms)
             if isinstance(self._call, ModelCall):
                 path = self._reservation.op.charging.attribution.agent_path
-                self._session.learn(self._call, path, outcome.usage)
+                self._session.anchors.learn(self._call, path, outcome.usage)
             return self._engine.plan_settlement(
                 self._reservation, outcome, active_ms=self._session.active_ms()
             )

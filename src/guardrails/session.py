@@ -12,17 +12,16 @@ from fnmatch import fnmatchcase
 from types import TracebackType
 from typing import Self
 
+from guardrails.anchors import Anchors
 from guardrails.core.accounts import Account, Charging
 from guardrails.core.admission import account_key, session_line, shared_lines
 from guardrails.core.attribution import Attribution
 from guardrails.core.calls import ModelCall, ToolCall
-from guardrails.core.estimates import Anchor
 from guardrails.core.events import Event
 from guardrails.core.fingerprints import fingerprint
 from guardrails.core.money import usd
 from guardrails.core.operations import Close, ReadAccount
 from guardrails.core.policy import Budget, Mode
-from guardrails.core.usage import TokenUsage
 from guardrails.core.windows import Window, window_end_ms
 from guardrails.engine import Engine
 from guardrails.errors import ConfigurationError, SessionStopped
@@ -31,9 +30,6 @@ from guardrails.ids import new_id
 from guardrails.scope import current_session
 
 __all__ = ["Session"]
-
-ANCHORS_MAX = 64
-"""Prompts whose billed size a session remembers: one per nested agent and model."""
 
 CHARGINGS_MAX = 256
 """Attributions whose accounts a session remembers: nested agents and runs."""
@@ -70,7 +66,8 @@ class Session:
         self._parent = parent
         self._budget: Budget = engine.policy.session_budget(attribution.agent)
         self._lock = threading.RLock()
-        self._anchors: OrderedDict[tuple[tuple[str, ...], str], Anchor] = OrderedDict()
+        self.anchors: Anchors = Anchors()
+        """What prompts were billed, per nested agent and model."""
         self._chargings: OrderedDict[Attribution, tuple[Charging, int]] = OrderedDict()
         self._active_from_ms: int | None = None
         self._token: contextvars.Token[Session | None] | None = None
@@ -252,6 +249,11 @@ class Session:
         return self._engine
 
     @property
+    def budget(self) -> Budget:
+        """The budget of its own."""
+        return self._budget
+
+    @property
     def outer(self) -> "Session | None":
         """The session around this one while it is open, of this guard or another."""
         return self._outer
@@ -284,15 +286,24 @@ class Session:
         call: ModelCall | ToolCall,
         *,
         attribution: Attribution | None = None,
+        charging: Charging | None = None,
         hold_id: str | None = None,
     ) -> GuardedCall:
         """Reserves a call and returns it.
+
+        Args:
+            call: What is about to happen.
+            attribution: Whom it is charged to, if not as the session is.
+            charging: The accounts, if not those that it is charged to by rule.
+            hold_id: The id that makes the reservation idempotent.
 
         Raises:
             SessionStopped: If a limit, a loop or a person ended the session.
             CallRefused: If only this call may not be made.
         """
-        guarded = GuardedCall(self, call, attribution=attribution, hold_id=hold_id)
+        guarded = GuardedCall(
+            self, call, attribution=attribution, charging=charging, hold_id=hold_id
+        )
         guarded.reserve()
         return guarded
 
@@ -330,23 +341,6 @@ class Session:
     def active_ms(self) -> tuple[int, ...]:
         """Returns how long each session of the chain has been active here."""
         return tuple([session._active_ms() for session in self._chain()])
-
-    def anchor(self, call: ModelCall, agent_path: tuple[str, ...]) -> Anchor | None:
-        """Returns the last billed prompt of this agent and model."""
-        return self._anchors.get((agent_path, call.model))
-
-    def learn(
-        self, call: ModelCall, agent_path: tuple[str, ...], usage: TokenUsage | None
-    ) -> None:
-        """Remembers what a prompt was billed, as the bound of the next one."""
-        if usage is None or call.prompt is None:
-            return
-        with self._lock:
-            self._anchors[(agent_path, call.model)] = Anchor(
-                shape=call.prompt, billed_tokens=usage.total_tokens
-            )
-            if len(self._anchors) > ANCHORS_MAX:
-                self._anchors.popitem(last=False)
 
     def _new_charging(self, who: Attribution, now_ms: int) -> Charging:
         policy = self._engine.policy

@@ -38,6 +38,8 @@ class ModelCall:
     """The sizes of the prompt, from which a closer bound follows."""
     output_tokens_max: int | None = None
     """The request's own bound on output; `None` when it sets none."""
+    is_output_bound: bool = False
+    """The model cannot write more than that bound: it is reserved as it stands."""
 
     kind: CallKind = field(default=CallKind.MODEL, init=False)
 

@@ -13,6 +13,7 @@ __all__ = [
     "MEDIA_PART_TOKENS_MAX",
     "MESSAGE_OVERHEAD_TOKENS",
     "OUTPUT_TOKENS_FLOOR",
+    "OUTPUT_TOKENS_MIN",
     "Anchor",
     "PromptShape",
     "input_tokens_max",
@@ -32,6 +33,10 @@ its base64 text say nothing about its tokens."""
 OUTPUT_TOKENS_FLOOR = 4_096
 """Reserved for output where the request sets no bound of its own that is lower.
 A model's own maximum, often 64,000, would refuse every first call."""
+
+OUTPUT_TOKENS_MIN = 256
+"""A bound on output is not lowered below this: room for a tool call or a short
+answer. With less a model breaks off, and the call is paid for nothing."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,0 +1,98 @@
+"""Offers: what the middleware lets the callback handler do with a model call.
+
+The handler sees a call exactly as it is sent, but cannot change it; the middleware
+can change the request, but does not see what is sent. So the middleware makes an
+offer around each attempt, in a context variable. A handler that finds the call too
+large for what is left says so in the offer and refuses the attempt, before anything
+is reserved; the middleware lowers the request and tries again.
+"""
+
+import contextlib
+import sys
+from collections.abc import Generator
+from contextvars import ContextVar
+from dataclasses import dataclass
+
+from guardrails.clamping import fitted
+from guardrails.core.calls import ModelCall
+from guardrails.core.estimates import OUTPUT_TOKENS_MIN
+from guardrails.errors import CallRefused, SessionStopped, StoreUnavailable
+from guardrails.guarded_call import GuardedCall
+from guardrails.session import Session
+from guardrails_langchain.bubbles import bubble_kind
+from guardrails_langchain.runs import Run
+
+__all__ = ["Offer", "offer_to", "offered"]
+
+
+class _TooLarge(CallRefused):
+    """The request has to be lowered first; nothing was reserved."""
+
+
+@dataclass(slots=True, eq=False)
+class Offer:
+    """What may be done with one attempt at a model call, and what was done."""
+
+    session: Session
+    """Whose call it is. Others are none of the middleware's."""
+    lowers: bool = True
+    """Whether the request can be lowered."""
+    model_max: int | None = None
+    """What the model can write at most, if that is known."""
+    least: int = OUTPUT_TOKENS_MIN
+    """The smallest bound on output that the model takes and can answer with."""
+    is_last: bool = False
+    """The request is not lowered again: it fits now, or is refused."""
+    lowered_to: int | None = None
+    """The bound on output that the request has to be lowered to, if it has."""
+    stop: SessionStopped | None = None
+    """The stop that was raised instead, whatever became of it since."""
+
+    def admit(self, run: Run, call: ModelCall) -> GuardedCall:
+        """Reserves the call, or notes what it has to be lowered to.
+
+        Raises:
+            SessionStopped: If a limit, a loop or a person ended the session.
+            CallRefused: If it may not be made, or not as large as it is.
+        """
+        if run.latched is not None:
+            raise run.latched
+        session, who = run.session, run.attribution
+        if not self.lowers:
+            return session.begin(call, attribution=who)
+        with contextlib.suppress(StoreUnavailable):  # Reserving decides what holds.
+            fit = fitted(
+                session,
+                call,
+                session.charging(who),
+                model_max=self.model_max,
+                least=self.least,
+            )
+            call = fit.call
+            if fit.lowered_to is not None and not self.is_last:
+                if fit.is_refused:
+                    # The ledger says so, unless there is room since a moment ago.
+                    session.begin(call, attribution=who).release()
+                self.lowered_to = fit.lowered_to
+                kind = bubble_kind(_TooLarge, has_langgraph="langgraph" in sys.modules)
+                raise kind("lowered to what is left")
+        return session.begin(call, attribution=who)
+
+
+_offer: ContextVar[Offer | None] = ContextVar("guardrails_offer", default=None)
+
+
+@contextlib.contextmanager
+def offered(offer: Offer | None) -> Generator[None]:
+    """Makes an offer to the handler, for the calls inside."""
+    token = _offer.set(offer)
+    try:
+        yield
+    finally:
+        _offer.reset(token)
+
+
+def offer_to(session: Session) -> Offer | None:
+    """Returns the offer for a model call of this session that starts now."""
+    offer = _offer.get()
+    return offer if offer is not None and offer.session is session else None

@@ -1,0 +1,99 @@
+"""Requests: changes a model's request, as its integration understands it.
+
+A bound on output is passed on by the name that the integration has for it. Where
+that is not known for certain nothing is lowered, and calls are refused that do not
+fit.
+"""
+
+from collections.abc import Mapping
+from typing import Any, cast
+
+from langchain.agents.middleware.types import ModelRequest
+from langchain_core.language_models import BaseChatModel
+
+from guardrails.core.estimates import OUTPUT_TOKENS_MIN
+from guardrails.core.usage import TOKENS_MAX
+from guardrails.session import Session
+from guardrails_langchain.offers import Offer
+
+__all__ = ["lowered", "offer_for"]
+
+_MAX_TOKENS = (
+    "anthropic",
+    "azure",
+    "deepseek",
+    "fireworks",
+    "groq",
+    "mistralai",
+    "openai",
+    "openrouter",
+    "together",
+    "xai",
+)
+_OUTPUT_KEYS: Mapping[str, str] = {
+    **dict.fromkeys(_MAX_TOKENS, "max_tokens"),
+    "google_genai": "max_output_tokens",
+    "google_vertexai": "max_output_tokens",
+}
+"""What integrations call the bound on output, by LangChain's name of the provider.
+Nothing is guessed: langchain-google-genai 4.4.2 fails on `max_tokens`."""
+
+
+def offer_for(
+    session: Session, request: ModelRequest[Any], *, clamps: bool, is_last: bool
+) -> Offer:
+    """Returns the offer for one attempt.
+
+    Args:
+        session: Whose call it is.
+        request: What is asked for.
+        clamps: Whether the request may be lowered, if that is possible.
+        is_last: Whether it is the last attempt.
+    """
+    return Offer(
+        session=session,
+        lowers=clamps and _output_key(request.model) is not None,
+        model_max=_model_max(request.model),
+        least=OUTPUT_TOKENS_MIN + _thinking_tokens(request.model),
+        is_last=is_last,
+    )
+
+
+def lowered(request: ModelRequest[Any], output_tokens: int) -> ModelRequest[Any]:
+    """Returns the request with its bound on output lowered."""
+    key = _output_key(request.model)
+    assert key is not None
+    settings = {**request.model_settings, key: output_tokens}
+    return request.override(model_settings=settings)
+
+
+def provider_of(model: BaseChatModel) -> str | None:
+    """Returns LangChain's name of the model's provider."""
+    try:
+        # The only source of the name that every integration fills.
+        return model._get_ls_params().get("ls_provider")
+    except Exception:
+        return None
+
+
+def _output_key(model: BaseChatModel) -> str | None:
+    return _OUTPUT_KEYS.get(provider_of(model) or "")
+
+
+def _model_max(model: BaseChatModel) -> int | None:
+    profile: object = getattr(model, "profile", None)
+    if not isinstance(profile, Mapping):
+        return None
+    return _tokens(cast("Mapping[str, object]", profile).get("max_output_tokens"))
+
+
+def _thinking_tokens(model: BaseChatModel) -> int:
+    """Returns the tokens that the model thinks with; the bound must be above them."""
+    thinking: object = getattr(model, "thinking", None)
+    if not isinstance(thinking, Mapping):
+        return 0
+    return _tokens(cast("Mapping[str, object]", thinking).get("budget_tokens")) or 0
+
+
+def _tokens(value: object) -> int | None:
+    return value if type(value) is int and 0 < value <= TOKENS_MAX else None

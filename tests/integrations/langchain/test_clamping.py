@@ -1,0 +1,231 @@
+"""A model call that does not fit is asked for less, so that the last one still runs.
+
+Output costs ten dollars per million tokens here and input nothing, so a cent is a
+thousand tokens.
+"""
+
+import threading
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+from langchain.agents import create_agent
+from langchain.agents.middleware import ModelRetryMiddleware
+from langchain_core.messages import AIMessage
+from pydantic import Field
+
+from guardrails import BudgetExceeded, CallRefused
+from guardrails_langchain import GuardMiddleware
+from guardrails_langchain.testing import ScriptedChatModel
+from tests.integrations.langchain import modes
+from tests.integrations.langchain.constructs import ASK, NO_WAIT
+from tests.integrations.langchain.rig import Rig
+
+CENT_TOKENS = 1_000
+MODELS = {"gpt-4o": {"input_per_1m_usd": 0, "output_per_1m_usd": 10}}
+
+
+def rig_of(*, config: Any = None, **limits: Any) -> Rig:
+    config = {"tools": {}, "models": MODELS, **(config or {})}
+    return Rig(config=config, prices=None, **limits)
+
+
+def chatty(rig: Rig, **options: Any) -> ScriptedChatModel:
+    """Calls a tool on every turn, and writes as much as it may: 3 cents."""
+    options = {"max_tokens": 3 * CENT_TOKENS, **options}
+    written = options["max_tokens"] or 3 * CENT_TOKENS
+    return rig.model(rig.calls_tool(), output_tokens=written, **options)
+
+
+def agent_of(rig: Rig, model: Any, *more: Any, **options: Any) -> Any:
+    options = {"agent": "main", "session_id": "s-1", **options}
+    middleware = [GuardMiddleware(rig.guard, **options), *more]
+    return create_agent(model, [rig.tool()], middleware=middleware)
+
+
+def asked_of(model: ScriptedChatModel) -> list[int | None]:
+    return [request.get("max_tokens") for request in model.requests]
+
+
+def spent_cents(rig: Rig) -> float:
+    account = rig.guard.account("s-1")
+    assert account is not None
+    assert account.held_nano_usd == 0
+    return account.posted_nano_usd / 10_000_000
+
+
+@pytest.mark.parametrize("mode", [modes.invoke, modes.stream])
+def test_the_last_call_is_lowered_to_what_is_left(mode: Any) -> None:
+    """Five cents: three, then two, and not one token more."""
+    rig = rig_of(max_cost_usd="0.05")
+    model = chatty(rig)
+    with pytest.raises(BudgetExceeded):
+        mode(agent_of(rig, model), ASK, {})
+
+    assert asked_of(model) == [None, 2 * CENT_TOKENS]
+    assert spent_cents(rig) == 5
+    assert not rig.record.started_after_stop()
+
+
+@pytest.mark.parametrize("mode", [modes.ainvoke, modes.astream, modes.astream_events])
+async def test_the_last_call_is_lowered_in_asyncio(
+    mode: Callable[..., Awaitable[Any]],
+) -> None:
+    rig = rig_of(max_cost_usd="0.05")
+    model = chatty(rig)
+    with pytest.raises(BudgetExceeded):
+        await mode(agent_of(rig, model), ASK, {})
+
+    assert asked_of(model) == [None, 2 * CENT_TOKENS]
+    assert spent_cents(rig) == 5
+
+
+def test_a_call_is_refused_where_too_little_is_left() -> None:
+    """255 tokens are left, which is below the least: 256."""
+    rig = rig_of(max_cost_usd="0.03255")
+    model = chatty(rig)
+    with pytest.raises(BudgetExceeded) as caught:
+        agent_of(rig, model).invoke(ASK)
+
+    assert asked_of(model) == [None]
+    assert str(caught.value.needed) == "0.00256"
+    assert rig.guard.session(session_id="s-1").status == "budget_exceeded"
+
+
+def test_a_small_request_is_never_lowered_below_itself() -> None:
+    """A request of 100 tokens asks for 100 or is refused."""
+    rig = rig_of(max_cost_usd="0.0025")
+    model = chatty(rig, max_tokens=100)
+    with pytest.raises(BudgetExceeded):
+        agent_of(rig, model).invoke(ASK)
+
+    assert asked_of(model) == [None, None]
+    assert spent_cents(rig) == 0.2
+
+
+def test_lowering_can_be_switched_off() -> None:
+    rig = rig_of(max_cost_usd="0.05")
+    model = chatty(rig)
+    with pytest.raises(BudgetExceeded):
+        agent_of(rig, model, clamp=False).invoke(ASK)
+
+    assert asked_of(model) == [None]
+
+
+def test_nothing_is_guessed_about_a_provider_that_is_not_known() -> None:
+    """The name of its bound on output is not known, so the call is refused."""
+    rig = rig_of(max_cost_usd="0.05")
+    model = chatty(rig, provider="somebody")
+    with pytest.raises(BudgetExceeded):
+        agent_of(rig, model).invoke(ASK)
+
+    assert asked_of(model) == [None]
+
+
+def test_observing_lowers_nothing() -> None:
+    rig = rig_of(max_cost_usd="0.05", mode="observe")
+    model = rig.model(
+        lambda number, _: (
+            AIMessage("done") if number == 4 else rig.calls_tool()(number, _)
+        ),
+        max_tokens=3 * CENT_TOKENS,
+        output_tokens=3 * CENT_TOKENS,
+    )
+    agent_of(rig, model).invoke(ASK)
+
+    assert asked_of(model) == [None] * 5
+
+
+def test_what_the_model_can_write_at_most_is_its_bound() -> None:
+    """A request without one: the profile of the model has it."""
+    rig = rig_of(max_cost_usd="0.10")
+    model = chatty(rig, max_tokens=None, profile={"max_output_tokens": 6_000})
+    with pytest.raises(BudgetExceeded):
+        agent_of(rig, model).invoke(ASK)
+
+    # 10 cents hold 6,000 tokens; 7 do too; 4 do not, and 4,096 are expected.
+    assert asked_of(model) == [None, None, 4_000, 1_000]
+    assert spent_cents(rig) == 10
+
+
+def test_a_large_request_leaves_room_for_others() -> None:
+    """64,000 tokens of 50,000: half of what is left, not all of it."""
+    rig = rig_of(max_cost_usd="0.50", max_model_calls=1)
+    model = chatty(rig, max_tokens=64_000)
+    with pytest.raises(BudgetExceeded):
+        agent_of(rig, model).invoke(ASK)
+
+    assert asked_of(model) == [25_000]
+
+
+def test_tokens_are_lowered_to_a_limit_on_tokens() -> None:
+    """The bound of the input counts too; what was billed before makes it close."""
+    rig = rig_of(max_tokens=8_000)
+    model = chatty(rig, input_tokens=10)
+    with pytest.raises(BudgetExceeded):
+        agent_of(rig, model).invoke(ASK)
+
+    asked = asked_of(model)
+    assert asked[0] is None
+    assert asked[1] is not None
+    assert asked[1] < 3 * CENT_TOKENS
+    account = rig.guard.account("s-1")
+    assert account is not None
+    assert account.posted_tokens <= 8_000
+
+
+def test_thinking_is_not_lowered_away() -> None:
+    """A provider refuses a bound that is not above the tokens for thinking."""
+
+    class Thinker(ScriptedChatModel):
+        thinking: Any = Field(default_factory=lambda: {"budget_tokens": 1_900})
+
+    rig = rig_of(max_cost_usd="0.05")
+    model = chatty(rig, kind=Thinker)
+    with pytest.raises(BudgetExceeded):
+        agent_of(rig, model).invoke(ASK)
+
+    assert asked_of(model) == [None]
+
+
+def test_a_retry_inside_cannot_swallow_it() -> None:
+    """Neither is the attempt counted as a failure of the model."""
+    rig = rig_of(max_cost_usd="0.05")
+    model = chatty(rig)
+    with pytest.raises(BudgetExceeded):
+        agent_of(rig, model, ModelRetryMiddleware(**NO_WAIT)).invoke(ASK)
+
+    assert asked_of(model) == [None, 2 * CENT_TOKENS]
+
+
+def test_threads_on_one_budget_never_pass_it() -> None:
+    """Each is lowered to what the others leave, or waits for its turn in vain."""
+    shared = {"name": "all", "per": [], "every": "total", "max_cost_usd": 0.20}
+    rig = rig_of(config={"budgets": [shared]})
+    model = chatty(rig)
+    ends: list[BaseException] = []
+
+    def work(number: int) -> None:
+        agent = agent_of(rig, model, session_id=f"s-{number}")
+        try:
+            agent.invoke(ASK)
+        except (BudgetExceeded, CallRefused) as end:
+            ends.append(end)
+
+    threads = [threading.Thread(target=work, args=(n,)) for n in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    spent = sum(event.charge.cost_nano_usd or 0 for event in all_events(rig))
+    assert len(ends) == 6
+    assert 0.197e9 < spent <= 0.20e9
+
+
+def all_events(rig: Rig) -> list[Any]:
+    return [
+        event
+        for number in range(6)
+        for event in rig.guard.session(session_id=f"s-{number}").events()
+    ]

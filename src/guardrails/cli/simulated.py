@@ -7,8 +7,7 @@ from rich.console import Console
 from rich.text import Text
 
 from guardrails.cli.amounts import money_cells
-from guardrails.cli.render import WIDTH_PIPED
-from guardrails.cli.table import Column, safe, table_lines
+from guardrails.cli.table import Column, console_width, safe, table_lines
 from guardrails.core.decisions import format_count
 from guardrails.reports import Refused, Simulation
 
@@ -43,7 +42,7 @@ def render_simulation(
         console: Where to; the terminal by default.
     """
     console = console or Console()
-    width = console.width if console.is_terminal else max(console.width, WIDTH_PIPED)
+    width = console_width(console)
     for line in _lines(result, rows, hours=hours, name=name, width=width):
         console.print(line, soft_wrap=True)
     for line in Text(_NOT_SIMULATED, style="dim").wrap(console, width):

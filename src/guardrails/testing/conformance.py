@@ -41,6 +41,7 @@ from guardrails.core.operations import (
 )
 from guardrails.core.policy import Limits, Measure
 from guardrails.core.stops import (
+    AUDIT_MAX,
     SESSIONS_LISTED_MAX,
     AuditAction,
     StopKind,
@@ -615,7 +616,10 @@ class StoreConformance:
     def test_many_stopped_sessions_keep_nobody_from_stopping_a_customer(
         self, store: Store
     ) -> None:
-        """A session beyond the list's bound is stopped all the same."""
+        """A session beyond the list's bound is stopped all the same.
+
+        And of what people did the newest is kept.
+        """
         who = charging().attribution
         for number in range(SESSIONS_LISTED_MAX + 1):
             account = f"default/session/session_id={number}"
@@ -624,8 +628,11 @@ class StoreConformance:
         order = store.execute(_stop(_TARGETS[1]))
         listed = store.execute(_READ_STOPS)
 
+        audit = store.execute(ReadAudit(project_id="default", limit=2 * AUDIT_MAX))
         assert order in listed
         assert len(listed) == SESSIONS_LISTED_MAX + 1
+        assert len(audit) == AUDIT_MAX
+        assert audit[0].subject == "customer acme"
 
     def test_observing_a_stop_refuses_nothing(self, store: Store) -> None:
         """The reply says what would have refused."""

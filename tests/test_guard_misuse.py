@@ -313,3 +313,12 @@ def test_a_call_id_that_a_model_wrote_badly_breaks_nothing(
         pass
 
     assert session.steps == 1
+
+
+def test_a_session_of_another_project_inside_is_refused() -> None:
+    """Both are charged in one step, which no cluster does over two projects."""
+    guard = Guard({}, store="memory://", project_id="shop")
+    with guard.session("outer"):
+        with pytest.raises(ConfigurationError, match="inside a session of project"):
+            guard.session("inner", project_id="other")
+        assert guard.session("inner", project_id="shop").attribution.agent == "inner"

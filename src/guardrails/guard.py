@@ -668,6 +668,14 @@ class Guard:
                 )
             agent = given.pop("agent", None)
             inherited = parent.attribution
+            if given.get("project_id", inherited.project_id) != inherited.project_id:
+                # Both sessions are charged in one step, and a cluster keeps each
+                # project on a server of its own.
+                raise ConfigurationError(
+                    f"session: project_id={given['project_id']!r} inside a session of "
+                    f"project {inherited.project_id!r}. Open it outside of that "
+                    "session, or leave project_id out."
+                )
             names = {
                 key: getattr(inherited, key)
                 for key in (

@@ -15,6 +15,7 @@ from typing import cast
 from guardrails_mcp.stdio.lines import EDGE_BYTES, Oversized
 
 __all__ = [
+    "SAMPLING",
     "Message",
     "ToolRequest",
     "answers_raw",
@@ -32,6 +33,7 @@ __all__ = [
     "mentions_sampling",
     "messages_in",
     "method_of",
+    "models_asked",
     "params_of",
     "response",
     "tool_request",
@@ -39,6 +41,7 @@ __all__ = [
 
 CALL = "tools/call"
 CANCELLED = "notifications/cancelled"
+SAMPLING = "sampling/createMessage"
 
 MODERN = "2026"
 """Protocol versions are dates; since 2026-07-28 a result names its type."""
@@ -163,6 +166,22 @@ def is_response(message: object) -> bool:
         and "id" in message
         and ("result" in message or "error" in message)
     )
+
+
+def models_asked(message: object) -> dict[str, Mapping[str, object]]:
+    """Returns what an answer asks of the host's model, by the names of the requests.
+
+    Since 2026-07-28 a server asks in the answer to a call, not in requests of its own.
+    """
+    result = _member(message, "result") if is_response(message) else None
+    requests = _member(result, "inputRequests")
+    if not isinstance(requests, dict):
+        return {}
+    return {
+        name: params_of(request)
+        for name, request in cast("dict[str, object]", requests).items()
+        if method_of(request) == SAMPLING
+    }
 
 
 def key_of(message: object) -> str | None:

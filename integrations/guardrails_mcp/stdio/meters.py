@@ -2,11 +2,11 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, cast
 
-from guardrails_mcp.stdio.messages import ToolRequest
+from guardrails_mcp.stdio.messages import Message, ToolRequest
 
-__all__ = ["Answer", "Meter", "Metered"]
+__all__ = ["Answer", "Meter", "Metered", "answer_of"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,3 +52,19 @@ class Meter(Protocol):
     def open_sampling(self, params: Mapping[str, object], size_bytes: int) -> Metered:
         """Opens a call of the host's model that the server asks for."""
         ...
+
+
+def answer_of(message: Message, size_bytes: int) -> Answer:
+    """Returns what a response says."""
+    result = message.get("result")
+    if isinstance(result, dict):
+        is_error = result.get("isError") is True
+        return Answer(
+            result=cast("Mapping[str, object]", result),
+            error_type="tool_error" if is_error else None,
+            size_bytes=size_bytes,
+        )
+    error = message.get("error")
+    code = error.get("code") if isinstance(error, dict) else None
+    name = f"jsonrpc_error {code}" if isinstance(code, int) else "jsonrpc_error"
+    return Answer(error_type=name, size_bytes=size_bytes)

@@ -23,23 +23,19 @@ from dataclasses import dataclass, field
 from typing import cast
 
 from guardrails import GuardrailsError
-from guardrails_mcp.refusals import refusal_result, refusal_text
+from guardrails_mcp.refusals import refusal_result
 from guardrails_mcp.rounds import Rounds
 from guardrails_mcp.stdio import messages
 from guardrails_mcp.stdio.lines import Oversized
 from guardrails_mcp.stdio.messages import ToolRequest
-from guardrails_mcp.stdio.meters import Answer, Meter, Metered
+from guardrails_mcp.stdio.meters import Answer, Meter, Metered, answer_of
+from guardrails_mcp.stdio.sampling import Sampling, settle_asked
 
 __all__ = ["Passage", "Relay"]
 
 READ_BYTES_MAX = 262_144
 """Longer answers are not parsed: 256 KiB take milliseconds, during which nothing else
 is relayed. Of those the id is found at one of the ends."""
-
-SAMPLING = "sampling/createMessage"
-
-REJECTED = -1
-"""The code for sampling that was not approved (client/sampling, 2025-11-25)."""
 
 BOOKING_WAIT_S = 0.05
 """How long a call waits for the booking of an answer that is being passed on: many
@@ -62,10 +58,12 @@ class Passage:
     """Calls that `to_server` makes: to be released if it is not written."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Pending:
     tool: str
     call: Metered
+    asked: dict[str, Metered] = field(default_factory=dict[str, Metered])
+    """What its last answer asks of the host's model, by name."""
 
 
 class Relay:
@@ -80,8 +78,8 @@ class Relay:
         self._meter = meter
         self._bytes_max = bytes_max
         self._pending: dict[str, list[_Pending]] = {}
-        self._sampling: dict[str, Metered] = {}
-        self._rounds: Rounds[Metered] = Rounds()
+        self._sampling = Sampling(meter)
+        self._rounds: Rounds[_Pending] = Rounds()
         self._lock = threading.Lock()
         self._is_booked = threading.Event()
         """Whether no answer is on its way that is not booked yet."""
@@ -98,7 +96,7 @@ class Relay:
         """Decides about a line of the host."""
         if isinstance(line, Oversized):
             return self._too_long_for_server(line)
-        if not self._sampling and not messages.is_interesting(line):
+        if not self._sampling.is_waiting and not messages.is_interesting(line):
             return Passage(line)
         batch = messages.messages_in(line)
         if batch is None:
@@ -133,19 +131,16 @@ class Relay:
         cancelled = messages.cancelled_key(message)
         if cancelled is not None:
             self._settle(cancelled, Answer(is_broken_off=True))
-        elif self._sampling and messages.is_response(message):
-            with self._lock:
-                call = self._sampling.pop(messages.key_of(message) or "", None)
-            if call is not None:
-                call.settle(_answer(cast("messages.Message", message), size_bytes))
+        else:
+            self._sampling.answered(message, size_bytes)
         return None
 
     def _open(
         self, request: ToolRequest, passage: Passage
     ) -> Mapping[str, object] | None:
         tool = request.tool if isinstance(request.tool, str) else ""
-        call = self._rounds.take(tool, request.params)
-        if call is None:
+        earlier = self._rounds.take(tool, request.params)
+        if earlier is None:
             self._is_booked.wait(BOOKING_WAIT_S)
             try:
                 call = self._meter().open_tool(request)
@@ -153,7 +148,9 @@ class Relay:
                 return _refusal(request, error)
             passage.opened.append(call)
         else:
+            call = earlier.call
             call.go_on()
+            settle_asked(earlier.asked, request.params)
         if request.key is None:
             # Nobody will answer it: what it did is not known.
             call.settle(Answer())
@@ -194,10 +191,7 @@ class Relay:
         if key is None:
             return Passage(to_host=error)
         if messages.answers_raw(line):
-            with self._lock:
-                call = self._sampling.pop(key, None)
-            if call is not None:
-                call.settle(Answer(error_type="answer_too_long"))
+            self._sampling.answered_unread(key)
             return Passage(error)  # The server waits for an answer.
         is_call = messages.mentions_call(line.head)
         failure = messages.failure_line(key, text) if is_call else error
@@ -220,17 +214,19 @@ class Relay:
         batch = messages.messages_in(line)
         if batch is None:
             return None
-        passage, kept = Passage(to_host=line), list[object]()
+        passage, kept = Passage(), list[object]()
         for message in batch:
-            if messages.method_of(message) == SAMPLING:
-                error = self._open_sampling(message, len(line))
-                if error is not None:
-                    passage.to_server += error
-                    continue
-            kept.append(message)
-        if len(kept) == len(batch):
+            if messages.method_of(message) == messages.SAMPLING:
+                error = self._sampling.open(message, len(line))
+                passage.to_server += error or b""
+                kept += [] if error else [message]
+            else:
+                kept.append(self._open_asked(message, len(line)))
+        if kept == batch:
             return None
-        passage.to_host = messages.line_of(kept) if kept else b""
+        is_batch = line.lstrip()[:1] == b"["
+        if kept:
+            passage.to_host = messages.line_of(kept if is_batch else kept[0])
         self._settle_all(kept, len(line))
         return passage
 
@@ -250,7 +246,7 @@ class Relay:
     def _settle_all(self, batch: Iterable[object], size_bytes: int) -> None:
         for message in batch:
             if messages.is_response(message):
-                answer = _answer(cast("messages.Message", message), size_bytes)
+                answer = answer_of(cast("messages.Message", message), size_bytes)
                 self._settle(messages.key_of(message), answer)
 
     def _settle_unread(self, line: bytes) -> None:
@@ -283,19 +279,26 @@ class Relay:
             return Passage(to_host=error)
         return Passage(to_host=messages.failure_line(key, text))
 
-    def _open_sampling(self, message: object, size_bytes: int) -> bytes | None:
-        """Opens a model call; returns the refusal for the server, if it is refused."""
-        key = messages.key_of(message)
+    def _open_asked(self, message: object, size_bytes: int) -> object:
+        """Opens the model calls that an answer asks for.
+
+        Returns:
+            What the host gets: the answer, or a refusal in its place.
+        """
+        key = messages.key_of(message) or ""
         try:
-            call = self._meter().open_sampling(messages.params_of(message), size_bytes)
+            opened = self._sampling.open_asked(message, size_bytes)
         except GuardrailsError as error:
-            return messages.error_line(key, REJECTED, refusal_text(error))
+            return messages.response(
+                key or "null", refusal_result(error, is_modern=True)
+            )
         with self._lock:
-            replaced = self._sampling.pop(key or "", None)
-            self._sampling[key or ""] = call
-        if replaced is not None:  # Only one of the two can be answered.
-            replaced.settle(Answer(is_broken_off=True))
-        return None
+            calls = self._pending.get(key)
+            if calls:
+                calls[0].asked, opened = opened, {}
+        for call in opened.values():  # Nobody has called anything.
+            call.release()
+        return message
 
     # --- both ---------------------------------------------------------------
 
@@ -303,12 +306,10 @@ class Relay:
         """Settles all calls that will not be answered any more."""
         with self._lock:
             pending, self._pending = self._pending, {}
-            sampling, self._sampling = self._sampling, {}
         gone = Answer(error_type="server_gone", is_broken_off=True)
         for waiting in (waiting for calls in pending.values() for waiting in calls):
             waiting.call.settle(gone)
-        for call in sampling.values():
-            call.settle(gone)
+        self._sampling.end(gone)
 
     def not_written(self, passage: Passage) -> None:
         """Gives the calls of a line back that never reached the server."""
@@ -332,11 +333,13 @@ class Relay:
             if not calls:
                 del self._pending[key]
         if answer.result is not None and self._rounds.keep(
-            waiting.tool, answer.result, waiting.call
+            waiting.tool, answer.result, waiting
         ):
             waiting.call.pause()
             return True
         waiting.call.settle(answer)
+        for call in waiting.asked.values():  # Asked, but not as a round that goes on.
+            call.settle(Answer(is_broken_off=True))
         return True
 
     def _too_long_text(self, what: str, size_bytes: int) -> str:
@@ -345,21 +348,6 @@ class Relay:
             f"{self._bytes_max:,} that GUARDRAILS_MAX_LINE_BYTES allows, and was "
             "withheld."
         )
-
-
-def _answer(message: messages.Message, size_bytes: int) -> Answer:
-    result = message.get("result")
-    if isinstance(result, dict):
-        is_error = result.get("isError") is True
-        return Answer(
-            result=cast("Mapping[str, object]", result),
-            error_type="tool_error" if is_error else None,
-            size_bytes=size_bytes,
-        )
-    error = message.get("error")
-    code = error.get("code") if isinstance(error, dict) else None
-    name = f"jsonrpc_error {code}" if isinstance(code, int) else "jsonrpc_error"
-    return Answer(error_type=name, size_bytes=size_bytes)
 
 
 def _refusal(request: ToolRequest, error: GuardrailsError) -> Mapping[str, object]:

@@ -416,6 +416,74 @@ def test_refused_sampling_is_answered_as_rejected(method: bytes) -> None:
     assert json.loads(passage.to_server)["error"]["code"] == -1
 
 
+def asking(key: object = 7, **requests: object) -> bytes:
+    """An answer that asks for input, as servers do since 2026-07-28."""
+    return answer(
+        key, resultType="input_required", requestState="s1", inputRequests=requests
+    )
+
+
+MODEL = {"method": "sampling/createMessage", "params": {"maxTokens": 5}}
+PERSON = {"method": "elicitation/create", "params": {}}
+
+
+def test_what_an_answer_asks_of_the_model_is_a_model_call() -> None:
+    books = Books()
+    relay = relay_of(books)
+    relay.from_host(call(7))
+    line_of_server = asking(who=MODEL, why=PERSON)
+
+    assert relay.before_host(line_of_server) is None
+    relay.after_host(line_of_server)
+    assert [c.tool for c in books.calls] == ["echo", "sampling"]
+    assert not books.calls[1].answers
+    relay.from_host(
+        call(8, requestState="s1", inputResponses={"who": {"model": "m"}, "why": {}})
+    )
+    relay.after_host(answer(8, content=[]))
+
+    assert [len(c.answers) for c in books.calls] == [1, 1]
+    assert books.calls[1].answers[0].result == {"model": "m"}
+
+
+def test_what_the_model_is_not_asked_costs_nothing() -> None:
+    books = Books()
+    relay = relay_of(books)
+    relay.from_host(call(7))
+    relay.before_host(asking(who=MODEL))
+    relay.after_host(asking(who=MODEL))
+
+    relay.from_host(call(8, requestState="s1"))
+
+    assert books.calls[1].answers[0].error_type == "not_answered"
+
+
+def test_an_answer_that_asks_too_much_of_the_model_is_refused() -> None:
+    """The host gets a refusal in its place, and the call is over."""
+    books = Books(admitted_max=2)
+    relay = relay_of(books)
+    relay.from_host(call(7))
+
+    passage = relay.before_host(asking(one=MODEL, two=MODEL))
+
+    assert passage is not None
+    message = json.loads(passage.to_host)
+    assert message["id"] == 7
+    assert message["result"]["isError"] is True
+    assert message["result"]["resultType"] == "complete"
+    assert books.calls[1].is_released
+    assert books.calls[0].answers[0].error_type == "tool_error"
+    assert relay.is_idle
+
+
+def test_an_answer_to_nothing_asks_nothing_of_the_model() -> None:
+    books = Books()
+
+    relay_of(books).before_host(asking(who=MODEL))
+
+    assert books.calls[0].is_released
+
+
 # --- long lines --------------------------------------------------------------
 
 

@@ -121,6 +121,7 @@ def _battery(server: Server, opened: Open) -> None:
     checks += [_check_lifetimes, _check_lifetimes_of_orders]
     checks += [_check_versions, _check_bounds]
     checks += [_comparison(seed) for seed in range(SCENARIOS)]
+    checks += _conformance(are_long=True)
     for check in checks:
         server.ask("FLUSHALL")
         with closing(opened()) as store:
@@ -130,11 +131,19 @@ def _battery(server: Server, opened: Open) -> None:
 Check = Callable[[Store, Server], None]
 
 
-def _conformance() -> Iterator[Check]:
+LONG = (
+    "test_history_yields_the_events_of_a_span_as_they_were_booked",
+    "test_many_stopped_sessions_keep_nobody_from_stopping_a_customer",
+)
+"""Those that take a thousand operations come last: others notice most mistakes."""
+
+
+def _conformance(*, are_long: bool = False) -> Iterator[Check]:
     """Yields what every store must do, but for the races: scripts have none."""
     suite = StoreConformance()
     for name, test in inspect.getmembers(suite, inspect.ismethod):
-        if name.startswith("test_") and "never_pass_the_limit" not in name:
+        is_check = name.startswith("test_") and "never_pass_the_limit" not in name
+        if is_check and (name in LONG) == are_long:
             yield lambda store, server, test=test: test(store)
 
 

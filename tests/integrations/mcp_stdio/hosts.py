@@ -66,6 +66,11 @@ def call(
     return request(key, "tools/call", name=tool, arguments=arguments or {}, **more)
 
 
+def _hear_interrupts() -> None:
+    """A shell starts what runs in its background with interrupts ignored."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 class Host:
     """Runs a command as hosts run MCP servers, and keeps all that it writes.
 
@@ -97,7 +102,7 @@ class Host:
             env=environ,
             cwd=cwd,
             bufsize=0,
-            **options,
+            **{"preexec_fn": _hear_interrupts, **options},
         )
         self._out, self._err = bytearray(), bytearray()
         self._has_read = threading.Condition()

@@ -119,9 +119,8 @@ def _battery(server: Server, opened: Open) -> None:
     """Quick ones first: most mistakes need no more than the first."""
     checks = [*_conformance(), *(_agreement(ops) for ops in _cases())]
     checks += [_check_lifetimes, _check_lifetimes_of_orders]
-    checks += [_check_versions, _check_bounds]
-    checks += [_comparison(seed) for seed in range(SCENARIOS)]
-    checks += _conformance(are_long=True)
+    checks += [_check_versions, *(_comparison(seed) for seed in range(SCENARIOS))]
+    checks += [_check_bounds, *_conformance(are_long=True)]
     for check in checks:
         server.ask("FLUSHALL")
         with closing(opened()) as store:

@@ -31,7 +31,7 @@ from guardrails.core.attribution import clean_name
 from guardrails.ids import new_id
 from guardrails.scope import current_session
 from guardrails_langchain.handler import tree_of
-from guardrails_langchain.turns import arun, model_turn, run
+from guardrails_langchain.turns import Turns, arun, run
 
 __all__ = ["GuardMiddleware"]
 
@@ -98,7 +98,7 @@ class GuardMiddleware(AgentMiddleware[GuardState, Any, Any]):
     ) -> ModelResponse[Any]:
         """Makes the call inside the session's scope."""
         with self._scope(request.state) as session:
-            return run(model_turn(session, request, clamps=self._clamps), handler)
+            return run(self._turns(session).model(request), handler)
 
     async def awrap_model_call(
         self,
@@ -107,8 +107,7 @@ class GuardMiddleware(AgentMiddleware[GuardState, Any, Any]):
     ) -> ModelResponse[Any]:
         """Makes the call inside the session's scope."""
         with self._scope(request.state) as session:
-            turn = model_turn(session, request, clamps=self._clamps)
-            return await arun(turn, handler)
+            return await arun(self._turns(session).model(request), handler)
 
     def wrap_tool_call(
         self,
@@ -116,8 +115,8 @@ class GuardMiddleware(AgentMiddleware[GuardState, Any, Any]):
         handler: Callable[[ToolCallRequest], ToolMessage | Command[Any]],
     ) -> ToolMessage | Command[Any]:
         """Makes the call inside the session's scope."""
-        with self._scope(request.state):
-            return handler(request)
+        with self._scope(request.state) as session:
+            return run(self._turns(session).tool(request), handler)
 
     async def awrap_tool_call(
         self,
@@ -125,8 +124,16 @@ class GuardMiddleware(AgentMiddleware[GuardState, Any, Any]):
         handler: Callable[[ToolCallRequest], Awaitable[ToolMessage | Command[Any]]],
     ) -> ToolMessage | Command[Any]:
         """Makes the call inside the session's scope."""
-        with self._scope(request.state):
-            return await handler(request)
+        with self._scope(request.state) as session:
+            return await arun(self._turns(session).tool(request), handler)
+
+    def _turns(self, session: Session) -> Turns:
+        parent = getattr(get_config().get("callbacks"), "parent_run_id", None)
+        return Turns(
+            session,
+            clamps=self._clamps,
+            handle=lambda: tree_of(self._guard.engine).handle(parent),
+        )
 
     @contextlib.contextmanager
     def _scope(self, state: Any) -> Generator[Session]:

@@ -14,6 +14,8 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 
 from guardrails.clamping import fitted
+from guardrails.closing import closing_of
+from guardrails.core.accounts import Charging
 from guardrails.core.calls import ModelCall
 from guardrails.core.estimates import OUTPUT_TOKENS_MIN
 from guardrails.errors import CallRefused, SessionStopped, StoreUnavailable
@@ -43,6 +45,8 @@ class Offer:
     """The smallest bound on output that the model takes and can answer with."""
     is_last: bool = False
     """The request is not lowered again: it fits now, or is refused."""
+    is_closing: bool = False
+    """It is the one call that a session may make beyond the end of its work."""
     lowered_to: int | None = None
     """The bound on output that the request has to be lowered to, if it has."""
     stop: SessionStopped | None = None
@@ -55,28 +59,46 @@ class Offer:
             SessionStopped: If a limit, a loop or a person ended the session.
             CallRefused: If it may not be made, or not as large as it is.
         """
-        if run.latched is not None:
-            raise run.latched
         session, who = run.session, run.attribution
+        charging = self._closing_charging(run)
         if not self.lowers:
-            return session.begin(call, attribution=who)
+            return session.begin(call, attribution=who, charging=charging)
         with contextlib.suppress(StoreUnavailable):  # Reserving decides what holds.
             fit = fitted(
                 session,
                 call,
-                session.charging(who),
+                charging or session.charging(who),
                 model_max=self.model_max,
                 least=self.least,
+                is_closing=self.is_closing,
             )
             call = fit.call
             if fit.lowered_to is not None and not self.is_last:
                 if fit.is_refused:
                     # The ledger says so, unless there is room since a moment ago.
-                    session.begin(call, attribution=who).release()
+                    session.begin(call, attribution=who, charging=charging).release()
                 self.lowered_to = fit.lowered_to
                 kind = bubble_kind(_TooLarge, has_langgraph="langgraph" in sys.modules)
                 raise kind("lowered to what is left")
-        return session.begin(call, attribution=who)
+        return session.begin(call, attribution=who, charging=charging)
+
+    def _closing_charging(self, run: Run) -> Charging | None:
+        """Returns whom a closing call is charged to; `None` if it is none.
+
+        Raises:
+            SessionStopped: If it is none and the session has ended.
+            CallRefused: If the session has no closing call any more.
+        """
+        session = run.session
+        if not self.is_closing:
+            if run.latched is not None:
+                raise run.latched
+            return None
+        charging = session.charging(run.attribution)
+        closing = closing_of(session.engine, charging, session.budget)
+        if closing is None:
+            raise CallRefused("nothing is left for a closing call")
+        return closing
 
 
 _offer: ContextVar[Offer | None] = ContextVar("guardrails_offer", default=None)

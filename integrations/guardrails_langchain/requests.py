@@ -10,13 +10,14 @@ from typing import Any, cast
 
 from langchain.agents.middleware.types import ModelRequest
 from langchain_core.language_models import BaseChatModel
+from langchain_core.messages import HumanMessage
 
 from guardrails.core.estimates import OUTPUT_TOKENS_MIN
 from guardrails.core.usage import TOKENS_MAX
 from guardrails.session import Session
 from guardrails_langchain.offers import Offer
 
-__all__ = ["lowered", "offer_for"]
+__all__ = ["closing", "lowered", "offer_for"]
 
 _MAX_TOKENS = (
     "anthropic",
@@ -38,9 +39,27 @@ _OUTPUT_KEYS: Mapping[str, str] = {
 """What integrations call the bound on output, by LangChain's name of the provider.
 Nothing is guessed: langchain-google-genai 4.4.2 fails on `max_tokens`."""
 
+_NO_TOOLS: Mapping[str, Any] = {
+    **dict.fromkeys(_MAX_TOKENS, "none"),
+    "anthropic": {"type": "none"},
+    "google_genai": "none",
+    "google_vertexai": "none",
+}
+"""How integrations are told to call no tools: what their `bind_tools` takes."""
+
+CLOSING_TEXT = (
+    "The budget for this work is used up, and no more tools can be called. Answer now, "
+    "as well as you can, with what you have so far, and say what is missing."
+)
+
 
 def offer_for(
-    session: Session, request: ModelRequest[Any], *, clamps: bool, is_last: bool
+    session: Session,
+    request: ModelRequest[Any],
+    *,
+    clamps: bool,
+    is_last: bool,
+    is_closing: bool,
 ) -> Offer:
     """Returns the offer for one attempt.
 
@@ -49,6 +68,7 @@ def offer_for(
         request: What is asked for.
         clamps: Whether the request may be lowered, if that is possible.
         is_last: Whether it is the last attempt.
+        is_closing: Whether it is the session's closing call.
     """
     return Offer(
         session=session,
@@ -56,6 +76,7 @@ def offer_for(
         model_max=_model_max(request.model),
         least=OUTPUT_TOKENS_MIN + _thinking_tokens(request.model),
         is_last=is_last,
+        is_closing=is_closing,
     )
 
 
@@ -67,7 +88,25 @@ def lowered(request: ModelRequest[Any], output_tokens: int) -> ModelRequest[Any]
     return request.override(model_settings=settings)
 
 
-def provider_of(model: BaseChatModel) -> str | None:
+def closing(request: ModelRequest[Any]) -> ModelRequest[Any]:
+    """Returns the request for an answer with what is there, and without tools.
+
+    The message that says so is for this call only: the thread does not keep it. Tools
+    stay defined where a choice of none is known to work, since providers refuse a
+    history of tool calls without them; elsewhere they are left out.
+    """
+    messages = [*request.messages, HumanMessage(CLOSING_TEXT)]
+    choice = _NO_TOOLS.get(_provider(request.model) or "")
+    tools = request.tools if choice is not None else []
+    return request.override(
+        messages=messages,
+        tools=tools,
+        tool_choice=choice if tools else None,
+        response_format=None,
+    )
+
+
+def _provider(model: BaseChatModel) -> str | None:
     """Returns LangChain's name of the model's provider."""
     try:
         # The only source of the name that every integration fills.
@@ -77,7 +116,7 @@ def provider_of(model: BaseChatModel) -> str | None:
 
 
 def _output_key(model: BaseChatModel) -> str | None:
-    return _OUTPUT_KEYS.get(provider_of(model) or "")
+    return _OUTPUT_KEYS.get(_provider(model) or "")
 
 
 def _model_max(model: BaseChatModel) -> int | None:

@@ -161,6 +161,12 @@ class RunTree:
             self._give_up(child)
         return run
 
+    def handle(self, run_id: UUID | None) -> None:
+        """Notes that a stop was handled inside a run, and surfaces no further."""
+        run = self.find(run_id)
+        if run is not None:
+            run.stop = run.frame.unsurfaced = None
+
     def batch(self, run: Run) -> list[Run]:
         """Returns the other runs that were started for the same batch."""
         if run.batch is None:

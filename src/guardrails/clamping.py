@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, replace
 
+from guardrails.closing import planned
 from guardrails.core.accounts import Charging
 from guardrails.core.calls import ModelCall
 from guardrails.core.operations import ReadAccount
@@ -34,6 +35,7 @@ def fitted(
     *,
     model_max: int | None,
     least: int,
+    is_closing: bool = False,
 ) -> Fit:
     """Returns how a call fits, of which the output can be lowered.
 
@@ -45,6 +47,7 @@ def fitted(
         charging: Whom it is charged to.
         model_max: What the model can write at most, if that is known.
         least: The smallest bound on output that makes sense.
+        is_closing: Whether it is the session's closing call.
 
     Raises:
         UnpricedModelError: If its price is not known and the policy refuses that.
@@ -59,6 +62,9 @@ def fitted(
     most = known or expected
     keys = charging.accounts
     accounts = [engine.store.execute(ReadAccount(account=key)) for key in keys]
+    if accounts[0] is not None and not is_closing:
+        line, accounts[0] = planned(charging.lines[0], accounts[0], session.budget)
+        charging = replace(charging, lines=(line, *charging.lines[1:]))
 
     def fits(output_tokens: int, room: Room) -> bool:
         return room.fits(

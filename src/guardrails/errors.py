@@ -53,6 +53,9 @@ class StoreUnavailable(GuardrailsError):
 class CallRefused(GuardrailsError):
     """This one call was refused before it was made. The session goes on."""
 
+    limit: str | None = None
+    """The limit's key if only calls in flight stand in the way: `max_cost_usd`."""
+
 
 class UnpricedModelError(CallRefused):
     """The model's price is not known while a cost limit applies to the call."""

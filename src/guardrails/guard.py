@@ -84,6 +84,10 @@ class Guard:
         max_tool_calls: Hard limit of tool calls.
         max_tokens: Hard limit of input and output tokens together.
         max_wall_time_s: Hard limit of the time a session is active, in seconds.
+        on_limit: How an agent with `GuardMiddleware` ends at a limit: `raise`,
+            `finish` (with an answer) or `pause` (for a person). All others raise.
+        closing_reserve_usd: The part of `max_cost_usd` that `finish` keeps for the
+            answer; a tenth by default.
         on_unpriced: `refuse`, `worst_case` or `allow` for models whose price is
             not known.
         on_store_error: `closed`, `local` or `open` while the store is away.
@@ -113,6 +117,8 @@ class Guard:
         max_tool_calls: int | None = None,
         max_tokens: int | None = None,
         max_wall_time_s: float | None = None,
+        on_limit: str | None = None,
+        closing_reserve_usd: Amount | None = None,
         on_unpriced: str | None = None,
         on_store_error: str | None = None,
         prices: PriceBook | None = None,
@@ -131,6 +137,8 @@ class Guard:
             "max_tool_calls": max_tool_calls,
             "max_tokens": max_tokens,
             "max_wall_time_s": max_wall_time_s,
+            "on_limit": on_limit,
+            "closing_reserve_usd": closing_reserve_usd,
             "on_unpriced": on_unpriced,
             "on_store_error": on_store_error,
             "store": os.fspath(store) if isinstance(store, str | os.PathLike) else None,
@@ -455,7 +463,8 @@ class Guard:
         session = self.current_session()
         _ = session.session_id  # Binds the id.
         configuration, url = self._configuration, self._store_url
-        limits = configuration.policy.session.limits
+        # A child only works: the closing call is made here.
+        limits = configuration.policy.session.work_limits
         wall_time_ms, cost = limits.wall_time_ms, limits.cost_nano_usd
         quick: dict[str, str | None] = {
             "mode": self._engine.policy.mode.value,

@@ -6,6 +6,7 @@ from decimal import Decimal
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
+from guardrails.closing import keep_reserve
 from guardrails.core.accounts import Charging
 from guardrails.core.admission import Reservation
 from guardrails.core.attribution import Attribution, clean_name
@@ -205,6 +206,8 @@ class GuardedCall:
         """Holds the call's upper bound."""
         reservation = self._plan()
         if reservation is not None:
+            if self._charging is None:
+                keep_reserve(self._engine, reservation, self._session.budget)
             self._engine.reserve(reservation)
             self._admitted(reservation)
 

@@ -40,7 +40,9 @@ def refusal_error(
     who = charging.attribution
     decision = decide(refusal, who, is_final=is_final)
     if not is_final or (decision.stop is None and refusal.finding is not None):
-        return CallRefused(decision.message)
+        error = CallRefused(decision.message)
+        error.limit = None if refusal.measure is None else refusal.measure.value
+        return error
     common: Mapping[str, Any] = {
         "session_id": who.session_id,
         "agent": who.agent,

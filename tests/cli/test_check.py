@@ -162,3 +162,18 @@ def test_nothing_is_opened(command: Run, config: Path, folder: Path) -> None:
     command("check")
 
     assert [path.name for path in folder.iterdir()] == ["guardrails.yaml"]
+
+
+def test_it_says_who_cannot_finish(command: Run, folder: Path) -> None:
+    """The reserve is shown also where nobody wrote it."""
+    config = "defaults: { session: { max_cost_usd: 0.50 }, on_limit: finish }\n"
+    (folder / "guardrails.yaml").write_text(config, encoding="utf-8")
+
+    done = command("check")
+
+    assert done.code == 0
+    assert "note                      on_limit: only agents of create_agent" in done.out
+    assert "  on_limit                finish                " in done.out
+    assert (
+        "  closing_reserve_usd     0.05                            default" in done.out
+    )

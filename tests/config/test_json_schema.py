@@ -28,6 +28,7 @@ ONLY_LOADING_KNOWS = (
     "budget-scope-twice",
     "budget-session-without-id",
     "budget-without-limit",
+    "closing-reserve-above",
     "cost-",  # How a number is written is lost once YAML has read it.
     "key-",  # What a YAML parser reads as two keys, or does not read.
     "loop-",

@@ -13,7 +13,7 @@ from guardrails.cli.table import safe
 from guardrails.config import Configuration
 from guardrails.config.problems import key_path
 from guardrails.core.money import usd_digits
-from guardrails.core.policy import Budget
+from guardrails.core.policy import Budget, OnLimit
 
 __all__ = ["PRECEDENCE", "Row", "Sheet", "sheet_json", "sheet_lines", "sheet_of"]
 
@@ -68,16 +68,16 @@ def sheet_of(configuration: Configuration, *, path: Path | None) -> Sheet:
     origins = _Origins(configuration.origins, file)
     policy = configuration.policy
     groups: dict[str, list[Row]] = {"": _general(configuration, origins, path)}
-    groups["session"] = _budget(
-        policy.session, lambda key: origins.of(key, f"defaults.session.{key}")
+    groups["session"] = _session(
+        policy.session,
+        lambda key: origins.of(key, f"defaults.session.{key}", f"defaults.{key}"),
     )
     for pattern, budget in policy.agents:
         base = key_path("agents", pattern)
-        groups[f"agent {pattern}"] = _budget(
+        paths = (f"{base}.session", base, "defaults.session", "defaults")
+        groups[f"agent {pattern}"] = _session(
             budget,
-            lambda key, base=base: origins.of(
-                key, f"{base}.session.{key}", f"defaults.session.{key}"
-            ),
+            lambda key, paths=paths: origins.of(key, *(f"{p}.{key}" for p in paths)),
         )
     for index, budget in enumerate(policy.budgets):
         groups[f"budget {budget.name}"] = _shared(budget, index, origins)
@@ -85,6 +85,12 @@ def sheet_of(configuration: Configuration, *, path: Path | None) -> Sheet:
     groups["models"] = _models(configuration, origins)
     groups["loop"] = _loop(configuration, origins)
     notes = ["nothing is limited"] if policy.limits_nothing else []
+    budgets = (policy.session, *(budget for _, budget in policy.agents))
+    if any(budget.on_limit is not OnLimit.RAISE for budget in budgets):
+        notes.append(
+            "on_limit: only agents of create_agent with GuardMiddleware finish or "
+            "pause; all others raise. What finishing reserves is kept everywhere."
+        )
     return Sheet(
         file=file,
         groups={heading: rows for heading, rows in groups.items() if rows},
@@ -211,6 +217,19 @@ def _budget(budget: Budget, origin: Callable[[str], str]) -> list[Row]:
     texts = (*limit_texts(budget.limits), *alert_texts(budget.soft_alerts))
     rows = [_row(key, value, origin(key)) for key, value in texts]
     return rows or [_row("no limit", "", DEFAULT)]
+
+
+def _session(budget: Budget, origin: Callable[[str], str]) -> list[Row]:
+    """Returns the rows of a session's budget: its limits, and how it ends."""
+    rows = _budget(budget, origin)
+    if budget.on_limit is not OnLimit.RAISE:
+        key = "on_limit"
+        rows.append(_row(key, budget.on_limit.value, origin(key)))
+    limit, work = budget.limits.cost_nano_usd, budget.work_limits.cost_nano_usd
+    if limit is not None and work is not None and work != limit:
+        key = "closing_reserve_usd"
+        rows.append(_row(key, usd_digits(limit - work), origin(key)))
+    return rows
 
 
 def _shared(budget: Budget, index: int, origins: _Origins) -> list[Row]:

@@ -11,7 +11,7 @@ from enum import StrEnum
 from guardrails.core.attribution import DIMENSIONS, NAME_BYTES_MAX
 from guardrails.core.loops import LoopAction
 from guardrails.core.money import LIMIT_NANO_USD_MAX
-from guardrails.core.policy import BudgetAction, Mode, OnStoreError, OnUnpriced
+from guardrails.core.policy import BudgetAction, Mode, OnLimit, OnStoreError, OnUnpriced
 from guardrails.core.windows import Window
 
 __all__ = ["json_schema"]
@@ -37,7 +37,7 @@ def json_schema() -> dict[str, object]:
                 "defaults": _defaults(),
                 "agents": _named(
                     "Budgets of single agents, by glob over their names.",
-                    _object({"session": _session()}),
+                    _object({"session": _session(), "on_limit": _on_limit()}),
                 ),
                 "budgets": _said(
                     "Shared budgets, charged together with the session.",
@@ -65,7 +65,7 @@ def _defaults() -> Schema:
     return _object(
         {
             "session": _session(),
-            "on_limit": _said("What the limit leads to.", {"enum": ["raise"]}),
+            "on_limit": _on_limit(),
             "on_unpriced": _choice(OnUnpriced, "For models of unknown price."),
             "on_store_error": _on_store_error(),
             "estimate": _said(
@@ -84,6 +84,7 @@ def _session() -> Schema:
         {
             **_limits(),
             "max_wall_time_s": seconds,
+            "closing_reserve_usd": _amount("What finishing keeps for its answer."),
             "on_store_error": _on_store_error(),
         },
         "The budget of one session: one run of an agent, or one thread.",
@@ -154,6 +155,10 @@ def _limits() -> dict[str, Schema]:
 
 def _on_store_error() -> Schema:
     return _choice(OnStoreError, "What holds while the store is away.")
+
+
+def _on_limit() -> Schema:
+    return _choice(OnLimit, "How an agent with GuardMiddleware ends at the limit.")
 
 
 def _object(properties: Mapping[str, object], description: str = "") -> Schema:

@@ -24,6 +24,7 @@ from guardrails.core.policy import (
     Budget,
     BudgetAction,
     Mode,
+    OnLimit,
     OnStoreError,
     OnUnpriced,
     ToolRule,
@@ -48,17 +49,9 @@ _NOT_YET: Mapping[str, Mapping[str, str]] = {
         "alerts": "alert delivery is not available in this version; soft alerts are "
         "logged. Remove the key."
     },
-    "session": {
-        "closing_reserve_usd": "not available in this version. Remove the key, or "
-        "lower max_cost_usd by it."
-    },
     "tool": {
         "max_calls": "not available in this version. Remove the key, or limit all "
         "tools together with max_tool_calls."
-    },
-    "on_limit": {
-        "finish": "not available in this version. Use raise.",
-        "pause": "not available in this version. Use raise.",
     },
 }
 """What the design has and this version does not do. A limit that is silently
@@ -75,6 +68,7 @@ _SHARED_LIMIT_KEYS = (
 _SESSION_KEYS = (
     *_SHARED_LIMIT_KEYS,
     "max_wall_time_s",
+    "closing_reserve_usd",
     "soft_alert_usd",
     "soft_alert_ratio",
 )
@@ -98,7 +92,7 @@ def read_quick(section: Section) -> Settings:
         mode=section.read("mode", member(Mode)),
         on_unpriced=section.read("on_unpriced", member(OnUnpriced)),
         on_store_error=_on_store_error(section),
-        session=_session(section),
+        session=_ending(section, _session(section)),
     )
 
 
@@ -106,7 +100,6 @@ def read_file(section: Section) -> FileSettings:
     """Reads the whole format."""
     section.read("version", _version)
     defaults = section.section("defaults")
-    defaults.read("on_limit", _on_limit)
     session = defaults.section("session")
     loop = defaults.section("loop")
     estimate = defaults.read("estimate", one_of("default", "strict"))
@@ -116,7 +109,7 @@ def read_file(section: Section) -> FileSettings:
         mode=section.read("mode", member(Mode)),
         on_unpriced=defaults.read("on_unpriced", member(OnUnpriced)),
         on_store_error=_on_store_error(defaults),
-        session=_own_session(session),
+        session=_ending(defaults, _own_session(session)),
         agents=_agents(section.section("agents")),
         budgets=_budgets(section),
         tools=_tools(section.section("tools")),
@@ -127,7 +120,7 @@ def read_file(section: Section) -> FileSettings:
         model_prices=(prices := _models(section.section("models"))),
         aliases=_aliases(section.section("aliases"), prices),
     )
-    session.close(not_yet=_NOT_YET["session"])
+    session.close(elsewhere={"on_limit": "defaults"})
     loop.close()
     defaults.close(elsewhere=dict.fromkeys(_SESSION_KEYS, "defaults.session"))
     section.close(not_yet=_NOT_YET["file"], elsewhere=_BELONGS_TO)
@@ -140,12 +133,6 @@ def _version(value: object, /, *, name: str) -> None:
             f"{name}: {shown(value)} is not a version of this format. "
             f"Write version: {VERSION}."
         )
-
-
-def _on_limit(value: object, /, *, name: str) -> str:
-    if isinstance(value, str) and value in _NOT_YET["on_limit"]:
-        raise ValueError(f"{name}: {value!r} is {_NOT_YET['on_limit'][value]}")
-    return one_of("raise")(value, name=name)
 
 
 def _wait_ms(value: object, /, *, name: str) -> int:
@@ -169,9 +156,24 @@ def _timeout_ms(value: object, /, *, name: str) -> int:
 
 
 def _session(section: Section) -> BudgetSettings:
-    return replace(
-        _limits(section), wall_time_ms=section.read("max_wall_time_s", seconds_ms)
+    settings = replace(
+        _limits(section),
+        wall_time_ms=section.read("max_wall_time_s", seconds_ms),
+        closing_reserve_nano_usd=section.read("closing_reserve_usd", amount_nano_usd),
     )
+    limit, reserve = settings.cost_nano_usd, settings.closing_reserve_nano_usd
+    if limit is not None and reserve is not None and reserve >= limit:
+        section.report(
+            f"{usd_digits(reserve)} is not below max_cost_usd, {usd_digits(limit)}, "
+            "and would leave nothing to work with. Lower it.",
+            "closing_reserve_usd",
+        )
+    return settings
+
+
+def _ending(section: Section, settings: BudgetSettings) -> BudgetSettings:
+    """Reads how a session ends, which is written beside its budget."""
+    return replace(settings, on_limit=section.read("on_limit", member(OnLimit)))
 
 
 def _own_session(section: Section) -> BudgetSettings:
@@ -229,8 +231,8 @@ def _agents(agents: Section) -> tuple[tuple[str, BudgetSettings], ...]:
 
 def _agent(agent: Section) -> BudgetSettings:
     session = agent.section("session")
-    settings = _own_session(session)
-    session.close(not_yet=_NOT_YET["session"])
+    settings = _ending(agent, _own_session(session))
+    session.close(elsewhere={"on_limit": "the agent"})
     agent.close(elsewhere=dict.fromkeys(_SESSION_KEYS, "session"))
     return settings
 
@@ -342,7 +344,8 @@ def _budget(section: Section) -> Budget | None:
     section.require("per")
     section.require("every")
     section.require(*_SHARED_LIMIT_KEYS)
-    section.close(elsewhere={"max_wall_time_s": "defaults.session"})
+    of_sessions = ("max_wall_time_s", "closing_reserve_usd")
+    section.close(elsewhere=dict.fromkeys(of_sessions, "defaults.session"))
     if name is None or per is None or every is None:
         return None
     scope = tuple(sorted(set(per)))

@@ -13,6 +13,7 @@ from guardrails.core.policy import (
     Budget,
     Limits,
     Mode,
+    OnLimit,
     OnStoreError,
     OnUnpriced,
     SoftAlerts,
@@ -37,6 +38,8 @@ class BudgetSettings:
     soft_alert_ratios: tuple[Decimal, ...] | None = None
     """Empty when written as an empty list, which takes inherited ones away."""
     on_store_error: OnStoreError | None = None
+    on_limit: OnLimit | None = None
+    closing_reserve_nano_usd: int | None = None
 
     def over(self, below: "BudgetSettings") -> "BudgetSettings":
         """Returns these settings, completed by those of a weaker source."""
@@ -61,6 +64,8 @@ class BudgetSettings:
                 ratios=self.soft_alert_ratios or (),
             ),
             on_store_error=self.on_store_error,
+            on_limit=self.on_limit or OnLimit.RAISE,
+            closing_reserve_nano_usd=self.closing_reserve_nano_usd,
         )
 
 

@@ -5,7 +5,7 @@ YAML, a dict or the environment.
 """
 
 import enum
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from fnmatch import fnmatchcase
 from functools import cached_property
@@ -21,6 +21,7 @@ __all__ = [
     "Limits",
     "Measure",
     "Mode",
+    "OnLimit",
     "OnStoreError",
     "OnUnpriced",
     "Policy",
@@ -56,6 +57,17 @@ class BudgetAction(enum.StrEnum):
     STOP = "stop"
     ALERT = "alert"
     """Only tell people."""
+
+
+class OnLimit(enum.StrEnum):
+    """How an agent ends at the hard limit of its session."""
+
+    RAISE = "raise"
+    """By `BudgetExceeded`. What no middleware makes ends so in any case."""
+    FINISH = "finish"
+    """With an answer: work stops early enough for one closing call of the model."""
+    PAUSE = "pause"
+    """It waits for a person, who raises the limit or lets it end."""
 
 
 class OnUnpriced(enum.StrEnum):
@@ -158,7 +170,7 @@ class SoftAlerts:
                 )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Budget:
     """Limits for one scope in one window.
 
@@ -176,6 +188,27 @@ class Budget:
     action: BudgetAction = BudgetAction.STOP
     on_store_error: OnStoreError | None = None
     """What holds while the store is away, if not what holds in general."""
+    on_limit: OnLimit = OnLimit.RAISE
+    """Of a session only."""
+    closing_reserve_nano_usd: int | None = None
+    """Of a session that finishes: the part of its limit that its work leaves to the
+    closing call. A tenth if it is not given, or not below the limit."""
+
+    @cached_property
+    def work_limits(self) -> Limits:
+        """The limits of all calls but a closing one."""
+        limits = self.limits
+        if self.on_limit is not OnLimit.FINISH:
+            return limits
+        cost, reserve = limits.cost_nano_usd, self.closing_reserve_nano_usd
+        if cost is not None and (reserve is None or reserve >= cost):
+            reserve = cost // CLOSING_SHARE
+        return replace(
+            limits,
+            cost_nano_usd=_less(cost, reserve or 0),
+            steps=_less(limits.steps, 1),
+            model_calls=_less(limits.model_calls, 1),
+        )
 
     def __post_init__(self) -> None:
         for dimension in self.per:
@@ -214,6 +247,9 @@ class ToolRule:
                 f"tool {self.pattern!r}: timeout_ms: {self.timeout_ms} must be above 0."
             )
 
+
+CLOSING_SHARE = 10
+"""Without `closing_reserve_usd`, a closing call may cost this part of the limit."""
 
 SESSION_BUDGET = Budget(name="session", per=("session_id",), every=Window.SESSION)
 
@@ -264,6 +300,10 @@ class Policy:
         """Whether no budget has any limit."""
         budgets = (self.session, *(b for _, b in self.agents), *self.budgets)
         return all(budget.limits.is_empty for budget in budgets)
+
+
+def _less(limit: int | None, reserve: int) -> int | None:
+    return None if limit is None else max(0, limit - reserve)
 
 
 def _specificity(pattern: str) -> tuple[bool, int]:

@@ -1,0 +1,67 @@
+"""Closing: what a session that finishes keeps for its closing call.
+
+The policy's own limit is lowered by it, so that no call but the closing one can be
+admitted into the reserve. A limit that a person has raised is the ledger's, and has
+no reserve there: then the calls of this process look at it before they reserve. At
+worst a call of another process takes from the reserve; none passes the limit.
+"""
+
+from dataclasses import replace
+
+from guardrails.core.accounts import Account, Charging, Line
+from guardrails.core.admission import Reservation, closing_charging
+from guardrails.core.limits import effective_limits, refusal_of
+from guardrails.core.operations import ReadAccount
+from guardrails.core.policy import Budget, OnLimit
+from guardrails.engine import Engine
+from guardrails.errors import StoreUnavailable
+from guardrails.refusals import refusal_error
+
+__all__ = ["closing_of", "keep_reserve", "planned"]
+
+
+def closing_of(engine: Engine, charging: Charging, budget: Budget) -> Charging | None:
+    """Returns whom a session's closing call is charged to; `None` if it has none.
+
+    Args:
+        engine: The guard's engine.
+        charging: Whom other calls of the session are charged to.
+        budget: The session's own budget.
+    """
+    try:
+        account = engine.store.execute(ReadAccount(account=charging.accounts[0]))
+    except StoreUnavailable:
+        return None
+    now_ms = engine.clock.now_ms()
+    return closing_charging(charging, budget, account, now_ms=now_ms)
+
+
+def keep_reserve(engine: Engine, reservation: Reservation, budget: Budget) -> None:
+    """Refuses a call that would take what a raised limit leaves to the closing call.
+
+    Raises:
+        BudgetExceeded: If it would.
+        CallRefused: If it would while calls in flight hold what they hold.
+    """
+    op = reservation.op
+    if budget.on_limit is not OnLimit.FINISH or not op.charging.is_enforced:
+        return
+    try:
+        account = engine.store.execute(ReadAccount(account=op.charging.accounts[0]))
+    except StoreUnavailable:
+        return  # Reserving decides what holds then.
+    if account is None or account.raised is None or account.stop is not None:
+        return
+    line, account = planned(op.charging.lines[0], account, budget)
+    charging = replace(op.charging, lines=(line,))
+    refusal, is_final = refusal_of(replace(op, charging=charging), [account])
+    if refusal is not None:
+        raise refusal_error(refusal, op.charging, is_final=is_final, store=engine.store)
+
+
+def planned(line: Line, account: Account, budget: Budget) -> tuple[Line, Account]:
+    """Returns a session's line and account as they count for all but a closing call."""
+    if budget.on_limit is not OnLimit.FINISH or account.raised is None:
+        return line, account
+    raised = replace(budget, limits=effective_limits(budget.limits, account.raised))
+    return replace(line, limits=raised.work_limits), replace(account, raised=None)

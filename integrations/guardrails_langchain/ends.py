@@ -41,11 +41,19 @@ def cut_short(response: ModelResponse[Any], refusal: Refused) -> ModelResponse[A
     return ModelResponse(result=answers)
 
 
-def not_run(call: Mapping[str, Any], refusal: Refused) -> ToolMessage:
-    """Returns the answer to a tool call that a limit prevented or broke off."""
-    text = "There is no room in the budget for this call now."
-    if isinstance(refusal, SessionStopped):
-        text = "Not done: the budget is used up."
+def not_run(call: Mapping[str, Any], refusal: Refused, *, is_over: bool) -> ToolMessage:
+    """Returns the answer to a tool call that a limit prevented or broke off.
+
+    Args:
+        call: The tool call.
+        refusal: What was raised.
+        is_over: Whether no tool is called after it. Otherwise a person may give more.
+    """
+    text = "Not done: the budget is used up."
+    if isinstance(refusal, CallRefused):
+        text = "Not done: the budget has no room for it while other calls run."
+    elif not is_over:
+        text = "Not done: the budget was used up. Call it again if it is still needed."
     return ToolMessage(
         content=text,
         name=call["name"],

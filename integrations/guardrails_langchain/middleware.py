@@ -28,9 +28,11 @@ from langgraph.types import Command
 
 from guardrails import Guard, Session
 from guardrails.core.attribution import clean_name
+from guardrails.core.policy import OnLimit
 from guardrails.ids import new_id
 from guardrails.scope import current_session
 from guardrails_langchain.handler import tree_of
+from guardrails_langchain.pauses import warn_unless_it_can_pause
 from guardrails_langchain.turns import Turns, arun, run
 
 __all__ = ["GuardMiddleware"]
@@ -52,6 +54,19 @@ class GuardMiddleware(AgentMiddleware[GuardState, Any, Any]):
     Inside `guard.session(...)` of the same agent it joins that session. Inside
     another agent's session it opens one of its own, charged to both. Otherwise
     the session is the thread's, or new for each run.
+
+    At a limit it ends as `on_limit` says. `raise` leaves the thread as it is: after
+    `guard.raise_limit(...)`, `agent.invoke(None, config)` runs what was blocked, and
+    only that. `finish` makes one last call of the model, without tools and out of
+    `closing_reserve_usd`, and returns its answer, whose
+    `response_metadata["guardrails"]` says `cut_short`, `limit`, `scope`, `spent`,
+    `allowed` and `session_id`. If not even that call fits, or was made before at this
+    limit, it raises. `pause` asks a person by `interrupt`, with a summary, and goes on
+    by `Command(resume={"max_cost_usd": "2.00", "by": "ann"})` (any limits of
+    `guard.raise_limit`), tries again by `Command(resume=True)`, and ends by
+    `Command(resume={"stop": True})`; without a checkpointer it raises. In both, a
+    tool call that was refused has an error as its result, so that the thread stays
+    valid. Stops by people and loops raise in any case.
 
     Put it first in the list: what is outside of it can still retry or replace a
     call, though never pay for one after a stop.
@@ -81,6 +96,7 @@ class GuardMiddleware(AgentMiddleware[GuardState, Any, Any]):
         self._agent = agent
         self._clamps = clamp
         self._names = names
+        self._on_limit = guard.engine.policy.session_budget(agent).on_limit
         self._lock = threading.Lock()
         self._sessions: OrderedDict[str, Session] = OrderedDict()
         self._users: dict[str, int] = {}
@@ -89,6 +105,8 @@ class GuardMiddleware(AgentMiddleware[GuardState, Any, Any]):
         self, state: GuardState, runtime: Runtime[Any]
     ) -> dict[str, Any] | None:
         """Names the session of a run that has no thread."""
+        if self._on_limit is OnLimit.PAUSE:
+            warn_unless_it_can_pause()
         return {"guardrails_session": new_id("s")}
 
     def wrap_model_call(
@@ -129,11 +147,7 @@ class GuardMiddleware(AgentMiddleware[GuardState, Any, Any]):
 
     def _turns(self, session: Session) -> Turns:
         parent = getattr(get_config().get("callbacks"), "parent_run_id", None)
-        return Turns(
-            session,
-            clamps=self._clamps,
-            handle=lambda: tree_of(self._guard.engine).handle(parent),
-        )
+        return Turns(self._guard, session, clamps=self._clamps, run_id=parent)
 
     @contextlib.contextmanager
     def _scope(self, state: Any) -> Generator[Session]:

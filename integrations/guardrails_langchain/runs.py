@@ -167,6 +167,12 @@ class RunTree:
         if run is not None:
             run.stop = run.frame.unsurfaced = None
 
+    def unlatch(self, run_id: UUID | None) -> None:
+        """Forgets the stops raised so far: the store has lifted what was lifted."""
+        run = self.find(run_id)
+        if run is not None:
+            run.root.stops.clear()
+
     def batch(self, run: Run) -> list[Run]:
         """Returns the other runs that were started for the same batch."""
         if run.batch is None:

@@ -7,15 +7,16 @@ and the only line with a colour is the one that runs what was yielded.
 
 from collections.abc import Awaitable, Callable, Generator
 from typing import Any, TypeAlias, TypeVar
+from uuid import UUID
 
 from langchain.agents.middleware.types import ModelRequest, ModelResponse
 from langchain_core.messages import ToolMessage
 from langgraph.prebuilt.tool_node import ToolCallRequest
 from langgraph.types import Command
 
-from guardrails import Session
+from guardrails import Guard, Session
 from guardrails.core.policy import OnLimit
-from guardrails.errors import CallRefused, SessionStopped
+from guardrails.errors import BudgetExceeded, CallRefused, SessionStopped
 from guardrails_langchain.bubbles import as_bubble
 from guardrails_langchain.ends import (
     Refused,
@@ -23,7 +24,9 @@ from guardrails_langchain.ends import (
     is_at_limit,
     not_run,
 )
+from guardrails_langchain.handler import tree_of
 from guardrails_langchain.offers import Offer, offered
+from guardrails_langchain.pauses import ask, can_pause
 from guardrails_langchain.requests import closing, lowered, offer_for
 
 __all__ = ["Turns", "arun", "run"]
@@ -43,37 +46,56 @@ class Turns:
     """The turns of one hook call.
 
     Args:
+        guard: The guard.
         session: Whose calls they are.
         clamps: Whether model calls are lowered to what is left.
-        handle: Notes that a stop goes no further.
+        run_id: LangChain's id of the run that the hook is in.
     """
 
     def __init__(
-        self, session: Session, *, clamps: bool, handle: Callable[[], None]
+        self, guard: Guard, session: Session, *, clamps: bool, run_id: UUID | None
     ) -> None:
+        self._guard = guard
         self._session = session
         self._clamps = clamps
-        self._handle = handle
+        self._run_id = run_id
+        self._tree = tree_of(guard.engine)
         self._on_limit = session.budget.on_limit
+        if self._on_limit is OnLimit.PAUSE and not can_pause():
+            self._on_limit = OnLimit.RAISE
 
     def model(self, request: ModelRequest[Any]) -> ModelTurn:
         """Makes a model call; at a limit ends as the session does."""
-        try:
-            return (yield from self._attempts(request))
-        except (SessionStopped, CallRefused) as refusal:
-            if not is_at_limit(refusal) or self._on_limit is not OnLimit.FINISH:
-                raise
-            return (yield from self._close(request, refusal))
+        while True:
+            try:
+                return (yield from self._attempts(request))
+            except (SessionStopped, CallRefused) as refusal:
+                if not is_at_limit(refusal):
+                    raise
+                match self._on_limit, refusal:
+                    case OnLimit.FINISH, _:
+                        return (yield from self._close(request, refusal))
+                    case OnLimit.PAUSE, BudgetExceeded():
+                        self._pause(refusal)
+                    case _:
+                        raise
 
     def tool(self, request: ToolCallRequest) -> ToolTurn:
-        """Runs a tool; at a limit ends as the session does."""
+        """Runs a tool; at a limit answers for it, unless the session raises."""
         try:
             return (yield request, None)
         except (SessionStopped, CallRefused) as refusal:
-            if not is_at_limit(refusal) or self._on_limit is not OnLimit.FINISH:
+            if not is_at_limit(refusal) or self._on_limit is OnLimit.RAISE:
                 raise
-            self._handle()
-            return not_run(request.tool_call, refusal)
+            self._tree.handle(self._run_id)
+            is_over = self._on_limit is OnLimit.FINISH
+            return not_run(request.tool_call, refusal, is_over=is_over)
+
+    def _pause(self, stop: BudgetExceeded) -> None:
+        """Waits for a person; returns when the call may be tried again."""
+        self._tree.handle(self._run_id)
+        ask(self._guard, stop)
+        self._tree.unlatch(self._run_id)
 
     def _close(self, request: ModelRequest[Any], refusal: Refused) -> ModelTurn:
         """Makes the closing call, or ends as if there were none."""
@@ -81,7 +103,7 @@ class Turns:
             response = yield from self._attempts(closing(request), is_closing=True)
         except (SessionStopped, CallRefused):
             raise refusal from None
-        self._handle()
+        self._tree.handle(self._run_id)
         return cut_short(response, refusal)
 
     def _attempts(

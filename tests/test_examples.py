@@ -38,6 +38,11 @@ no match for 2 Main Street
 support-agent: $0.015 of $0.015
 geocoding-mcp/geocode ok
 """,
+    "finish_with_an_answer": """\
+After 8 searches: it is probably geese.
+cut short by max_cost_usd: 0.04
+spent $0.03915 in 17 steps, budget_exceeded
+""",
     "guarded_function": """\
 Refund order A-17.
 A-17: try again later

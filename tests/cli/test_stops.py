@@ -132,16 +132,16 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
     [*((name, "sync") for name in TARGETS), ("agent", "async"), ("all", "async")],
 )
 def test_a_running_agent_is_stopped_and_goes_on(
-    process: Run, url: str, name: str, way: str
+    command: Run, url: str, name: str, way: str
 ) -> None:
     """Its call in flight is booked, the next is refused; lifted, it goes on."""
     target, message = TARGETS[name]
     by = ("--by", "ops", "--store", url)
     with running(url, way=way) as agent:
-        stopped = process("stop", *target, "--reason", "invoice dispute", *by)
+        stopped = command("stop", *target, "--reason", "invoice dispute", *by)
         refused = agent.goes_on_until("killed")
         still = agent.goes_on()
-        resumed = process("resume", *target, *by)
+        resumed = command("resume", *target, *by)
         agent.goes_on_until("calling")
 
     assert (stopped.code, resumed.code) == (0, 0)
@@ -153,13 +153,13 @@ def test_a_running_agent_is_stopped_and_goes_on(
         assert agent.calls == booked(url) == 2
 
 
-def test_an_agent_that_only_observes_goes_on(process: Run, url: str) -> None:
+def test_an_agent_that_only_observes_goes_on(command: Run, url: str) -> None:
     """The stop is recorded, and nothing is refused."""
     with running(url, mode="observe") as agent:
-        process("stop", "--all", "--reason", "drill", "--store", url)
+        command("stop", "--all", "--reason", "drill", "--store", url)
         said = agent.goes_on()
 
-    listed = json.loads(process("stops", "--json", "--store", url).out)
+    listed = json.loads(command("stops", "--json", "--store", url).out)
     assert said == "calling"
     assert [stop["reason"] for stop in listed["stops"]] == ["drill"]
 

@@ -78,7 +78,7 @@ def show(
     project: ProjectOption = None,
     config: ConfigOption = None,
 ) -> None:
-    """Show each budget that applies: its limit, what is used, and what is left."""
+    """Show limits that apply, what is used and left."""
     names = {
         "customer_id": customer,
         "user_id": user,
@@ -127,7 +127,7 @@ def raise_(
     project: ProjectOption = None,
     config: ConfigOption = None,
 ) -> None:
-    """Raise limits of a session above the policy's; lifts the stop of a budget."""
+    """Raise a session's limits, and lift a budget's stop."""
     given: dict[str, object] = {
         "max_cost_usd": max_cost_usd,
         "max_steps": max_steps,

@@ -70,7 +70,7 @@ def stop(
     project: ProjectOption = None,
     config: ConfigOption = None,
 ) -> None:
-    """Stop a session, an agent, a customer or everything, at the next call."""
+    """Stop sessions, agents, customers or all. It holds from their next call."""
     target = target_of(
         session_id=session, agent=agent, customer_id=customer, everything=everything
     )
@@ -92,7 +92,7 @@ def stops(
     project: ProjectOption = None,
     config: ConfigOption = None,
 ) -> None:
-    """Show what people have stopped: who, why, since when and until when."""
+    """Show what is stopped: by whom, why and until when."""
     configuration = configured(config, store=store, project=project)
     entries: Sequence[AuditEntry] = ()
     found: Sequence[StopOrder] = ()

@@ -138,14 +138,14 @@ def test_observing_lowers_nothing() -> None:
 
 def test_what_the_model_can_write_at_most_is_its_bound() -> None:
     """A request without one: the profile of the model has it."""
-    rig = rig_of(max_cost_usd="0.10")
+    rig = rig_of(max_cost_usd="0.08")
     model = chatty(rig, max_tokens=None, profile={"max_output_tokens": 6_000})
     with pytest.raises(BudgetExceeded):
         agent_of(rig, model).invoke(ASK)
 
-    # 10 cents hold 6,000 tokens; 7 do too; 4 do not, and 4,096 are expected.
-    assert asked_of(model) == [None, None, 4_000, 1_000]
-    assert spent_cents(rig) == 10
+    # 8 cents hold 6,000 tokens; 5 do not, and 4,096 are expected.
+    assert asked_of(model) == [None, 4_096, 2_000]
+    assert spent_cents(rig) == 8
 
 
 def test_a_large_request_leaves_room_for_others() -> None:
@@ -156,6 +156,8 @@ def test_a_large_request_leaves_room_for_others() -> None:
         agent_of(rig, model).invoke(ASK)
 
     assert asked_of(model) == [25_000]
+    (event,) = rig.guard.session(session_id="s-1").events()[:1]
+    assert event.reserved_nano_usd == 25 * 10_000_000
 
 
 def test_tokens_are_lowered_to_a_limit_on_tokens() -> None:
@@ -172,6 +174,21 @@ def test_tokens_are_lowered_to_a_limit_on_tokens() -> None:
     account = rig.guard.account("s-1")
     assert account is not None
     assert account.posted_tokens <= 8_000
+
+
+def test_a_closing_call_is_lowered_to_the_reserve() -> None:
+    """Work takes four of five cents; raised to ten, it leaves one again."""
+    rig = rig_of(max_cost_usd="0.05", closing_reserve_usd="0.01", on_limit="finish")
+    model = chatty(rig)
+    agent = agent_of(rig, model)
+    agent.invoke(ASK)
+    assert asked_of(model) == [None, 1_000, 1_000]
+    assert spent_cents(rig) == 5
+    rig.guard.raise_limit("s-1", max_cost_usd="0.10")
+    agent.invoke(ASK)
+
+    assert asked_of(model)[3:] == [None, 1_000, 1_000]
+    assert spent_cents(rig) == 10
 
 
 def test_thinking_is_not_lowered_away() -> None:

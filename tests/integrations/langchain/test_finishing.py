@@ -155,7 +155,7 @@ def test_the_answer_comes_when_time_is_over() -> None:
 
 def test_a_limit_is_closed_once() -> None:
     """The next message raises until the limit is raised; then the thread goes on."""
-    rig = finishing()
+    rig = finishing(closing_reserve_usd="0.04")  # For four answers, if it were many.
     model = rig.model(works_on(rig))
     agent = agent_of(rig, model)
     agent.invoke(ASK, THREAD)
@@ -171,7 +171,7 @@ def test_a_limit_is_closed_once() -> None:
     assert messages[-1].response_metadata["guardrails"]["cut_short"]
     account = rig.guard.account("t-1")
     assert account is not None
-    assert 17 * CENT < account.posted_nano_usd <= 20 * CENT
+    assert 15 * CENT < account.posted_nano_usd <= 20 * CENT
 
 
 def test_without_room_for_an_answer_it_raises() -> None:
@@ -183,6 +183,7 @@ def test_without_room_for_an_answer_it_raises() -> None:
         agent.invoke(ASK, THREAD)
 
     assert caught.value.limit == "max_cost_usd"
+    assert str(caught.value.allowed) == "0.049"
     assert not rig.record.started_after_stop()
 
 

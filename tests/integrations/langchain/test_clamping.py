@@ -191,6 +191,17 @@ def test_a_closing_call_is_lowered_to_the_reserve() -> None:
     assert spent_cents(rig) == 10
 
 
+def test_a_budget_that_only_alerts_lowers_nothing() -> None:
+    alert = {"name": "all", "per": [], "every": "day", "max_cost_usd": 0.05}
+    config = {"budgets": [{**alert, "action": "alert"}]}
+    rig = rig_of(config=config, max_cost_usd="0.09")
+    model = chatty(rig)
+    with pytest.raises(BudgetExceeded):
+        agent_of(rig, model).invoke(ASK)
+
+    assert asked_of(model) == [None, None, None]
+
+
 def test_thinking_is_not_lowered_away() -> None:
     """A provider refuses a bound that is not above the tokens for thinking."""
 

@@ -8,7 +8,7 @@ from guardrails.core.accounts import Charging, Stop, StopReason
 from guardrails.core.decisions import amount, decide
 from guardrails.core.money import usd
 from guardrails.core.operations import Refusal
-from guardrails.core.rollups import spend_of
+from guardrails.core.rollups import ranked
 from guardrails.errors import (
     BudgetExceeded,
     CallRefused,
@@ -92,7 +92,6 @@ def _top_costs(
 ) -> tuple[tuple[str, Decimal, int], ...]:
     """Returns what the session spent most on, most expensive first."""
     who = charging.attribution
-    sums: dict[str, tuple[int, int]] = {}
     try:
         events = store.history.events(
             project_id=who.project_id,
@@ -101,10 +100,7 @@ def _top_costs(
         )
     except Exception:
         return ()
-    for event in events:
-        tool = f"{event.server}/{event.tool}" if event.server else event.tool
-        name = event.model or tool or "?"
-        cost, calls = sums.get(name, (0, 0))
-        sums[name] = (cost + spend_of(event).total_nano_usd, calls + 1)
-    ranked = sorted(sums.items(), key=lambda item: (-item[1][0], item[0]))
-    return tuple((name, usd(cost), calls) for name, (cost, calls) in ranked[:TOP_COSTS])
+    return tuple(
+        (spend.name or "?", usd(spend.total_nano_usd), spend.steps)
+        for spend in ranked(events)[:TOP_COSTS]
+    )

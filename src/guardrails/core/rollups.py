@@ -4,13 +4,14 @@ Reports read these sums, so that their cost does not grow with the number of
 events. A cell is one name of one dimension in one hour.
 """
 
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 
 from guardrails.core.calls import CallKind
 from guardrails.core.events import Event
 from guardrails.core.usage import PriceStatus
 
-__all__ = ["HOUR_MS", "ROLLUP_DIMENSIONS", "Spend", "cells_of", "spend_of"]
+__all__ = ["HOUR_MS", "ROLLUP_DIMENSIONS", "Spend", "cells_of", "ranked", "spend_of"]
 
 HOUR_MS = 3_600_000
 
@@ -130,4 +131,17 @@ def spend_of(event: Event, *, name: str | None = None) -> Spend:
         latency_ms=event.latency_ms or 0,
         bytes_in=event.bytes_in or 0,
         bytes_out=event.bytes_out or 0,
+    )
+
+
+def ranked(events: Iterable[Event]) -> list[Spend]:
+    """Sums events per model and tool, most expensive first."""
+    sums: dict[str, Spend] = {}
+    for event in events:
+        tool = f"{event.server}/{event.tool}" if event.server else event.tool
+        name = event.model or tool or "?"
+        spend = spend_of(event, name=name)
+        sums[name] = sums[name].plus(spend) if name in sums else spend
+    return sorted(
+        sums.values(), key=lambda spend: (-spend.total_nano_usd, spend.name or "")
     )

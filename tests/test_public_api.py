@@ -17,6 +17,7 @@ NAMES_MAX = 25
 
 HEAVY = (
     "genai_prices",
+    "httpcore2",
     "httpx",
     "httpx2",
     "langchain",
@@ -27,7 +28,10 @@ HEAVY = (
     "pydantic",
     "redis",
     "rich",
+    "slack_sdk",
     "sqlite3",
+    "standardwebhooks",
+    "tenacity",
     "typer",
 )
 """What may be loaded when it is needed, and not before."""

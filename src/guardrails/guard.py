@@ -8,7 +8,7 @@ import weakref
 from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal
 from pathlib import Path
-from typing import Any, Never, ParamSpec, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Never, ParamSpec, TypeVar, cast
 
 from guardrails.adapters import load_adapters, loaded_adapters
 from guardrails.charges import ToolPrice
@@ -24,6 +24,7 @@ from guardrails.config.problems import shown
 from guardrails.core.accounts import Account
 from guardrails.core.attribution import TAGS_MAX, Attribution
 from guardrails.core.calls import ModelCall, ToolCall
+from guardrails.core.loops import LoopAction
 from guardrails.core.money import usd_digits
 from guardrails.core.policy import Mode, Policy
 from guardrails.core.stops import AuditEntry, StopOrder
@@ -47,6 +48,9 @@ from guardrails.sinks import LogSink, StoreListener
 from guardrails.stores import open_journal, open_store, shared_url
 from guardrails.stores.resilient import ResilientStore
 from guardrails.tools import guarded_tool
+
+if TYPE_CHECKING:
+    from guardrails.alerts.sink import AlertSink
 
 __all__ = ["Guard"]
 
@@ -179,6 +183,7 @@ class Guard:
             open_session=self._open,
             sinks=(LogSink(), *sinks),
         )
+        self._alerts = self._opened_alerts(clock)
         resilient.listener = StoreListener(
             emit=self._engine.emit, contain=self._engine.contain
         )
@@ -611,10 +616,16 @@ class Guard:
         return self._orders.account(session_id)
 
     def close(self) -> None:
-        """Books what is left and closes the store. The guard can be used again."""
+        """Books what is left, sends alerts that wait, and closes the store.
+
+        The guard can be used again. Sending takes two seconds at most; what a
+        receiver does not take in that time is lost, and logged.
+        """
         if self._own_session is not None:
             self._own_session.pause()
             self._own_session = None
+        if self._alerts is not None:
+            self._alerts.close()
         self._engine.store.close()
 
     def current_session(self) -> Session:
@@ -628,6 +639,24 @@ class Guard:
                 self._own_session = self.session(session_id=session_id)
                 self._own_session.activate()
             return self._own_session
+
+    def _opened_alerts(self, clock: Clock) -> "AlertSink | None":
+        """Has people told, if it is configured where."""
+        configuration, policy = self._configuration, self._engine.policy
+        if not configuration.alerts.is_on or policy.mode is Mode.OFF:
+            return None
+        from guardrails.alerts.sink import AlertSink
+
+        loops_stop = policy.loop.action is LoopAction.STOP
+        sink = AlertSink(
+            configuration.alerts,
+            project_id=configuration.project_id,
+            history=lambda: self._engine.store.history,
+            clock=clock,
+            loops_stop=loops_stop and policy.mode is Mode.ENFORCE,
+        )
+        self._engine.sinks = (*self._engine.sinks, sink)
+        return sink
 
     def _open(self, names: Mapping[str, object]) -> Session:
         """Opens a session for an adapter, whose names were checked or cleaned."""

@@ -177,3 +177,32 @@ def test_it_says_who_cannot_finish(command: Run, folder: Path) -> None:
     assert (
         "  closing_reserve_usd     0.05                            default" in done.out
     )
+
+
+def test_where_alerts_go_is_shown_without_its_secrets(
+    command: Run, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    secret = "whsec_aHVudGVyMmh1bnRlcjJodW50ZXIyaHVudGVyMmh1bnRlcjI="
+    (folder / "guardrails.yaml").write_text(
+        "store: memory://\n"
+        "alerts:\n"
+        "  slack: https://hooks.slack.com/services/T00/B00/hunter2\n"
+        "  webhook: { url: https://alerts.example.org/hunter2 }\n"
+        "  on: [soft, stop]\n",
+        encoding="utf-8",
+    )
+    monkeypatch.setenv("GUARDRAILS_WEBHOOK_SECRET", f"{secret},{secret}")
+
+    shown = command("check").out
+
+    assert "hunter2" not in shown + command("check", "--json").out
+    assert secret not in shown
+    alerts = shown[shown.index("alerts\n") :].splitlines()[1:]
+    assert [" ".join(line.split()) for line in alerts] == [
+        "slack hooks.slack.com/services/*** guardrails.yaml:3",
+        "webhook.url https://alerts.example.org/*** guardrails.yaml:4",
+        "webhook.secret ***, *** GUARDRAILS_WEBHOOK_SEC",
+        "RET",
+        "on soft, stop guardrails.yaml:5",
+        "cooldown_s 900 default",
+    ]

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from itertools import zip_longest
 from pathlib import Path
 
+from guardrails.alerts.addresses import MASK, masked
 from guardrails.cli.ledgers import shown_url
 from guardrails.cli.limits import alert_texts, limit_texts
 from guardrails.cli.table import safe
@@ -84,6 +85,7 @@ def sheet_of(configuration: Configuration, *, path: Path | None) -> Sheet:
     groups["tools"] = _tools(configuration, origins)
     groups["models"] = _models(configuration, origins)
     groups["loop"] = _loop(configuration, origins)
+    groups["alerts"] = _alerts(configuration, origins)
     notes = ["nothing is limited"] if policy.limits_nothing else []
     budgets = (policy.session, *(budget for _, budget in policy.agents))
     if any(budget.on_limit is not OnLimit.RAISE for budget in budgets):
@@ -288,6 +290,20 @@ def _loop(configuration: Configuration, origins: _Origins) -> list[Row]:
         for key, value in values.items()
         if value
     ]
+
+
+def _alerts(configuration: Configuration, origins: _Origins) -> list[Row]:
+    """Lists where alerts go; what is secret about that is not shown."""
+    alerts, found = configuration.alerts, dict[str, str]()
+    if alerts.slack is not None:
+        found["slack"] = masked(alerts.slack)
+    if alerts.webhook is not None:
+        secrets = ", ".join(MASK for _ in alerts.webhook.secrets)
+        found |= {"webhook.url": masked(alerts.webhook.url), "webhook.secret": secrets}
+    if found:
+        found["on"] = ", ".join(kind.value for kind in alerts.on) or "nothing"
+        found["cooldown_s"] = f"{alerts.cooldown_ms / 1000:g}"
+    return [_row(key, text, origins.of(f"alerts.{key}")) for key, text in found.items()]
 
 
 def _row(key: str, value: str, origin: str) -> Row:

@@ -8,6 +8,7 @@ finds, and `guardrails check` says it.
 from collections.abc import Mapping
 from enum import StrEnum
 
+from guardrails.alerts.settings import KINDS
 from guardrails.core.attribution import DIMENSIONS, NAME_BYTES_MAX
 from guardrails.core.loops import LoopAction
 from guardrails.core.money import LIMIT_NANO_USD_MAX
@@ -45,6 +46,7 @@ def json_schema() -> dict[str, object]:
                 ),
                 "tools": _named("By glob over server/tool.", _tool()),
                 "models": _named("Rates that are not known otherwise.", _model()),
+                "alerts": _alerts(),
                 "aliases": _named(
                     "What to look a model up as.", _name("A model with a price.")
                 ),
@@ -137,6 +139,25 @@ def _model() -> Schema:
     }
 
 
+def _alerts() -> Schema:
+    webhook = {
+        "url": _secret("Of a receiver; https://…"),
+        "secret": _secret("Signs: whsec_ and base64; several parted by commas."),
+        "allow_http": _flag("Without TLS, to a receiver of your own."),
+        "allow_private": _flag("At a private or loopback address."),
+    }
+    kinds = {"enum": [kind.value for kind in KINDS]}
+    return _object(
+        {
+            "slack": _secret("https://hooks.slack.com/services/…"),
+            "webhook": _object(webhook, "Signed JSON, by Standard Webhooks."),
+            "on": _list_of({"anyOf": [kinds, _VARIABLE]}, "What people hear of."),
+            "cooldown_s": _seconds("How long repetitions are held back."),
+        },
+        "Where people are told. Soft alerts, stops and loops are logged anyway.",
+    )
+
+
 def _limits() -> dict[str, Schema]:
     fraction = _scalar("number", exclusiveMinimum=0, maximum=1)
     return {
@@ -200,6 +221,16 @@ def _count(description: str) -> Schema:
 
 def _seconds(description: str) -> Schema:
     return _said(f"In seconds. {description}", _scalar("number", minimum=0))
+
+
+def _flag(description: str) -> Schema:
+    values = {"enum": [True, False, "true", "false"]}
+    return _said(description, {"anyOf": [values, _VARIABLE]})
+
+
+def _secret(description: str) -> Schema:
+    """Returns a text that may be empty, as from a variable that is not set."""
+    return _said(description, {"type": "string"})
 
 
 def _text(description: str) -> Schema:

@@ -12,6 +12,8 @@ from os import PathLike
 from pathlib import Path
 from typing import cast
 
+from guardrails.alerts import AlertSettings
+from guardrails.config.alerts import alert_settings
 from guardrails.config.environment import CONFIG_VARIABLE, quick_variables
 from guardrails.config.nodes import Entry, Keys, Scalar, keys_of
 from guardrails.config.problems import Problems, shown
@@ -48,6 +50,8 @@ class Configuration:
     """The user's own rates by model."""
     aliases: Mapping[str, str]
     """What to look a model up as; a target is never an alias itself."""
+    alerts: AlertSettings
+    """Where alerts go."""
     sources: tuple[str, ...]
     """Where settings came from, weakest first: `guardrails.yaml`,
     `GUARDRAILS_STORE`, `Guard(max_steps)`. Empty when everything is a default."""
@@ -87,6 +91,9 @@ def load_configuration(
     outside, variables = _read_variables(environ, problems)
     context = Context(problems=problems, variables=environ)
     file, files, path = _read_config(config, context, environ=environ, cwd=cwd)
+    alerts, alert_variables = alert_settings(
+        file.alerts, environ=environ, problems=problems
+    )
     problems.raise_if_any()
     quick = code.over(outside)
     overruled = set(arguments)
@@ -96,14 +103,17 @@ def load_configuration(
         project_id=quick.project_id or file.project_id or DEFAULT_PROJECT_ID,
         model_prices=file.model_prices,
         aliases=file.aliases,
+        alerts=alerts,
         sources=(
             *files,
             *(name for key, name in variables.items() if key not in overruled),
+            *alert_variables.values(),
             *(f"Guard({key})" for key in arguments),
         ),
         origins={
             **context.origins,
             **variables,
+            **alert_variables,
             **{key: f"Guard({key})" for key in arguments},
         },
         path=path,

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
+from guardrails.config.alerts import read_alerts
 from guardrails.config.problems import shown
 from guardrails.config.section import Section
 from guardrails.config.settings import BudgetSettings, FileSettings, Settings
@@ -45,10 +46,6 @@ WAIT_MS_MAX = 600_000
 """Ten minutes. A call that waits longer looks hung to whoever started it."""
 
 _NOT_YET: Mapping[str, Mapping[str, str]] = {
-    "file": {
-        "alerts": "alert delivery is not available in this version; soft alerts are "
-        "logged. Remove the key."
-    },
     "tool": {
         "max_calls": "not available in this version. Remove the key, or limit all "
         "tools together with max_tool_calls."
@@ -119,11 +116,12 @@ def read_file(section: Section) -> FileSettings:
         is_estimate_strict=estimate == "strict",
         model_prices=(prices := _models(section.section("models"))),
         aliases=_aliases(section.section("aliases"), prices),
+        alerts=read_alerts(section.section("alerts")),
     )
     session.close(elsewhere={"on_limit": "defaults"})
     loop.close()
     defaults.close(elsewhere=dict.fromkeys(_SESSION_KEYS, "defaults.session"))
-    section.close(not_yet=_NOT_YET["file"], elsewhere=_BELONGS_TO)
+    section.close(elsewhere=_BELONGS_TO)
     return settings
 
 

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from decimal import Decimal
 
+from guardrails.config.alerts import WrittenAlerts
 from guardrails.core.loops import LoopAction, LoopRule
 from guardrails.core.policy import (
     Budget,
@@ -107,3 +108,4 @@ class FileSettings(Settings):
     is_estimate_strict: bool = False
     model_prices: Mapping[str, ModelPrice]
     aliases: Mapping[str, str]
+    alerts: WrittenAlerts = field(default_factory=WrittenAlerts)

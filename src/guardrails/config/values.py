@@ -18,6 +18,7 @@ __all__ = [
     "Reader",
     "amount_nano_usd",
     "count",
+    "flag",
     "member",
     "name_text",
     "one_of",
@@ -114,6 +115,14 @@ def text(value: object, /, *, name: str) -> str:
     if not value.strip():
         raise ValueError(f"{name}: the text is empty. Write it or remove the key.")
     return value.strip()
+
+
+def flag(value: object, /, *, name: str) -> bool:
+    """Reads true or false; as a text too, which is what a variable holds."""
+    found = {"true": True, "false": False}.get(str(value).lower())
+    if found is None or not isinstance(value, bool | str):
+        raise ValueError(f"{name}: {shown(value)} is neither true nor false.")
+    return found
 
 
 def name_text(value: object, /, *, name: str) -> str:

@@ -1,0 +1,189 @@
+"""Webhook: an alert as signed JSON, by the rules of Standard Webhooks.
+
+The body of an alert, version 1 of the schema. Keys may be added within a version;
+none changes its meaning. What is not known is null, money is a decimal string:
+
+    {"id": "…", "type": "budget.soft_limit_reached", "schema_version": 1,
+     "created_at": "2026-11-22T14:03:20.000Z", "project_id": "shop", "sample": false,
+     "data": {"customer_id": "acme", "user_id": "u-7", "feature": "triage",
+       "agent": "support-agent", "agent_path": ["support-agent"],
+       "session_id": "s-1", "agent_run_id": null, "prompt_version": "v12",
+       "tags": {"env": "prod"}, "scope": "session", "limit": "max_cost_usd",
+       "threshold": "max_cost_usd:0.8", "used": "0.80", "allowed": "1.00",
+       "needed": null, "reason": null, "steps": 128,
+       "loop": {"tool": "maps/geocode", "kind": "identical", "count": 3,
+         "cost_usd": "0.015"},
+       "outage_s": null, "top": [{"name": "gpt-4o", "cost_usd": "0.58", "calls": 9}]}}
+
+`limit` is the configuration's name of a limit, and `used`, `allowed` and `needed` are
+in its unit: USD and seconds as decimal strings, all else as numbers. Types are
+`budget.soft_limit_reached`, `session.stopped`, `loop.detected`, `store.degraded`,
+`store.recovered`, `alert.test` and `alerts.digest`; a digest's data has `counts` by
+kind, `lost`, `since` and `until`.
+
+Headers: `webhook-id` is the id in the body and stays the same when a message is sent
+again, `webhook-timestamp` is the time of that attempt, and `webhook-signature` has a
+signature for each secret. See https://www.standardwebhooks.com.
+"""
+
+import base64
+import binascii
+import json
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from decimal import Decimal
+
+from guardrails.alerts.alert import Alert, AlertKind
+from guardrails.alerts.causes import Insight
+from guardrails.alerts.digest import Digest
+from guardrails.core.decisions import amount
+from guardrails.core.money import usd_digits
+from guardrails.core.policy import Measure
+
+__all__ = ["checked_secret", "signed", "webhook_digest", "webhook_message"]
+
+SCHEMA_VERSION = 1
+
+SECRET_BYTES_MIN = 24
+SECRET_BYTES_MAX = 64
+"""Of a key: what Standard Webhooks asks for, in "Signature scheme"."""
+
+_TYPES: Mapping[AlertKind, str] = {
+    AlertKind.SOFT: "budget.soft_limit_reached",
+    AlertKind.STOP: "session.stopped",
+    AlertKind.LOOP: "loop.detected",
+    AlertKind.DEGRADED: "store.degraded",
+    AlertKind.RECOVERED: "store.recovered",
+    AlertKind.TEST: "alert.test",
+}
+
+_DIGEST_TYPE = "alerts.digest"
+
+
+def checked_secret(text: str) -> str:
+    """Returns a secret.
+
+    Raises:
+        ValueError: If it is none. The message does not repeat it.
+    """
+    try:
+        key = base64.b64decode(text.removeprefix("whsec_"), validate=True)
+    except (ValueError, binascii.Error):
+        key = b""
+    if not SECRET_BYTES_MIN <= len(key) <= SECRET_BYTES_MAX:
+        raise ValueError(
+            f"a secret is whsec_ and {SECRET_BYTES_MIN} to {SECRET_BYTES_MAX} bytes in "
+            "base64. Make one: echo whsec_$(openssl rand -base64 32)"
+        )
+    return text
+
+
+def webhook_message(alert: Alert, insight: Insight) -> dict[str, object]:
+    """Writes an alert as the content of its JSON."""
+    return {
+        "id": alert.alert_id,
+        "type": _TYPES[alert.kind],
+        "schema_version": SCHEMA_VERSION,
+        "created_at": _time(alert.time_ms),
+        "project_id": alert.project_id,
+        "sample": alert.is_sample,
+        "data": _who(alert) | _what(alert, insight),
+    }
+
+
+def webhook_digest(digest: Digest, *, project_id: str) -> dict[str, object]:
+    """Writes many alerts as the content of one JSON."""
+    return {
+        "id": digest.digest_id,
+        "type": _DIGEST_TYPE,
+        "schema_version": SCHEMA_VERSION,
+        "created_at": _time(digest.until_ms),
+        "project_id": project_id,
+        "sample": False,
+        "data": {
+            "counts": {kind.value: number for kind, number in digest.counts.items()},
+            "lost": digest.lost,
+            "since": _time(digest.since_ms),
+            "until": _time(digest.until_ms),
+        },
+    }
+
+
+def signed(
+    content: Mapping[str, object], secrets: Sequence[str], *, now_ms: int
+) -> tuple[bytes, dict[str, str]]:
+    """Returns the body of a message and its headers.
+
+    Args:
+        content: Of the body; its id becomes that of the message.
+        secrets: Each makes a signature.
+        now_ms: The time of this attempt.
+    """
+    from standardwebhooks import Webhook
+
+    body = json.dumps(content, ensure_ascii=False, separators=(",", ":"))
+    message_id, at = str(content["id"]), datetime.fromtimestamp(now_ms // 1000, tz=UTC)
+    signatures = [Webhook(secret).sign(message_id, at, body) for secret in secrets]
+    return body.encode(), {
+        "webhook-id": message_id,
+        "webhook-timestamp": str(now_ms // 1000),
+        "webhook-signature": " ".join(signatures),
+    }
+
+
+def _who(alert: Alert) -> dict[str, object]:
+    who = alert.attribution
+    names: dict[str, object] = {
+        key: who.value(key) if who else None
+        for key in (
+            "customer_id",
+            "user_id",
+            "feature",
+            "agent",
+            "session_id",
+            "agent_run_id",
+            "prompt_version",
+        )
+    }
+    names["agent_path"] = list(who.agent_path) if who else []
+    names["tags"] = dict(who.tags) if who else {}
+    return names
+
+
+def _what(alert: Alert, insight: Insight) -> dict[str, object]:
+    finding = alert.finding
+    loop = finding and {
+        "tool": finding.tool,
+        "kind": finding.kind.value,
+        "count": finding.count,
+        "cost_usd": usd_digits(finding.cost_nano_usd),
+    }
+    return {
+        "scope": alert.scope,
+        "limit": alert.measure and alert.measure.value,
+        "threshold": alert.threshold,
+        "used": _amount(alert.measure, alert.used),
+        "allowed": _amount(alert.measure, alert.limit),
+        "needed": _amount(alert.measure, alert.needed),
+        "reason": alert.reason and alert.reason.value,
+        "steps": alert.steps if insight.steps is None else insight.steps,
+        "loop": loop,
+        "outage_s": None
+        if alert.outage_ms is None
+        else f"{alert.outage_ms / 1000:.3f}",
+        "top": insight.texts(),
+    }
+
+
+def _amount(measure: Measure | None, value: int | None) -> str | int | None:
+    if measure is None or value is None:
+        return None
+    if measure is Measure.COST:
+        return usd_digits(value)
+    converted = amount(measure, value)
+    return f"{converted:f}" if isinstance(converted, Decimal) else converted
+
+
+def _time(time_ms: int) -> str:
+    at = datetime.fromtimestamp(time_ms / 1000, tz=UTC)
+    return f"{at:%Y-%m-%dT%H:%M:%S}.{time_ms % 1000:03}Z"

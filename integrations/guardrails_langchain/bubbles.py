@@ -4,6 +4,10 @@ LangGraph treats `GraphBubbleUp` as control flow: tool nodes, retry policies and
 middlewares hand it on instead of turning it into a message, retrying it, or
 calling a fallback model. So a stop that is raised inside a run is both our own
 kind and that one. Users still write `except BudgetExceeded`.
+
+The refusal of a call that would go on with a loop is for the model to read. Tool
+nodes hand only `ToolInvocationError` to it unless they are told otherwise, so such
+a refusal is of that kind, too.
 """
 
 import functools
@@ -13,9 +17,10 @@ from typing import TypeVar, cast
 
 from langchain_core.callbacks import AsyncCallbackManager
 
-from guardrails.errors import GuardrailsError, SessionStopped
+from guardrails.errors import GuardrailsError, LoopRefused, SessionStopped
 
 __all__ = [
+    "as_answer",
     "as_bubble",
     "bubble_kind",
     "close_unstarted",
@@ -46,6 +51,11 @@ def as_bubble(stop: SessionStopped) -> SessionStopped:
     copy = kind(stop.message)
     copy.__dict__.update({k: v for k, v in stop.__dict__.items() if k != "__notes__"})
     return copy
+
+
+def as_answer(refusal: LoopRefused) -> LoopRefused:
+    """Returns the refusal of a tool call in a form that is handed to the model."""
+    return _answer_kind(has_langgraph="langgraph" in sys.modules)(str(refusal))
 
 
 def is_interrupt(error: BaseException) -> bool:
@@ -96,5 +106,31 @@ def bubble_kind(kind: type[E], *, has_langgraph: bool) -> type[E]:
             kind.__name__,
             (kind, GraphBubbleUp),
             {"__module__": __name__, "__doc__": kind.__doc__},
+        ),
+    )
+
+
+@functools.cache
+def _answer_kind(*, has_langgraph: bool) -> type[LoopRefused]:
+    """Returns a kind of refusal that LangGraph's tool nodes answer with its message."""
+    if not has_langgraph:
+        return LoopRefused
+    from langgraph.prebuilt.tool_node import ToolInvocationError
+
+    def initialise(self: Exception, message: str) -> None:
+        # Theirs wants the arguments that failed, and has a text of its own.
+        Exception.__init__(self, message)
+        self.__dict__["message"] = message
+
+    return cast(
+        "type[LoopRefused]",
+        type(
+            LoopRefused.__name__,
+            (LoopRefused, ToolInvocationError),
+            {
+                "__module__": __name__,
+                "__doc__": LoopRefused.__doc__,
+                "__init__": initialise,
+            },
         ),
     )

@@ -22,10 +22,11 @@ from guardrails.core.attribution import clean_name
 from guardrails.core.calls import CallStatus, ModelCall, Outcome, ToolCall
 from guardrails.core.fingerprints import size_bytes
 from guardrails.engine import Engine
-from guardrails.errors import CallRefused, SessionStopped
+from guardrails.errors import CallRefused, LoopRefused, SessionStopped
 from guardrails.guarded_call import GuardedCall
 from guardrails_langchain import translate
 from guardrails_langchain.bubbles import (
+    as_answer,
     as_bubble,
     close_unstarted,
     is_control_flow,
@@ -279,6 +280,9 @@ class GuardCallbackHandler(BaseCallbackHandler):
             if (offer := offer_to(run.session)) is not None:
                 offer.stop = stop
             raise self._raised(stop, run) from None
+        except LoopRefused as refusal:
+            self._refused(run)
+            raise as_answer(refusal) from None
         except CallRefused:
             self._refused(run)
             raise

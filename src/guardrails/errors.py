@@ -5,6 +5,7 @@
     │   ├── BudgetExceeded        a hard limit
     │   └── LoopDetected          the agent repeats itself
     ├── CallRefused               policy refused this one call; a later one may pass
+    │   ├── LoopRefused           it would go on with a loop (the model reads why)
     │   └── UnpricedModelError    its model has no known price (the developer mends it)
     ├── ConfigurationError        a limit, key or name is wrong (the developer mends it)
     ├── ReservationConflict       one id, two contents (the developer mends it)
@@ -27,6 +28,7 @@ __all__ = [
     "ConfigurationError",
     "GuardrailsError",
     "LoopDetected",
+    "LoopRefused",
     "ReservationConflict",
     "SessionStopped",
     "StoreUnavailable",
@@ -55,6 +57,14 @@ class CallRefused(GuardrailsError):
 
     limit: str | None = None
     """The limit's key if only calls in flight stand in the way: `max_cost_usd`."""
+
+
+class LoopRefused(CallRefused):
+    """This one call would go on with a loop.
+
+    Its message is for the model: it says what was repeated, and what to do instead.
+    A model that goes on all the same is stopped.
+    """
 
 
 class UnpricedModelError(CallRefused):
@@ -125,12 +135,16 @@ class LoopDetected(SessionStopped):
     """The agent repeats the same call without getting anywhere.
 
     Attributes:
-        tool: `server/tool` of the call that repeats.
-        count: How many calls of the repetition were seen.
+        kind: `identical`, `cycle`, `repeated_error` or `polling`.
+        tool: `server/tool` of the call that repeats; of a cycle, of its last call.
+        tools: The tools of one round of a cycle, in order. Else empty.
+        count: How many calls of the repetition were seen, in all rounds of a cycle.
         cost: What they cost in USD, as far as it is known.
     """
 
+    kind: str
     tool: str
+    tools: tuple[str, ...]
     count: int
     cost: Decimal
 

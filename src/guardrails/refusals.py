@@ -6,6 +6,7 @@ from typing import Any
 
 from guardrails.core.accounts import Charging, Stop, StopReason
 from guardrails.core.decisions import amount, decide
+from guardrails.core.loops import LoopFinding
 from guardrails.core.money import usd
 from guardrails.core.operations import Refusal
 from guardrails.core.rollups import ranked
@@ -13,6 +14,7 @@ from guardrails.errors import (
     BudgetExceeded,
     CallRefused,
     LoopDetected,
+    LoopRefused,
     SessionStopped,
 )
 from guardrails.ports import Store
@@ -39,10 +41,12 @@ def refusal_error(
     """
     who = charging.attribution
     decision = decide(refusal, who, is_final=is_final)
-    if not is_final or (decision.stop is None and refusal.finding is not None):
+    if not is_final:
         error = CallRefused(decision.message)
         error.limit = None if refusal.measure is None else refusal.measure.value
         return error
+    if decision.stop is None and refusal.finding is not None:
+        return LoopRefused(decision.message)
     common: Mapping[str, Any] = {
         "session_id": who.session_id,
         "agent": who.agent,
@@ -79,12 +83,21 @@ def refusal_error(
         return LoopDetected(
             decision.message,
             reason=stop.reason.value,
-            tool=stop.finding.tool,
-            count=stop.finding.count,
-            cost=usd(stop.finding.cost_nano_usd),
+            **_found(stop.finding),
             **common,
         )
     return SessionStopped(decision.message, reason=stop.reason.value, **common)
+
+
+def _found(finding: LoopFinding) -> Mapping[str, Any]:
+    """Returns what `LoopDetected` carries of a loop."""
+    return {
+        "kind": finding.kind.value,
+        "tool": finding.tool,
+        "tools": finding.tools,
+        "count": finding.count,
+        "cost": usd(finding.cost_nano_usd),
+    }
 
 
 def _top_costs(

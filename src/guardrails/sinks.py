@@ -5,10 +5,9 @@ from collections.abc import Callable, Iterable
 
 from guardrails.core.accounts import Stop
 from guardrails.core.attribution import Attribution
-from guardrails.core.decisions import format_amount
+from guardrails.core.decisions import format_amount, loop_text
 from guardrails.core.events import Event
 from guardrails.core.loops import LoopFinding
-from guardrails.core.money import format_usd
 from guardrails.core.operations import Crossing, Reserve, Settle
 from guardrails.ports import EventSink
 from guardrails.stores.listener import Listener
@@ -40,23 +39,23 @@ class LogSink:
 
     def stopped(self, stop: Stop, attribution: Attribution) -> None:
         """Warns that a session was stopped."""
+        detail = stop.measure.value if stop.measure else None
+        if stop.finding is not None:
+            detail = loop_text(stop.finding)
         _log.warning(
             "guardrails: %s stopped: %s%s. session %s",
             attribution.agent or "session",
             stop.reason.value,
-            f" ({stop.measure.value})" if stop.measure else "",
+            f" ({detail})" if detail else "",
             attribution.session_id,
         )
 
     def looped(self, finding: LoopFinding, attribution: Attribution) -> None:
         """Warns that an agent repeats itself."""
         _log.warning(
-            "guardrails: loop: %s called %s %d times in a row (%s), %s. session %s",
+            "guardrails: loop: %s: %s. session %s",
             attribution.agent or "session",
-            finding.tool,
-            finding.count,
-            finding.kind.value,
-            format_usd(finding.cost_nano_usd),
+            loop_text(finding),
             attribution.session_id,
         )
 

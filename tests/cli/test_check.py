@@ -79,6 +79,8 @@ tools
 loop
   action                  stop                            default
   repeats                 4                               guardrails.yaml:7
+  cycle_repeats           2                               default
+  error_repeats           5                               default
   polling_repeats         10                              default
   within                  20                              default
 """

@@ -45,7 +45,10 @@ defaults:
     repeats: 4
     within: 30
     polling_repeats: 12
+    cycle_repeats: 3
+    error_repeats: 6
     action: block
+    refusals: 2
     ignore_arguments: [request_id]
     exempt: ["*/get_status"]
   max_wait_s: 1.5
@@ -142,7 +145,10 @@ def test_every_key_arrives_in_the_policy(load: Load) -> None:
             repeats=4,
             within=30,
             polling_repeats=12,
+            cycle_repeats=3,
+            error_repeats=6,
             action=LoopAction.BLOCK,
+            refusals=2,
             ignore_arguments=("request_id",),
             exempt=("*/get_status",),
         ),

@@ -1,15 +1,17 @@
 """Loops: what repeats, what only polls, and what is no repetition at all."""
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from guardrails.core.accounts import Account
 from guardrails.core.calls import CallKind
 from guardrails.core.ledger import Ledger
 from guardrails.core.loops import (
+    CYCLE_PERIOD_MAX,
     TRACES_MAX,
     LoopAction,
     LoopFinding,
@@ -71,11 +73,23 @@ def kind_of(*calls: str) -> LoopKind | None:
         ("a/r a/r b/r a/r", None),
         ("a/r a/r a/r b/r", None),
         ("a/r a/r a/x", None),
-        ("a/r b/r a/r b/r a/r b/r", None),
+        ("a/r b/r a/r b/r a/r b/r", LoopKind.CYCLE),
         ("a/1 a/2 a/3 a/4", None),
         ("a/1 a/2 a/3 a/4 a/5", LoopKind.POLLING),
         ("a/1 a/2 a/r a/r a/r", LoopKind.IDENTICAL),
         ("a/1 a/2 b/3 a/4 a/5", None),
+        ("a/r b/r a/r", None),
+        ("a/r b/r a/r b/r", LoopKind.CYCLE),
+        ("a/r b/1 a/r b/2 a/r b/3", None),
+        ("a/1 a/2 a/1 a/2", None),
+        ("a/r b/r c/r a/r b/r", None),
+        ("a/r b/r c/r a/r b/r c/r", LoopKind.CYCLE),
+        ("a/r b/r c/r d/r a/r b/r c/r d/r", LoopKind.CYCLE),
+        ("a/!e b/!e c/!e d/!e", None),
+        ("a/!e b/!e c/!e d/!e e/!e", LoopKind.REPEATED_ERROR),
+        ("a/e b/e c/e d/e e/e", None),
+        ("a/!e b/!e c/!f d/!e e/!e", None),
+        ("a/!e b/!e c/r d/!e e/!e", None),
     ],
 )
 def test_finds_what_repeats_without_a_break(calls: str, kind: LoopKind | None) -> None:
@@ -122,29 +136,78 @@ def test_looks_at_the_last_calls_only() -> None:
     assert found.count == RULE.within
 
 
-@given(st.lists(st.sampled_from(["a/r", "a/x", "b/r"]), max_size=12))
-def test_counts_like_a_reader_of_the_log(calls: list[str]) -> None:
-    """Going back from the end, as long as the call, or also its result, is equal."""
-    recent = calls[-RULE.within :]
-    same_result = same_call = 0
-    for call in reversed(recent):
-        if call != recent[-1]:
-            break
-        same_result += 1
-    for call in reversed(recent):
-        if call[0] != recent[-1][0]:
-            break
-        same_call += 1
-    found = find_loop(traces(*calls), RULE)
+# --- The same, read off a log by hand ---------------------------------------
 
-    if same_result >= RULE.repeats:
-        assert found is not None
-        assert (found.kind, found.count) == (LoopKind.IDENTICAL, same_result)
-    elif same_call >= RULE.polling_repeats:
-        assert found is not None
-        assert (found.kind, found.count) == (LoopKind.POLLING, same_call)
-    else:
-        assert found is None
+CALLS = st.tuples(
+    st.sampled_from("tu"), st.sampled_from("ab"), st.sampled_from(["r", "x", "!e", ""])
+)
+RULES = st.builds(
+    LoopRule,
+    repeats=st.integers(2, 4),
+    cycle_repeats=st.integers(2, 3),
+    error_repeats=st.integers(2, 5),
+    polling_repeats=st.integers(4, 8),
+    within=st.integers(8, 20),
+)
+
+
+@st.composite
+def habitual(draw: st.DrawFn) -> list[tuple[str, str, str]]:
+    """Draws what an agent does: some calls, one round again and again, some more."""
+    some = st.lists(CALLS, max_size=3)
+    round_of_calls = draw(st.lists(CALLS, min_size=1, max_size=9))
+    return draw(some) + round_of_calls * draw(st.integers(0, 5)) + draw(some)
+
+
+def found_by_hand(
+    log: list[tuple[str, str, str]], rule: LoopRule
+) -> tuple[LoopKind, int] | None:
+    """Tries every length of the end of the log, the longest first."""
+    seen = log[-rule.within :]
+    ends = [seen[start:] for start in range(len(seen))]
+
+    def longest(holds: Callable[[list[tuple[str, str, str]]], bool]) -> int:
+        return max((len(end) for end in ends if holds(end)), default=0)
+
+    def repeats(end: list[tuple[str, str, str]], period: int) -> bool:
+        """Whether rounds of this length, the first of them cut, make up the end."""
+        rounds = (end[-period:] * len(end))[-len(end) :]
+        return all(result for _, _, result in end) and rounds == end
+
+    count = longest(lambda end: repeats(end, 1))
+    if count >= rule.repeats:
+        return LoopKind.IDENTICAL, count
+    for period in range(2, CYCLE_PERIOD_MAX + 1):
+        last_round = {call[:2] for call in seen[-period:]}
+        count = longest(lambda end, period=period: repeats(end, period))
+        if len(last_round) > 1 and count >= period * rule.cycle_repeats:
+            return LoopKind.CYCLE, count
+    count = longest(
+        lambda end: end[-1][2] == "!e" and len({(t, r) for t, _, r in end}) == 1
+    )
+    if count >= rule.error_repeats:
+        return LoopKind.REPEATED_ERROR, count
+    count = longest(lambda end: len({call[:2] for call in end}) == 1)
+    return (LoopKind.POLLING, count) if count >= rule.polling_repeats else None
+
+
+@settings(max_examples=500)
+@given(habitual(), RULES)
+def test_finds_what_a_reader_of_the_log_finds(
+    log: list[tuple[str, str, str]], rule: LoopRule
+) -> None:
+    """Kind, count and cost of every finding are those that are read off by hand."""
+    known = [trace(a, r or None, tool=t, cost=1) for t, a, r in log]
+    found = find_loop(known, rule)
+
+    told = found and (found.kind, found.count)
+    assert told == found_by_hand(log, rule)
+    if found is not None:
+        assert found.cost_nano_usd == found.count
+        assert (found.tool, found.arguments_digest) == log[-1][:2]
+        if found.kind is LoopKind.CYCLE:
+            period = len(found.tools)
+            assert [tool for tool, _, _ in log[-period:]] == list(found.tools)
 
 
 # --- What is remembered -----------------------------------------------------
@@ -203,7 +266,7 @@ def counts_told(replies: list[Settled]) -> list[int]:
 
 
 @pytest.mark.parametrize(
-    "rule", [RULE, LoopRule(repeats=3, polling_repeats=3, within=3)]
+    "rule", [RULE, LoopRule(repeats=3, error_repeats=3, polling_repeats=3, within=4)]
 )
 def test_a_run_of_repetitions_is_told_once(rule: LoopRule) -> None:
     """However long it goes on, and however few calls are looked at."""

@@ -130,7 +130,7 @@ CALL = {
         "return content == A[17] and 1 or {'conflict'} end",
         "return 1 end",
     ),
-    "one id with two accounts": ("if accounts ~= A[25] then return {-1} end", ""),
+    "one id with two accounts": ("if accounts ~= A[28] then return {-1} end", ""),
     "a hold is never due": ("call('ZADD', K[DUE], A[18], id)", ""),
     "a lost hold's settling is no step": (
         "row[STEPS], row[calls] = row[STEPS] + 1, row[calls] + 1\n    end",
@@ -159,21 +159,81 @@ CALL = {
     "a session that goes on has ended": ("row[ENDED] = -1\nend", "end"),
     # Loops
     "results do not matter": (
-        "if results_matter and t[3] ~= last[3] then break end",
+        "return a[3] ~= '' and a[3] == b[3] and is_like(a, b)",
+        "return is_like(a, b)",
+    ),
+    "a result that is not known is a result": (
+        "return a[3] ~= '' and a[3] == b[3]",
+        "return a[3] == b[3]",
+    ),
+    "a tool does not matter": (
+        "return a[1] == b[1] and a[2] == b[2] end",
+        "return a[2] == b[2] end",
+    ),
+    "what failed is what did not": ("string.sub(a[3], 1, 1) == '!' and", "true and"),
+    "errors of all tools are one": (
+        "a[3] == b[3] and a[1] == b[1]\n",
+        "a[3] == b[3]\n",
+    ),
+    "a round is one call too long": (
+        "calls >= period * A[22] then",
+        "calls > period * A[22] then",
+    ),
+    "rounds are short": (
+        "math.max(2, same_call + 1), CYCLE_PERIOD_MAX do",
+        "math.max(2, same_call + 1), 2 do",
+    ),
+    "a run of one call is a round": ("math.max(2, same_call + 1)", "2"),
+    "all that is remembered is in view": ("math.min(n, A[25] + 0)", "n"),
+    "a cycle names its last tool alone": (
+        "for i = n - period + 1, n do tools",
+        "for i = n, n do tools",
+    ),
+    "the first calls of a loop cost nothing": (
+        "for i = n - calls + 1, n do cost",
+        "for i = n - calls + 2, n do cost",
+    ),
+    "each turn of a cycle is told": (
+        "if now[1] == 'cycle' then return now.period == earlier.period end",
         "",
     ),
+    "each error is told": ("(now[1] == 'repeated_error' or now[3]", "(now[3]"),
+    "only the last call of a cycle is refused": (
+        "for i = #traces - finding.period + 1, #traces do",
+        "for i = #traces, #traces do",
+    ),
+    "a tool that fails is asked with other arguments": (
+        "if finding[1] == 'repeated_error' then return trace[1] == finding[2] end",
+        "",
+    ),
+    "refusing goes on for ever": (
+        "if count_refusal(A[19]) > A[27] + 0 then",
+        "if count_refusal(A[19]) < 0 then",
+    ),
+    "one refusal too many": ("> A[27] + 0 then", "> A[27] + 1 then"),
+    "observing counts refusals": (
+        "if enforced then\n        has_refused",
+        "if true then\n        has_refused",
+    ),
+    "a call that asks again counts again": (
+        "elseif known ~= id then kept",
+        "else kept",
+    ),
+    "refusals are not forgotten": ("if result ~= REFUSED and (id", "if (id"),
+    "a refusal is a result": ("if trace[3] == REFUSED then break end", ""),
+    "a refusal leaves the version": ("dirty > 0 or has_refused", "dirty > 0"),
     "a call that is run again repeats itself": (
-        "if id == '' or ({split(text)})[4] ~= id then",
-        "if true then",
+        "result ~= REFUSED and (id == '' or known ~= id)",
+        "result ~= REFUSED",
     ),
     "a loop is told again": ("if told then text = '' end", ""),
     # History
-    "no event": ("call('XADD', K[EVENTS], 'MAXLEN', '~', A[27], '*', 'e', A[9])", ""),
+    "no event": ("call('XADD', K[EVENTS], 'MAXLEN', '~', A[30], '*', 'e', A[9])", ""),
     "no sums": ("for i = 1, A[cells] do", "for i = 1, 0 do"),
     "sums hold the last call": ("s[j] = s[j] + d[j]", "s[j] = d[j]"),
     # Lifetimes
     "the version stays": (
-        "if dirty > 0 then version = call('INCR', K[VERSION]) end",
+        "if dirty > 0 or has_refused then version = call('INCR', K[VERSION]) end",
         "",
     ),
     "finished ids live for ever": (

@@ -18,7 +18,14 @@ from guardrails.core.attribution import Attribution
 from guardrails.core.calls import CallKind, CallStatus
 from guardrails.core.events import Event
 from guardrails.core.ledger import Ledger
-from guardrails.core.loops import LoopAction, LoopRule, ToolTrace, find_loop
+from guardrails.core.loops import (
+    LoopAction,
+    LoopRule,
+    ToolTrace,
+    continues_loop,
+    find_loop,
+    refusals_of,
+)
 from guardrails.core.operations import (
     Close,
     Conflict,
@@ -115,10 +122,15 @@ class Scenario:
         action = actions[next(draw) % len(actions)]
         self.loop = action and LoopRule(
             repeats=2 + next(draw) % 2,
+            cycle_repeats=2 + next(draw) % 2,
+            error_repeats=2 + next(draw) % 3,
             polling_repeats=3 + next(draw) % 2,
-            within=4 + next(draw) % 3,
+            within=6 + next(draw) % 3,
+            refusals=1 + next(draw) % 2,
             action=action,
         )
+        self.habit = ("none", "cycle", "errors")[next(draw) % 3]
+        self.period = 2 + next(draw) % 3
 
     @staticmethod
     def _line(key: str, draw: Iterator[int], *, is_session: bool) -> Line:
@@ -258,11 +270,11 @@ class Scenario:
             now_ms=self.now_ms,
             expires_at_ms=self.now_ms + 1 + extra % 8 * 500,
             active_ms=_active_ms(charging, active),
-            trace=_trace(kind, digests, result=None, flags=flags),
+            trace=self._trace(kind, code, charging, ledger, is_open=True),
         )
 
     def _settle(self, code: bytes, ledger: Ledger) -> Operation[object]:
-        _, who, which, cost, tokens, _, active, flags, digests, extra = code
+        _, who, which, cost, tokens, _, active, flags, _, extra = code
         cost, tokens = cost % 16, tokens % 16
         hold_id = _pick(ledger, which, is_live=self.is_honest or extra % 8 > 0)
         if not self.is_honest and extra >= 232:
@@ -278,7 +290,7 @@ class Scenario:
             kind = hold.kind
         if hold is not None and self.is_honest:
             cost, tokens = min(cost, hold.cost_nano_usd), min(tokens, hold.tokens)
-        trace = _trace(kind, digests, result=f"r{digests // 4 % 8 // 6}", flags=flags)
+        trace = self._trace(kind, code, charging, ledger, is_open=False)
         is_model = kind is CallKind.MODEL
         event = Event(
             event_id=hold_id,
@@ -304,6 +316,38 @@ class Scenario:
             trace=trace,
         )
 
+    def _trace(
+        self,
+        kind: CallKind,
+        code: bytes,
+        charging: Charging,
+        ledger: Ledger,
+        *,
+        is_open: bool,
+    ) -> ToolTrace | None:
+        """Returns a random call, or mostly what goes on with the agent's habit."""
+        _, _, _, _, _, _, _, flags, digests, _ = code
+        if kind is CallKind.MODEL or flags & 66 == 66:
+            return None
+        tool, arguments = "t", f"a{digests % 4 // 3}"
+        result = f"r{digests // 4 % 8 // 6}"
+        account = ledger.accounts.get(charging.accounts[0])
+        known = account.session.traces if account and account.session else ()
+        made = len(known) - refusals_of(known)
+        if self.habit == "cycle" and digests % 16:
+            tool, arguments = "tu"[made % self.period % 2], f"a{made % self.period}"
+            result = "r0"
+        elif self.habit == "errors":
+            arguments = f"a{digests % 8}"
+            result = f"!r{digests % 16 // 15}"
+        return ToolTrace(
+            tool=tool,
+            arguments_digest=arguments,
+            result_digest=None if is_open or digests == 77 else result,
+            call_id=f"c{digests // 8 % 4}" if digests >= 224 else None,
+            cost_nano_usd=None if is_open else digests % 5,
+        )
+
     def _charging_for(self, who: int, flags: int) -> Charging:
         session = (0, 0, 0, 1, 2, 2)[who % 6]
         is_enforced = not (self.is_mixed and flags & 8)
@@ -322,20 +366,6 @@ def _pick(ledger: Ledger, which: int, *, is_live: bool) -> str | None:
 
 def _active_ms(charging: Charging, active: int) -> tuple[int, ...]:
     return tuple(active * (i + 1) * 4 for i in range(len(charging.lines)))
-
-
-def _trace(
-    kind: CallKind, digests: int, *, result: str | None, flags: int
-) -> ToolTrace | None:
-    if kind is CallKind.MODEL or flags & 66 == 66:
-        return None
-    return ToolTrace(
-        tool="t",
-        arguments_digest=f"a{digests % 4 // 3}",
-        result_digest=result,
-        call_id=f"c{digests // 8 % 4}" if digests >= 192 else None,
-        cost_nano_usd=digests % 5,
-    )
 
 
 def _step_ms(step: int) -> int:
@@ -441,6 +471,9 @@ class Checker:
                 hold.state is HoldState.OPEN and blocking in hold.accounts
                 for hold in self.ledger.holds.values()
             )
+        if reply.new_stop is None and reply.refusal.finding is not None:
+            self._check_refused_loop(op, before)
+            return
         if reply.new_stop is None:
             assert before == after, "A refusal changes nothing"
             return
@@ -450,6 +483,23 @@ class Checker:
         earlier = before.get(blocking, Account(key=blocking))
         assert earlier.stop is None, "A stop is told once"
         assert _totals(after[blocking]) == _totals(earlier)
+
+    def _check_refused_loop(self, op: Reserve, before: dict[str, Account]) -> None:
+        """Nothing is changed but the count of such refusals."""
+        first, rule = op.charging.accounts[0], op.charging.loop
+        counts: list[int] = []
+        for rows in (before, self.ledger.accounts):
+            session = rows[first].session
+            assert session is not None
+            counts.append(refusals_of(session.traces))
+        assert rule is not None
+        assert counts[0] <= counts[1] <= min(counts[0] + 1, rule.refusals)
+        after = {key: row.copy() for key, row in self.ledger.accounts.items()}
+        for rows in (before, after):
+            session = rows[first].session
+            assert session is not None
+            session.traces = ()
+        assert before == after
 
     def _settled(
         self,
@@ -620,7 +670,11 @@ def expected_verdict(
     rule, first = op.charging.loop, known[0]
     if rule and op.trace and rule.action is LoopAction.BLOCK and first is not None:
         found = first.session and find_loop(first.session.traces, rule)
-        if found and found.arguments_digest == op.trace.arguments_digest:
+        if (
+            found
+            and first.session
+            and continues_loop(op.trace, found, first.session.traces)
+        ):
             return Verdict.DENY
     fits = all(_fits(op, *one, with_holds=True) for one in bound)
     return Verdict.ALLOW if fits else Verdict.WAIT

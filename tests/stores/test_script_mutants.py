@@ -22,6 +22,7 @@ from guardrails.core.operations import (
     RaiseLimits,
     ReadAccount,
     Release,
+    Reserve,
     Resume,
     ResumeScope,
     Settle,
@@ -241,6 +242,13 @@ def _check_versions(store: Store, server: Server) -> None:
     ]
     for op in changes:
         store.execute(op)
+        assert version() == 1, op
+    looping = _tool_calls(results="aaa", action=LoopAction.BLOCK)
+    trace = ToolTrace(tool="t", arguments_digest="a", result_digest=None)
+    blocked = cast("Reserve", looping[-2])
+    for op in (*looping, replace(blocked, hold_id="refused", trace=trace)):
+        hold_id = f"looping {cast('Reserve | Settle', op).hold_id}"
+        store.execute(replace(cast("Reserve", op), hold_id=hold_id))
         assert version() == 1, op
     nothing = ResumeScope(project_id="default", target=agent, now_ms=NOW_MS)
     for op in (settle("1", to), ReadAccount(account=SESSION), nothing):

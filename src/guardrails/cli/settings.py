@@ -13,6 +13,7 @@ from guardrails.cli.limits import alert_texts, limit_texts
 from guardrails.cli.table import safe
 from guardrails.config import Configuration
 from guardrails.config.problems import key_path
+from guardrails.core.loops import LoopAction
 from guardrails.core.money import usd_digits
 from guardrails.core.policy import Budget, OnLimit
 
@@ -280,8 +281,11 @@ def _loop(configuration: Configuration, origins: _Origins) -> list[Row]:
     values = {
         "action": rule.action.value,
         "repeats": str(rule.repeats),
+        "cycle_repeats": str(rule.cycle_repeats),
+        "error_repeats": str(rule.error_repeats),
         "polling_repeats": str(rule.polling_repeats),
         "within": str(rule.within),
+        "refusals": str(rule.refusals) if rule.action is LoopAction.BLOCK else "",
         "ignore_arguments": ", ".join(rule.ignore_arguments),
         "exempt": ", ".join(rule.exempt),
     }

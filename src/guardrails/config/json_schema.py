@@ -58,9 +58,12 @@ def json_schema() -> dict[str, object]:
 def _defaults() -> Schema:
     loop = {
         "repeats": _count("Identical calls with identical results, in a row."),
+        "cycle_repeats": _count("Identical rounds of several calls, in a row."),
+        "error_repeats": _count("Calls of a tool with the same error, in a row."),
         "polling_repeats": _count("Identical calls whose results change."),
         "within": _count("How many calls are looked back on."),
         "action": _choice(LoopAction, "What a loop leads to."),
+        "refusals": _count("How often block refuses before it stops the session."),
         "ignore_arguments": _names("Arguments that differ in calls that are alike."),
         "exempt": _names("Tools that may repeat as often as they like; globs."),
     }

@@ -205,9 +205,15 @@ def _limits(section: Section) -> BudgetSettings:
 
 def _loop(section: Section) -> LoopRule:
     counts = {
-        "repeats": section.read("repeats", count),
-        "polling_repeats": section.read("polling_repeats", count),
-        "within": section.read("within", count),
+        key: section.read(key, count)
+        for key in (
+            "repeats",
+            "cycle_repeats",
+            "error_repeats",
+            "polling_repeats",
+            "within",
+            "refusals",
+        )
     }
     written = {key: value for key, value in counts.items() if value is not None}
     ignore_arguments = section.read_each("ignore_arguments", name_text) or ()

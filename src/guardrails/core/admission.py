@@ -14,7 +14,7 @@ from guardrails.core.attribution import Attribution, clean_name
 from guardrails.core.calls import CallStatus, ModelCall, Outcome, ToolCall
 from guardrails.core.events import Event
 from guardrails.core.limits import effective_limits
-from guardrails.core.loops import LoopAction, LoopRule, ToolTrace
+from guardrails.core.loops import FAILED, LoopAction, LoopRule, ToolTrace
 from guardrails.core.operations import Release, Reserve, Settle
 from guardrails.core.policy import Budget, BudgetAction, Limits, Measure
 from guardrails.core.usage import TOKENS_MAX, Charge, TokenUsage
@@ -259,9 +259,12 @@ def _completed(
     """Returns the trace of a tool call that ran; a broken-off one proves nothing."""
     if outcome.status is CallStatus.BROKEN_OFF:
         return None
+    digest = outcome.result_digest
+    if digest is not None and outcome.status is CallStatus.ERROR:
+        digest = FAILED + digest
     return _trace(
         call,
-        result_digest=outcome.result_digest,
+        result_digest=digest,
         cost_nano_usd=charge.cost_nano_usd,
     )
 

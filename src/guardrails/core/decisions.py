@@ -10,6 +10,7 @@ from typing import assert_never
 
 from guardrails.core.accounts import Stop, StopReason
 from guardrails.core.attribution import Attribution
+from guardrails.core.loops import LoopFinding, LoopKind
 from guardrails.core.money import format_usd, usd
 from guardrails.core.operations import Refusal
 from guardrails.core.policy import Measure
@@ -22,6 +23,7 @@ __all__ = [
     "format_amount",
     "format_count",
     "format_time",
+    "loop_text",
 ]
 
 
@@ -57,11 +59,7 @@ def decide(refusal: Refusal, attribution: Attribution, *, is_final: bool) -> Dec
         how = _way_on(stop, attribution)
         message = f"{who} stopped: {what}, after {refusal.steps} steps. {where}. {how}"
     elif refusal.finding is not None:
-        finding = refusal.finding
-        message = (
-            f"Not run: {finding.tool} was called {finding.count} times with the same "
-            "arguments and result. Do not repeat it; go on with what you have."
-        )
+        message = _advice(refusal.finding)
     elif is_final:
         message = (
             f"{who} stopped: {_limit_text(refusal)}, after {refusal.steps} steps. "
@@ -109,6 +107,52 @@ def format_count(number: int, noun: str) -> str:
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
+def loop_text(finding: LoopFinding) -> str:
+    """Writes for people what repeats, how often, and what that cost."""
+    what, cost = finding.tool, format_usd(finding.cost_nano_usd)
+    match finding.kind:
+        case LoopKind.CYCLE:
+            return (
+                f"{' > '.join(finding.tools)} repeated {finding.repeats} times "
+                f"({finding.kind.value} of {len(finding.tools)} calls), {cost}"
+            )
+        case LoopKind.REPEATED_ERROR:
+            return (
+                f"{what} failed {finding.count} times in a row with the same error "
+                f"({finding.kind.value}), {cost}"
+            )
+        case LoopKind.IDENTICAL | LoopKind.POLLING:
+            return (
+                f"{what} repeated {finding.count} times ({finding.kind.value}), {cost}"
+            )
+        case _:
+            assert_never(finding.kind)
+
+
+def _advice(finding: LoopFinding) -> str:
+    """Tells a model why its call was not run, and what to do instead."""
+    what, count = finding.tool, finding.count
+    match finding.kind:
+        case LoopKind.IDENTICAL:
+            why = f"{what} was called {count} times with the same arguments and result"
+            advice = "Do not repeat it; go on with what you have."
+        case LoopKind.CYCLE:
+            why = (
+                f"{' > '.join(finding.tools)} were called {finding.repeats} times in "
+                "this order, with the same arguments and results"
+            )
+            advice = "Do not repeat them; go on with what you have."
+        case LoopKind.REPEATED_ERROR:
+            why = f"{what} failed {count} times in a row with the same error"
+            advice = "Other arguments do not help; do without it, or say what is wrong."
+        case LoopKind.POLLING:
+            why = f"{what} was called {count} times in a row with the same arguments"
+            advice = "Do not ask again now; go on with what you have."
+        case _:
+            assert_never(finding.kind)
+    return f"Not run: {why}, for {format_usd(finding.cost_nano_usd)}. {advice}"
+
+
 def _stop_text(stop: Stop) -> str:
     match stop.reason:
         case StopReason.BUDGET_EXCEEDED:
@@ -116,11 +160,7 @@ def _stop_text(stop: Stop) -> str:
             return _used_text(stop.measure, stop.used, stop.allowed, stop.needed)
         case StopReason.LOOP_DETECTED:
             assert stop.finding is not None
-            finding = stop.finding
-            return (
-                f"{finding.tool} repeated {finding.count} times "
-                f"({finding.kind.value}), {format_usd(finding.cost_nano_usd)}"
-            )
+            return loop_text(stop.finding)
         case StopReason.KILLED:
             return f"killed{_by(stop.by)}{_why(stop.note)}"
         case _:

@@ -31,7 +31,8 @@ Invariants, whatever the order of operations:
 
 * With upper-bound estimates, posted + held + unconfirmed <= limit.
 * held is the sum of the open holds, unconfirmed that of the unconfirmed ones.
-* A refused `Reserve` changes nothing but the stop it sets.
+* A refused `Reserve` changes nothing but the stop it sets, and where it would have
+  gone on with a loop, the count of such refusals.
 * The same id with the same content has the same effect once; with other
   content it is a `Conflict` and has none.
 * Posted totals never decrease, so each threshold is crossed once; whoever
@@ -63,7 +64,14 @@ from guardrails.core.limits import (
     refusal_of,
     stopped,
 )
-from guardrails.core.loops import LoopAction, LoopFinding, find_loop, remember
+from guardrails.core.loops import (
+    LoopAction,
+    LoopFinding,
+    find_loop,
+    refusals_of,
+    remember,
+    remember_refusal,
+)
 from guardrails.core.operations import (
     Close,
     Conflict,
@@ -189,6 +197,8 @@ class Ledger:
     ) -> Reserved:
         if not is_final:
             return Reserved(verdict=Verdict.WAIT, refusal=refusal)
+        if refusal.finding is not None:
+            return self._blocked(op, accounts[0], refusal)
         if not refusal.line.is_session or refusal.measure is None:
             return Reserved(verdict=Verdict.DENY, refusal=refusal)
         account = accounts[op.charging.accounts.index(refusal.line.account)]
@@ -200,6 +210,33 @@ class Ledger:
             used=refusal.used,
             allowed=refusal.allowed,
             needed=refusal.needed,
+        )
+        self._save(op, [account])
+        return Reserved(
+            verdict=Verdict.DENY,
+            refusal=stopped(refusal.line, account, account.stop),
+            new_stop=account.stop,
+        )
+
+    def _blocked(self, op: Reserve, account: Account, refusal: Refusal) -> Reserved:
+        """Counts the refusal of a call that would go on with a loop.
+
+        An agent that was refused as often as the rule says is stopped.
+        """
+        rule, session = op.charging.loop, account.session
+        assert rule is not None
+        assert session is not None
+        assert op.trace is not None
+        earlier = session.traces
+        session.traces = remember_refusal(earlier, op.trace, hold_id=op.hold_id)
+        self.changed_accounts = [account]
+        if refusals_of(session.traces) <= rule.refusals:
+            return Reserved(verdict=Verdict.DENY, refusal=refusal)
+        account.stop = Stop(
+            reason=StopReason.LOOP_DETECTED,
+            at_ms=op.now_ms,
+            scope=refusal.line.scope,
+            finding=refusal.finding,
         )
         self._save(op, [account])
         return Reserved(

@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 from guardrails.core.accounts import Account, Line, Stop, StopReason
 from guardrails.core.calls import CallKind
-from guardrails.core.loops import LoopAction, find_loop
+from guardrails.core.loops import LoopAction, continues_loop, find_loop
 from guardrails.core.operations import Crossing, Refusal, Reserve, Settle
 from guardrails.core.policy import Limits, Measure
 
@@ -145,17 +145,14 @@ def _refused_by(
 
 
 def _looping(op: Reserve, account: Account) -> Refusal | None:
-    """Refuses the one call that would continue a loop, where the rule blocks."""
+    """Refuses a call that would go on with a loop, where the rule blocks."""
     rule, trace, session = op.charging.loop, op.trace, account.session
     if rule is None or trace is None or session is None:
         return None
     if rule.action is not LoopAction.BLOCK:
         return None
     finding = find_loop(session.traces, rule)
-    if finding is None or (finding.tool, finding.arguments_digest) != (
-        trace.tool,
-        trace.arguments_digest,
-    ):
+    if finding is None or not continues_loop(trace, finding, session.traces):
         return None
     return Refusal(line=op.charging.lines[0], steps=account.steps, finding=finding)
 

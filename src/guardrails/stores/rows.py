@@ -357,5 +357,6 @@ def _stop_from(values: dict[str, Any]) -> Stop:
     values["measure"] = None if measure is None else Measure(measure)
     if finding is not None:
         finding["kind"] = LoopKind(finding["kind"])
+        finding["tools"] = tuple(finding.get("tools", ()))
         values["finding"] = LoopFinding(**finding)
     return Stop(**values)

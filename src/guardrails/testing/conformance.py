@@ -17,7 +17,14 @@ from guardrails.core.attribution import Attribution
 from guardrails.core.calls import CallKind, CallStatus
 from guardrails.core.events import Event
 from guardrails.core.ledger import SETTLED_RETENTION_MS
-from guardrails.core.loops import LoopRule, ToolTrace
+from guardrails.core.loops import (
+    FAILED,
+    LoopAction,
+    LoopFinding,
+    LoopKind,
+    LoopRule,
+    ToolTrace,
+)
 from guardrails.core.operations import (
     Close,
     Conflict,
@@ -49,6 +56,7 @@ from guardrails.core.stops import (
     StopTarget,
 )
 from guardrails.core.usage import Charge, PriceStatus, TokenUsage
+from guardrails.ids import new_id
 from guardrails.ports import Store
 
 __all__ = ["StoreConformance", "charging", "reserve", "settle"]
@@ -189,6 +197,38 @@ def _resume(target: StopTarget, *, now_ms: int = NOW_MS) -> ResumeScope:
     return ResumeScope(
         project_id="default", target=target, now_ms=now_ms, by="ops", note="paid"
     )
+
+
+def _use_tools(store: Store, to: Charging, *calls: str) -> list[Settled]:
+    """Makes tool calls, each written `tool/arguments/result`."""
+    replies: list[Settled] = []
+    for call in calls:
+        tool, arguments, result = call.split("/")
+        hold_id = new_id()
+        store.execute(reserve(hold_id, to, kind=CallKind.TOOL))
+        trace = ToolTrace(
+            tool=tool,
+            arguments_digest=arguments,
+            result_digest=result,
+            cost_nano_usd=CENT,
+        )
+        op = settle(hold_id, to, kind=CallKind.TOOL, trace=trace)
+        reply = store.execute(op)
+        assert isinstance(reply, Settled)
+        replies.append(reply)
+    return replies
+
+
+def _ask(
+    store: Store, to: Charging, call: str, *, hold_id: str | None = None
+) -> Reserved:
+    """Asks whether a tool call may be made, written `tool/arguments`."""
+    tool, arguments = call.split("/")
+    trace = ToolTrace(tool=tool, arguments_digest=arguments, result_digest=None)
+    op = reserve(hold_id or new_id(), to, kind=CallKind.TOOL)
+    reply = store.execute(replace(op, trace=trace))
+    assert isinstance(reply, Reserved)
+    return reply
 
 
 def _verdict(reply: Reserved | Conflict) -> Verdict:
@@ -699,6 +739,151 @@ class StoreConformance:
         assert last.new_stop.finding is not None
         assert last.new_stop.finding.count == 3
         assert _verdict(denied) is Verdict.DENY
+
+    def test_finds_a_round_of_calls_that_comes_again(self, store: Store) -> None:
+        """The second round ends the session, and the stop says what was in it."""
+        to = charging(loop=LoopRule())
+        replies = _use_tools(store, to, "t/a/r", "u/b/r", "t/c/r", "t/a/r", "u/b/r")
+        last = _use_tools(store, to, "t/c/r")[0]
+        stop = _account(store).stop
+
+        assert [reply.finding for reply in replies] == [None] * 5
+        assert last.new_stop == stop
+        assert stop is not None
+        assert stop.finding == LoopFinding(
+            kind=LoopKind.CYCLE,
+            tool="t",
+            arguments_digest="c",
+            count=6,
+            cost_nano_usd=6 * CENT,
+            tools=("t", "u", "t"),
+        )
+
+    def test_finds_an_error_that_comes_again(self, store: Store) -> None:
+        """Whatever the arguments; told once, as long as it goes on."""
+        to = charging(loop=LoopRule(action=LoopAction.WARN, error_repeats=3))
+        calls = [f"t/{number}/{FAILED}e" for number in range(5)]
+        replies = _use_tools(store, to, *calls, f"u/5/{FAILED}e")
+        replies += _use_tools(store, to, *[f"t/{number}/e" for number in range(4)])
+
+        assert [reply.finding and reply.finding.count for reply in replies] == [
+            *(None, None, 3, None, None),
+            *(None, None, None, None, None),
+        ]
+        finding = replies[2].finding
+        assert finding is not None
+        assert (finding.kind, finding.tool) == (LoopKind.REPEATED_ERROR, "t")
+
+    def test_tells_a_cycle_once(self, store: Store) -> None:
+        """Wherever in the round the next call is, and again if it begins anew."""
+        to = charging(loop=LoopRule(action=LoopAction.WARN))
+        calls = ["t/a/r", "u/b/r"] * 4
+        replies = _use_tools(store, to, *calls, "t/x/r", *calls)
+
+        told = [n for n, reply in enumerate(replies) if reply.finding]
+        assert told == [3, 9 + 3]
+
+    def test_refuses_every_call_of_a_cycle(self, store: Store) -> None:
+        """Leaving one out is no way out; another call is."""
+        to = charging(loop=LoopRule(action=LoopAction.BLOCK, refusals=9))
+        _use_tools(store, to, *["t/a/r", "u/b/r"] * 2)
+        refused = [_ask(store, to, call) for call in ("t/a", "u/b", "u/a", "t/b")]
+        _use_tools(store, to, "u/a/r")
+        again = _ask(store, to, "t/a")
+
+        assert [reply.verdict for reply in refused] == [
+            *(Verdict.DENY, Verdict.DENY, Verdict.ALLOW, Verdict.ALLOW)
+        ]
+        assert again.verdict is Verdict.ALLOW
+
+    def test_refuses_a_tool_that_fails_whatever_the_arguments(
+        self, store: Store
+    ) -> None:
+        """Until another call has been made."""
+        to = charging(loop=LoopRule(action=LoopAction.BLOCK, error_repeats=3))
+        _use_tools(store, to, *[f"t/{number}/{FAILED}e" for number in range(3)])
+        verdicts = [_ask(store, to, call).verdict for call in ("t/new", "u/new")]
+        _use_tools(store, to, "u/new/r")
+
+        assert verdicts == [Verdict.DENY, Verdict.ALLOW]
+        assert _ask(store, to, "t/new").verdict is Verdict.ALLOW
+
+    def test_looks_at_the_last_calls_only(self, store: Store) -> None:
+        """What lies further back is no part of a loop."""
+        rule = LoopRule(
+            error_repeats=3, polling_repeats=4, within=4, action=LoopAction.BLOCK
+        )
+        to = charging(loop=rule)
+        _use_tools(store, to, *["t/a/r"] * 6)
+        refusal = _ask(store, to, "t/a").refusal
+
+        assert refusal is not None
+        assert refusal.finding is not None
+        assert refusal.finding.count == 4
+
+    def test_stops_who_goes_on_after_refusals(self, store: Store) -> None:
+        """The refusals are counted in the store; the one too many stops, once."""
+        to = charging(loop=LoopRule(action=LoopAction.BLOCK, refusals=2))
+        _use_tools(store, to, *["t/a/r"] * 3)
+        refused = [_ask(store, to, "t/a", hold_id=f"try{n}") for n in range(4)]
+        finding = refused[0].refusal and refused[0].refusal.finding
+        stop = _account(store).stop
+
+        assert [reply.verdict for reply in refused] == [Verdict.DENY] * 4
+        assert [reply.new_stop is None for reply in refused] == [
+            True,
+            True,
+            False,
+            True,
+        ]
+        assert finding is not None
+        assert finding.count == 3
+        assert stop == refused[2].new_stop
+        assert stop is not None
+        assert stop.finding == finding
+        assert refused[3].refusal is not None
+        assert refused[3].refusal.stop == stop
+
+    def test_counts_a_refused_call_once(self, store: Store) -> None:
+        """However often it asks: a reply may be lost, or a framework run it again."""
+        to = charging(loop=LoopRule(action=LoopAction.BLOCK, refusals=1))
+        _use_tools(store, to, *["t/a/r"] * 3)
+        replies = [_ask(store, to, "t/a", hold_id="same") for _ in range(3)]
+
+        assert [reply.new_stop for reply in replies] == [None] * 3
+        assert _ask(store, to, "t/a", hold_id="other").new_stop is not None
+
+    def test_forgets_refusals_once_another_call_was_made(self, store: Store) -> None:
+        """Only an agent that goes on with the same loop is stopped."""
+        to = charging(loop=LoopRule(action=LoopAction.BLOCK, refusals=1))
+        for loop in range(3):
+            _use_tools(store, to, *["t/a/r"] * 3)
+            refused = _ask(store, to, "t/a", hold_id=f"try{loop}")
+            _use_tools(store, to, "t/b/r")
+
+            assert refused.verdict is Verdict.DENY
+            assert refused.new_stop is None
+
+    def test_forgets_refusals_when_a_session_is_resumed(self, store: Store) -> None:
+        """With the loop: a person has decided."""
+        to = charging(loop=LoopRule(action=LoopAction.BLOCK, refusals=1))
+        _use_tools(store, to, *["t/a/r"] * 3)
+        _ask(store, to, "t/a", hold_id="1")
+        store.execute(Resume(account=_SESSION, now_ms=NOW_MS))
+
+        assert _ask(store, to, "t/a", hold_id="2").verdict is Verdict.ALLOW
+
+    def test_observing_counts_no_refusals(self, store: Store) -> None:
+        """The call is made; what would have been refused is told."""
+        rule = LoopRule(action=LoopAction.BLOCK, refusals=1)
+        to = charging(loop=rule, is_enforced=False)
+        _use_tools(store, to, *["t/a/r"] * 3)
+        replies = [_ask(store, to, "t/a", hold_id=f"try{n}") for n in range(3)]
+
+        assert [reply.verdict for reply in replies] == [Verdict.ALLOW] * 3
+        assert all(reply.refusal and reply.refusal.finding for reply in replies)
+        enforced = charging(loop=rule)
+        assert _ask(store, enforced, "t/a", hold_id="first").new_stop is None
 
     def test_observes_without_refusing(self, store: Store) -> None:
         """Unenforced, everything is recorded and nothing is refused."""

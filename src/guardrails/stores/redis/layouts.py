@@ -11,6 +11,7 @@ __all__ = [
     "SLOTS",
     "SUMS",
     "TIMES",
+    "TOOLS_SEPARATOR",
     "raised_from",
 ]
 
@@ -28,6 +29,8 @@ SLOTS = {
 }
 MEASURES = {str(slot): measure for measure, slot in SLOTS.items()}
 SEPARATOR = "\x1f"
+TOOLS_SEPARATOR = "\x1d"
+"""Between the tools of one round of a cycle."""
 
 
 def raised_from(text: str) -> Limits | None:

@@ -28,6 +28,7 @@ from guardrails.stores.redis.layouts import (
     SEPARATOR,
     SUMS,
     TIMES,
+    TOOLS_SEPARATOR,
     raised_from,
 )
 from guardrails.stores.redis.orders import order_from
@@ -164,10 +165,12 @@ def _stop_from(text: bytes) -> Stop | None:
 
 
 def _finding_from(parts: Sequence[str]) -> LoopFinding:
-    kind, tool, digest, count, cost = parts
+    kind, names, digest, count, cost = parts
+    tools = names.split(TOOLS_SEPARATOR)
     return LoopFinding(
         kind=LoopKind(kind),
-        tool=tool,
+        tool=tools[-1],
+        tools=tuple(tools) if kind == LoopKind.CYCLE else (),
         arguments_digest=digest,
         count=int(count),
         cost_nano_usd=int(cost),

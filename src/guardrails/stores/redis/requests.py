@@ -12,7 +12,7 @@ from guardrails.core.attribution import Attribution
 from guardrails.core.calls import CallKind
 from guardrails.core.events import Event
 from guardrails.core.limits import effective_limits
-from guardrails.core.loops import ToolTrace
+from guardrails.core.loops import ToolTrace, refused_trace
 from guardrails.core.operations import Reserve, Settle
 from guardrails.core.policy import Limits
 from guardrails.core.rollups import HOUR_MS, cells_of, spend_of
@@ -114,13 +114,16 @@ class _Static:
         # Sessions come first in a charging.
         self.sessions = sum(line.is_session for line in charging.lines)
         rule = charging.loop
-        loop: tuple[Argument, ...] = ("", "", "", "")
+        loop: tuple[Argument, ...] = ("",) * 7
         if rule is not None:
             loop = (
                 rule.repeats,
+                rule.cycle_repeats,
+                rule.error_repeats,
                 rule.polling_repeats,
                 rule.within,
                 rule.action.value,
+                rule.refusals,
             )
         self.rules = Fragment.of(
             [int(charging.is_enforced), *loop, _digest(self.text), self.text]
@@ -222,7 +225,8 @@ def _reserved(op: Reserve, static: _Static) -> tuple[Argument, ...]:
         op.tokens,
         _content(op.kind, op.cost_nano_usd, op.tokens, static),
         op.expires_at_ms,
-        "" if trace is None else f"{trace.tool}{SEPARATOR}{trace.arguments_digest}",
+        # What is remembered if it is refused because it would go on with a loop.
+        "" if trace is None else _trace_text(refused_trace(trace, hold_id=op.hold_id)),
     )
 
 

@@ -12,10 +12,12 @@
 --      11 traces of the session, then one account per line, then one rollup per cell
 -- ARGV 1-2   known version, lines
 --      3-11  settle: id ('' = none), now, kind, cost, tokens, content, event, trace, sums
---      12-19 reserve: id ('' = none), now, kind, cost, tokens, content, expiry, trace
---      20-24 enforced, loop: repeats, polling repeats, within, action ('' = no rule)
---      25-28 digest of the accounts, the accounts, events kept, session lines
---      29-   active ms per session line: settle, then reserve
+--      12-19 reserve: id ('' = none), now, kind, cost, tokens, content, expiry, and the
+--            trace of it if it is refused for a loop ('' = takes no part)
+--      20-27 enforced, loop: repeats, of cycles, of errors, of polling, within,
+--            action ('' = no rule), refusals
+--      28-31 digest of the accounts, the accounts, events kept, session lines
+--      32-   active ms per session line: settle, then reserve
 --      then  cells, and the name of each
 --      then  per line 12 + 3 per threshold, see `line` below
 --      then  the fields of the stops that the call falls under
@@ -44,8 +46,8 @@ local version = call('GET', K[VERSION]) or '0'
 if version - A[1] < 0 then return {'rolled back', tonumber(version)} end
 
 -- ---------------------------------------------------------------- the rows
-local count, sessions, enforced = A[2] + 0, A[28] + 0, A[20] == '1'
-local cells = 29 + 2 * sessions
+local count, sessions, enforced = A[2] + 0, A[31] + 0, A[20] == '1'
+local cells = 32 + 2 * sessions
 local at = cells + 1 + A[cells]
 local rows, line = {}, {} -- line[i]: flags, scope, 6 limits, expiry, who, raised, thresholds
 for i = 1, count do
@@ -133,40 +135,80 @@ local function finish(id, text)
 end
 
 -- --------------------------------------------------------------- loops
-local function find_loop(traces)
-  local last, within = traces[#traces], A[23] + 0
-  if not last then return end
-  local function run(results_matter)
-    local n, cost = 0, 0
-    for i = #traces, math.max(1, #traces - within + 1), -1 do
-      local t = traces[i]
-      if t[1] ~= last[1] or t[2] ~= last[2] then break end
-      if results_matter and t[3] ~= last[3] then break end
-      n, cost = n + 1, cost + (tonumber(t[5]) or 0)
-    end
-    return n, cost
-  end
-  local kind, n, cost = 'identical', run(true)
-  if last[3] == '' or n < A[21] + 0 then
-    kind, n, cost = 'polling', run(false)
-    if n < A[22] + 0 then return end
-  end
-  return {kind, last[1], last[2], int(n), int(cost)}
+-- A trace is the tool, the digests of its arguments and of its result, the id and the
+-- cost of the call. The result of a call that failed begins with '!', so that it is
+-- never that of one that did not; '' is not known; '-' is a call that was refused,
+-- because it would have gone on with a loop. Those are behind all others.
+local CYCLE_PERIOD_MAX, REFUSED = 8, '-'
+
+local function is_like(a, b) return a[1] == b[1] and a[2] == b[2] end
+local function brings_the_same(a, b)
+  return a[3] ~= '' and a[3] == b[3] and is_like(a, b)
+end
+local function fails_the_same(a, b)
+  return string.sub(a[3], 1, 1) == '!' and a[3] == b[3] and a[1] == b[1]
 end
 
-local function traces_of(list)
+local function completed(list)
   local traces = {}
-  for i, text in ipairs(list) do traces[i] = {split(text)} end
+  for i, text in ipairs(list) do
+    local trace = {split(text)}
+    if trace[3] == REFUSED then break end
+    traces[i] = trace
+  end
   return traces
 end
 
--- Remembers a tool call that ended. The same call id replaces its earlier trace:
--- a framework that runs a tool again after an interrupt repeats itself.
-local function learn(trace)
-  local list, kept, id = call('LRANGE', K[TRACES], '0', '-1'), {}, ({split(trace)})[4]
-  for _, text in ipairs(list) do
-    if id == '' or ({split(text)})[4] ~= id then kept[#kept + 1] = text end
+-- {kind, tools, arguments, calls, cost}: what is told of a loop; and its period.
+local function find_loop(traces)
+  local n = #traces
+  local seen = math.min(n, A[25] + 0)
+  if n == 0 then return end
+  -- How many calls at the end repeat those of `period` calls before them.
+  local function repeating(is_same, period)
+    local calls = period
+    while calls < seen and is_same(traces[n - calls + period], traces[n - calls]) do
+      calls = calls + 1
+    end
+    return calls
   end
+  local function finding(kind, calls, period)
+    local cost, tools = 0, {}
+    for i = n - calls + 1, n do cost = cost + (tonumber(traces[i][5]) or 0) end
+    for i = n - period + 1, n do tools[#tools + 1] = traces[i][1] end
+    return {kind, table.concat(tools, '\29'), traces[n][2], int(calls), int(cost), period = period}
+  end
+  local identical = repeating(brings_the_same, 1)
+  if identical >= A[21] + 0 then return finding('identical', identical, 1) end
+  -- A round of one call is none: its results may alternate while it polls.
+  local same_call = repeating(is_like, 1)
+  for period = math.max(2, same_call + 1), CYCLE_PERIOD_MAX do
+    local calls = repeating(brings_the_same, period)
+    if calls >= period * A[22] then return finding('cycle', calls, period) end
+  end
+  local calls = repeating(fails_the_same, 1)
+  if calls >= A[23] + 0 then return finding('repeated_error', calls, 1) end
+  if same_call >= A[24] + 0 then return finding('polling', same_call, 1) end
+end
+
+-- Whether what was found one call earlier is the same run of repetitions. Two runs of
+-- equal rounds that overlap by a round are one.
+local function is_one_run(now, earlier)
+  if not earlier or now[1] ~= earlier[1] then return false end
+  if now[1] == 'cycle' then return now.period == earlier.period end
+  return now[2] == earlier[2] and (now[1] == 'repeated_error' or now[3] == earlier[3])
+end
+
+-- Whether a call would go on with a loop. Of a cycle that is any of its calls: an agent
+-- that leaves one out is not out of it.
+local function goes_on(trace, finding, traces)
+  if finding[1] == 'repeated_error' then return trace[1] == finding[2] end
+  for i = #traces - finding.period + 1, #traces do
+    if is_like(trace, traces[i]) then return true end
+  end
+end
+
+local function remember(list, kept, trace)
   if #kept < #list then
     call('DEL', K[TRACES])
     if #kept > 0 then call('RPUSH', K[TRACES], unpack(kept)) end
@@ -174,28 +216,52 @@ local function learn(trace)
   call('RPUSH', K[TRACES], trace)
   call('LTRIM', K[TRACES], '-' .. TRACES_MAX, '-1')
   call('EXPIRE', K[TRACES], SESSION_TTL_S)
-  local earlier = find_loop(traces_of(list))
+end
+
+-- Remembers a tool call that ended. The same call id replaces its earlier trace: a
+-- framework that runs a tool again after an interrupt repeats itself. What was refused
+-- before it counts no longer.
+local function learn(trace)
+  local list, kept, id = call('LRANGE', K[TRACES], '0', '-1'), {}, ({split(trace)})[4]
+  for _, text in ipairs(list) do
+    local _, _, result, known = split(text)
+    if result ~= REFUSED and (id == '' or known ~= id) then kept[#kept + 1] = text end
+  end
+  remember(list, kept, trace)
+  local earlier = find_loop(completed(list))
   kept[#kept + 1] = trace
-  local finding = find_loop(traces_of(kept))
-  local told = finding and earlier and finding[1] == earlier[1]
-    and finding[2] == earlier[2] and finding[3] == earlier[3]
-  return finding, told
+  local finding = find_loop(completed(kept))
+  return finding, finding and is_one_run(finding, earlier)
+end
+
+-- Remembers a tool call that is refused, and returns how many are by now. The same call
+-- counts once, however often it asks.
+local function count_refusal(trace)
+  local list, kept, id = call('LRANGE', K[TRACES], '0', '-1'), {}, ({split(trace)})[4]
+  local refusals = 1
+  for _, text in ipairs(list) do
+    local _, _, result, known = split(text)
+    if result ~= REFUSED then kept[#kept + 1] = text
+    elseif known ~= id then kept[#kept + 1], refusals = text, refusals + 1 end
+  end
+  remember(list, kept, trace)
+  return refusals
 end
 
 -- --------------------------------------------------------------- settle
 local function settle()
-  local id, now, cost, tokens, first = A[3], A[4] + 0, A[6] + 0, A[7] + 0, 28
+  local id, now, cost, tokens, first = A[3], A[4] + 0, A[6] + 0, A[7] + 0, 31
   local hold, slot, known = call('HGET', K[HOLDS], id), 2, nil
   if not hold then hold, slot = call('HGET', K[LOST], id), 3 end
   if not hold then known = finished(id) end
   if known and string.sub(known, 1, 1) == 's' then return {0} end
-  local held_cost, held_tokens, content, accounts = 0, 0, A[8], A[25]
+  local held_cost, held_tokens, content, accounts = 0, 0, A[8], A[28]
   if hold then
     local _, c, t, _, rest = split(hold)
     held_cost, held_tokens = c + 0, t + 0
     content, accounts = string.sub(rest, 1, 6), string.sub(rest, 7, 12)
   elseif known then content, accounts = string.sub(known, 2, 7), string.sub(known, 8) end
-  if accounts ~= A[25] then return {-1} end
+  if accounts ~= A[28] then return {-1} end
   -- First what is allowed even when memory is used up: what is paid must be booked.
   if slot == 2 and hold then call('HDEL', K[HOLDS], id); call('ZREM', K[DUE], id)
   else call('HDEL', K[LOST], id) end
@@ -223,15 +289,15 @@ local function settle()
   end
   local crossed = crossings(before)
   local finding, told
-  if A[10] ~= '' and A[24] ~= '' then finding, told = learn(A[10]) end
+  if A[10] ~= '' and A[26] ~= '' then finding, told = learn(A[10]) end
   local text = finding and table.concat(finding, '\31') or ''
-  if finding and A[24] == 'stop' and enforced and rows[1].stop == '' then
+  if finding and A[26] == 'stop' and enforced and rows[1].stop == '' then
     rows[1].stop = stop_of('loop_detected', now, '', A[line[1] + 1], 0, 0, nil, text)
     if new_stop == '' then new_stop = rows[1].stop end
     told = false
   end
   if told then text = '' end
-  call('XADD', K[EVENTS], 'MAXLEN', '~', A[27], '*', 'e', A[9])
+  call('XADD', K[EVENTS], 'MAXLEN', '~', A[30], '*', 'e', A[9])
   local d = {struct.unpack(SUMS, A[11])}
   for i = 1, A[cells] do
     local key, name = K[TRACES + count + i], A[cells + i]
@@ -288,9 +354,10 @@ local function refusal(now, cost, tokens, calls, first)
       if not waiting then waiting, where = found, i end
     end
   end
-  if A[19] ~= '' and A[24] == 'block' and not rows[1].opens then
-    local finding = find_loop(traces_of(call('LRANGE', K[TRACES], '0', '-1')))
-    if finding and finding[2] .. '\31' .. finding[3] == A[19] then return finding, 1, true end
+  if A[19] ~= '' and A[26] == 'block' and not rows[1].opens then
+    local traces = completed(call('LRANGE', K[TRACES], '0', '-1'))
+    local finding = find_loop(traces)
+    if finding and goes_on({split(A[19])}, finding, traces) then return finding, 1, true end
   end
   return waiting, where, false
 end
@@ -305,8 +372,9 @@ local function stopped(now)
   end
 end
 
+local has_refused = false -- a call for a loop, which is counted
 local function reserve()
-  local id, now, cost, tokens, first = A[12], A[13] + 0, A[15] + 0, A[16] + 0, 28 + sessions
+  local id, now, cost, tokens, first = A[12], A[13] + 0, A[15] + 0, A[16] + 0, 31 + sessions
   local calls = A[14] == 'model' and MODELS or TOOLS
   local hold = call('HGET', K[HOLDS], id) or call('HGET', K[LOST], id)
   local content = hold and string.sub(({split(hold)})[5], 1, 6)
@@ -324,7 +392,17 @@ local function reserve()
   if why then
     local row = rows[where]
     if why == 'stop' then answer = {'deny', where, row.stop, 0, int(row[STEPS])}
-    elseif #why == 5 then answer = {'deny', where, table.concat(why, '\31'), 2, int(row[STEPS])}
+    elseif #why == 5 then
+      local text = table.concat(why, '\31')
+      answer = {'deny', where, text, 2, int(row[STEPS])}
+      if enforced then
+        has_refused = true
+        if count_refusal(A[19]) > A[27] + 0 then -- it was told, and goes on all the same
+          row.stop = stop_of('loop_detected', now, '', A[line[1] + 1], 0, 0, nil, text)
+          touch(1, now, first)
+          answer = {'deny', where, row.stop, 1, int(row[STEPS])}
+        end
+      end
     else
       answer = {final and 'deny' or 'wait', where, '', 0, int(row[STEPS]),
         why[1], int(why[2]), why[3], int(why[4])}
@@ -341,7 +419,7 @@ local function reserve()
     answer[1] = 'allow'
   end
   call('HSET', K[HOLDS], id, table.concat({A[14], A[15], A[16], A[18],
-    A[17] .. A[25] .. A[26]}, '\31'))
+    A[17] .. A[28] .. A[29]}, '\31'))
   call('ZADD', K[DUE], A[18], id)
   for i = 1, count do
     local row = rows[i]
@@ -388,5 +466,5 @@ for i = 1, count do
     end
   end
 end
-if dirty > 0 then version = call('INCR', K[VERSION]) end
+if dirty > 0 or has_refused then version = call('INCR', K[VERSION]) end
 return {'ok', tonumber(version), settled, reserved, dirty == count and table.concat(now) or ''}

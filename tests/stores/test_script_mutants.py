@@ -3,7 +3,7 @@
 import copy
 import inspect
 import random  # noqa: TID251 - seeded, so that every run compares alike
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import replace
 from decimal import Decimal
@@ -320,12 +320,16 @@ def _cases() -> Iterator[list[Operation[object]]]:
     once_more = _tool_calls(results="aaaa")
     yield [*once_more[:-2], Resume(account=SESSION, now_ms=NOW_MS), *once_more[-2:]]
     yield _tool_calls(results="abab")
+    yield _tool_calls(results=[None] * 4)
     yield _tool_calls(results="aaaa", action=LoopAction.WARN)
     yield _tool_calls(results="aaaa", call_id="run again after an interrupt")
 
 
 def _tool_calls(
-    *, results: str, action: LoopAction = LoopAction.STOP, call_id: str | None = None
+    *,
+    results: Sequence[str | None],
+    action: LoopAction = LoopAction.STOP,
+    call_id: str | None = None,
 ) -> list[Operation[object]]:
     """Returns calls with the same arguments, and these results."""
     to = charging(loop=LoopRule(action=action))

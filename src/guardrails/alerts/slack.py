@@ -65,7 +65,8 @@ def slack_message(alert: Alert, insight: Insight) -> dict[str, object]:
 
     who = alert.attribution
     agent = (who.agent if who else None) or "An agent"
-    title = f"{_SIGNS[alert.kind]} {headline(alert, who=_cut(agent))}"
+    kind = "Sample: " if alert.is_sample else ""
+    title = f"{_SIGNS[alert.kind]} {kind}{headline(alert, who=_cut(agent))}"
     tool = _code(alert.finding.tool) if alert.finding else ""
     blocks: list[Block] = [
         _header(title),
@@ -80,9 +81,8 @@ def slack_message(alert: Alert, insight: Insight) -> dict[str, object]:
     scope = [f"budget of {_escaped(_cut(alert.scope))}"] if alert.scope else []
     scope = ["budget of the session"] if alert.is_session else scope
     threshold = [_escaped(_cut(alert.threshold))] if alert.threshold else []
-    sample = ["*a sample*"] if alert.is_sample else []
     project = f"project {_escaped(_cut(alert.project_id))}"
-    blocks.append(_context(*sample, *scope, *threshold, project, _date(alert.time_ms)))
+    blocks.append(_context(*scope, *threshold, project, _date(alert.time_ms)))
     return _payload(f"{title}. {meaning(alert, tool=_cut(_tool(alert)))}", blocks)
 
 

@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from guardrails.cli import budget
+from guardrails.cli import alerts, budget
 from guardrails.cli.check import check
 from guardrails.cli.costs import costs
 from guardrails.cli.demo import demo
@@ -61,6 +61,7 @@ app.command()(demo)
 app.command()(init)
 app.command()(schema)
 app.command()(simulate)
+app.add_typer(alerts.app, name="alerts")
 app.add_typer(budget.app, name="budget")
 app.command()(stop)
 app.command()(stops)

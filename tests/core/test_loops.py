@@ -19,7 +19,9 @@ from guardrails.core.loops import (
     LoopRule,
     ToolTrace,
     find_loop,
+    refusals_of,
     remember,
+    remember_refusal,
 )
 from guardrails.core.operations import (
     ReadAccount,
@@ -230,6 +232,18 @@ def test_calls_with_ids_of_their_own_are_repetitions() -> None:
         known = remember(known, trace(call_id=f"c{number}"))
 
     assert find_loop(known, RULE) is not None
+
+
+def test_a_call_that_completes_after_refusals_sweeps_them_away() -> None:
+    """One in flight may end so; then the run goes on, and is not cut by them."""
+    known = (trace(call_id="1"), trace(call_id="2"), trace(call_id="3"))
+    refused = remember_refusal(known, trace(result=None), hold_id="4")
+    refused = remember_refusal(refused, trace(result=None), hold_id="5")
+    completed = remember(refused, trace(call_id="6"))
+
+    assert (refusals_of(refused), refusals_of(completed)) == (2, 0)
+    assert find_loop(refused, RULE) == find_loop(known, RULE)
+    assert completed == (*known, trace(call_id="6"))
 
 
 def test_remembers_a_bounded_number_of_calls() -> None:

@@ -182,9 +182,8 @@ class ToolTrace:
 
     def is_like(self, other: "ToolTrace") -> bool:
         """Whether both are the same call, whatever its results."""
-        return (self.arguments_digest, self.tool) == (
-            other.arguments_digest,
-            other.tool,
+        return (
+            self.arguments_digest == other.arguments_digest and self.tool == other.tool
         )
 
     def brings_the_same(self, other: "ToolTrace") -> bool:
@@ -256,9 +255,8 @@ def remember(traces: Sequence[ToolTrace], trace: ToolTrace) -> tuple[ToolTrace, 
     """
     kept = tuple(
         known
-        for known in traces
-        if not known.is_refused
-        and (trace.call_id is None or known.call_id != trace.call_id)
+        for known in _completed(traces)
+        if trace.call_id is None or known.call_id != trace.call_id
     )
     return (*kept, trace)[-TRACES_MAX:]
 
@@ -305,7 +303,11 @@ def find_loop(traces: Sequence[ToolTrace], rule: LoopRule) -> LoopFinding | None
         return _finding(LoopKind.IDENTICAL, recent[-identical:])
     same_call = _repeating(recent, ToolTrace.is_like)
     # A round of one call is none: its results may alternate while it polls.
-    for period in range(max(2, same_call + 1), CYCLE_PERIOD_MAX + 1):
+    last, longest = recent[-1], len(recent) // rule.cycle_repeats
+    for period in range(max(2, same_call + 1), min(CYCLE_PERIOD_MAX, longest) + 1):
+        # Of most periods no more is looked at: half of the time of all this.
+        if recent[-1 - period].arguments_digest != last.arguments_digest:
+            continue
         count = _repeating(recent, ToolTrace.brings_the_same, period=period)
         if count >= period * rule.cycle_repeats:
             return _finding(LoopKind.CYCLE, recent[-count:], period=period)

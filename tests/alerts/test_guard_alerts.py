@@ -3,6 +3,8 @@
 import logging
 import multiprocessing
 import os
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -287,6 +289,25 @@ def test_a_guard_that_was_closed_tells_again(receive: Start, opened: Open) -> No
     run_away(guard, "b")
     guard.close()
     assert [c["data"]["session_id"] for c in received(receiver)] == ["a", "b"]
+
+
+def test_a_process_that_ends_sends_what_waits(receive: Start) -> None:
+    receiver = receive()
+    webhook = {
+        "url": receiver.url(),
+        "secret": SECRET,
+        "allow_http": True,
+        "allow_private": True,
+    }
+    script = (
+        "from guardrails import Guard\n"
+        f"guard = Guard({{'alerts': {{'webhook': {webhook!r}}}}}, store='memory://',\n"
+        "    max_cost_usd='0.10', soft_alert_usd='0.05')\n"
+        "for _ in range(3):\n"
+        "    with guard.call(tool='t', cost_usd='0.02'): pass\n"
+    )
+    subprocess.run([sys.executable, "-c", script], check=True, timeout=50)
+    assert types(receiver) == ["budget.soft_limit_reached"]
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")

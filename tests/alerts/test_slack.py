@@ -101,6 +101,7 @@ HOSTILE = [
     "evil.test",
     "@channel",
     "a`; rm -rf ~ #`",
+    "a`b",
     "*bold* _it_ ~gone~",
     "line\nbreak\r\n\t",
     "\u202egnp.exe",

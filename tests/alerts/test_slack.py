@@ -7,6 +7,7 @@ Slack's Block Kit Builder: REWRITE_GOLDEN=1 make test ARGS="tests/alerts".
 import json
 import os
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from guardrails.alerts.digest import Digest, Tally
 from guardrails.alerts.slack import slack_digest, slack_message
 from guardrails.core.accounts import StopReason
 from guardrails.core.attribution import Attribution
+from guardrails.core.loops import LoopKind
 from guardrails.core.policy import Measure
 from guardrails.core.rollups import Spend
 from tests.alerts.conftest import FINDING, NOW_MS, an_alert
@@ -32,6 +34,11 @@ INSIGHT = Insight(
         Spend(name="db/query", tool_nano_usd=30_000_000, tool_calls=1),
     ),
     steps=128,
+)
+
+
+CYCLE = replace(
+    FINDING, kind=LoopKind.CYCLE, tools=("db/query", "maps/geocode"), count=4
 )
 
 
@@ -70,6 +77,7 @@ PAYLOADS = {
     ),
     "stop_killed": slack_message(stop(StopReason.KILLED), Insight()),
     "loop": slack_message(an_alert(AlertKind.LOOP), INSIGHT),
+    "loop_cycle": slack_message(an_alert(AlertKind.LOOP, finding=CYCLE), INSIGHT),
     "degraded": slack_message(an_alert(AlertKind.DEGRADED), Insight()),
     "recovered": slack_message(an_alert(AlertKind.RECOVERED), Insight()),
     "test": slack_message(an_alert(AlertKind.TEST, is_sample=True), Insight()),

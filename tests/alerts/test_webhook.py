@@ -73,6 +73,7 @@ def test_a_loop_has_no_digest_of_arguments() -> None:
         "tool": "maps/geocode",
         "kind": "identical",
         "count": 3,
+        "round": [],
         "cost_usd": "0.015",
     }
 

@@ -67,10 +67,10 @@ def slack_message(alert: Alert, insight: Insight) -> dict[str, object]:
     agent = (who.agent if who else None) or "An agent"
     kind = "Sample: " if alert.is_sample else ""
     title = f"{_SIGNS[alert.kind]} {kind}{headline(alert, who=_cut(agent))}"
-    tool = _code(alert.finding.tool) if alert.finding else ""
+    tools = " → ".join(map(_code, _tools(alert)))
     blocks: list[Block] = [
         _header(title),
-        _section(_escaped(meaning(alert, tool="\0")).replace("\0", tool), _bar(alert)),
+        _section(_escaped(meaning(alert, tool="\0")).replace("\0", tools), _bar(alert)),
     ]
     fields = _fields(alert, insight)
     if fields:
@@ -83,7 +83,9 @@ def slack_message(alert: Alert, insight: Insight) -> dict[str, object]:
     threshold = [_escaped(_cut(alert.threshold))] if alert.threshold else []
     project = f"project {_escaped(_cut(alert.project_id))}"
     blocks.append(_context(*scope, *threshold, project, _date(alert.time_ms)))
-    return _payload(f"{title}. {meaning(alert, tool=_cut(_tool(alert)))}", blocks)
+    return _payload(
+        f"{title}. {meaning(alert, tool=' → '.join(map(_cut, _tools(alert))))}", blocks
+    )
 
 
 def slack_digest(digest: Digest) -> dict[str, object]:
@@ -152,8 +154,10 @@ def _bar(alert: Alert) -> str:
     return f"{'█' * full}{'░' * (BAR_CELLS - full)} {percent} %"
 
 
-def _tool(alert: Alert) -> str:
-    return alert.finding.tool if alert.finding else ""
+def _tools(alert: Alert) -> tuple[str, ...]:
+    """Returns the tool that repeats, or those of the round that does."""
+    finding = alert.finding
+    return (finding.tools or (finding.tool,)) if finding else ()
 
 
 def _date(time_ms: int) -> str:

@@ -12,7 +12,7 @@ none changes its meaning. What is not known is null, money is a decimal string:
        "threshold": "max_cost_usd:0.8", "used": "0.80", "allowed": "1.00",
        "needed": null, "reason": null, "steps": 128,
        "loop": {"tool": "maps/geocode", "kind": "identical", "count": 3,
-         "cost_usd": "0.015"},
+         "round": [], "cost_usd": "0.015"},
        "outage_s": null, "top": [{"name": "gpt-4o", "cost_usd": "0.58", "calls": 9}]}}
 
 `limit` is the configuration's name of a limit, and `used`, `allowed` and `needed` are
@@ -156,6 +156,7 @@ def _what(alert: Alert, insight: Insight) -> dict[str, object]:
         "tool": finding.tool,
         "kind": finding.kind.value,
         "count": finding.count,
+        "round": list(finding.tools),
         "cost_usd": usd_digits(finding.cost_nano_usd),
     }
     return {

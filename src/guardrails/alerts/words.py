@@ -10,6 +10,7 @@ from typing import assert_never
 from guardrails.alerts.alert import Alert, AlertKind
 from guardrails.core.accounts import StopReason
 from guardrails.core.decisions import format_amount, format_count
+from guardrails.core.loops import LoopKind
 from guardrails.core.money import format_usd
 from guardrails.core.policy import Measure
 
@@ -63,7 +64,7 @@ def meaning(alert: Alert, *, tool: str) -> str:
 
     Args:
         alert: The alert.
-        tool: The tool that repeats, as its format wants it.
+        tool: The tool that repeats, or those of the round, as its format wants it.
     """
     match alert.kind:
         case AlertKind.SOFT:
@@ -170,8 +171,19 @@ def _repeated(alert: Alert, tool: str) -> str:
     finding = alert.finding
     assert finding is not None
     cost = format_usd(finding.cost_nano_usd)
-    times = format_count(finding.count, "time")
-    return f"{tool} was called {times} in a row with the same arguments, for {cost}."
+    times = format_count(finding.repeats, "time")
+    match finding.kind:
+        case LoopKind.IDENTICAL:
+            how = f"was called {times} in a row with the same arguments and result"
+        case LoopKind.POLLING:
+            how = f"was called {times} in a row with the same arguments"
+        case LoopKind.CYCLE:
+            how = f"came {times} in this order, with the same arguments and results"
+        case LoopKind.REPEATED_ERROR:
+            how = f"failed {times} in a row with the same error"
+        case _:
+            assert_never(finding.kind)
+    return f"{tool} {how}, for {cost}."
 
 
 def _plural(noun: str, number: int) -> str:

@@ -148,8 +148,12 @@ class Fleet:
 def drain(url: str) -> None:
     """Starts the next process of this machine: it adopts what others left."""
     with closing(Guard({}, store=url)):
+        # Our own stays while the store may lose what it has acknowledged.
+        own = f"-{os.getpid()}-"
         until(
-            lambda: len(list(journal_folder().glob("*.sqlite3"))) == 1,
+            lambda: all(
+                own in path.name for path in journal_folder().glob("*.sqlite3")
+            ),
             "adoption",
             seconds=2 * RECOVERY_SECONDS,
         )

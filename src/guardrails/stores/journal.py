@@ -294,6 +294,7 @@ class Journal:
                 self.keep(op)  # It may be lost again while it is new.
             unknown += send(op)
             self.done(op.hold_id)
+            file.delete(op.hold_id)  # Taken up again, it goes on from here.
         return unknown
 
     def _read(

@@ -46,12 +46,12 @@ every other store is compared with it, operation by operation.
 
 from collections.abc import Callable, MutableMapping
 from typing import ClassVar, TypeVar, cast
-from urllib.parse import quote
 
 from guardrails.core.accounts import (
     Account,
     Hold,
     HoldState,
+    Line,
     SessionState,
     Stop,
     StopReason,
@@ -104,6 +104,7 @@ from guardrails.core.stops import (
     StopOrder,
     Stops,
     StopTarget,
+    project_in,
 )
 
 __all__ = ["NEVER_MS", "SETTLED_RETENTION_MS", "SWEEP_MAX", "Ledger"]
@@ -211,11 +212,15 @@ class Ledger:
             allowed=refusal.allowed,
             needed=refusal.needed,
         )
+        return self._stopped(op, account, account.stop, refusal.line)
+
+    def _stopped(
+        self, op: Reserve, account: Account, stop: Stop, line: Line
+    ) -> Reserved:
+        """Keeps the stop that a refused call has set."""
         self._save(op, [account])
         return Reserved(
-            verdict=Verdict.DENY,
-            refusal=stopped(refusal.line, account, account.stop),
-            new_stop=account.stop,
+            verdict=Verdict.DENY, refusal=stopped(line, account, stop), new_stop=stop
         )
 
     def _blocked(self, op: Reserve, account: Account, refusal: Refusal) -> Reserved:
@@ -238,12 +243,7 @@ class Ledger:
             scope=refusal.line.scope,
             finding=refusal.finding,
         )
-        self._save(op, [account])
-        return Reserved(
-            verdict=Verdict.DENY,
-            refusal=stopped(refusal.line, account, account.stop),
-            new_stop=account.stop,
-        )
+        return self._stopped(op, account, account.stop, refusal.line)
 
     # --- settle and release -------------------------------------------------
 
@@ -467,10 +467,10 @@ class Ledger:
         )
 
     def _read_stops(self, op: ReadStops) -> tuple[StopOrder, ...]:
-        return self.stops.in_force(quote(op.project_id, safe=""), op.now_ms)
+        return self.stops.in_force(project_in(op.project_id), op.now_ms)
 
     def _read_audit(self, op: ReadAudit) -> tuple[AuditEntry, ...]:
-        return self.stops.audit(quote(op.project_id, safe=""), op.limit)
+        return self.stops.audit(project_in(op.project_id), op.limit)
 
     def _read(self, op: ReadAccount) -> Account | None:
         account = self.accounts.get(op.account)

@@ -35,6 +35,7 @@ __all__ = [
     "StopOrder",
     "StopTarget",
     "Stops",
+    "project_in",
     "project_of",
     "stop_keys",
 ]
@@ -81,7 +82,7 @@ class StopTarget:
 
     def key(self, project_id: str) -> str:
         """Returns the key of an order about this; of a session that of its account."""
-        project = quote(project_id, safe="")
+        project = project_in(project_id)
         if self.name is None:
             return f"{project}/{self.kind.value}"
         window = "session/" if self.kind is StopKind.SESSION else ""
@@ -258,6 +259,11 @@ class Stops:
             if other.startswith(project) and order.is_over(now_ms):
                 del self.orders[other]
                 self.removed.append(other)
+
+
+def project_in(project_id: str) -> str:
+    """Writes a project as it is in keys."""
+    return quote(project_id, safe="")
 
 
 def project_of(key: str) -> str:

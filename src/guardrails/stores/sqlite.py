@@ -26,7 +26,6 @@ import threading
 from collections.abc import Generator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar, cast
-from urllib.parse import quote
 
 from guardrails.core.accounts import Account, Hold, HoldState
 from guardrails.core.attribution import Attribution
@@ -53,7 +52,7 @@ from guardrails.core.operations import (
     Turned,
 )
 from guardrails.core.rollups import ROLLUP_DIMENSIONS
-from guardrails.core.stops import Stops, project_of
+from guardrails.core.stops import Stops, project_in, project_of
 from guardrails.errors import StoreUnavailable
 from guardrails.ids import new_key
 from guardrails.stores import rows
@@ -290,9 +289,9 @@ def _load(connection: sqlite3.Connection, operation: object) -> _Loaded:
             if isinstance(operation, StopSession | Resume):
                 stops = load_stops(connection, project_of(operation.account))
         case StopScope() | ResumeScope() | ReadStops():
-            stops = load_stops(connection, quote(operation.project_id, safe=""))
+            stops = load_stops(connection, project_in(operation.project_id))
         case ReadAudit():
-            stops = load_audit(connection, quote(operation.project_id, safe=""))
+            stops = load_audit(connection, project_in(operation.project_id))
         case _:
             raise TypeError(f"no such operation: {type(operation).__name__}")
     return _Loaded(accounts, holds, traces, stops)

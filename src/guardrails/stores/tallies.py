@@ -3,7 +3,6 @@
 from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any, cast
-from urllib.parse import quote
 
 from guardrails.core.accounts import Account, Hold, HoldState
 from guardrails.core.operations import (
@@ -21,7 +20,7 @@ from guardrails.core.operations import (
     Turned,
     Verdict,
 )
-from guardrails.core.stops import StopOrder
+from guardrails.core.stops import StopOrder, project_in
 
 __all__ = ["Tallies"]
 
@@ -142,7 +141,7 @@ class Tallies:
 
     def _note_stops(self, project_id: str, orders: "_Orders") -> None:
         """Remembers all that is stopped in a project, and nothing else there."""
-        project = f"{quote(project_id, safe='')}/"
+        project = f"{project_in(project_id)}/"
         for key in [key for key in self._orders if key.startswith(project)]:
             del self._orders[key]
         for order in orders:

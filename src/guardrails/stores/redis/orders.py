@@ -3,7 +3,6 @@
 import json
 from collections.abc import Sequence
 from typing import Any
-from urllib.parse import quote
 
 from guardrails.core.accounts import Stop, StopReason
 from guardrails.core.operations import (
@@ -23,6 +22,7 @@ from guardrails.core.stops import (
     StopOrder,
     Stops,
     StopTarget,
+    project_in,
 )
 from guardrails.stores.redis import keys
 from guardrails.stores.redis.layouts import SEPARATOR, raised_from
@@ -51,7 +51,7 @@ def stops_arguments(
     elif isinstance(op, StopScope | ResumeScope):
         key, names = op.target.key(op.project_id), []
     else:
-        key, names = f"{quote(op.project_id, safe='')}/", []
+        key, names = f"{project_in(op.project_id)}/", []
     prefix = keys.prefix_of(key)
     common = [keys.version(prefix), keys.stops(prefix), keys.audit(prefix)]
     return prefix, [*common, *names], _arguments(op, key)
@@ -106,7 +106,7 @@ def order_from(key: str, text: bytes) -> StopOrder:
 
 def stops_from(op: ReadStops, found: Sequence[bytes]) -> tuple[StopOrder, ...]:
     """Reads the orders that are in force, oldest first."""
-    project = quote(op.project_id, safe="")
+    project = project_in(op.project_id)
     fields = [f"{project}/{field.decode()}" for field in found[::2]]
     texts = dict(zip(fields, found[1::2], strict=True))
     orders = {key: order_from(key, text) for key, text in texts.items()}

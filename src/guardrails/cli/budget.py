@@ -9,6 +9,7 @@ import typer
 
 from guardrails.cli.ledgers import ordering
 from guardrails.cli.limits import limit_text, limit_texts
+from guardrails.cli.names import safe
 from guardrails.cli.options import (
     ByOption,
     ConfigOption,
@@ -149,7 +150,7 @@ def raise_(
     if after.stop is not None:
         typer.echo(
             f"It is still stopped ({after.stop.reason.value}). To let it go on: "
-            f"guardrails resume --session {_shown(shlex.quote(session))}",
+            f"guardrails resume --session {safe(shlex.quote(session))}",
             err=True,
         )
 
@@ -160,19 +161,12 @@ def _change(key: str, earlier: str | None, later: str | None) -> str:
     return f"{key} stays {later}" if earlier == later else f"{key} {earlier} > {later}"
 
 
-def _shown(name: str) -> str:
-    # Imported late: it brings rich, which JSON has no use for.
-    from guardrails.cli.table import safe
-
-    return safe(name)
-
-
 def _known(orders: Orders, session_id: str) -> Account:
     """Returns the account of a session; ends the command if it is not known."""
     account = orders.account(session_id)
     if account is None or account.session is None:
         typer.echo(
-            f"guardrails: session {_shown(session_id)} is not known in this project: "
+            f"guardrails: session {safe(session_id)} is not known in this project: "
             "it has made no call.",
             err=True,
         )

@@ -9,7 +9,8 @@ from rich.console import Console
 from rich.text import Text
 
 from guardrails.cli.columns import limit_name
-from guardrails.cli.table import Column, console_width, safe, table_lines
+from guardrails.cli.names import safe
+from guardrails.cli.table import Column, console_width, table_lines
 from guardrails.core.decisions import format_amount, format_time
 from guardrails.reports.budgets import BudgetRow
 

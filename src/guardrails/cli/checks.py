@@ -5,16 +5,13 @@ import textwrap
 from collections import Counter
 from collections.abc import Iterator, Sequence
 
-from guardrails.cli.table import safe
+from guardrails.cli.names import safe
 from guardrails.stores.diagnosis import Check, Status, worst_of
 
 __all__ = ["checks_json", "show_checks"]
 
 SCHEMA_VERSION = 1
 """Of the JSON. Keys may be added within a version; none changes its meaning."""
-
-WIDTH_PIPED = 80
-"""Columns at least where there is no terminal with an edge."""
 
 WIDTH_MAX = 100
 """Longer lines are hard to read."""
@@ -61,9 +58,10 @@ def show_checks(checks: Sequence[Check]) -> None:
     from rich.console import Console
     from rich.text import Text
 
+    from guardrails.cli.table import console_width
+
     console = Console(highlight=False)
-    width = console.width if console.is_terminal else max(console.width, WIDTH_PIPED)
-    width = min(width, WIDTH_MAX)
+    width = min(console_width(console), WIDTH_MAX)
     for check in checks:
         label, style = _LABELS[check.status]
         first, *rest = _lines(check, width)

@@ -5,7 +5,8 @@ from collections.abc import Callable, Sequence
 from rich.filesize import decimal
 
 from guardrails.cli.amounts import money_cells
-from guardrails.cli.table import Column, safe
+from guardrails.cli.names import safe
+from guardrails.cli.table import Column
 from guardrails.core.policy import Measure
 from guardrails.core.rollups import Spend
 from guardrails.reports import CostReport, CostRow, SessionRow

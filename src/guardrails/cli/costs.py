@@ -10,7 +10,9 @@ from guardrails.cli.formats import csv_text, json_text
 from guardrails.cli.ledgers import reading
 from guardrails.cli.options import (
     ConfigOption,
+    HoursOption,
     JsonOption,
+    LimitOption,
     ProjectOption,
     StoreOption,
     configured,
@@ -30,8 +32,6 @@ from guardrails.reports import (
 
 __all__ = ["cost_report", "costs"]
 
-HOURS_MAX = 24 * 366
-
 CAUSE_EVENTS_MAX = 5_000
 """The last calls of an outlier that its cause is looked for in: 0.1 s to read."""
 
@@ -44,10 +44,7 @@ _SHORT_NAMES = {
 
 
 def costs(
-    hours: Annotated[
-        int,
-        typer.Option(min=1, max=HOURS_MAX, metavar="N", help="How far to look back."),
-    ] = 24,
+    hours: HoursOption = 24,
     by: Annotated[
         str,
         typer.Option(
@@ -56,9 +53,7 @@ def costs(
             "tool or model.",
         ),
     ] = "session",
-    limit: Annotated[
-        int, typer.Option(min=0, metavar="N", help="Rows to show; 0 shows all.")
-    ] = 20,
+    limit: LimitOption = 20,
     as_json: JsonOption = False,
     as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV.")] = False,
     store: StoreOption = None,

@@ -3,8 +3,8 @@
 import csv
 import io
 import json
-from datetime import UTC, datetime
 
+from guardrails.cli.times import time_text
 from guardrails.core.money import usd
 from guardrails.core.rollups import Spend
 from guardrails.reports import CostReport, CostRow, Outlier, SessionRow
@@ -31,8 +31,8 @@ def json_text(report: CostReport) -> str:
         "project_id": report.project_id,
         "by": report.by,
         "range": {
-            "from": _time(report.span.since_ms),
-            "to": _time(report.span.until_ms),
+            "from": time_text(report.span.since_ms),
+            "to": time_text(report.span.until_ms),
         },
         "currency": "USD",
         **_sums(report.total),
@@ -104,10 +104,6 @@ def _sums(spend: Spend) -> dict[str, object]:
         "bytes_in": spend.bytes_in,
         "bytes_out": spend.bytes_out,
     }
-
-
-def _time(time_ms: int) -> str:
-    return datetime.fromtimestamp(time_ms / 1000, tz=UTC).isoformat(timespec="seconds")
 
 
 def _inert(value: object) -> object:

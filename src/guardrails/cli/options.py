@@ -13,12 +13,17 @@ from guardrails.core.attribution import clean_name
 __all__ = [
     "ByOption",
     "ConfigOption",
+    "HoursOption",
     "JsonOption",
+    "LimitOption",
     "ProjectOption",
     "StoreOption",
     "configured",
     "user_name",
 ]
+
+HOURS_MAX = 24 * 366
+"""A leap year."""
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 StoreOption = Annotated[
@@ -28,6 +33,12 @@ StoreOption = Annotated[
 ProjectOption = Annotated[
     str | None,
     typer.Option(metavar="NAME", help="The project, instead of the configured one."),
+]
+HoursOption = Annotated[
+    int, typer.Option(min=1, max=HOURS_MAX, metavar="N", help="How far to look back.")
+]
+LimitOption = Annotated[
+    int, typer.Option(min=0, metavar="N", help="Rows to show; 0 shows all.")
 ]
 ConfigOption = Annotated[
     Path | None,

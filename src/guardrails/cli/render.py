@@ -9,7 +9,8 @@ from rich.text import Text
 
 from guardrails.cli.amounts import money_cells
 from guardrails.cli.columns import TITLES, columns_of
-from guardrails.cli.table import console_width, safe, table_lines
+from guardrails.cli.names import safe
+from guardrails.cli.table import console_width, table_lines
 from guardrails.core.decisions import format_count
 from guardrails.reports import CostReport, Outlier
 

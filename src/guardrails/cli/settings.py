@@ -10,7 +10,7 @@ from pathlib import Path
 from guardrails.alerts.addresses import MASK, masked
 from guardrails.cli.ledgers import shown_url
 from guardrails.cli.limits import alert_texts, limit_texts
-from guardrails.cli.table import safe
+from guardrails.cli.names import safe
 from guardrails.config import Configuration
 from guardrails.config.problems import key_path
 from guardrails.core.loops import LoopAction

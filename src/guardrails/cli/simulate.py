@@ -7,15 +7,20 @@ from typing import Annotated
 import typer
 
 from guardrails.cli.ledgers import reading
-from guardrails.cli.options import JsonOption, ProjectOption, StoreOption, configured
+from guardrails.cli.options import (
+    HoursOption,
+    JsonOption,
+    LimitOption,
+    ProjectOption,
+    StoreOption,
+    configured,
+)
 from guardrails.clock import SystemClock
 from guardrails.core.money import usd
 from guardrails.core.rollups import HOUR_MS
 from guardrails.reports import Refused, Simulation, simulated
 
 __all__ = ["simulate"]
-
-HOURS_MAX = 24 * 366
 
 SCHEMA_VERSION = 1
 
@@ -27,13 +32,8 @@ def simulate(
             metavar="FILE", help="The limits to try; else those configured here."
         ),
     ] = None,
-    hours: Annotated[
-        int,
-        typer.Option(min=1, max=HOURS_MAX, metavar="N", help="How far to look back."),
-    ] = 24,
-    limit: Annotated[
-        int, typer.Option(min=0, metavar="N", help="Rows to show; 0 shows all.")
-    ] = 20,
+    hours: HoursOption = 24,
+    limit: LimitOption = 20,
     as_json: JsonOption = False,
     store: StoreOption = None,
     project: ProjectOption = None,

@@ -7,7 +7,8 @@ from rich.console import Console
 from rich.text import Text
 
 from guardrails.cli.amounts import money_cells
-from guardrails.cli.table import Column, console_width, safe, table_lines
+from guardrails.cli.names import safe
+from guardrails.cli.table import Column, console_width, table_lines
 from guardrails.core.decisions import format_count
 from guardrails.reports import Refused, Simulation
 

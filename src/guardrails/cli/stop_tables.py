@@ -5,7 +5,8 @@ from collections.abc import Sequence
 from rich.console import Console
 
 from guardrails.cli.limits import changed_limits
-from guardrails.cli.table import Column, console_width, safe, table_lines
+from guardrails.cli.names import safe
+from guardrails.cli.table import Column, console_width, table_lines
 from guardrails.core.decisions import format_time
 from guardrails.core.stops import AuditEntry, StopOrder
 

@@ -9,6 +9,7 @@ import typer
 
 from guardrails.cli.ledgers import ordering
 from guardrails.cli.limits import changed_limits
+from guardrails.cli.names import safe
 from guardrails.cli.options import (
     ByOption,
     ConfigOption,
@@ -140,7 +141,7 @@ def resume(
     with ordering(configuration, creates=False) as orders:
         was_stopped = orders.resume(target, by=by or user_name(), reason=reason)
         others = orders.stops()
-    what = _shown(target.label)
+    what = safe(target.label)
     if not was_stopped and target.kind is StopKind.SESSION:
         typer.echo(f"guardrails: {what} is not known.", err=True)
         raise typer.Exit(1)
@@ -151,23 +152,17 @@ def resume(
 
 def _said(order: StopOrder) -> str:
     """Says what is in force, which may be an earlier and longer stop."""
-    by = f" by {_shown(order.by)}" if order.by else ""
+    by = f" by {safe(order.by)}" if order.by else ""
     until = "until it is resumed"
     if order.until_ms is not None:
         until = f"until {format_time(order.until_ms)}"
-    note = f": {_shown(order.note)}" if order.note else ""
-    return f"{_shown(order.target.label)} is stopped{by} {until}{note}"
+    note = f": {safe(order.note)}" if order.note else ""
+    return f"{safe(order.target.label)} is stopped{by} {until}{note}"
 
 
 def _resuming(target: StopTarget) -> str:
     words = [_OPTIONS[target.kind], *([target.name] if target.name else [])]
-    return f"guardrails resume {_shown(shlex.join(words))}"
-
-
-def _shown(text: str) -> str:
-    from guardrails.cli.table import safe
-
-    return safe(text)
+    return f"guardrails resume {safe(shlex.join(words))}"
 
 
 def _order(order: StopOrder) -> dict[str, object]:

@@ -4,7 +4,6 @@ Names come from outside: they are fitted by the cells they take on a terminal,
 and lose what could move its cursor or reorder the line around them.
 """
 
-import re
 import unicodedata
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -13,15 +12,12 @@ from rich.cells import cell_len, set_cell_size
 from rich.console import Console
 from rich.text import Text
 
-__all__ = ["Column", "console_width", "safe", "table_lines"]
+__all__ = ["Column", "console_width", "table_lines"]
 
 GAP = "  "
 
 WIDTH_PIPED = 80
 """Columns at least where there is no terminal with an edge."""
-
-_UNSAFE = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
-"""Control characters, and those that reorder what stands beside them."""
 
 _RIGHT_TO_LEFT = {"R", "AL", "AN"}
 _ISOLATE, _POP_ISOLATE = "\u2068", "\u2069"
@@ -58,11 +54,6 @@ class Column:
     def narrowest(self) -> int:
         """The least width that still says something."""
         return min(self.natural, self.width_min) if self.is_text else self.natural
-
-
-def safe(name: str) -> str:
-    """Makes a name inert on a terminal: it stays where it is and changes nothing."""
-    return _UNSAFE.sub("\ufffd", name)
 
 
 def console_width(console: Console) -> int:

@@ -23,7 +23,7 @@ import threading
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 
 from guardrails import Attribution, Guard, Session
 from guardrails.core.attribution import TAGS_MAX
@@ -340,56 +340,34 @@ class Wrapping:
         return Outcome(
             status=CallStatus.ERROR if is_error else CallStatus.OK,
             error_type="tool_error" if is_error else None,
-            cost_nano_usd=self._reported(request, result),
-            result_digest=self._digest(held.call, wire.content_of(result)),
+            cost_nano_usd=wire.believed_cost(
+                result,
+                self.rule(request.tool.tool, request.server),
+                self.engine.contain,
+            ),
+            result_digest=held.call.digest_of(wire.content_of(result)),
             bytes_out=wire.content_size(result),
             latency_ms=held.busy_ms,
         )
-
-    def _reported(self, request: Request, result: object) -> int | None:
-        """Returns the cost in the result, where the operator believes this server."""
-        rule = self.rule(request.tool.tool, request.server)
-        if rule is None or rule.cost_from_meta is None:
-            return None
-        try:
-            return wire.reported_cost(result, rule.cost_from_meta)
-        except Exception as error:
-            self.engine.contain(error, "reading the cost that a server reports")
-            return None
 
     async def _failed(self, held: Held, request: Request, error: BaseException) -> None:
         if not request.was_sent or wire.is_unread(error):
             await booking.release(held.call)
             return
         status = wire.status_of_error(error)
-        kind = type(error).__name__
-        failure = {"error": [kind, _text_of(error)]}
         await booking.finish(
             held.call,
             Outcome(
                 status=status,
-                error_type=kind,
+                error_type=type(error).__name__,
                 latency_ms=held.busy_ms,
                 # What was cut off says nothing about the tool.
-                result_digest=self._digest(held.call, failure)
+                result_digest=held.call.failure_digest(error)
                 if status is CallStatus.ERROR
                 else None,
             ),
         )
 
-    def _digest(self, call: GuardedCall, result: object) -> str | None:
-        reserved = cast("ToolCall", call.call)
-        if reserved.arguments_digest is None:
-            return None  # It takes no part in loops.
-        return call.session.fingerprint(result, label=reserved.name, is_result=True)
-
     def _round(self, request: Request) -> str:
         """Names what a round belongs to."""
         return f"{self.server or request.server}/{request.tool.tool}"
-
-
-def _text_of(error: BaseException) -> str:
-    try:
-        return str(error)
-    except Exception:
-        return ""

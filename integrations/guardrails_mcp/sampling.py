@@ -24,14 +24,6 @@ from guardrails_mcp.refusals import refusal_text
 
 __all__ = ["SamplingRequest", "answered", "guards_sampling", "sampling_callback"]
 
-METHOD = "sampling/createMessage"
-
-UNKNOWN_MODEL = "unknown"
-"""Of a request without hints: no table has a price for it."""
-
-REJECTED = -1
-"""The code of "User rejected sampling request" (specification 2025-11-25)."""
-
 Callback = Callable[[Any, Any], Awaitable[Any]]
 
 
@@ -57,7 +49,7 @@ class SamplingRequest:
     @classmethod
     def of(cls, request: object) -> "SamplingRequest | None":
         """Reads a request of a server; `None` if it is none for a model."""
-        if wire.method_of(request) != METHOD:
+        if wire.method_of(request) != wire.SAMPLING:
             return None
         return cls.read(wire.value_of(request, "params"))
 
@@ -76,11 +68,10 @@ class SamplingRequest:
             wire.value_of(params, "tools"),
         ]
         size = sum(size_bytes(part) or 0 for part in asked if part is not None)
-        is_bound = type(tokens) is int and 0 <= tokens <= TOKENS_MAX
         return cls(
-            model=clean_name(wire.value_of(first, "name")) or UNKNOWN_MODEL,
+            model=clean_name(wire.value_of(first, "name")) or wire.UNKNOWN_MODEL,
             input_bytes=min(size, TOKENS_MAX),
-            output_tokens=cast("int", tokens) if is_bound else None,
+            output_tokens=wire.count_of(tokens),
         )
 
 
@@ -196,4 +187,4 @@ def _declined(refusal: GuardrailsError) -> object:
     # Imported late: a sampling request comes from an SDK, so it is there.
     from mcp.types import ErrorData
 
-    return ErrorData(code=REJECTED, message=refusal_text(refusal))
+    return ErrorData(code=wire.REJECTED, message=refusal_text(refusal))

@@ -6,7 +6,7 @@ for types, and imports no SDK. What cannot be read is unknown; nothing raises.
 """
 
 import asyncio
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
 from typing import cast
@@ -15,15 +15,22 @@ from guardrails.core.attribution import clean_name
 from guardrails.core.calls import CallStatus
 from guardrails.core.money import nano_usd
 from guardrails.core.plain import size_bytes
+from guardrails.core.policy import ToolRule
+from guardrails.core.usage import TOKENS_MAX
 
 __all__ = [
     "CALL",
     "INITIALIZE",
     "LIST",
+    "REJECTED",
+    "SAMPLING",
+    "UNKNOWN_MODEL",
     "UNKNOWN_TOOL",
     "ToolRequest",
+    "believed_cost",
     "content_of",
     "content_size",
+    "count_of",
     "is_closed",
     "is_error_data",
     "is_timeout",
@@ -40,6 +47,13 @@ __all__ = [
 ]
 
 CALL, LIST, INITIALIZE = "tools/call", "tools/list", "initialize"
+SAMPLING = "sampling/createMessage"
+
+REJECTED = -1
+"""The code of "User rejected sampling request" (client/sampling, 2025-11-25)."""
+
+UNKNOWN_MODEL = "unknown"
+"""Of a sampling request without hints: no table has a price for it."""
 
 UNKNOWN_TOOL = "unknown"
 """Of a request that names no tool: it is sent, and the server will refuse it."""
@@ -153,6 +167,32 @@ def reported_cost(result: object, key: str) -> int | None:
     if nano > REPORTED_NANO_USD_MAX:
         raise ValueError("the reported cost is above what a call can cost")
     return nano
+
+
+def believed_cost(
+    result: object, rule: ToolRule | None, contain: Callable[[BaseException, str], None]
+) -> int | None:
+    """Returns the cost in a result, where the operator believes its server.
+
+    Args:
+        result: What the server has answered.
+        rule: What the policy says about the tool.
+        contain: Takes what is wrong with a cost that is none.
+    """
+    if rule is None or rule.cost_from_meta is None:
+        return None
+    try:
+        return reported_cost(result, rule.cost_from_meta)
+    except Exception as error:
+        contain(error, "reading the cost that a server reports")
+        return None
+
+
+def count_of(tokens: object) -> int | None:
+    """Returns a number of tokens; `None` if it is none that can be meant."""
+    # Not isinstance: `true` is no number.
+    is_count = type(tokens) is int and 0 <= tokens <= TOKENS_MAX
+    return cast("int", tokens) if is_count else None
 
 
 def _rounded(text: str) -> object:

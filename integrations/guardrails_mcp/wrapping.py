@@ -11,7 +11,7 @@ clients are built like its own. Nothing here imports any of them.
 
 import functools
 import inspect
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any, cast
 
 from guardrails import Guard
@@ -217,12 +217,7 @@ def _client_class(kind: type[Any]) -> type[Any]:
             return entered
 
         async def __aexit__(self, *error: object) -> Any:
-            connections = _inner(self)
-            try:
-                return await super().__aexit__(*error)
-            finally:
-                if not _inner(self):  # Others may still hold the connection.
-                    await closed(self, connections)
+            return await _left(self, super().__aexit__(*error))
 
     return _named(Guarded, kind)
 
@@ -243,14 +238,19 @@ def _group_class(kind: type[Any]) -> type[Any]:
             )
 
         async def __aexit__(self, *error: object) -> Any:
-            connections = _inner(self)
-            try:
-                return await super().__aexit__(*error)
-            finally:
-                if not _inner(self):  # Others may still hold the connection.
-                    await closed(self, connections)
+            return await _left(self, super().__aexit__(*error))
 
     return _named(Guarded, kind)
+
+
+async def _left(target: object, leave: Awaitable[Any]) -> Any:
+    """Leaves an object, and books what waits on the connections that end with that."""
+    connections = _inner(target)
+    try:
+        return await leave
+    finally:
+        if not _inner(target):  # Others may still hold the connection.
+            await closed(target, connections)
 
 
 def _sampling_callback(session: Any) -> Any:

@@ -335,12 +335,12 @@ class GuardedCall:
             status=CallStatus.BROKEN_OFF if is_cut else CallStatus.ERROR,
             error_type=type(error).__name__,
             output_tokens_max=0,
-            result_digest=self.digest_of(
-                _UNKNOWN
-                if says_nothing
-                else {"error": [type(error).__name__, _text_of(error)]}
-            ),
+            result_digest=None if says_nothing else self.failure_digest(error),
         )
+
+    def failure_digest(self, error: BaseException) -> str | None:
+        """Returns the digest of how a tool has failed."""
+        return self.digest_of({"error": [type(error).__name__, _text_of(error)]})
 
     def digest_of(self, result: object) -> str | None:
         """Returns the digest of a tool's result."""

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from typing import cast
 
 from guardrails_mcp.stdio.lines import EDGE_BYTES, Oversized
+from guardrails_mcp.wire import CALL, SAMPLING
 
 __all__ = [
-    "SAMPLING",
     "Message",
     "ToolRequest",
     "answers_raw",
@@ -39,9 +39,7 @@ __all__ = [
     "tool_request",
 ]
 
-CALL = "tools/call"
 CANCELLED = "notifications/cancelled"
-SAMPLING = "sampling/createMessage"
 
 MODERN = "2026"
 """Protocol versions are dates; since 2026-07-28 a result names its type."""

@@ -2,12 +2,11 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import TypeGuard, cast
+from typing import cast
 
 from guardrails import Guard, Session
 from guardrails.core.attribution import clean_name
 from guardrails.core.calls import CallStatus, ModelCall, Outcome, ToolCall
-from guardrails.core.usage import TOKENS_MAX
 from guardrails.planning import tool_call
 from guardrails_mcp import wire
 from guardrails_mcp.activities import Activities, Activity
@@ -20,9 +19,6 @@ __all__ = ["GuardMeter"]
 UNNAMED = "?"
 """The tool of a call that names none. The server refuses it; it is a step all the
 same."""
-
-UNKNOWN_MODEL = "unknown"
-"""The model of a sampling request without a hint: the host chooses it."""
 
 
 class GuardMeter:
@@ -65,12 +61,11 @@ class GuardMeter:
         Raises:
             GuardrailsError: If it is refused.
         """
-        tokens = params.get("maxTokens")
         call = ModelCall(
-            model=_hinted_model(params) or UNKNOWN_MODEL,
+            model=_hinted_model(params) or wire.UNKNOWN_MODEL,
             # A token has at least one byte, and the request more than the prompt.
             input_tokens_max=size_bytes,
-            output_tokens_max=tokens if _is_count(tokens) else None,
+            output_tokens_max=wire.count_of(params.get("maxTokens")),
         )
         return _Call(self._activity(params), call)
 
@@ -138,13 +133,7 @@ class _Call:
         if answer.result is None or not isinstance(call, ToolCall):
             return None
         rule = engine.policy.tool_rule(call.name)
-        if rule is None or rule.cost_from_meta is None:
-            return None
-        try:
-            return wire.reported_cost(answer.result, rule.cost_from_meta)
-        except Exception as error:
-            engine.contain(error, "reading the cost that a server reports")
-            return None
+        return wire.believed_cost(answer.result, rule, engine.contain)
 
     def _digest(self, answer: Answer) -> str | None:
         shown: object = answer.edges or None
@@ -165,12 +154,6 @@ def _sampled(answer: Answer) -> dict[str, object]:
         "model": clean_name(answer.result.get("model")),
         "output_tokens_max": answer.size_bytes,
     }
-
-
-def _is_count(tokens: object) -> TypeGuard[int]:
-    if not isinstance(tokens, int) or isinstance(tokens, bool):
-        return False
-    return 0 <= tokens <= TOKENS_MAX
 
 
 def _hinted_model(params: Mapping[str, object]) -> str | None:

@@ -30,6 +30,7 @@ from guardrails_mcp.stdio.lines import Oversized
 from guardrails_mcp.stdio.messages import ToolRequest
 from guardrails_mcp.stdio.meters import Answer, Meter, Metered, answer_of
 from guardrails_mcp.stdio.sampling import Sampling, settle_asked
+from guardrails_mcp.wire import SAMPLING
 
 __all__ = ["Passage", "Relay"]
 
@@ -216,7 +217,7 @@ class Relay:
             return None
         passage, kept = Passage(), list[object]()
         for message in batch:
-            if messages.method_of(message) == messages.SAMPLING:
+            if messages.method_of(message) == SAMPLING:
                 error = self._sampling.open(message, len(line))
                 passage.to_server += error or b""
                 kept += [] if error else [message]

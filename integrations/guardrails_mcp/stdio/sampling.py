@@ -10,14 +10,12 @@ from collections.abc import Callable, Mapping
 from typing import cast
 
 from guardrails import GuardrailsError
+from guardrails_mcp import wire
 from guardrails_mcp.refusals import refusal_text
 from guardrails_mcp.stdio import messages
 from guardrails_mcp.stdio.meters import Answer, Meter, Metered, answer_of
 
 __all__ = ["Sampling", "settle_asked"]
-
-REJECTED = -1
-"""The code for sampling that was not approved (client/sampling, 2025-11-25)."""
 
 
 class Sampling:
@@ -47,7 +45,7 @@ class Sampling:
         try:
             call = self._meter().open_sampling(messages.params_of(message), size_bytes)
         except GuardrailsError as error:
-            return messages.error_line(key, REJECTED, refusal_text(error))
+            return messages.error_line(key, wire.REJECTED, refusal_text(error))
         replaced = self._taken(key)
         with self._lock:
             self._waiting[key or ""] = call

@@ -9,8 +9,9 @@ worst a call of another process takes from the reserve; none passes the limit.
 from dataclasses import replace
 
 from guardrails.core.accounts import Account, Charging, Line
-from guardrails.core.admission import Reservation, closing_charging
+from guardrails.core.admission import Reservation
 from guardrails.core.limits import effective_limits, refusal_of
+from guardrails.core.lines import closing_charging
 from guardrails.core.operations import ReadAccount
 from guardrails.core.policy import Budget, OnLimit
 from guardrails.engine import Engine

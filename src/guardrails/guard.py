@@ -501,6 +501,8 @@ class Guard:
         max_tool_calls: int | None = None,
         max_tokens: int | None = None,
         max_wall_time_s: float | None = None,
+        agent: str | None = None,
+        tool: str | None = None,
         by: str | None = None,
         reason: str | None = None,
     ) -> None:
@@ -509,8 +511,22 @@ class Guard:
         Lifts a stop that a budget set. A lower value than the policy's has no
         effect.
 
+        Args:
+            session_id: The session.
+            max_cost_usd: In USD, as a decimal string or `Decimal`.
+            max_steps: Model calls and tool calls together.
+            max_model_calls: Model calls.
+            max_tool_calls: Tool calls.
+            max_tokens: Input and output tokens together.
+            max_wall_time_s: Seconds during which it is active.
+            agent: Raises what this agent may use inside the session instead.
+            tool: Raises how often this tool (`server/tool`) may be called instead.
+            by: Who raises them, for the audit.
+            reason: Why.
+
         Raises:
-            ConfigurationError: If an amount is wrong.
+            ConfigurationError: If an amount is wrong, or the agent or tool has no
+                limit of its own.
             StoreUnavailable: If the store cannot be reached.
         """
         given = {
@@ -521,7 +537,9 @@ class Guard:
             "max_tokens": max_tokens,
             "max_wall_time_s": max_wall_time_s,
         }
-        self._orders.raise_limits(session_id, given, by=by, reason=reason)
+        self._orders.raise_limits(
+            session_id, given, agent=agent, tool=tool, by=by, reason=reason
+        )
         _log.info(
             "guardrails: limits of session %s raised by %s to %s",
             session_id,
@@ -705,7 +723,10 @@ class Guard:
                     **(project | self._defaults | given), tags=self._tags(tags or {})
                 )
             agent = given.pop("agent", None)
-            inherited = parent.attribution
+            call = call_of(self._engine)
+            # A tool's call knows the agent that made it, inside the session's own.
+            inside = call is not None and call.session is parent
+            inherited = call.attribution if call and inside else parent.attribution
             if given.get("project_id", inherited.project_id) != inherited.project_id:
                 # Both sessions are charged in one step, and a cluster keeps each
                 # project on a server of its own.

@@ -288,7 +288,10 @@ class GuardedCall:
         if self._engine.policy.mode is Mode.OFF or self._reservation is not None:
             return None
         self._session.activate()
-        charging = self._charging or self._session.charging(self._attribution)
+        tool = self._call.name if isinstance(self._call, ToolCall) else None
+        charging = self._charging or self._session.charging(
+            self._attribution, tool=tool
+        )
         if isinstance(self._call, ModelCall):
             path = charging.attribution.agent_path
             self._call = self._session.anchors.bounded(self._call, path)

@@ -7,8 +7,8 @@ from typing import cast
 from guardrails.config import load_configuration
 from guardrails.config.problems import shown
 from guardrails.core.accounts import Account
-from guardrails.core.admission import account_key
 from guardrails.core.attribution import Attribution
+from guardrails.core.lines import account_key, part_key
 from guardrails.core.operations import (
     RaiseLimits,
     ReadAccount,
@@ -140,10 +140,20 @@ class Orders:
         session_id: str,
         given: Mapping[str, object],
         *,
+        agent: str | None = None,
+        tool: str | None = None,
         by: str | None = None,
         reason: str | None = None,
     ) -> Account:
         """Raises limits of a session, by the keys of the configuration.
+
+        Args:
+            session_id: The session.
+            given: The limits; `None` leaves one as it is.
+            agent: Raise those of this agent inside the session instead.
+            tool: Raise that of this tool, or of a rule's pattern, instead.
+            by: Who raises them.
+            reason: Why.
 
         Raises:
             ConfigurationError: If none is given, or an amount or name is wrong.
@@ -156,16 +166,49 @@ class Orders:
             )
         configuration = load_configuration({}, environ={}, cwd=None, overrides=given)
         by, note = _checked(by, "by"), _checked(reason, "reason")
+        key, policy = self.limited(session_id, agent=agent, tool=tool)
         return self._store.execute(
             RaiseLimits(
-                account=self.account_key(session_id),
+                account=key,
                 limits=configuration.policy.session.limits,
                 now_ms=self._clock.now_ms(),
                 by=by,
                 note=note,
-                policy=self.policy_limits(self.account(session_id)),
+                policy=policy,
             )
         )
+
+    def limited(
+        self, session_id: str, *, agent: str | None = None, tool: str | None = None
+    ) -> tuple[str, Limits]:
+        """Returns the key of a session, or of a part of it, and the policy's limits.
+
+        Raises:
+            ConfigurationError: If the agent or tool has no limit of its own.
+        """
+        key = self.account_key(session_id)
+        if agent is not None and tool is not None:
+            raise ConfigurationError(
+                f"raise_limit: agent={shown(agent)} and tool={shown(tool)} are two "
+                "things. Raise one after the other."
+            )
+        if agent is not None:
+            budget = self._policy.agent_budget(checked_name(agent, "agent"))
+            if budget is None:
+                raise ConfigurationError(
+                    f"agent: {shown(agent)} has no budget under agents. Raise the "
+                    "session's own limits: leave agent out."
+                )
+            return part_key(key, "agent", agent), budget.limits
+        if tool is not None:
+            limit = self._policy.tool_limit(checked_name(tool, "tool"))
+            if limit is None:
+                raise ConfigurationError(
+                    f"tool: {shown(tool)} has no max_calls under tools. Name a tool or "
+                    "pattern that has."
+                )
+            return part_key(key, "tool", limit.name), limit.limits
+        return key, self.policy_limits(self.account(session_id))
 
     def account(self, session_id: str) -> Account | None:
         """Returns the totals of a session; `None` before its first call."""

@@ -14,11 +14,11 @@ from typing import Self
 
 from guardrails.anchors import Anchors
 from guardrails.core.accounts import Account, Charging
-from guardrails.core.admission import account_key, session_line, shared_lines
 from guardrails.core.attribution import Attribution
 from guardrails.core.calls import ModelCall, ToolCall
 from guardrails.core.events import Event
 from guardrails.core.fingerprints import fingerprint
+from guardrails.core.lines import account_key, call_lines
 from guardrails.core.money import usd
 from guardrails.core.operations import Close, ReadAccount
 from guardrails.core.policy import Budget, Mode
@@ -37,6 +37,9 @@ CHARGINGS_MAX = 256
 EVENTS_MAX = 1_000
 """Events that `Session.events` returns at most."""
 
+
+_ChargingKey = tuple[Attribution, str | None]
+"""Whom a call is charged to, and the rule that limits its tool."""
 
 ExitHook = Callable[["Session"], None]
 """What an adapter wants done when a session is left, such as settling calls
@@ -68,7 +71,7 @@ class Session:
         self._lock = threading.RLock()
         self.anchors: Anchors = Anchors()
         """What prompts were billed, per nested agent and model."""
-        self._chargings: OrderedDict[Attribution, tuple[Charging, int]] = OrderedDict()
+        self._chargings: OrderedDict[_ChargingKey, tuple[Charging, int]] = OrderedDict()
         self._active_from_ms: int | None = None
         self._token: contextvars.Token[Session | None] | None = None
         self._outer: Session | None = None
@@ -318,22 +321,31 @@ class Session:
             value, key=self._engine.fingerprint_key, label=label, ignore=ignored
         )
 
-    def charging(self, attribution: Attribution | None = None) -> Charging:
-        """Returns the accounts that a call is charged to now."""
+    def charging(
+        self, attribution: Attribution | None = None, *, tool: str | None = None
+    ) -> Charging:
+        """Returns the accounts that a call is charged to now.
+
+        Args:
+            attribution: Whom it is charged to, if not as the session is.
+            tool: The tool that it calls, as `server/tool`.
+        """
         session_id = self.session_id
         who = attribution or self._attribution
         if who.session_id != session_id:
             who = replace(who, session_id=session_id)
         now_ms = self._engine.clock.now_ms()
+        limit = None if tool is None else self._engine.policy.tool_limit(tool)
+        key = (who, None if limit is None else limit.name)
         with self._lock:
-            known = self._chargings.get(who)
+            known = self._chargings.get(key)
             if known is not None and now_ms < known[1]:
                 return known[0]
-            charging = self._new_charging(who, now_ms)
+            charging = self._new_charging(who, tool, now_ms)
             # The keys of calendar accounts change at midnight.
             until_ms = window_end_ms(Window.DAY, now_ms=now_ms)
             assert until_ms is not None
-            self._chargings[who] = (charging, until_ms)
+            self._chargings[key] = (charging, until_ms)
             if len(self._chargings) > CHARGINGS_MAX:
                 self._chargings.popitem(last=False)
             return charging
@@ -342,20 +354,16 @@ class Session:
         """Returns how long each session of the chain has been active here."""
         return tuple([session._active_ms() for session in self._chain()])
 
-    def _new_charging(self, who: Attribution, now_ms: int) -> Charging:
+    def _new_charging(
+        self, who: Attribution, tool: str | None, now_ms: int
+    ) -> Charging:
         policy = self._engine.policy
-        own = session_line(self._budget, replace(who, session_id=self.session_id))
-        around = [
-            replace(
-                session_line(session._budget, session._attribution),
-                scope=f"session {session.session_id}",
-            )
-            for session in self._chain()[1:]
-        ]
-        shared = shared_lines(policy.budgets, who, now_ms=now_ms)
+        own, *around = self._chain()
+        sessions = [(own._budget, replace(own._attribution, session_id=own.session_id))]
+        sessions += [(session._budget, session._attribution) for session in around]
         return Charging(
             attribution=who,
-            lines=(own, *around, *shared),
+            lines=call_lines(policy, sessions, who, tool=tool, now_ms=now_ms),
             loop=policy.loop,
             is_enforced=policy.mode is Mode.ENFORCE,
         )

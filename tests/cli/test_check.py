@@ -22,8 +22,10 @@ budgets:
     per: [customer_id]
     every: month
     max_cost_usd: 25
+    known: { acme: { max_cost_usd: 500 } }
+    unknown: { max_cost_usd: 100 }
 tools:
-  maps/*: { cost_per_call_usd: 0.005 }
+  maps/*: { cost_per_call_usd: 0.005, max_calls: 50 }
 """
 
 
@@ -72,9 +74,11 @@ budget customer-month
   every                   month                           guardrails.yaml:13
   max_cost_usd            25                              guardrails.yaml:14
   action                  stop                            default
+  known.acme              max_cost_usd 500                guardrails.yaml:15
+  unknown                 max_cost_usd 100 together       guardrails.yaml:16
 
 tools
-  maps/*                  0.005                           guardrails.yaml:16
+  maps/*                  0.005, 50 calls at most         guardrails.yaml:18
 
 loop
   action                  stop                            default

@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 from guardrails.config import load_configuration
+from guardrails.config.budgets import BUDGETS_MAX
 from guardrails.config.nodes import DEPTH_MAX, NODES_MAX
 from guardrails.config.problems import PROBLEMS_SHOWN_MAX, shown
-from guardrails.config.schema import BUDGETS_MAX
 from guardrails.config.section import TEXT_CHARACTERS_MAX
 from guardrails.config.yaml_nodes import FILE_BYTES_MAX
 from guardrails.core.attribution import DIMENSIONS

@@ -28,10 +28,13 @@ ONLY_LOADING_KNOWS = (
     "alert-webhook-secret",
     "alert-webhook-without",
     "alias-",  # Depends on other keys.
+    "budget-known-of-two",
+    "budget-known-without-limit",
     "budget-name-twice",
     "budget-of-a-session",
     "budget-scope-twice",
     "budget-session-without-id",
+    "budget-unknown-of-the-project",
     "budget-without-limit",
     "closing-reserve-above",
     "cost-",  # How a number is written is lost once YAML has read it.

@@ -214,3 +214,55 @@ def test_without_limits_everything_is_recorded() -> None:
 
     assert session.remaining is None
     assert session.spent == Decimal("1.00")
+
+
+def test_names_that_a_budget_does_not_know_share_a_limit() -> None:
+    """However many are invented: each has the default, and all together theirs."""
+    customers = {
+        "name": "customer-month",
+        "per": ["customer_id"],
+        "every": "month",
+        "max_cost_usd": "0.02",
+        "known": {"acme": {"max_cost_usd": "0.05"}},
+        "unknown": {"max_cost_usd": "0.03"},
+    }
+    guard = Guard({"budgets": [customers]}, store="memory://")
+    made: dict[str | None, int] = {}
+    scopes: list[str] = []
+
+    for customer in ("acme", "new-1", "new-2", None, "new-3"):
+        with guard.session("support-agent", customer_id=customer):
+            made[customer] = 0
+            with pytest.raises(BudgetExceeded) as stopped:
+                for _ in range(100):
+                    ask_model(guard)
+                    made[customer] += 1
+            scopes.append(stopped.value.scope)
+
+    assert made == {"acme": 5, "new-1": 2, "new-2": 1, None: 0, "new-3": 0}
+    assert scopes == [
+        "customer_id=acme",
+        "customer_id=new-1",
+        *["unknown customer_id"] * 3,
+    ]
+
+
+def test_a_known_name_keeps_the_limits_that_are_not_written_anew() -> None:
+    """So that a larger amount of money is no way around the number of steps."""
+    users = {
+        "name": "user-day",
+        "per": ["user_id"],
+        "every": "day",
+        "max_cost_usd": "0.01",
+        "max_steps": 2,
+        "known": {"u-1": {"max_cost_usd": "1.00"}},
+    }
+    guard = Guard({"budgets": [users]}, store="memory://")
+
+    with guard.session("support-agent", user_id="u-1"):
+        ask_model(guard)
+        ask_model(guard)
+        with pytest.raises(BudgetExceeded) as stopped:
+            ask_model(guard)
+
+    assert stopped.value.limit == "max_steps"

@@ -14,8 +14,8 @@ import pytest
 
 from guardrails import CallRefused, Guard, SessionStopped
 from guardrails.clock import SystemClock
-from guardrails.core.admission import account_key
 from guardrails.core.attribution import Attribution
+from guardrails.core.lines import account_key
 from guardrails.core.money import nano_usd
 from guardrails.core.operations import ReadAccount
 from guardrails.core.rollups import HOUR_MS

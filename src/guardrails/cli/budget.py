@@ -2,6 +2,7 @@
 
 import json
 import shlex
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -23,9 +24,10 @@ from guardrails.cli.times import time_text
 from guardrails.clock import SystemClock
 from guardrails.config import Configuration
 from guardrails.core.accounts import Account, Line
-from guardrails.core.admission import session_line, shared_lines
 from guardrails.core.attribution import Attribution
 from guardrails.core.limits import effective_limits
+from guardrails.core.lines import session_line, shared_lines
+from guardrails.core.policy import Budget
 from guardrails.errors import ConfigurationError
 from guardrails.orders import Orders
 from guardrails.reports.budgets import BudgetRow, budget_rows
@@ -123,6 +125,12 @@ def raise_(
     max_tool_calls: Annotated[int | None, typer.Option(metavar="N")] = None,
     max_tokens: Annotated[int | None, typer.Option(metavar="N")] = None,
     max_wall_time_s: Annotated[float | None, typer.Option(metavar="SECONDS")] = None,
+    agent: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Of this agent inside it.")
+    ] = None,
+    tool: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Of this tool: server/tool.")
+    ] = None,
     by: ByOption = None,
     store: StoreOption = None,
     project: ProjectOption = None,
@@ -139,17 +147,22 @@ def raise_(
     }
     configuration = configured(config, store=store, project=project)
     with ordering(configuration, creates=False) as orders:
-        before = _known(orders, session)
-        policy = orders.policy_limits(before)
-        after = orders.raise_limits(session, given, by=by or user_name(), reason=reason)
-    earlier = dict(limit_texts(effective_limits(policy, before.raised)))
+        stop = _known(orders, session).stop
+        key, policy = orders.limited(session, agent=agent, tool=tool)
+        before = orders.account_of(key)
+        after = orders.raise_limits(
+            session, given, agent=agent, tool=tool, by=by or user_name(), reason=reason
+        )
+    earlier = dict(limit_texts(effective_limits(policy, before and before.raised)))
     later = dict(limit_texts(effective_limits(policy, after.raised)))
     for key, value in given.items():
         if value is not None:
             typer.echo(_change(key, earlier.get(key), later.get(key)))
-    if after.stop is not None:
+    if agent is None and tool is None:
+        stop = after.stop
+    if stop is not None:
         typer.echo(
-            f"It is still stopped ({after.stop.reason.value}). To let it go on: "
+            f"It is still stopped ({stop.reason.value}). To let it go on: "
             f"guardrails resume --session {safe(shlex.quote(session))}",
             err=True,
         )
@@ -181,9 +194,7 @@ def _of_session(
     assert account.session is not None
     who, policy = account.session.attribution, configuration.policy
     own = session_line(policy.session_budget(who.agent), who)
-    shared = shared_lines(policy.budgets, who, now_ms=SystemClock().now_ms())
-    names = [budget.name for budget in policy.budgets]
-    named = [("session", own), *zip(names, shared, strict=True)]
+    named = [("session", own), *_shared(policy.budgets, who)]
     return BudgetReport(
         title=f"session {session_id}",
         rows=budget_rows(named, _accounts(orders, named)),
@@ -200,8 +211,7 @@ def _of_names(
         raise ConfigurationError(str(error)) from None
     known = {"project_id", *given}
     budgets = [b for b in configuration.policy.budgets if known.issuperset(b.per)]
-    lines = shared_lines(tuple(budgets), who, now_ms=SystemClock().now_ms())
-    named = [(b.name, line) for b, line in zip(budgets, lines, strict=True)]
+    named = _shared(budgets, who)
     return BudgetReport(
         title=", ".join(f"{key} {name}" for key, name in given.items()) or "project",
         rows=budget_rows(named, _accounts(orders, named)),
@@ -211,6 +221,15 @@ def _of_names(
             if budget not in budgets
         ),
     )
+
+
+def _shared(budgets: Iterable[Budget], who: Attribution) -> list[tuple[str, Line]]:
+    now_ms = SystemClock().now_ms()
+    return [
+        (budget.name, line)
+        for budget in budgets
+        for line in shared_lines((budget,), who, now_ms=now_ms)
+    ]
 
 
 def _accounts(orders: Orders, named: list[tuple[str, Line]]) -> dict[str, Account]:

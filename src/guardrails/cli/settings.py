@@ -13,9 +13,10 @@ from guardrails.cli.limits import alert_texts, limit_texts
 from guardrails.cli.names import safe
 from guardrails.config import Configuration
 from guardrails.config.problems import key_path
+from guardrails.core.decisions import format_count
 from guardrails.core.loops import LoopAction
 from guardrails.core.money import usd_digits
-from guardrails.core.policy import Budget, OnLimit
+from guardrails.core.policy import Budget, OnLimit, ToolRule
 
 __all__ = ["PRECEDENCE", "Row", "Sheet", "sheet_json", "sheet_lines", "sheet_of"]
 
@@ -25,6 +26,9 @@ SCHEMA_VERSION = 1
 PRECEDENCE = "code > GUARDRAILS_* variables > file > defaults"
 
 DEFAULT = "default"
+
+NAMES_SHOWN_MAX = 20
+"""Names with limits of their own that are listed of a budget."""
 
 KEY_WIDTH = 24
 VALUE_WIDTH = 30
@@ -244,20 +248,38 @@ def _shared(budget: Budget, index: int, origins: _Origins) -> list[Row]:
         _row("every", budget.every.value, origin("every")),
         *_budget(budget, origin),
         _row("action", budget.action.value, origin("action")),
+        *_names(budget, origin),
     ]
+
+
+def _names(budget: Budget, origin: Callable[[str], str]) -> Iterator[Row]:
+    """Yields the names of a shared budget that have other limits."""
+    for name, known in budget.known[:NAMES_SHOWN_MAX]:
+        path = key_path("known", name)
+        yield _row(path, _limits_text(known), origin(path))
+    if (more := len(budget.known) - NAMES_SHOWN_MAX) > 0:
+        yield _row("known", f"and {more:,} more", origin("known"))
+    if budget.unknown is not None:
+        text = f"{_limits_text(budget.unknown)} together"
+        yield _row("unknown", text, origin("unknown"))
+
+
+def _limits_text(budget: Budget) -> str:
+    return ", ".join(f"{key} {value}" for key, value in limit_texts(budget.limits))
 
 
 def _tools(configuration: Configuration, origins: _Origins) -> list[Row]:
-    return [
-        _row(
-            rule.pattern,
-            "no price"
-            if rule.cost_nano_usd is None
-            else usd_digits(rule.cost_nano_usd),
-            origins.of(f"{key_path('tools', rule.pattern)}.cost_per_call_usd"),
-        )
-        for rule in configuration.policy.tools
-    ]
+    return [_tool(rule, origins) for rule in configuration.policy.tools]
+
+
+def _tool(rule: ToolRule, origins: _Origins) -> Row:
+    cost, calls = rule.cost_nano_usd, rule.calls_max
+    text = "no price" if cost is None else usd_digits(cost)
+    if calls is not None:
+        text += f", {format_count(calls, 'call')} at most"
+    path = key_path("tools", rule.pattern)
+    keys = ("cost_per_call_usd", "max_calls")
+    return _row(rule.pattern, text, origins.of(*(f"{path}.{key}" for key in keys)))
 
 
 def _models(configuration: Configuration, origins: _Origins) -> list[Row]:

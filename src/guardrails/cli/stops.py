@@ -177,12 +177,13 @@ def _order(order: StopOrder) -> dict[str, object]:
 
 
 def _entry(entry: AuditEntry) -> dict[str, object]:
-    target = StopTarget.of_key(entry.key)
+    target = entry.target
     return {
         "time": time_text(entry.at_ms),
         "action": entry.action.value,
         "kind": target and target.kind.value,
         "name": target and target.name,
+        "part": entry.part,
         "by": entry.by,
         "reason": entry.note,
         "until": time_text(entry.until_ms),

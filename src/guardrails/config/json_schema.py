@@ -108,6 +108,10 @@ def _budget() -> Schema:
                 "action": _choice(BudgetAction, "Stop, or tell people only."),
                 "on_store_error": _on_store_error(),
                 **_limits(),
+                "known": _named(
+                    "Names of the one dimension with other limits.", _object(_limits())
+                ),
+                "unknown": _object(_limits(), "Limits all other names together."),
             }
         ),
         "required": ["name", "per", "every"],
@@ -120,6 +124,7 @@ def _tool() -> Schema:
             "cost_per_call_usd": _amount("The price of one call."),
             "cost_from_meta": _name("The key of _meta in which a result reports it."),
             "timeout_s": _seconds("How long a call of a wrapped session may take."),
+            "max_calls": _count("In a session, of all tools that the glob matches."),
         }
     )
 

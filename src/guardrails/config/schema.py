@@ -4,6 +4,12 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 from guardrails.config.alerts import read_alerts
+from guardrails.config.budgets import (
+    SHARED_LIMIT_KEYS,
+    read_budgets,
+    read_limits,
+    read_on_store_error,
+)
 from guardrails.config.problems import shown
 from guardrails.config.section import Section
 from guardrails.config.settings import BudgetSettings, FileSettings, Settings
@@ -14,23 +20,17 @@ from guardrails.config.values import (
     name_text,
     one_of,
     rate_usd,
-    ratio,
     seconds_ms,
     text,
 )
-from guardrails.core.attribution import DIMENSIONS
 from guardrails.core.loops import LoopAction, LoopRule
 from guardrails.core.money import usd_digits
 from guardrails.core.policy import (
-    Budget,
-    BudgetAction,
     Mode,
     OnLimit,
-    OnStoreError,
     OnUnpriced,
     ToolRule,
 )
-from guardrails.core.windows import Window
 from guardrails.errors import ConfigurationError
 from guardrails.prices import ModelPrice
 
@@ -39,31 +39,11 @@ __all__ = ["read_file", "read_quick"]
 VERSION = 1
 """Of the format."""
 
-BUDGETS_MAX = 32
-"""Every call is charged to all of them in one operation."""
-
 WAIT_MS_MAX = 600_000
 """Ten minutes. A call that waits longer looks hung to whoever started it."""
 
-_NOT_YET: Mapping[str, Mapping[str, str]] = {
-    "tool": {
-        "max_calls": "not available in this version. Remove the key, or limit all "
-        "tools together with max_tool_calls."
-    },
-}
-"""What the design has and this version does not do. A limit that is silently
-ignored is worse than an error."""
-
-_SHARED_LIMIT_KEYS = (
-    "max_cost_usd",
-    "max_tokens",
-    "max_steps",
-    "max_model_calls",
-    "max_tool_calls",
-)
-
 _SESSION_KEYS = (
-    *_SHARED_LIMIT_KEYS,
+    *SHARED_LIMIT_KEYS,
     "max_wall_time_s",
     "closing_reserve_usd",
     "soft_alert_usd",
@@ -88,7 +68,7 @@ def read_quick(section: Section) -> Settings:
         project_id=section.read("project_id", name_text),
         mode=section.read("mode", member(Mode)),
         on_unpriced=section.read("on_unpriced", member(OnUnpriced)),
-        on_store_error=_on_store_error(section),
+        on_store_error=read_on_store_error(section),
         session=_ending(section, _session(section)),
     )
 
@@ -105,10 +85,10 @@ def read_file(section: Section) -> FileSettings:
         project_id=section.read("project_id", name_text),
         mode=section.read("mode", member(Mode)),
         on_unpriced=defaults.read("on_unpriced", member(OnUnpriced)),
-        on_store_error=_on_store_error(defaults),
+        on_store_error=read_on_store_error(defaults),
         session=_ending(defaults, _own_session(session)),
         agents=_agents(section.section("agents")),
-        budgets=_budgets(section),
+        budgets=read_budgets(section),
         tools=_tools(section.section("tools")),
         loop=_loop(loop),
         loop_action=loop.read("action", member(LoopAction)),
@@ -155,7 +135,7 @@ def _timeout_ms(value: object, /, *, name: str) -> int:
 
 def _session(section: Section) -> BudgetSettings:
     settings = replace(
-        _limits(section),
+        read_limits(section),
         wall_time_ms=section.read("max_wall_time_s", seconds_ms),
         closing_reserve_nano_usd=section.read("closing_reserve_usd", amount_nano_usd),
     )
@@ -176,31 +156,7 @@ def _ending(section: Section, settings: BudgetSettings) -> BudgetSettings:
 
 def _own_session(section: Section) -> BudgetSettings:
     """Reads a session's budget where it has a section of its own."""
-    return replace(_session(section), on_store_error=_on_store_error(section))
-
-
-def _on_store_error(section: Section) -> OnStoreError | None:
-    return section.read("on_store_error", member(OnStoreError))
-
-
-def _limits(section: Section) -> BudgetSettings:
-    settings = BudgetSettings(
-        cost_nano_usd=section.read("max_cost_usd", amount_nano_usd),
-        tokens=section.read("max_tokens", count),
-        steps=section.read("max_steps", count),
-        model_calls=section.read("max_model_calls", count),
-        tool_calls=section.read("max_tool_calls", count),
-        soft_alert_nano_usd=section.read("soft_alert_usd", amount_nano_usd),
-        soft_alert_ratios=section.read_each("soft_alert_ratio", ratio),
-    )
-    limit, soft = settings.cost_nano_usd, settings.soft_alert_nano_usd
-    if limit is not None and soft is not None and soft > limit:
-        section.report(
-            f"{usd_digits(soft)} is above max_cost_usd, {usd_digits(limit)}, and "
-            "would never alert. Lower it.",
-            "soft_alert_usd",
-        )
-    return settings
+    return replace(_session(section), on_store_error=read_on_store_error(section))
 
 
 def _loop(section: Section) -> LoopRule:
@@ -251,10 +207,10 @@ def _tool(pattern: str, tool: Section) -> ToolRule:
         cost_nano_usd=tool.read("cost_per_call_usd", amount_nano_usd),
         cost_from_meta=tool.read("cost_from_meta", name_text),
         timeout_ms=tool.read("timeout_s", _timeout_ms),
+        calls_max=tool.read("max_calls", count),
     )
-    if not any(tool.has(key) for key in _NOT_YET["tool"]):
-        tool.require("cost_per_call_usd", "cost_from_meta", "timeout_s")
-    tool.close(not_yet=_NOT_YET["tool"])
+    tool.require("cost_per_call_usd", "cost_from_meta", "timeout_s", "max_calls")
+    tool.close(elsewhere={"max_tool_calls": "defaults.session; here it is max_calls"})
     return rule
 
 
@@ -318,74 +274,3 @@ def _aliases(aliases: Section, priced: Iterable[str]) -> dict[str, str]:
             message = "models has rates for it, and they win. Remove one of the two."
             aliases.report(message, key)
     return targets
-
-
-def _budgets(file: Section) -> tuple[Budget, ...]:
-    sections = file.sections("budgets")
-    if len(sections) > BUDGETS_MAX:
-        message = f"{len(sections)} budgets. Write at most {BUDGETS_MAX}."
-        file.report(message, "budgets")
-        return ()
-    budgets: list[Budget] = []
-    for section in sections:
-        budget = _budget(section)
-        if budget is None:
-            continue
-        for other in budgets:
-            _report_twins(section, budget, other)
-        budgets.append(budget)
-    return tuple(budgets)
-
-
-def _budget(section: Section) -> Budget | None:
-    """Reads a shared budget; `None` where its scope or window is a problem."""
-    name = section.read("name", name_text)
-    per = section.read_each("per", one_of(*DIMENSIONS))
-    every = section.read("every", member(Window))
-    action = section.read("action", member(BudgetAction)) or BudgetAction.STOP
-    settings = replace(_limits(section), on_store_error=_on_store_error(section))
-    section.require("name")
-    section.require("per")
-    section.require("every")
-    section.require(*_SHARED_LIMIT_KEYS)
-    of_sessions = ("max_wall_time_s", "closing_reserve_usd")
-    section.close(elsewhere=dict.fromkeys(of_sessions, "defaults.session"))
-    if name is None or per is None or every is None:
-        return None
-    scope = tuple(sorted(set(per)))
-    if every is Window.SESSION and not _is_inside_session(section, scope):
-        return None
-    return settings.budget(Budget(name=name, per=scope, every=every, action=action))
-
-
-def _is_inside_session(section: Section, scope: tuple[str, ...]) -> bool:
-    """Reports a scope that shares no session, or is the session itself."""
-    if "session_id" not in scope:
-        section.report(
-            "'session' needs session_id in per. Add it, or write day, month or total.",
-            "every",
-        )
-    elif scope == ("session_id",):
-        section.report(
-            "a session has one budget already. "
-            "Write its limits under defaults.session.",
-            "per",
-        )
-    else:
-        return True
-    return False
-
-
-def _report_twins(section: Section, budget: Budget, other: Budget) -> None:
-    if budget.name == other.name:
-        section.report(
-            f"{budget.name!r} is the name of another budget. Choose one of its own.",
-            "name",
-        )
-    if (budget.per, budget.every) == (other.per, other.every):
-        # Both would be the same account, and it would be charged twice.
-        section.report(
-            f"{other.name!r} has the same scope and window. "
-            "Write all limits into one of the two.",
-            "per",
-        )

@@ -80,6 +80,8 @@ class Line:
     """When the account's window ends."""
     on_store_error: OnStoreError | None = None
     """What holds here while the store is away, if not what holds in general."""
+    part: str | None = None
+    """Of a part of a session: the arguments by which `Guard.raise_limit` means it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,7 +90,8 @@ class Charging:
 
     attribution: Attribution
     lines: tuple[Line, ...]
-    """The session first, then the sessions around it, then shared accounts."""
+    """The session first, then the sessions around it, then their parts and shared
+    accounts."""
     loop: LoopRule | None = None
     is_enforced: bool = True
     """False decides and records everything, and refuses nothing."""

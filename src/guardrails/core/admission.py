@@ -4,35 +4,22 @@ Pure functions from a call, its attribution and the policy to one frozen store
 operation. What the ledger answers is put into words by `decisions.py`.
 """
 
-import math
-from dataclasses import dataclass, replace
-from functools import lru_cache
-from urllib.parse import quote
+from dataclasses import dataclass
 
-from guardrails.core.accounts import Account, Charging, Line, StopReason, Threshold
-from guardrails.core.attribution import Attribution, clean_name
+from guardrails.core.accounts import Charging
+from guardrails.core.attribution import clean_name
 from guardrails.core.calls import CallStatus, ModelCall, Outcome, ToolCall
 from guardrails.core.events import Event
-from guardrails.core.limits import effective_limits
 from guardrails.core.loops import FAILED, LoopAction, LoopRule, ToolTrace
 from guardrails.core.operations import Release, Reserve, Settle
-from guardrails.core.policy import Budget, BudgetAction, Limits, Measure
 from guardrails.core.usage import TOKENS_MAX, Charge, TokenUsage
-from guardrails.core.windows import Window, window_end_ms, window_name
 
 __all__ = [
     "Reservation",
-    "account_key",
-    "closing_charging",
     "plan_release",
     "plan_reserve",
     "plan_settle",
-    "session_line",
-    "shared_lines",
 ]
-
-CLOSING_RETENTION_MS = 31 * 86_400_000
-"""How long it is known that a session was closed. Longer than threads rest."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,108 +32,6 @@ class Reservation:
     """The upper bound that is held; its cost is `None` when it is not known."""
     input_tokens: int
     """The bound of the input: what a broken-off call is charged at least."""
-
-
-def account_key(
-    attribution: Attribution, *, per: tuple[str, ...], every: Window, now_ms: int
-) -> str:
-    """Builds the key of the account of a scope in a window.
-
-    Names are percent-encoded, so that no name can imitate another scope. A
-    dimension without a name has an account too: leaving a name out is no way
-    around a budget.
-    """
-    parts = [quote(attribution.project_id, safe=""), window_name(every, now_ms=now_ms)]
-    for dimension in per:
-        name = attribution.value(dimension)
-        parts.append(dimension if name is None else f"{dimension}={quote(name, '')}")
-    return "/".join(parts)
-
-
-def session_line(budget: Budget, attribution: Attribution) -> Line:
-    """Returns the line of a session's own account, for all but a closing call."""
-    key = account_key(attribution, per=("session_id",), every=Window.SESSION, now_ms=0)
-    return Line(
-        account=key,
-        scope="session",
-        limits=budget.work_limits,
-        thresholds=_thresholds(budget),
-        is_session=True,
-        attribution=attribution,
-        on_store_error=budget.on_store_error,
-    )
-
-
-def closing_charging(
-    charging: Charging, budget: Budget, account: Account | None, *, now_ms: int
-) -> Charging | None:
-    """Returns whom the closing call of a session is charged to; `None` if it has none.
-
-    A closing call is charged like any other, though against the whole limit. It may
-    be made after its session was stopped at a limit: then nothing else is admitted
-    there, so that what is left now is still left when it is reserved. It has an
-    account of its own besides, which admits one call: each limit is closed once,
-    whoever tries. Wall time has no reserve: the call is made when it is over.
-
-    Args:
-        charging: Whom other calls of the session are charged to.
-        budget: The session's own budget.
-        account: The session's account.
-        now_ms: The instant of the call.
-    """
-    own, others = charging.lines[0], charging.lines[1:]
-    account = account or Account(key=own.account)
-    raised = effective_limits(budget.limits, account.raised)
-    limits = replace(raised, wall_time_ms=None)
-    if account.stop is not None:
-        is_over_steps = any(
-            limit is not None and account.posted(measure) >= limit
-            for measure in (Measure.STEPS, Measure.MODEL_CALLS)
-            for limit in [limits.of(measure)]
-        )
-        if account.stop.reason is not StopReason.BUDGET_EXCEEDED or is_over_steps:
-            return None
-    left = Limits(
-        cost_nano_usd=_left(limits, account, Measure.COST),
-        tokens=_left(limits, account, Measure.TOKENS),
-        model_calls=1,
-    )
-    levels = (limits.cost_nano_usd, limits.steps, limits.model_calls, limits.tokens)
-    level = ",".join("" if limit is None else str(limit) for limit in levels)
-    once = Line(
-        account=f"{own.account}/closing={quote(level, safe='')}",
-        scope=own.scope,
-        limits=left,
-        expires_at_ms=now_ms + CLOSING_RETENTION_MS,
-        on_store_error=own.on_store_error,
-    )
-    own = replace(own, limits=limits, is_binding=account.stop is None)
-    return replace(charging, lines=(own, *others, once))
-
-
-def _left(limits: Limits, account: Account, measure: Measure) -> int | None:
-    limit = limits.of(measure)
-    return None if limit is None else max(0, limit - account.used(measure))
-
-
-def shared_lines(
-    budgets: tuple[Budget, ...], attribution: Attribution, *, now_ms: int
-) -> tuple[Line, ...]:
-    """Returns one line per shared budget, in their order."""
-    return tuple(
-        Line(
-            account=account_key(
-                attribution, per=budget.per, every=budget.every, now_ms=now_ms
-            ),
-            scope=_scope(budget, attribution),
-            limits=budget.limits,
-            thresholds=_thresholds(budget),
-            is_binding=budget.action is BudgetAction.STOP,
-            expires_at_ms=window_end_ms(budget.every, now_ms=now_ms),
-            on_store_error=budget.on_store_error,
-        )
-        for budget in budgets
-    )
 
 
 def plan_reserve(
@@ -284,35 +169,3 @@ def _trace(
         call_id=clean_name(call.call_id),  # A model wrote it.
         cost_nano_usd=cost_nano_usd,
     )
-
-
-def _scope(budget: Budget, attribution: Attribution) -> str:
-    """Names a scope for people."""
-    names = [f"{part}={attribution.value(part) or '-'}" for part in budget.per]
-    return ",".join(names) or "project"
-
-
-@lru_cache(maxsize=1024)
-def _thresholds(budget: Budget) -> tuple[Threshold, ...]:
-    """Returns the soft thresholds of a budget, one per measure and point."""
-    alerts = budget.soft_alerts
-    points: list[Threshold] = []
-    if alerts.cost_nano_usd is not None:
-        points.append(
-            Threshold(
-                measure=Measure.COST, value=alerts.cost_nano_usd, label="soft_alert_usd"
-            )
-        )
-    for measure in Measure:
-        limit = budget.limits.of(measure)
-        if limit is not None:
-            points += [
-                Threshold(
-                    measure=measure,
-                    value=math.ceil(limit * ratio),
-                    ratio=ratio,
-                    label=f"{measure.value}:{ratio}",
-                )
-                for ratio in alerts.ratios
-            ]
-    return tuple(points)

@@ -63,8 +63,7 @@ def decide(refusal: Refusal, attribution: Attribution, *, is_final: bool) -> Dec
     elif is_final:
         message = (
             f"{who} stopped: {_limit_text(refusal)}, after {refusal.steps} steps. "
-            f"{where}. The budget of {refusal.line.scope} refuses until its window "
-            "turns or its limit is raised."
+            f"{where}. {_shared_way_on(refusal)}"
         )
     else:
         message = (
@@ -196,6 +195,20 @@ def _used_text(measure: Measure, used: int, allowed: int, needed: int | None) ->
     if needed and measure in (Measure.COST, Measure.TOKENS):
         text += f", the next call needs up to {format_amount(measure, needed)}"
     return text
+
+
+def _shared_way_on(refusal: Refusal) -> str:
+    """Says how to go on where a limit has ended no session."""
+    line = refusal.line
+    if line.part is None or refusal.measure is None:
+        return (
+            f"The budget of {line.scope} refuses until its window turns or its limit "
+            "is raised."
+        )
+    return (
+        f"The budget of {line.scope} refuses until its limit is raised: "
+        f"guard.raise_limit({line.part}, {refusal.measure.value}=...)"
+    )
 
 
 def _way_on(stop: Stop, attribution: Attribution) -> str:

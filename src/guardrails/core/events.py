@@ -41,3 +41,8 @@ class Event:
     charge: Charge
     reserved_nano_usd: int
     """The upper bound that was held for this call."""
+
+    @property
+    def tool_name(self) -> str | None:
+        """`server/tool`, or the bare tool; `None` for a model call."""
+        return f"{self.server}/{self.tool}" if self.server else self.tool

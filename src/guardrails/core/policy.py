@@ -193,6 +193,18 @@ class Budget:
     closing_reserve_nano_usd: int | None = None
     """Of a session that finishes: the part of its limit that its work leaves to the
     closing call. A tenth if it is not given, or not below the limit."""
+    known: tuple[tuple[str, "Budget"], ...] = field(default=(), hash=False)
+    """Names of the scope's one dimension that have other limits."""
+    unknown: "Budget | None" = None
+    """What limits all other names of that dimension together, and no name."""
+
+    def known_as(self, name: str | None) -> "Budget | None":
+        """Returns the budget of a name that has limits of its own."""
+        return None if name is None else self._known.get(name)
+
+    @cached_property
+    def _known(self) -> dict[str, "Budget"]:
+        return dict(self.known)
 
     @cached_property
     def work_limits(self) -> Limits:
@@ -221,11 +233,16 @@ class Budget:
             raise ValueError(
                 f"budget {self.name!r}: max_wall_time_s limits a session only."
             )
+        if (self.known or self.unknown) and len(self.per) != 1:
+            raise ValueError(
+                f"budget {self.name!r}: known and unknown are about the names of one "
+                f"dimension, and it is kept per {', '.join(self.per) or 'project'}."
+            )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ToolRule:
-    """The price of a tool's calls, and how long one may take.
+    """The price of a tool's calls, how many there may be, and how long one may take.
 
     Raises:
         ValueError: If the longest time is not positive.
@@ -240,6 +257,8 @@ class ToolRule:
     the cost of the call in USD, a number or a decimal string. `None` believes none."""
     timeout_ms: int | None = None
     """How long a call of an MCP server may take if its caller says nothing."""
+    calls_max: int | None = None
+    """Per session, of all tools together that the pattern stands for."""
 
     def __post_init__(self) -> None:
         if self.timeout_ms is not None and self.timeout_ms <= 0:
@@ -276,34 +295,74 @@ class Policy:
 
     def session_budget(self, agent: str | None) -> Budget:
         """Returns the session budget of an agent: the most specific glob wins."""
+        return self.agent_budget(agent) or self.session
+
+    def agent_budget(self, agent: str | None) -> Budget | None:
+        """Returns the budget that an agent has of its own: the most specific glob wins.
+
+        Where the agent runs inside another one's session, it limits what the agent
+        may use of that.
+        """
         matching = [
             (_specificity(pattern), budget)
             for pattern, budget in self.agents
             if agent is not None and fnmatchcase(agent, pattern)
         ]
-        return (
-            max(matching, key=lambda found: found[0])[1] if matching else self.session
-        )
+        return max(matching, key=lambda found: found[0])[1] if matching else None
 
     def tool_rule(self, name: str) -> ToolRule | None:
         """Returns the rule of `server/tool`: the most specific glob wins."""
+        return max(self._rules_of(name), key=_rule_specificity, default=None)
+
+    def tool_limit(self, name: str) -> Budget | None:
+        """Returns how often `server/tool` may be called in a session, if it is limited.
+
+        Of the rules that say so the most specific glob wins. The budget's name is that
+        glob: the tools that it stands for are counted together.
+        """
+        if not self._limits_tools:
+            return None
+        rules = [rule for rule in self._rules_of(name) if rule.calls_max is not None]
+        if not rules:
+            return None
+        rule = max(rules, key=_rule_specificity)
+        return Budget(
+            name=rule.pattern,
+            per=("session_id",),
+            every=Window.SESSION,
+            limits=Limits(tool_calls=rule.calls_max),
+            soft_alerts=SoftAlerts(ratios=self.session.soft_alerts.ratios),
+        )
+
+    def _rules_of(self, name: str) -> list[ToolRule]:
         bare = name.rpartition("/")[2]
-        matching = [
+        return [
             rule
             for rule in self.tools
             if fnmatchcase(name, rule.pattern) or fnmatchcase(bare, rule.pattern)
         ]
-        return max(matching, key=lambda rule: _specificity(rule.pattern), default=None)
+
+    @cached_property
+    def _limits_tools(self) -> bool:
+        return any(rule.calls_max is not None for rule in self.tools)
 
     @cached_property
     def limits_nothing(self) -> bool:
         """Whether no budget has any limit."""
-        budgets = (self.session, *(b for _, b in self.agents), *self.budgets)
-        return all(budget.limits.is_empty for budget in budgets)
+        budgets = [self.session, *(b for _, b in self.agents)]
+        for budget in self.budgets:
+            budgets += [budget, *(known for _, known in budget.known)]
+            budgets += [] if budget.unknown is None else [budget.unknown]
+        is_limited = any(not budget.limits.is_empty for budget in budgets)
+        return not (is_limited or self._limits_tools)
 
 
 def _less(limit: int | None, reserve: int) -> int | None:
     return None if limit is None else max(0, limit - reserve)
+
+
+def _rule_specificity(rule: ToolRule) -> tuple[bool, int]:
+    return _specificity(rule.pattern)
 
 
 def _specificity(pattern: str) -> tuple[bool, int]:

@@ -164,10 +164,21 @@ class AuditEntry:
     raised_after: Limits | None = None
 
     @property
+    def target(self) -> StopTarget | None:
+        """What it is about; `None` if it is no session, agent or customer."""
+        return StopTarget.of_key(self.key.partition("/of_")[0])
+
+    @property
+    def part(self) -> str | None:
+        """What of a session, where it is about a part of one: `tool=geo/*`."""
+        return unquote(self.key.partition("/of_")[2]) or None
+
+    @property
     def subject(self) -> str:
         """Names for people what it is about."""
-        target = StopTarget.of_key(self.key)
-        return self.key.partition("/")[2] if target is None else target.label
+        target, part = self.target, self.part
+        whole = self.key.partition("/")[2] if target is None else target.label
+        return whole if part is None else f"{whole}, {part.replace('=', ' ', 1)}"
 
 
 class Stops:

@@ -9,13 +9,13 @@ behind.
 
 import heapq
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import count
 
 from guardrails.core.accounts import Charging
-from guardrails.core.admission import session_line, shared_lines
 from guardrails.core.events import Event
 from guardrails.core.ledger import Ledger
+from guardrails.core.lines import call_lines
 from guardrails.core.loops import LoopAction, LoopRule
 from guardrails.core.operations import (
     Refusal,
@@ -124,6 +124,7 @@ class _Run:
         self._policy = policy
         self._ledger = Ledger()
         self._open: dict[int, Charging] = {}
+        self._paths: dict[str | None, tuple[str, ...]] = {}
         self._rows: dict[tuple[str, Measure | None, str | None], Refused] = {}
 
     def take(self, instant: _Instant) -> None:
@@ -181,10 +182,15 @@ class _Run:
 
     def _charging(self, event: Event, now_ms: int) -> Charging:
         who, policy = event.attribution, self._policy
-        own = session_line(policy.session_budget(who.agent), who)
+        # Agents that come later run inside the session's own, which called first.
+        path = self._paths.setdefault(who.session_id, who.agent_path)
+        agent = path[-1] if path else None
+        owner = replace(who, agent=agent, agent_path=path)
+        sessions = [(policy.session_budget(agent), owner)]
+        lines = call_lines(policy, sessions, who, tool=event.tool_name, now_ms=now_ms)
         return Charging(
             attribution=who,
-            lines=(own, *shared_lines(policy.budgets, who, now_ms=now_ms)),
+            lines=lines,
             loop=LoopRule(action=LoopAction.WARN),
             is_enforced=True,
         )

@@ -5,9 +5,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 
 from guardrails.core.accounts import Account
-from guardrails.core.admission import account_key
 from guardrails.core.attribution import Attribution
 from guardrails.core.events import Event
+from guardrails.core.lines import account_key
 from guardrails.core.rollups import HOUR_MS, ROLLUP_DIMENSIONS, Spend
 from guardrails.core.windows import Window
 from guardrails.stores.redis import keys, replies

@@ -50,7 +50,10 @@ def not_run(call: Mapping[str, Any], refusal: Refused, *, is_over: bool) -> Tool
         is_over: Whether no tool is called after it. Otherwise a person may give more.
     """
     text = "Not done: the budget is used up."
-    if isinstance(refusal, CallRefused):
+    part = getattr(refusal, "part", None)
+    if part is not None and part[1] == "tool":
+        text = f"Not done: {part[2]} was called as often as it may be. Do without it."
+    elif isinstance(refusal, CallRefused):
         text = "Not done: the budget has no room for it while other calls run."
     elif not is_over:
         text = "Not done: the budget was used up. Call it again if it is still needed."

@@ -31,7 +31,10 @@ from guardrails.core.attribution import clean_name
 from guardrails.core.policy import OnLimit
 from guardrails.ids import new_id
 from guardrails.scope import current_session
+from guardrails_langchain import notes
+from guardrails_langchain.deadlines import checked_timeout, in_time
 from guardrails_langchain.handler import tree_of
+from guardrails_langchain.notes import checked_share, noted
 from guardrails_langchain.pauses import warn_unless_it_can_pause
 from guardrails_langchain.turns import Turns, arun, run
 
@@ -76,6 +79,11 @@ class GuardMiddleware(AgentMiddleware[GuardState, Any, Any]):
         agent: Who acts; chooses the budget.
         clamp: Lowers the bound on a model's output to what is left, where all that
             it could write does not fit, so that the last call still runs.
+        note_from: Tells the model what is left once it used that share of a limit of
+            its session, 0 to 1, in a note that is in no history.
+        budget_tool: Gives the model a tool `get_budget`, to ask what is left.
+        call_timeout_s: How long a call may take in asyncio; then it raises
+            `TimeoutError`. A session's wall time ends a call there as well.
         names: `customer_id, user_id, feature, prompt_version, session_id,
             tags`, as for `Guard.session`.
     """
@@ -88,10 +96,16 @@ class GuardMiddleware(AgentMiddleware[GuardState, Any, Any]):
         *,
         agent: str | None = None,
         clamp: bool = True,
+        note_from: float | None = None,
+        budget_tool: bool = False,
+        call_timeout_s: float | None = None,
         **names: Any,
     ) -> None:
         super().__init__()
         guard.session(agent, **names)  # Refuses bad names here.
+        self._note_from = checked_share(note_from)
+        self._timeout_s = checked_timeout(call_timeout_s)
+        self.tools = [notes.budget_tool(guard)] if budget_tool else []
         self._guard = guard
         self._agent = agent
         self._clamps = clamp
@@ -116,6 +130,7 @@ class GuardMiddleware(AgentMiddleware[GuardState, Any, Any]):
     ) -> ModelResponse[Any]:
         """Makes the call inside the session's scope."""
         with self._scope(request.state) as session:
+            request = self._noted(request, session)
             return run(self._turns(session).model(request), handler)
 
     async def awrap_model_call(
@@ -125,7 +140,9 @@ class GuardMiddleware(AgentMiddleware[GuardState, Any, Any]):
     ) -> ModelResponse[Any]:
         """Makes the call inside the session's scope."""
         with self._scope(request.state) as session:
-            return await arun(self._turns(session).model(request), handler)
+            request = self._noted(request, session)
+            limited = in_time(session, handler, timeout_s=self._timeout_s)
+            return await arun(self._turns(session).model(request), limited)
 
     def wrap_tool_call(
         self,
@@ -143,7 +160,12 @@ class GuardMiddleware(AgentMiddleware[GuardState, Any, Any]):
     ) -> ToolMessage | Command[Any]:
         """Makes the call inside the session's scope."""
         with self._scope(request.state) as session:
-            return await arun(self._turns(session).tool(request), handler)
+            limited = in_time(session, handler, timeout_s=self._timeout_s)
+            return await arun(self._turns(session).tool(request), limited)
+
+    def _noted(self, request: ModelRequest[Any], session: Session) -> ModelRequest[Any]:
+        share = self._note_from
+        return request if share is None else noted(request, session, share)
 
     def _turns(self, session: Session) -> Turns:
         parent = getattr(get_config().get("callbacks"), "parent_run_id", None)

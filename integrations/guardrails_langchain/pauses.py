@@ -111,7 +111,12 @@ def _follow(guard: Guard, stop: BudgetExceeded, answer: object) -> None:
         raise ConfigurationError(
             f"resume: {unknown[0]!r} is no limit. Known: {', '.join(_RAISES)}."
         )
-    if given:
+    if not given:
+        return
+    if stop.part is not None:
+        session_id, kind, name = stop.part
+        guard.raise_limit(session_id, **{kind: name}, **given, **who)
+    else:
         guard.raise_limit(_session_id(stop), **given, **who)
 
 

@@ -23,9 +23,11 @@ Not every start has an end: a cancelled call reports nothing. What is open when
 its root run ends, or its session is left, is booked as broken off.
 """
 
+import contextlib
 import threading
 import weakref
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping, Sequence
+from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
 from uuid import UUID
 
@@ -37,7 +39,10 @@ from guardrails.guarded_call import GuardedCall
 from guardrails.scope import current_session
 from guardrails.session import Session
 
-__all__ = ["Root", "Run", "RunTree", "withdraw"]
+__all__ = ["Root", "Run", "RunTree", "started", "withdraw"]
+
+STARTED_MAX = 256
+"""Runs that are collected before those that have ended are left out."""
 
 RUNS_MAX = 10_000
 """Runs that are followed at once. Ends can be missing for ever, so the oldest
@@ -145,6 +150,11 @@ class RunTree:
                 run = self._child(run_id, parent, metadata or {})
             self._runs[run_id] = run
             run.root.runs[run_id] = run
+            found = _started.get()
+            if found is not None:
+                found.append(run_id)
+                if len(found) > STARTED_MAX:
+                    found[:] = [one for one in found if one in self._runs]
             if len(self._runs) > RUNS_MAX:
                 self._give_up(next(iter(self._runs.values())))
             return run
@@ -160,6 +170,13 @@ class RunTree:
         for child in left:
             self._give_up(child)
         return run
+
+    def give_up(self, run_ids: Sequence[UUID]) -> None:
+        """Books what is open in runs that were broken off."""
+        for run_id in run_ids:
+            run = self.find(run_id)
+            if run is not None:
+                self._give_up(run)
 
     def handle(self, run_id: UUID | None) -> None:
         """Notes that a stop was handled inside a run, and surfaces no further."""
@@ -256,6 +273,20 @@ class RunTree:
             frame=session if session.is_entered else parent.frame,
             attribution=_nested(attribution, metadata),
         )
+
+
+_started: ContextVar[list[UUID] | None] = ContextVar("guardrails_started", default=None)
+
+
+@contextlib.contextmanager
+def started() -> Generator[list[UUID]]:
+    """Collects the ids of the runs that are started inside."""
+    found: list[UUID] = []
+    token = _started.set(found)
+    try:
+        yield found
+    finally:
+        _started.reset(token)
 
 
 def _ambient(engine: Engine) -> Session | None:

@@ -119,6 +119,9 @@ class BudgetExceeded(SessionStopped):
         allowed: The limit, in the same unit.
         needed: What the refused call would have added at most; `None` when the
             limit was passed by a call that had already been made.
+        part: Of an agent or a tool that has a limit inside a session: the session's
+            id, `agent` or `tool`, and the agent or the pattern of the tool's rule.
+            Nothing else is stopped then. Else `None`.
         top_costs: The most expensive tools and models of the session, as
             `(name, cost in USD, calls)`, most expensive first.
     """
@@ -128,6 +131,7 @@ class BudgetExceeded(SessionStopped):
     spent: Decimal | int
     allowed: Decimal | int
     needed: Decimal | int | None
+    part: tuple[str, str, str] | None
     top_costs: tuple[tuple[str, Decimal, int], ...]
 
 

@@ -76,6 +76,7 @@ def refusal_error(
             spent=amount(stop.measure, stop.used),
             allowed=amount(stop.measure, stop.allowed),
             needed=needed,
+            part=refusal.line.part,
             top_costs=_top_costs(charging, store),
             **common,
         )

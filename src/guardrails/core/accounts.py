@@ -80,8 +80,8 @@ class Line:
     """When the account's window ends."""
     on_store_error: OnStoreError | None = None
     """What holds here while the store is away, if not what holds in general."""
-    part: str | None = None
-    """Of a part of a session: the arguments by which `Guard.raise_limit` means it."""
+    part: tuple[str, str, str] | None = None
+    """Of a part of a session: the session's id, `agent` or `tool`, and its name."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

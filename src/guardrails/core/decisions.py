@@ -205,9 +205,11 @@ def _shared_way_on(refusal: Refusal) -> str:
             f"The budget of {line.scope} refuses until its window turns or its limit "
             "is raised."
         )
+    session_id, kind, name = line.part
     return (
         f"The budget of {line.scope} refuses until its limit is raised: "
-        f"guard.raise_limit({line.part}, {refusal.measure.value}=...)"
+        f"guard.raise_limit({session_id!r}, {kind}={name!r}, "
+        f"{refusal.measure.value}=...)"
     )
 
 

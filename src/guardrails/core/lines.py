@@ -181,7 +181,7 @@ class _Part:
                 scope=f"{session.scope},{self.kind}={self.name}",
                 limits=limits,
                 thresholds=_thresholds(replace(self.budget, limits=limits)),
-                part=f"{owner.session_id!r}, {self.kind}={self.name!r}",
+                part=(owner.session_id or "", self.kind, self.name),
                 expires_at_ms=now_ms + PART_RETENTION_MS,
                 on_store_error=self.budget.on_store_error,
             )

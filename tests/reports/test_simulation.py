@@ -1,8 +1,10 @@
 """Simulation: the limits of tomorrow on the calls of yesterday, computed twice."""
 
 import hashlib
+import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -291,3 +293,64 @@ def test_it_agrees_on_a_month_of_traffic(
     expected = recomputed(events, session=session, steps=steps, day=day)
     assert (result.refused_calls, result.refused_nano_usd) == expected
     assert 0 < result.refused_calls < result.calls
+
+
+RECORDED = Path(__file__).parents[3] / "shared" / "data" / "airline-sessions.jsonl"
+
+
+def recorded_calls() -> Iterator[Event]:
+    """Yields the calls of recorded sessions of a real agent, an hour apart.
+
+    No usage was recorded: four bytes count as a token, at the list price of gpt-4o.
+    """
+    for number, line in enumerate(RECORDED.read_text("utf-8").splitlines()):
+        record = json.loads(line)
+        at_ms, prompt_tokens = START_MS + number * 3_600_000, 0
+        for index, message in enumerate(record["messages"]):
+            tokens = len(json.dumps(message).encode()) // 4
+            is_call = message["role"] in ("assistant", "tool")
+            cost = 5_000_000
+            if message["role"] == "assistant":
+                cost = 2_500 * prompt_tokens + 10_000 * tokens
+            prompt_tokens += tokens
+            at_ms += 2_000
+            if is_call:
+                yield event(
+                    number * 1_000 + index,
+                    at_ms=at_ms,
+                    took_ms=1_500,
+                    session=record["session"],
+                    customer=f"c{number % 40}",
+                    cost=cost,
+                    held=cost + 5_000 * tokens,
+                )
+
+
+@pytest.mark.skipif(
+    not RECORDED.exists(), reason="the recorded sessions are not beside the repository"
+)
+@pytest.mark.parametrize(
+    ("session", "steps", "day"),
+    [
+        (10**8, None, None),
+        (None, 25, None),
+        (None, None, 3 * 10**8),
+        (10**8, 30, 10**9),
+    ],
+)
+def test_it_agrees_on_recorded_sessions_among_the_traffic(
+    session: int | None, steps: int | None, day: int | None
+) -> None:
+    recorded = list(recorded_calls())
+    events = sorted(
+        (*a_month(), *recorded), key=lambda one: (one.time_ms, one.event_id)
+    )
+
+    result = simulated(events, policy(session=session, steps=steps, day=day))
+
+    assert result.calls == len(events)
+    expected = recomputed(events, session=session, steps=steps, day=day)
+    assert (result.refused_calls, result.refused_nano_usd) == expected
+    names = {one.attribution.session_id for one in recorded}
+    stopped = {row.session_id for row in result.refused} & names
+    assert 0 < len(stopped) < len(names) if session or steps else not stopped

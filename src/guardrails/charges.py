@@ -73,6 +73,11 @@ class Charges:
         self._outputs: OrderedDict[tuple[str | None, str], int] = OrderedDict()
         self._lock = threading.Lock()
 
+    def adopt(self, policy: Policy, prices: PriceBook | None) -> None:
+        """Goes on with another policy, and with other prices if there are any."""
+        self._policy = policy
+        self._prices = prices or self._prices
+
     def output_tokens(self, call: ModelCall, agent: str | None) -> int:
         """Bounds the output of a call that an agent is about to make."""
         return output_tokens_max(

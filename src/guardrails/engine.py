@@ -88,12 +88,24 @@ class Engine:
         self.charges: Charges = Charges(
             policy=policy, prices=prices, contain=self.contain
         )
+        self.refresh: Callable[[], None] = lambda: None
+        """Takes up a configuration that has changed. Sessions ask every few seconds."""
         self.attachments: dict[str, object] = {}
         """What adapters keep per guard, by a name of their own."""
         self.failures: int = 0
         """Failures of ours that were contained."""
         self._lock = threading.Lock()
         self._calls = 0
+
+    def adopt(self, policy: Policy, prices: PriceBook | None) -> None:
+        """Goes on with another policy. Calls in flight settle as they were reserved.
+
+        Args:
+            policy: What holds from now on.
+            prices: What models cost from now on; `None` as before.
+        """
+        self.charges.adopt(policy, prices)
+        self.policy = policy
 
     @cached_property
     def fingerprint_key(self) -> bytes:

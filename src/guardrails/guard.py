@@ -7,6 +7,7 @@ import threading
 import weakref
 from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Never, ParamSpec, TypeVar, cast
 
@@ -42,6 +43,7 @@ from guardrails.planning import (
 )
 from guardrails.ports import Clock, EventSink, PriceBook, Store
 from guardrails.prices import Prices
+from guardrails.reloading import ConfigFile, kept
 from guardrails.scope import call_of, current_session
 from guardrails.session import Session
 from guardrails.sinks import LogSink, StoreListener
@@ -151,13 +153,16 @@ class Guard:
         overrides = {k: v for k, v in overrides.items() if v is not None}
         if policy is not None:
             _refuse_beside_policy(config=config, **overrides)
-        configuration = load_configuration(
+        load = partial(
+            load_configuration,
             config if policy is None else {},
             environ=os.environ,
             cwd=Path.cwd(),
             overrides=overrides,
         )
-        self._configuration = configuration
+        self._configuration = configuration = load()
+        self._file = ConfigFile(configuration.path, load)
+        self._has_own_policy, self._has_own_prices = policy is not None, bool(prices)
         clock = clock or SystemClock()
         policy = policy or configuration.policy
         url: str | None = None
@@ -177,12 +182,12 @@ class Guard:
         self._engine = Engine(
             policy=policy,
             store=resilient,
-            prices=prices
-            or Prices(models=configuration.model_prices, aliases=configuration.aliases),
+            prices=prices or _prices_of(configuration),
             clock=clock,
             open_session=self._open,
             sinks=(LogSink(), *sinks),
         )
+        self._engine.refresh = self._refresh
         self._alerts = self._opened_alerts(clock)
         resilient.listener = StoreListener(
             emit=self._engine.emit, contain=self._engine.contain
@@ -489,6 +494,40 @@ class Guard:
             },
         )
 
+    def reload(self) -> None:
+        """Reads the configuration anew, and goes on with its limits and prices.
+
+        A file that changes is taken up by itself, seconds after it was written; one
+        that is wrong is not, and the log says why. Calls in flight settle as they were
+        reserved, and a session that was stopped stays stopped. The store, the project,
+        alerts and the mode `off` take a new guard.
+
+        Raises:
+            ConfigurationError: If anything is wrong. Nothing has changed then.
+        """
+        if self._has_own_policy:
+            raise ConfigurationError(
+                "reload: this guard was given policy=, so there is nothing to read. "
+                "Make another guard."
+            )
+        self._adopt(self._file.load())
+
+    def _refresh(self) -> None:
+        configuration = self._file.changed(self._engine.clock.now_ms())
+        if configuration is not None:
+            self._adopt(configuration)
+            _log.info("guardrails: took up the changed %s", configuration.path)
+
+    def _adopt(self, configuration: Configuration) -> None:
+        configuration = kept(configuration, self._configuration)
+        prices: PriceBook | None = None
+        if not self._has_own_prices:
+            prices = _prices_of(configuration)
+        self._engine.adopt(configuration.policy, prices)
+        self._orders.adopt(configuration.policy)
+        self._resilient.on_error = configuration.policy.on_store_error
+        self._configuration = configuration
+
     # --- operating ----------------------------------------------------------
 
     def raise_limit(
@@ -767,6 +806,10 @@ def _refuse_beside_policy(**given: object) -> None:
                 f"{key}: {shown(value)} is given together with policy=, which replaces "
                 "it. Set it in the policy, or leave policy= out."
             )
+
+
+def _prices_of(configuration: Configuration) -> PriceBook:
+    return Prices(models=configuration.model_prices, aliases=configuration.aliases)
 
 
 def _is_url(store: object) -> bool:

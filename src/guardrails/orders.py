@@ -52,6 +52,10 @@ class Orders:
         self._clock = clock
         self._policy = policy
 
+    def adopt(self, policy: Policy) -> None:
+        """Goes on with another policy."""
+        self._policy = policy
+
     def stop(
         self,
         target: StopTarget,

@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 import contextvars
 import threading
-from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from decimal import Decimal
@@ -13,6 +12,7 @@ from types import TracebackType
 from typing import Self
 
 from guardrails.anchors import Anchors
+from guardrails.chargings import Chargings
 from guardrails.core.accounts import Account, Charging
 from guardrails.core.attribution import Attribution
 from guardrails.core.calls import ModelCall, ToolCall
@@ -21,8 +21,8 @@ from guardrails.core.fingerprints import fingerprint
 from guardrails.core.lines import account_key, call_lines
 from guardrails.core.money import usd
 from guardrails.core.operations import Close, ReadAccount
-from guardrails.core.policy import Budget, Mode
-from guardrails.core.windows import Window, window_end_ms
+from guardrails.core.policy import Budget, Mode, Policy
+from guardrails.core.windows import Window
 from guardrails.engine import Engine
 from guardrails.errors import ConfigurationError, SessionStopped
 from guardrails.guarded_call import GuardedCall
@@ -31,15 +31,9 @@ from guardrails.scope import current_session
 
 __all__ = ["Session"]
 
-CHARGINGS_MAX = 256
-"""Attributions whose accounts a session remembers: nested agents and runs."""
-
 EVENTS_MAX = 1_000
 """Events that `Session.events` returns at most."""
 
-
-_ChargingKey = tuple[Attribution, str | None]
-"""Whom a call is charged to, and the rule that limits its tool."""
 
 ExitHook = Callable[["Session"], None]
 """What an adapter wants done when a session is left, such as settling calls
@@ -67,11 +61,12 @@ class Session:
         self._engine = engine
         self._attribution = attribution
         self._parent = parent
-        self._budget: Budget = engine.policy.session_budget(attribution.agent)
+        self._policy: Policy = engine.policy
+        self._budget: Budget = self._policy.session_budget(attribution.agent)
         self._lock = threading.RLock()
         self.anchors: Anchors = Anchors()
         """What prompts were billed, per nested agent and model."""
-        self._chargings: OrderedDict[_ChargingKey, tuple[Charging, int]] = OrderedDict()
+        self._chargings = Chargings()
         self._active_from_ms: int | None = None
         self._token: contextvars.Token[Session | None] | None = None
         self._outer: Session | None = None
@@ -335,29 +330,33 @@ class Session:
         if who.session_id != session_id:
             who = replace(who, session_id=session_id)
         now_ms = self._engine.clock.now_ms()
-        limit = None if tool is None else self._engine.policy.tool_limit(tool)
-        key = (who, None if limit is None else limit.name)
         with self._lock:
-            known = self._chargings.get(key)
-            if known is not None and now_ms < known[1]:
-                return known[0]
+            known = self._chargings.find(who, tool, self._policy, now_ms)
+            if known is not None:
+                return known
+            self._refresh()
             charging = self._new_charging(who, tool, now_ms)
-            # The keys of calendar accounts change at midnight.
-            until_ms = window_end_ms(Window.DAY, now_ms=now_ms)
-            assert until_ms is not None
-            self._chargings[key] = (charging, until_ms)
-            if len(self._chargings) > CHARGINGS_MAX:
-                self._chargings.popitem(last=False)
+            self._chargings.keep(charging, tool, self._policy, now_ms)
             return charging
 
     def active_ms(self) -> tuple[int, ...]:
         """Returns how long each session of the chain has been active here."""
         return tuple([session._active_ms() for session in self._chain()])
 
+    def _refresh(self) -> None:
+        """Takes up the policy, if it has changed."""
+        self._engine.refresh()
+        for session in self._chain():
+            if session._policy is not self._engine.policy:
+                session._policy = self._engine.policy
+                agent = session._attribution.agent
+                session._budget = session._policy.session_budget(agent)
+                session._chargings.clear()
+
     def _new_charging(
         self, who: Attribution, tool: str | None, now_ms: int
     ) -> Charging:
-        policy = self._engine.policy
+        policy = self._policy
         own, *around = self._chain()
         sessions = [(own._budget, replace(own._attribution, session_id=own.session_id))]
         sessions += [(session._budget, session._attribution) for session in around]

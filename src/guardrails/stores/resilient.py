@@ -82,7 +82,8 @@ class ResilientStore:
         journal: "Journal | None" = None,
     ) -> None:
         self._store = store
-        self._on_error = on_error
+        self.on_error: OnStoreError = on_error
+        """May be set at any time; an outage that has begun keeps what held then."""
         self._clock = clock
         self._journal = journal
         self._backlog: Backlog = MemoryBacklog() if journal is None else journal
@@ -305,7 +306,7 @@ class ResilientStore:
                 begins = True
                 outage = self._outage = Outage(
                     self._tallies,
-                    on_error=self._on_error,
+                    on_error=self.on_error,
                     reason=str(error or "store: unavailable."),
                     since_ms=now_ms,
                 )
@@ -315,7 +316,7 @@ class ResilientStore:
         if says:
             _log.error(
                 "guardrails: the store does not answer (on_store_error: %s). %s",
-                self._on_error.value,
+                self.on_error.value,
                 error or outage.reason,
             )
         if begins:

@@ -6,6 +6,7 @@ import os
 import threading
 import weakref
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from decimal import Decimal
 from functools import partial
 from pathlib import Path
@@ -16,9 +17,11 @@ from guardrails.charges import ToolPrice
 from guardrails.clock import SystemClock
 from guardrails.config import (
     Configuration,
+    agent_path_from_environment,
     attribution_from_environment,
     environment_of,
     load_configuration,
+    sessions_from_environment,
     tags_from_environment,
 )
 from guardrails.config.problems import shown
@@ -201,6 +204,8 @@ class Guard:
         )
         self._store_url = url
         self._defaults = attribution_from_environment(os.environ)
+        self._agent_path = agent_path_from_environment(os.environ)
+        self._sessions_around = sessions_from_environment(os.environ)
         self._default_tags = tags_from_environment(os.environ)
         self._own_session: Session | None = None
         self._own_lock = threading.Lock()
@@ -269,12 +274,7 @@ class Guard:
             "session_id": session_id,
         }
         given = {key: name for key, name in names.items() if name is not None}
-        parent = self.enclosing_session()
-        return Session(
-            self._engine,
-            attribution=self._attribution(given, tags, parent),
-            parent=parent,
-        )
+        return self._new_session(given, tags, self.enclosing_session())
 
     def call(
         self,
@@ -466,11 +466,12 @@ class Guard:
 
         For `StdioServerParameters(env=guard.child_env())` and the `env` of an
         `mcpServers` entry: neither passes the parent's environment on. It names the
-        session, whom it is charged to, the store, the configuration's file and the
-        limits that code or the environment set. A store's password is in its URL.
-        A configuration that is a dict, and a store in memory, cannot be taken along.
+        session and those around it, whom they are charged to, the agents at work, the
+        store, the configuration's file and the limits that code or the environment
+        set. A store's password is in its URL. A configuration that is a dict, and a
+        store in memory, cannot be taken along.
         """
-        session = self.current_session()
+        session, call = self.current_session(), call_of(self._engine)
         _ = session.session_id  # Binds the id.
         configuration, url = self._configuration, self._store_url
         # A child only works: the closing call is made here.
@@ -492,6 +493,10 @@ class Guard:
                 "project_id": session.attribution.project_id,
                 "store": None if url is None else shared_url(url),
             },
+            agent_path=call.attribution.agent_path
+            if call is not None and call.session is session
+            else session.attribution.agent_path,
+            around=[(s.session_id, s.attribution.agent) for s in session.chain()[1:]],
         )
 
     def reload(self) -> None:
@@ -719,11 +724,39 @@ class Guard:
         """Opens a session for an adapter, whose names were checked or cleaned."""
         given = {key: name for key, name in names.items() if key != "tags"}
         tags = cast("Mapping[str, str] | None", names.get("tags"))
-        return Session(
-            self._engine,
-            attribution=self._attribution(cast("dict[str, str]", given), tags, None),
-            parent=None,
-        )
+        return self._new_session(cast("dict[str, str]", given), tags, None)
+
+    def _new_session(
+        self,
+        given: dict[str, str],
+        tags: Mapping[str, str] | None,
+        parent: Session | None,
+    ) -> Session:
+        agent = given.get("agent")
+        who = self._attribution(given, tags, parent)
+        owner: Attribution | None = None
+        if self._agent_path and parent is None and who.session_id == self._joined:
+            # Another process has opened this session, and has this one work in it.
+            owner = self._owned(who, self._joined, self._defaults.get("agent"))
+            who = replace(who, agent=self._agent_path[-1], agent_path=self._agent_path)
+            if agent is not None and agent != who.agent:
+                who = who.under(agent)
+            for session_id, other in reversed(self._sessions_around):
+                around = self._owned(who, session_id, other)
+                parent = Session(self._engine, attribution=around, parent=parent)
+        return Session(self._engine, attribution=who, parent=parent, owner=owner)
+
+    def _owned(
+        self, who: Attribution, session_id: str | None, agent: str | None
+    ) -> Attribution:
+        """Returns whose a session is that another process has opened."""
+        path = self._agent_path
+        above = path[: path.index(agent) + 1] if agent in path else ()
+        return replace(who, session_id=session_id, agent=agent, agent_path=above)
+
+    @property
+    def _joined(self) -> str | None:
+        return self._defaults.get("session_id")
 
     def enclosing_session(self) -> Session | None:
         """Returns the session around the running code; `None` if there is none.

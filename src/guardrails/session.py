@@ -57,12 +57,15 @@ class Session:
         *,
         attribution: Attribution,
         parent: "Session | None" = None,
+        owner: Attribution | None = None,
     ) -> None:
         self._engine = engine
+        self._owner = owner or attribution
+        """Whose session it is, if this process works for an agent inside it."""
         self._attribution = attribution
         self._parent = parent
         self._policy: Policy = engine.policy
-        self._budget: Budget = self._policy.session_budget(attribution.agent)
+        self._budget: Budget = self._policy.session_budget(self._owner.agent)
         self._lock = threading.RLock()
         self.anchors: Anchors = Anchors()
         """What prompts were billed, per nested agent and model."""
@@ -256,9 +259,14 @@ class Session:
         """The session around this one while it is open, of this guard or another."""
         return self._outer
 
+    @property
+    def around(self) -> "list[Session]":
+        """The sessions around it that are charged as well, innermost first."""
+        return self.chain()[1:]
+
     def is_inside(self, other: "Session") -> bool:
         """Whether it is this session or one around it, so that both are charged."""
-        return any(session is other for session in self._chain())
+        return any(session is other for session in self.chain())
 
     @property
     def is_entered(self) -> bool:
@@ -335,31 +343,29 @@ class Session:
             if known is not None:
                 return known
             self._refresh()
-            charging = self._new_charging(who, tool, now_ms)
+            charging = self._charged(who, tool, now_ms)
             self._chargings.keep(charging, tool, self._policy, now_ms)
             return charging
 
     def active_ms(self) -> tuple[int, ...]:
         """Returns how long each session of the chain has been active here."""
-        return tuple([session._active_ms() for session in self._chain()])
+        return tuple([session._active_ms() for session in self.chain()])
 
     def _refresh(self) -> None:
         """Takes up the policy, if it has changed."""
         self._engine.refresh()
-        for session in self._chain():
+        for session in self.chain():
             if session._policy is not self._engine.policy:
-                session._policy = self._engine.policy
-                agent = session._attribution.agent
-                session._budget = session._policy.session_budget(agent)
+                policy = session._policy = self._engine.policy
+                session._budget = policy.session_budget(session._owner.agent)
                 session._chargings.clear()
 
-    def _new_charging(
-        self, who: Attribution, tool: str | None, now_ms: int
-    ) -> Charging:
+    def _charged(self, who: Attribution, tool: str | None, now_ms: int) -> Charging:
         policy = self._policy
-        own, *around = self._chain()
-        sessions = [(own._budget, replace(own._attribution, session_id=own.session_id))]
-        sessions += [(session._budget, session._attribution) for session in around]
+        sessions = [
+            (session._budget, replace(session._owner, session_id=session.session_id))
+            for session in self.chain()
+        ]
         return Charging(
             attribution=who,
             lines=call_lines(policy, sessions, who, tool=tool, now_ms=now_ms),
@@ -367,7 +373,7 @@ class Session:
             is_enforced=policy.mode is Mode.ENFORCE,
         )
 
-    def _chain(self) -> "list[Session]":
+    def chain(self) -> "list[Session]":
         """Returns this session and those around it, innermost first."""
         chain: list[Session] = [self]
         session = self._parent

@@ -1,7 +1,12 @@
 """Parts: inside a session, an agent and a tool may have limits of their own."""
 
+import json
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from decimal import Decimal
+from pathlib import Path
 
 import pytest
 
@@ -195,3 +200,56 @@ def test_the_limit_of_a_part_can_be_raised_only_where_there_is_one() -> None:
         guard.raise_limit("ticket-7", tool="maps/x", max_tool_calls=1)
     with pytest.raises(ConfigurationError, match="are two things"):
         guard.raise_limit("t", tool="x", agent="researcher", max_steps=1)
+
+
+CHILD = """
+import sys
+from guardrails import BudgetExceeded, Guard
+guard = Guard()
+with guard.session(*sys.argv[1:]) as session:
+    made = 0
+    try:
+        for _ in range(50):
+            with guard.call(tool="look", cost_usd="0.01"):
+                made += 1
+    except BudgetExceeded as stop:
+        print(made, stop.scope, session.attribution.agent_path)
+"""
+
+
+def test_a_child_process_works_within_all_that_is_around_it(
+    empty_directory: Path,
+) -> None:
+    """The sessions, and the agents in them: each has what the others leave."""
+    config = {
+        "agents": {
+            "router": {"session": {"max_cost_usd": "0.09"}},
+            "researcher": {"session": {"max_cost_usd": "0.05"}},
+            "reader": {"session": {"max_cost_usd": "0.02"}},
+        }
+    }
+    (empty_directory / "guardrails.yaml").write_text(json.dumps(config))
+    guard = Guard(store=f"sqlite:///{empty_directory / 'ledger.sqlite3'}")
+    done: list[str] = []
+
+    def child(*agent: str) -> None:
+        env = {**os.environ, **guard.child_env()}
+        command = [sys.executable, "-c", CHILD, *agent]
+        done.append(subprocess.check_output(command, env=env, text=True).strip())
+
+    with guard.session("router") as outer:
+        with guard.session("researcher") as inner:
+            child("reader")  # An agent inside the session has its part of it,
+            child()  # the session's own agent what is left there.
+        with guard.session("researcher"):
+            child()  # Another session, in what is left around it.
+    spent = [inner.spent, outer.spent]
+    guard.close()
+
+    path = ("router", "researcher")
+    assert done == [
+        f"2 session,agent=reader {(*path, 'reader')}",
+        f"3 session {path}",
+        f"4 session {outer.session_id} {path}",
+    ]
+    assert spent == [Decimal("0.05"), Decimal("0.09")]

@@ -8,16 +8,20 @@ file, `section` hands out the keys of one mapping and reports the rest,
 """
 
 from guardrails.config.environment import (
+    agent_path_from_environment,
     attribution_from_environment,
     environment_of,
+    sessions_from_environment,
     tags_from_environment,
 )
 from guardrails.config.loading import Configuration, load_configuration
 
 __all__ = [
     "Configuration",
+    "agent_path_from_environment",
     "attribution_from_environment",
     "environment_of",
     "load_configuration",
+    "sessions_from_environment",
     "tags_from_environment",
 ]

@@ -5,16 +5,18 @@ not set, as in a shell's `${NAME:-default}`; an empty limit is a mistake,
 because a session without its limit would go unnoticed.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from urllib.parse import quote, unquote
 
 from guardrails.core.attribution import TAGS_MAX, Attribution, clean_name
 
 __all__ = [
     "CONFIG_VARIABLE",
+    "agent_path_from_environment",
     "attribution_from_environment",
     "environment_of",
     "quick_variables",
+    "sessions_from_environment",
     "tags_from_environment",
 ]
 
@@ -22,7 +24,11 @@ CONFIG_VARIABLE = "GUARDRAILS_CONFIG"
 
 TAGS_VARIABLE = "GUARDRAILS_TAGS"
 
-TAGS_CHARACTERS_MAX = 32_768
+AGENT_PATH_VARIABLE = "GUARDRAILS_AGENT_PATH"
+
+AROUND_VARIABLE = "GUARDRAILS_SESSIONS_AROUND"
+
+LIST_CHARACTERS_MAX = 32_768
 """Sixteen pairs of the longest names, percent-encoded. More is not read."""
 
 _TEXTS: Mapping[str, tuple[str, ...]] = {
@@ -83,22 +89,60 @@ def tags_from_environment(environ: Mapping[str, str]) -> dict[str, str]:
         The first pairs, at most as many as a call can have.
     """
     tags: dict[str, str] = {}
-    for pair in environ.get(TAGS_VARIABLE, "")[:TAGS_CHARACTERS_MAX].split(","):
+    for pair in environ.get(TAGS_VARIABLE, "")[:LIST_CHARACTERS_MAX].split(","):
         key, value = (clean_name(unquote(part.strip())) for part in _parted(pair))
         if key is not None and value is not None and len(tags) < TAGS_MAX:
             tags[key] = value
     return tags
 
 
+def agent_path_from_environment(environ: Mapping[str, str]) -> tuple[str, ...]:
+    """Returns the agents that the process works for, outermost first.
+
+    Only a guard of another process sets them: by then its session has begun.
+
+    Args:
+        environ: The process's environment.
+    """
+    parts = environ.get(AGENT_PATH_VARIABLE, "")[:LIST_CHARACTERS_MAX].split(",")
+    names = [clean_name(unquote(part.strip())) for part in parts]
+    return tuple([name for name in names if name is not None])
+
+
+def sessions_from_environment(
+    environ: Mapping[str, str],
+) -> tuple[tuple[str, str | None], ...]:
+    """Returns the sessions around that of the environment, innermost first.
+
+    Each is an id and its agent. Like the agents' path, only guards set them.
+
+    Args:
+        environ: The process's environment.
+    """
+    sessions: list[tuple[str, str | None]] = []
+    for part in environ.get(AROUND_VARIABLE, "")[:LIST_CHARACTERS_MAX].split(","):
+        session_id, _, agent = part.partition(":")
+        name = clean_name(unquote(session_id))
+        if name is not None:
+            sessions.append((name, clean_name(unquote(agent))))
+    return tuple(sessions)
+
+
 def environment_of(
-    attribution: Attribution, settings: Mapping[str, str | None]
+    attribution: Attribution,
+    settings: Mapping[str, str | None],
+    *,
+    agent_path: Sequence[str] = (),
+    around: Iterable[tuple[str, str | None]] = (),
 ) -> dict[str, str]:
     """Returns the variables in which another process acts for this attribution.
 
     Args:
-        attribution: Whom its calls are charged to.
+        attribution: Whose session its calls are charged to.
         settings: Values by setting, among `config`, `store`, `project_id`, `mode`
             and the quick limits. `None` leaves one out.
+        agent_path: The agents that it works for, outermost first.
+        around: The sessions around its own, innermost first, and their agents.
     """
     variables = {"config": CONFIG_VARIABLE, **_LIMITS}
     variables |= {key: names[0] for key, names in _TEXTS.items()}
@@ -108,6 +152,13 @@ def environment_of(
         **{variables[key]: value for key, value in settings.items()},
         **{name: attribution.value(key) for key, name in dimensions.items()},
         TAGS_VARIABLE: ",".join(tags) or None,
+        AGENT_PATH_VARIABLE: ",".join(quote(name, safe="") for name in agent_path)
+        or None,
+        AROUND_VARIABLE: ",".join(
+            f"{quote(session_id, safe='')}:{quote(agent or '', safe='')}"
+            for session_id, agent in around
+        )
+        or None,
     }
     return {name: value for name, value in values.items() if value is not None}
 

@@ -347,6 +347,7 @@ async def test_a_child_process_gets_the_session(
 
     assert env == {
         "GUARDRAILS_AGENT": "support",
+        "GUARDRAILS_AGENT_PATH": "support",
         "GUARDRAILS_CUSTOMER_ID": "acme",
         "GUARDRAILS_MAX_COST_USD": "0.5",
         "GUARDRAILS_MAX_STEPS": "7",

@@ -5,6 +5,7 @@ import os
 import resource
 import sqlite3
 import stat
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from importlib.resources import files
@@ -12,14 +13,17 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
 
 from guardrails.core.accounts import Account
+from guardrails.core.events import Event
 from guardrails.core.ledger import SETTLED_RETENTION_MS
 from guardrails.core.operations import ReadAccount, Reserved, Settled, Sweep, Verdict
 from guardrails.errors import StoreUnavailable
 from guardrails.stores.database import APPLICATION_ID
 from guardrails.stores.sqlite import SQLiteStore
 from guardrails.testing.conformance import NOW_MS, charging, reserve, settle
+from tests.stores.spending import event_lists, settle_of
 
 SESSION = "default/session/session_id=s"
 TO = charging()
@@ -304,6 +308,42 @@ def test_a_ledger_of_the_first_schema_is_taken_over(tmp_path: Path) -> None:
 
     assert (spend.name, spend.total_nano_usd, spend.steps) == ("a", 11, 3)
     assert (spend.latency_ms, spend.bytes_in, spend.bytes_out) == (0, 0, 0)
+
+
+NEW_SUMS = (
+    "cache_read_tokens",
+    "cache_write_tokens",
+    "reasoning_tokens",
+    "failed_nano_usd",
+)
+
+
+@settings(max_examples=15, deadline=None)
+@given(events=event_lists())
+def test_a_ledger_without_mixes_gets_them_from_its_events(events: list[Event]) -> None:
+    """Then all its cells are as if they had been written today."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "ledger.sqlite3"
+        with closing(SQLiteStore(path)) as store:
+            store.secret()
+            for event in events:
+                store.execute(settle_of(event))
+        today = cells(path)
+        with closing(sqlite3.connect(path)) as connection:
+            connection.execute("DELETE FROM rollups WHERE dimension = 'mix'")
+            for name in NEW_SUMS:
+                connection.execute(f"ALTER TABLE rollups DROP COLUMN {name}")
+            connection.execute("PRAGMA user_version = 3")
+            connection.commit()
+        with closing(SQLiteStore(path)) as store:
+            store.secret()
+
+        assert cells(path) == today
+
+
+def cells(path: Path) -> set[tuple[object, ...]]:
+    with closing(sqlite3.connect(path)) as connection:
+        return set(connection.execute("SELECT * FROM rollups"))
 
 
 def test_keeps_one_secret_for_all_who_open_the_file(file: Path) -> None:

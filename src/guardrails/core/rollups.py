@@ -1,17 +1,32 @@
 """Rollups: hourly sums per dimension, kept as each call settles.
 
 Reports read these sums, so that their cost does not grow with the number of
-events. A cell is one name of one dimension in one hour.
+events. A cell is one name of one dimension in one hour. One cell of each event, its
+mix, is of all its names together: sums over any of them are sums of mixes.
 """
 
+import json
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields
+from functools import lru_cache
+from typing import NamedTuple, Self
 
-from guardrails.core.calls import CallKind
+from guardrails.core.calls import CallKind, CallStatus
 from guardrails.core.events import Event
-from guardrails.core.usage import PriceStatus
+from guardrails.core.usage import PriceStatus, TokenUsage
 
-__all__ = ["HOUR_MS", "ROLLUP_DIMENSIONS", "Spend", "cells_of", "ranked", "spend_of"]
+__all__ = [
+    "CELLS_PER_EVENT",
+    "HOUR_MS",
+    "MIX",
+    "ROLLUP_DIMENSIONS",
+    "SUM_NAMES",
+    "Mix",
+    "Spend",
+    "cells_of",
+    "ranked",
+    "spend_of",
+]
 
 HOUR_MS = 3_600_000
 
@@ -26,7 +41,68 @@ ROLLUP_DIMENSIONS = (
     "model",
     "tool",
 )
-"""What spend can be grouped by. `tool` is `server/tool`."""
+"""What has cells of its own. `tool` is `server/tool`."""
+
+CELLS_PER_EVENT = len(ROLLUP_DIMENSIONS)
+"""An event has a model or a tool, and a mix."""
+
+MIX = "mix"
+"""The dimension of all names together. It is no dimension of reports."""
+
+PACKED_MAX = 4_096
+"""Mixes that are kept written out: a running session has a few."""
+
+
+class Mix(NamedTuple):
+    """All names of an event. The order is that of the stored array."""
+
+    session_id: str | None = None
+    agent: str | None = None
+    root_agent: str | None = None
+    """The outermost of its agents."""
+    customer_id: str | None = None
+    user_id: str | None = None
+    feature: str | None = None
+    prompt_version: str | None = None
+    kind: str | None = None
+    provider: str | None = None
+    model: str | None = None
+    server: str | None = None
+    tool: str | None = None
+    """The tool alone: in the dimension `tool` its server stands before it."""
+
+    @classmethod
+    def of(cls, event: Event) -> Self:
+        """Returns the names of an event."""
+        who = event.attribution
+        return cls(
+            session_id=who.session_id,
+            agent=who.agent,
+            root_agent=who.agent_path[0] if who.agent_path else who.agent,
+            customer_id=who.customer_id,
+            user_id=who.user_id,
+            feature=who.feature,
+            prompt_version=who.prompt_version,
+            kind=event.kind.value,
+            provider=event.provider,
+            model=event.model,
+            server=event.server,
+            tool=event.tool,
+        )
+
+    @classmethod
+    def unpack(cls, text: str) -> Self:
+        """Reads the name of a cell. Names that a later version adds are left out."""
+        return cls(*json.loads(text)[: len(cls._fields)])
+
+    def pack(self) -> str:
+        """Writes the name of a cell."""
+        return _packed(self)
+
+
+@lru_cache(maxsize=PACKED_MAX)
+def _packed(mix: Mix) -> str:
+    return json.dumps(mix, ensure_ascii=False, separators=(",", ":"))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,6 +132,14 @@ class Spend:
     """Of arguments of tool calls, as far as it is known."""
     bytes_out: int = 0
     """Of results of tool calls, as far as it is known."""
+    cache_read_tokens: int = 0
+    """Input from a provider's cache. Part of `input_tokens`."""
+    cache_write_tokens: int = 0
+    """Input written to a provider's cache. Part of `input_tokens`."""
+    reasoning_tokens: int = 0
+    """Hidden reasoning. Part of `output_tokens`."""
+    failed_nano_usd: int = 0
+    """Cost of calls that failed or were broken off. Part of the sums above."""
 
     @property
     def total_nano_usd(self) -> int:
@@ -69,27 +153,19 @@ class Spend:
 
     def plus(self, other: "Spend") -> "Spend":
         """Returns the sum, under this name."""
-        return Spend(
-            name=self.name,
-            model_nano_usd=self.model_nano_usd + other.model_nano_usd,
-            tool_nano_usd=self.tool_nano_usd + other.tool_nano_usd,
-            model_calls=self.model_calls + other.model_calls,
-            tool_calls=self.tool_calls + other.tool_calls,
-            input_tokens=self.input_tokens + other.input_tokens,
-            output_tokens=self.output_tokens + other.output_tokens,
-            unpriced_calls=self.unpriced_calls + other.unpriced_calls,
-            estimated_calls=self.estimated_calls + other.estimated_calls,
-            failed_calls=self.failed_calls + other.failed_calls,
-            latency_ms=self.latency_ms + other.latency_ms,
-            bytes_in=self.bytes_in + other.bytes_in,
-            bytes_out=self.bytes_out + other.bytes_out,
-        )
+        sums = {key: getattr(self, key) + getattr(other, key) for key in SUM_NAMES}
+        return Spend(name=self.name, **sums)
 
     def minus(self, part: "Spend") -> "Spend":
         """Returns what is left without a part of it, under this name."""
-        amounts = asdict(part)
-        amounts.pop("name")
-        return self.plus(Spend(name=None, **{k: -v for k, v in amounts.items()}))
+        sums = {key: getattr(self, key) - getattr(part, key) for key in SUM_NAMES}
+        return Spend(name=self.name, **sums)
+
+
+SUM_NAMES = tuple(field.name for field in fields(Spend) if field.name != "name")
+"""What is summed up in each cell, in the order in which stores keep it."""
+
+_NO_USAGE = TokenUsage()
 
 
 def cells_of(event: Event) -> tuple[tuple[str, str | None], ...]:
@@ -109,6 +185,7 @@ def cells_of(event: Event) -> tuple[tuple[str, str | None], ...]:
         ("prompt_version", who.prompt_version),
         ("session_id", who.session_id),
         what,
+        (MIX, Mix.of(event).pack()),
     )
 
 
@@ -116,21 +193,26 @@ def spend_of(event: Event, *, name: str | None = None) -> Spend:
     """Returns what one event adds to each of its cells."""
     is_model = event.kind is CallKind.MODEL
     cost = event.charge.cost_nano_usd or 0
-    usage = event.usage
+    usage = event.usage or _NO_USAGE
+    has_failed = event.status is not CallStatus.OK
     return Spend(
         name=name,
         model_nano_usd=cost if is_model else 0,
         tool_nano_usd=0 if is_model else cost,
         model_calls=int(is_model),
         tool_calls=int(not is_model),
-        input_tokens=usage.input_tokens if usage else 0,
-        output_tokens=usage.output_tokens if usage else 0,
+        input_tokens=usage.input_tokens,
+        output_tokens=usage.output_tokens,
         unpriced_calls=int(event.charge.status is PriceStatus.UNPRICED),
         estimated_calls=int(event.charge.status is PriceStatus.ESTIMATED),
-        failed_calls=int(event.status.value != "ok"),
+        failed_calls=int(has_failed),
         latency_ms=event.latency_ms or 0,
         bytes_in=event.bytes_in or 0,
         bytes_out=event.bytes_out or 0,
+        cache_read_tokens=usage.cache_read_tokens,
+        cache_write_tokens=usage.cache_write_tokens,
+        reasoning_tokens=usage.reasoning_tokens,
+        failed_nano_usd=cost if has_failed else 0,
     )
 
 

@@ -6,7 +6,7 @@ from contextlib import AbstractContextManager
 
 from guardrails.core.accounts import Account
 from guardrails.core.events import Event
-from guardrails.core.rollups import HOUR_MS, ROLLUP_DIMENSIONS, Spend
+from guardrails.core.rollups import HOUR_MS, ROLLUP_DIMENSIONS, SUM_NAMES, Spend
 from guardrails.stores import rows
 
 __all__ = ["SQLiteHistory"]
@@ -31,7 +31,7 @@ class SQLiteHistory:
     ) -> Sequence[Spend]:
         """Sums whole hours per name, most expensive first."""
         assert by in ROLLUP_DIMENSIONS, by
-        sums = ", ".join(f"sum({name})" for name in rows.ROLLUP_SUMS)
+        sums = ", ".join(f"sum({name})" for name in SUM_NAMES)
         # Naming the hours one by one makes each a seek; a range would read the
         # cells of all dimensions in it.
         query = (

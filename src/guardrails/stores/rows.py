@@ -18,14 +18,13 @@ from guardrails.core.calls import CallKind, CallStatus
 from guardrails.core.events import Event
 from guardrails.core.loops import LoopFinding, LoopKind, ToolTrace
 from guardrails.core.policy import Limits, Measure
-from guardrails.core.rollups import HOUR_MS, Spend, cells_of, spend_of
+from guardrails.core.rollups import HOUR_MS, SUM_NAMES, Spend, cells_of, spend_of
 from guardrails.core.usage import Charge, PriceStatus, TokenUsage
 
 __all__ = [
     "ACCOUNT_COLUMNS",
     "EVENT_COLUMNS",
     "HOLD_COLUMNS",
-    "ROLLUP_SUMS",
     "SESSION_COLUMNS",
 ]
 
@@ -91,7 +90,6 @@ EVENT_COLUMNS = (
     "reserved_nano_usd",
 )
 _USAGE = tuple(field.name for field in fields(TokenUsage))
-ROLLUP_SUMS = tuple(field.name for field in fields(Spend) if field.name != "name")
 
 
 def account_row(account: Account) -> tuple[Column, ...]:
@@ -331,7 +329,7 @@ def event_from(row: Sequence[Any]) -> Event:
 def rollup_columns(event: Event) -> list[Column]:
     """Returns what an event adds: the columns of one row per cell, in a row."""
     spend = spend_of(event)
-    sums = [getattr(spend, name) for name in ROLLUP_SUMS]
+    sums = [getattr(spend, name) for name in SUM_NAMES]
     project_id, hour = event.attribution.project_id, event.time_ms // HOUR_MS
     columns: list[Column] = []
     for dimension, name in cells_of(event):
@@ -340,9 +338,9 @@ def rollup_columns(event: Event) -> list[Column]:
 
 
 def spend_from(row: Sequence[Any]) -> Spend:
-    """Rebuilds a spend from a name and `ROLLUP_SUMS`."""
+    """Rebuilds a spend from a name and `SUM_NAMES`."""
     name, *sums = row
-    return Spend(name=name or None, **dict(zip(ROLLUP_SUMS, sums, strict=True)))
+    return Spend(name=name or None, **dict(zip(SUM_NAMES, sums, strict=True)))
 
 
 def _usage_text(usage: TokenUsage) -> str:

@@ -51,7 +51,7 @@ from guardrails.core.operations import (
     Turn,
     Turned,
 )
-from guardrails.core.rollups import ROLLUP_DIMENSIONS
+from guardrails.core.rollups import CELLS_PER_EVENT, SUM_NAMES
 from guardrails.core.stops import Stops, project_in, project_of
 from guardrails.errors import StoreUnavailable
 from guardrails.ids import new_key
@@ -109,10 +109,10 @@ _ADD_EVENT = (
 )
 _ADD_ROLLUPS = _upsert(
     "rollups",
-    ("project_id", "hour", "dimension", "name", *rows.ROLLUP_SUMS),
+    ("project_id", "hour", "dimension", "name", *SUM_NAMES),
     keys=4,
     add=True,
-    count=len(ROLLUP_DIMENSIONS) - 1,  # An event has a model or a tool.
+    count=CELLS_PER_EVENT,
 )
 
 

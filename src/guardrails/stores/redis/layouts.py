@@ -18,7 +18,7 @@ __all__ = [
 # The layouts are those of the scripts.
 NUMBERS = struct.Struct("<6q3i")
 TIMES = struct.Struct("<4q")
-SUMS = struct.Struct("<2q2i2q3i3q")
+SUMS = struct.Struct("<2q2i2q3i7q")
 SLOTS = {
     Measure.COST: 1,
     Measure.TOKENS: 4,

@@ -20,7 +20,7 @@ from guardrails.core.operations import (
     Settled,
     Verdict,
 )
-from guardrails.core.rollups import Spend
+from guardrails.core.rollups import SUM_NAMES, Spend
 from guardrails.stores import rows
 from guardrails.stores.redis.layouts import (
     MEASURES,
@@ -245,6 +245,9 @@ def event_from(payload: bytes) -> Event:
 
 
 def spend_from(name: str | None, sums: bytes) -> Spend:
-    """Rebuilds what was spent under a name."""
-    values = SUMS.unpack(sums)
-    return Spend(name=name, **dict(zip(rows.ROLLUP_SUMS, values, strict=True)))
+    """Rebuilds what was spent under a name.
+
+    What an earlier version wrote is shorter: it did not know the last sums.
+    """
+    values = SUMS.unpack(sums.ljust(SUMS.size, b"\0"))
+    return Spend(name=name, **dict(zip(SUM_NAMES, values, strict=True)))

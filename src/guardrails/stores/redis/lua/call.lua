@@ -33,7 +33,7 @@ local TRACES_MAX, CLOCK_STEP_MS, DAY_MS = 64, 60000, 86400000
 -- A row: money posted, held, unconfirmed; tokens posted, held, unconfirmed;
 -- steps, model calls, tool calls. A session's: started, last active, active and
 -- ended (-1 = not) in ms.
-local NUMBERS, TIMES, SUMS = '<i8i8i8i8i8i8i4i4i4', '<i8i8i8i8', '<i8i8i4i4i8i8i4i4i4i8i8i8'
+local NUMBERS, TIMES, SUMS = '<i8i8i8i8i8i8i4i4i4', '<i8i8i8i8', '<i8i8i4i4i8i8i4i4i4i8i8i8i8i8i8i8'
 local COST, TOKENS, STEPS, MODELS, TOOLS, ACTIVE = 1, 4, 7, 8, 9, 12
 local STARTED, LAST, ENDED = 10, 11, 13
 
@@ -303,9 +303,10 @@ local function settle()
     local key, name = K[TRACES + count + i], A[cells + i]
     local sums = call('HGET', key, name)
     if sums then
-      local s = {struct.unpack(SUMS, sums)}
-      for j = 1, 12 do s[j] = s[j] + d[j] end
-      call('HSET', key, name, struct.pack(SUMS, unpack(s, 1, 12)))
+      -- What an earlier version wrote is shorter: it did not know the last sums.
+      local s = {struct.unpack(SUMS, sums .. string.rep('\0', #A[11] - #sums))}
+      for j = 1, 16 do s[j] = s[j] + d[j] end
+      call('HSET', key, name, struct.pack(SUMS, unpack(s, 1, 16)))
     else
       call('HSET', key, name, A[11])
       if call('HLEN', key) == 1 then call('EXPIRE', key, ROLLUP_TTL_S) end

@@ -1,11 +1,12 @@
 """Ports: what the guard needs from the outside, as small protocols."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Protocol, TypeVar
 
 from guardrails.core.accounts import Account, Stop
 from guardrails.core.attribution import Attribution
 from guardrails.core.events import Event
+from guardrails.core.groups import Every
 from guardrails.core.loops import LoopFinding
 from guardrails.core.operations import Crossing, Operation
 from guardrails.core.rollups import Spend
@@ -44,18 +45,36 @@ class History(Protocol):
     """What was spent, for reports. Readers never wait for writers."""
 
     def spend(
-        self, *, project_id: str, by: str, since_ms: int, until_ms: int
+        self,
+        *,
+        project_id: str,
+        by: str | Sequence[str],
+        since_ms: int,
+        until_ms: int,
+        where: Mapping[str, Sequence[str]] | None = None,
+        every: Every | None = None,
     ) -> Sequence[Spend]:
-        """Sums whole hours per name of one of `ROLLUP_DIMENSIONS`.
+        """Sums whole hours per name, or per combination of names.
+
+        A report by `provider`, `model`, `server` or `tool` is of the calls that can
+        have one: by `tool` it is of tool calls, by `model` and `tool` of all.
 
         Args:
             project_id: The project.
-            by: The dimension.
+            by: Of `guardrails.core.groups.SPEND_DIMENSIONS`: one, several, or none
+                for the total.
             since_ms: The hour that contains this instant is the first.
             until_ms: The hour that contains this instant is the last.
+            where: Patterns as of `fnmatch.fnmatchcase`, by dimension. In each, one
+                has to match; an empty one matches what has no name.
+            every: Makes it a series: apart for each hour or day (UTC).
 
         Returns:
-            One entry per name, most expensive first.
+            One entry per combination, most expensive first; of a series the oldest
+            first. Nothing is told of what nothing was spent on.
+
+        Raises:
+            ValueError: If there is no such dimension.
         """
         ...
 

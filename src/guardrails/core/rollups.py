@@ -7,7 +7,7 @@ mix, is of all its names together: sums over any of them are sums of mixes.
 
 import json
 from collections.abc import Iterable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import lru_cache
 from typing import NamedTuple, Self
 
@@ -23,6 +23,7 @@ __all__ = [
     "SUM_NAMES",
     "Mix",
     "Spend",
+    "amounts_of",
     "cells_of",
     "ranked",
     "spend_of",
@@ -111,6 +112,10 @@ class Spend:
 
     name: str | None
     """The name in its dimension; `None` collects what was not attributed."""
+    more_names: tuple[str | None, ...] = ()
+    """The names in further dimensions."""
+    since_ms: int | None = None
+    """Of a step of a series: when it begins."""
     model_nano_usd: int = 0
     """Cost of model calls, as far as it is known."""
     tool_nano_usd: int = 0
@@ -142,6 +147,11 @@ class Spend:
     """Cost of calls that failed or were broken off. Part of the sums above."""
 
     @property
+    def names(self) -> tuple[str | None, ...]:
+        """The names in all dimensions."""
+        return (self.name, *self.more_names)
+
+    @property
     def total_nano_usd(self) -> int:
         """Models and tools together."""
         return self.model_nano_usd + self.tool_nano_usd
@@ -154,15 +164,15 @@ class Spend:
     def plus(self, other: "Spend") -> "Spend":
         """Returns the sum, under this name."""
         sums = {key: getattr(self, key) + getattr(other, key) for key in SUM_NAMES}
-        return Spend(name=self.name, **sums)
+        return replace(self, **sums)
 
     def minus(self, part: "Spend") -> "Spend":
         """Returns what is left without a part of it, under this name."""
         sums = {key: getattr(self, key) - getattr(part, key) for key in SUM_NAMES}
-        return Spend(name=self.name, **sums)
+        return replace(self, **sums)
 
 
-SUM_NAMES = tuple(field.name for field in fields(Spend) if field.name != "name")
+SUM_NAMES = tuple(field.name for field in fields(Spend) if field.type is int)
 """What is summed up in each cell, in the order in which stores keep it."""
 
 _NO_USAGE = TokenUsage()
@@ -214,6 +224,12 @@ def spend_of(event: Event, *, name: str | None = None) -> Spend:
         reasoning_tokens=usage.reasoning_tokens,
         failed_nano_usd=cost if has_failed else 0,
     )
+
+
+def amounts_of(event: Event) -> tuple[int, ...]:
+    """Returns what one event adds to each of its cells, as `SUM_NAMES`."""
+    spend = spend_of(event)
+    return tuple([getattr(spend, name) for name in SUM_NAMES])
 
 
 def ranked(events: Iterable[Event]) -> list[Spend]:

@@ -1,12 +1,14 @@
 """The history of a SQLite file: sums and events. Only reads."""
 
+import json
 import sqlite3
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 
 from guardrails.core.accounts import Account
 from guardrails.core.events import Event
-from guardrails.core.rollups import HOUR_MS, ROLLUP_DIMENSIONS, SUM_NAMES, Spend
+from guardrails.core.groups import Every, SpendQuery, grouped
+from guardrails.core.rollups import MIX, SUM_NAMES, Mix, Spend
 from guardrails.stores import rows
 
 __all__ = ["SQLiteHistory"]
@@ -27,24 +29,48 @@ class SQLiteHistory:
         self._reading = reading
 
     def spend(
-        self, *, project_id: str, by: str, since_ms: int, until_ms: int
+        self,
+        *,
+        project_id: str,
+        by: str | Sequence[str],
+        since_ms: int,
+        until_ms: int,
+        where: Mapping[str, Sequence[str]] | None = None,
+        every: Every | None = None,
     ) -> Sequence[Spend]:
-        """Sums whole hours per name, most expensive first."""
-        assert by in ROLLUP_DIMENSIONS, by
+        """Sums whole hours, as the port says."""
+        query = SpendQuery.of(
+            project_id=project_id,
+            by=by,
+            since_ms=since_ms,
+            until_ms=until_ms,
+            where=where,
+            every=every,
+        )
+        if query.dimension is not None:
+            cells = self._cells(query, query.dimension, "0", "name")
+            return grouped(query, cells, lambda name: (name or None,))
+        cells = self._cells(query, MIX, _STARTS[query.every], _names(query))
+        return grouped(query, cells, lambda text: query.names_of(_mix(query, text)))
+
+    def _cells(
+        self, query: SpendQuery, dimension: str, start: str, name: str
+    ) -> list[tuple[int, str, list[int]]]:
+        """Adds up cells that differ in what the query does not ask for."""
         sums = ", ".join(f"sum({name})" for name in SUM_NAMES)
         # Naming the hours one by one makes each a seek; a range would read the
         # cells of all dimensions in it.
-        query = (
-            f"SELECT name, {sums} FROM rollups WHERE project_id = ? AND dimension = ? "
-            "AND hour IN (WITH RECURSIVE hours(hour) AS (VALUES (?) UNION ALL "
+        sql = (
+            f"SELECT {start} AS start, {name} AS names, {sums} FROM rollups "
+            "WHERE project_id = ? AND dimension = ? AND hour IN "
+            "(WITH RECURSIVE hours(hour) AS (VALUES (?) UNION ALL "
             "SELECT hour + 1 FROM hours WHERE hour < ?) SELECT hour FROM hours) "
-            "GROUP BY name ORDER BY sum(model_nano_usd + tool_nano_usd) DESC, "
-            "sum(model_calls + tool_calls) DESC, name"
+            "GROUP BY start, names"
         )
-        span = (since_ms // HOUR_MS, max(since_ms, until_ms) // HOUR_MS)
+        span = (query.hours[0], query.hours[-1])
         with self._reading() as connection:
-            found = connection.execute(query, (project_id, by, *span)).fetchall()
-        return [rows.spend_from(row) for row in found]
+            found = connection.execute(sql, (query.project_id, dimension, *span))
+            return [(start, name, sums) for start, name, *sums in found]
 
     def session_accounts(
         self, *, project_id: str, session_ids: Sequence[str]
@@ -91,3 +117,19 @@ class SQLiteHistory:
             found = connection.execute(query, (project_id, since_ms, until_ms))
             for row in found:
                 yield rows.event_from(row)
+
+
+_STARTS = {None: "0", "hour": "hour", "day": "hour / 24 * 24"}
+"""The hour with which the step of a series begins."""
+
+
+def _names(query: SpendQuery) -> str:
+    """Writes an array of those names of a mix that the query asks for."""
+    paths = [f"'$[{Mix._fields.index(field)}]'" for field in query.fields]
+    # Of a single path SQLite returns no array, so the first is asked for again.
+    return f"json_extract(name, {', '.join([*paths, *paths[:1]])})" if paths else "'[]'"
+
+
+def _mix(query: SpendQuery, text: str) -> Mix:
+    """Reads such an array; what was not asked for is not known."""
+    return Mix(**dict(zip(query.fields, json.loads(text), strict=False)))

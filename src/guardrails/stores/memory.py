@@ -2,14 +2,15 @@
 
 import threading
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TypeVar
 
 from guardrails.core.accounts import Account
 from guardrails.core.events import Event
+from guardrails.core.groups import Every, SpendQuery, grouped
 from guardrails.core.ledger import Ledger
 from guardrails.core.operations import Operation, settled_by
-from guardrails.core.rollups import HOUR_MS, Spend, cells_of, spend_of
+from guardrails.core.rollups import HOUR_MS, Mix, Spend, amounts_of
 from guardrails.ids import new_key
 
 __all__ = ["MemoryStore"]
@@ -68,26 +69,36 @@ class _MemoryHistory:
         self._events.append(event)
 
     def spend(
-        self, *, project_id: str, by: str, since_ms: int, until_ms: int
+        self,
+        *,
+        project_id: str,
+        by: str | Sequence[str],
+        since_ms: int,
+        until_ms: int,
+        where: Mapping[str, Sequence[str]] | None = None,
+        every: Every | None = None,
     ) -> Sequence[Spend]:
-        """Sums whole hours per name, most expensive first."""
-        hours = range(since_ms // HOUR_MS, until_ms // HOUR_MS + 1)
-        sums: dict[str | None, Spend] = {}
-        with self._lock:
-            events = list(self._events)
-        for event in events:
-            if event.attribution.project_id != project_id:
-                continue
-            if event.time_ms // HOUR_MS not in hours:
-                continue
-            for dimension, name in cells_of(event):
-                if dimension == by:
-                    known = sums.get(name)
-                    spend = spend_of(event, name=name)
-                    sums[name] = spend if known is None else known.plus(spend)
-        return sorted(
-            sums.values(), key=lambda s: (-s.total_nano_usd, -s.steps, s.name or "")
+        """Sums whole hours, as the port says."""
+        query = SpendQuery.of(
+            project_id=project_id,
+            by=by,
+            since_ms=since_ms,
+            until_ms=until_ms,
+            where=where,
+            every=every,
         )
+        with self._lock:
+            events = [
+                event
+                for event in self._events
+                if event.attribution.project_id == project_id
+                and event.time_ms // HOUR_MS in query.hours
+            ]
+        cells = [
+            (event.time_ms // HOUR_MS, Mix.of(event).pack(), amounts_of(event))
+            for event in events
+        ]
+        return grouped(query, cells, lambda text: query.names_of(Mix.unpack(text)))
 
     def session_accounts(
         self, *, project_id: str, session_ids: Sequence[str]

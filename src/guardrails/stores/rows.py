@@ -18,7 +18,7 @@ from guardrails.core.calls import CallKind, CallStatus
 from guardrails.core.events import Event
 from guardrails.core.loops import LoopFinding, LoopKind, ToolTrace
 from guardrails.core.policy import Limits, Measure
-from guardrails.core.rollups import HOUR_MS, SUM_NAMES, Spend, cells_of, spend_of
+from guardrails.core.rollups import HOUR_MS, amounts_of, cells_of
 from guardrails.core.usage import Charge, PriceStatus, TokenUsage
 
 __all__ = [
@@ -328,19 +328,12 @@ def event_from(row: Sequence[Any]) -> Event:
 
 def rollup_columns(event: Event) -> list[Column]:
     """Returns what an event adds: the columns of one row per cell, in a row."""
-    spend = spend_of(event)
-    sums = [getattr(spend, name) for name in SUM_NAMES]
+    sums = amounts_of(event)
     project_id, hour = event.attribution.project_id, event.time_ms // HOUR_MS
     columns: list[Column] = []
     for dimension, name in cells_of(event):
         columns += (project_id, hour, dimension, name or "", *sums)
     return columns
-
-
-def spend_from(row: Sequence[Any]) -> Spend:
-    """Rebuilds a spend from a name and `SUM_NAMES`."""
-    name, *sums = row
-    return Spend(name=name or None, **dict(zip(SUM_NAMES, sums, strict=True)))
 
 
 def _usage_text(usage: TokenUsage) -> str:

@@ -47,6 +47,7 @@ from guardrails.core.operations import (
     Verdict,
 )
 from guardrails.core.policy import Limits, Measure
+from guardrails.core.rollups import HOUR_MS
 from guardrails.core.stops import (
     AUDIT_MAX,
     SESSIONS_LISTED_MAX,
@@ -941,6 +942,37 @@ class StoreConformance:
         ] == [(3 * LATENCY_MS, 3 * BYTES_IN, 3 * BYTES_OUT)]
         assert [spend.model_calls for spend in models] == [2]
         assert _account(store).posted_nano_usd == 10
+
+    def test_history_groups_by_any_names(self, store: Store) -> None:
+        """Several dimensions, a filter, and steps of an hour."""
+        hour_ms = NOW_MS // HOUR_MS * HOUR_MS
+        for number, session in enumerate(("s-1", "s-1", "s-2", "t-1")):
+            to = charging(session=session)
+            kind = CallKind.TOOL if number == 1 else CallKind.MODEL
+            now_ms = hour_ms + number * HOUR_MS
+            store.execute(
+                settle(str(number), to, kind=kind, cost=number + 1, now_ms=now_ms)
+            )
+        span: dict[str, Any] = {
+            "project_id": "default",
+            "since_ms": hour_ms,
+            "until_ms": hour_ms + 3 * HOUR_MS,
+        }
+
+        found = store.history.spend(
+            by=("session_id", "kind"), where={"session_id": ["s-*", "u"]}, **span
+        )
+        assert [(spend.names, spend.total_nano_usd) for spend in found] == [
+            (("s-2", "model"), 3),
+            (("s-1", "tool"), 2),
+            (("s-1", "model"), 1),
+        ]
+        series = store.history.spend(
+            by=(), where={"user_id": [""], "agent": ["a"]}, every="hour", **span
+        )
+        assert [(spend.since_ms, spend.total_nano_usd) for spend in series] == [
+            (hour_ms + number * HOUR_MS, number + 1) for number in range(4)
+        ]
 
     def test_history_yields_the_events_of_a_span_as_they_were_booked(
         self, store: Store

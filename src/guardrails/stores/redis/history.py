@@ -1,14 +1,15 @@
 """The history in Redis: sums and events. Only reads."""
 
 import functools
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from guardrails.core.accounts import Account
 from guardrails.core.attribution import Attribution
 from guardrails.core.events import Event
+from guardrails.core.groups import Every, SpendQuery, grouped, in_order
+from guardrails.core.rollups import HOUR_MS, MIX, Mix, Spend
 from guardrails.core.lines import account_key
-from guardrails.core.rollups import HOUR_MS, ROLLUP_DIMENSIONS, Spend
 from guardrails.core.windows import Window
 from guardrails.stores.redis import keys, replies
 from guardrails.stores.redis.client import Client
@@ -24,6 +25,9 @@ CLOCKS_APART_MS_MAX = HOUR_MS
 HOURS_MAX = 500
 """Hours read in one round trip."""
 
+MIX_HOURS_MAX = 24
+"""The same of mixes, of which each session has several."""
+
 
 class RedisHistory:
     """Reads sums and events."""
@@ -32,46 +36,61 @@ class RedisHistory:
         self._client = client
 
     def spend(
-        self, *, project_id: str, by: str, since_ms: int, until_ms: int
+        self,
+        *,
+        project_id: str,
+        by: str | Sequence[str],
+        since_ms: int,
+        until_ms: int,
+        where: Mapping[str, Sequence[str]] | None = None,
+        every: Every | None = None,
     ) -> Sequence[Spend]:
-        """Sums whole hours per name, most expensive first."""
-        assert by in ROLLUP_DIMENSIONS, by
-        hours = range(since_ms // HOUR_MS, max(since_ms, until_ms) // HOUR_MS + 1)
-        sums: dict[str | None, Spend] = {}
-        # Every call has a cell by agent, if only that of no agent.
-        if by in ("agent", "project_id"):
-            sums = self._cells(project_id, "agent", hours)
-            if by == "project_id" and sums:
-                sums = {project_id: replace(_sum(sums.values()), name=project_id)}
-        else:
-            sums = self._cells(project_id, by, hours)
-            if by not in ("model", "tool"):
-                everything = _sum(self._cells(project_id, "agent", hours).values())
-                rest = everything.minus(_sum(sums.values()))
-                if rest.steps:
-                    sums[None] = rest
-        return sorted(
-            sums.values(), key=lambda s: (-s.total_nano_usd, -s.steps, s.name or "")
+        """Sums whole hours, as the port says."""
+        query = SpendQuery.of(
+            project_id=project_id,
+            by=by,
+            since_ms=since_ms,
+            until_ms=until_ms,
+            where=where,
+            every=every,
         )
+        if query.dimension is None:
+            cells = self._cells(query, MIX)
+            return grouped(query, cells, lambda text: query.names_of(Mix.unpack(text)))
+        return self._by(query, query.dimension)
+
+    def _by(self, query: SpendQuery, dimension: str) -> list[Spend]:
+        """Reads the cells of one dimension, and derives those that are not written."""
+
+        def by(dimension: str) -> list[Spend]:
+            cells = self._cells(query, dimension)
+            return grouped(query, cells, lambda name: (name or None,))
+
+        if dimension in ("agent", "model", "tool"):
+            return by(dimension)
+        everything = _sum(by("agent"))  # Every call has one, if only that of no agent.
+        if dimension == "project_id":
+            whole = replace(everything, name=query.project_id)
+            return [whole] if whole.steps else []
+        found = by(dimension)
+        rest = everything.minus(_sum(found))
+        return in_order([*found, rest]) if rest.steps else found
 
     def _cells(
-        self, project_id: str, dimension: str, hours: range
-    ) -> dict[str | None, Spend]:
-        """Adds up the hours, per name."""
-        prefix = keys.project_prefix(project_id)
-        sums: dict[str | None, Spend] = {}
-        for start in range(0, len(hours), HOURS_MAX):
+        self, query: SpendQuery, dimension: str
+    ) -> Iterator[tuple[int, str, tuple[int, ...]]]:
+        """Yields the hour, the name and the sums of each cell."""
+        prefix = keys.project_prefix(query.project_id)
+        size = MIX_HOURS_MAX if dimension == MIX else HOURS_MAX
+        for start in range(0, len(query.hours), size):
+            hours = query.hours[start : start + size]
             commands = [
-                ("HGETALL", keys.rollup(prefix, hour, dimension))
-                for hour in hours[start : start + HOURS_MAX]
+                ("HGETALL", keys.rollup(prefix, hour, dimension)) for hour in hours
             ]
-            for found in self._client.query(prefix, commands):
+            answers = self._client.query(prefix, commands)
+            for hour, found in zip(hours, answers, strict=True):
                 for field, value in zip(found[::2], found[1::2], strict=True):
-                    name = field.decode() or None
-                    spend = replies.spend_from(name, value)
-                    known = sums.get(name)
-                    sums[name] = spend if known is None else known.plus(spend)
-        return sums
+                    yield hour, field.decode(), replies.amounts_from(value)
 
     def session_accounts(
         self, *, project_id: str, session_ids: Sequence[str]

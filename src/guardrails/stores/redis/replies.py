@@ -20,7 +20,6 @@ from guardrails.core.operations import (
     Settled,
     Verdict,
 )
-from guardrails.core.rollups import SUM_NAMES, Spend
 from guardrails.stores import rows
 from guardrails.stores.redis.layouts import (
     MEASURES,
@@ -35,10 +34,10 @@ from guardrails.stores.redis.orders import order_from
 
 __all__ = [
     "account_from",
+    "amounts_from",
     "event_from",
     "reserved_from",
     "settled_from",
-    "spend_from",
     "totals_from",
 ]
 
@@ -244,10 +243,9 @@ def event_from(payload: bytes) -> Event:
     return rows.event_from(json.loads(payload))
 
 
-def spend_from(name: str | None, sums: bytes) -> Spend:
-    """Rebuilds what was spent under a name.
+def amounts_from(sums: bytes) -> tuple[int, ...]:
+    """Reads the sums of a cell.
 
     What an earlier version wrote is shorter: it did not know the last sums.
     """
-    values = SUMS.unpack(sums.ljust(SUMS.size, b"\0"))
-    return Spend(name=name, **dict(zip(SUM_NAMES, values, strict=True)))
+    return SUMS.unpack(sums.ljust(SUMS.size, b"\0"))

@@ -15,7 +15,7 @@ from guardrails.core.limits import effective_limits
 from guardrails.core.loops import ToolTrace, refused_trace
 from guardrails.core.operations import Reserve, Settle
 from guardrails.core.policy import Limits
-from guardrails.core.rollups import HOUR_MS, SUM_NAMES, cells_of, spend_of
+from guardrails.core.rollups import HOUR_MS, amounts_of, cells_of
 from guardrails.stores import rows
 from guardrails.stores.redis import keys
 from guardrails.stores.redis.layouts import SEPARATOR, SLOTS, SUMS, raised_from
@@ -243,8 +243,7 @@ def _number(number: int | None) -> Argument:
 
 
 def _sums(event: Event) -> bytes:
-    spend = spend_of(event)
-    return SUMS.pack(*[getattr(spend, name) for name in SUM_NAMES])
+    return SUMS.pack(*amounts_of(event))
 
 
 def _trace_text(trace: ToolTrace) -> str:

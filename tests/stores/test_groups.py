@@ -1,0 +1,205 @@
+"""Spend by any dimensions, with any filter: every store finds what the events say."""
+
+import itertools
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from guardrails.core.calls import CallKind
+from guardrails.core.events import Event
+from guardrails.core.groups import SPEND_DIMENSIONS
+from guardrails.core.rollups import HOUR_MS, Spend
+from guardrails.ports import Store
+from guardrails.stores.memory import MemoryStore
+from guardrails.stores.redis import RedisStore
+from guardrails.stores.sqlite import SQLiteStore
+from tests.servers.fixtures import BINARIES
+from tests.servers.processes import Server
+from tests.stores.spending import HOURS, START_MS, event_lists, settle_of
+
+NUMBERS = itertools.count()
+
+Opened = Callable[[], Any]
+
+PATTERNS = ("", "*", "a*", "?", "[!a]*", "a", "*/ab", "model", "Ünï*", 'q"\\*', "none")
+
+queries = st.fixed_dictionaries(
+    {
+        "by": st.lists(st.sampled_from(SPEND_DIMENSIONS), max_size=3),
+        "where": st.dictionaries(
+            st.sampled_from(SPEND_DIMENSIONS),
+            st.lists(st.sampled_from(PATTERNS), min_size=1, max_size=2),
+            max_size=2,
+        ),
+        "every": st.sampled_from((None, "hour", "day")),
+        "since_ms": st.integers(-HOUR_MS, HOURS * HOUR_MS).map(START_MS.__add__),
+        "hours": st.integers(0, HOURS),
+    }
+)
+
+
+@pytest.fixture(scope="module")
+def redis_server() -> Iterator[Server]:
+    with Server(next(iter(BINARIES.values()))) as server:
+        yield server
+
+
+@pytest.fixture(params=["memory", "sqlite", "redis"])
+def opened(request: pytest.FixtureRequest, tmp_path: Path) -> Opened:
+    """Opens an empty store."""
+    kind: str = request.param
+    server: Server | None = None
+    if kind == "redis":
+        server = request.getfixturevalue("redis_server")
+
+    @contextmanager
+    def opening() -> Iterator[Store]:
+        if server is not None:
+            server.ask("FLUSHALL")
+            store: Store = RedisStore(server.unix_url)
+        elif kind == "sqlite":
+            store = SQLiteStore(tmp_path / f"{next(NUMBERS)}.sqlite3")
+        else:
+            store = MemoryStore()
+        with closing(store):
+            yield store
+
+    return opening
+
+
+def name_in(event: Event, dimension: str) -> str | None:
+    who = event.attribution
+    if dimension == "root_agent":
+        return who.agent_path[0] if who.agent_path else None
+    if dimension == "kind":
+        return event.kind.value
+    if dimension == "tool":
+        return f"{event.server}/{event.tool}" if event.server else event.tool
+    if dimension in ("server", "model", "provider"):
+        return getattr(event, dimension)
+    return getattr(who, dimension)
+
+
+def is_asked(event: Event, query: dict[str, Any]) -> bool:
+    hours = range(query["since_ms"] // HOUR_MS, query["until_ms"] // HOUR_MS + 1)
+    kinds = {
+        CallKind.MODEL if by in ("model", "provider") else CallKind.TOOL
+        for by in query["by"]
+        if by in ("model", "provider", "tool", "server")
+    }
+    if event.time_ms // HOUR_MS not in hours or (kinds and event.kind not in kinds):
+        return False
+    for dimension, globs in query["where"].items():
+        name = name_in(event, dimension)
+        if name is None and "" not in globs:
+            return False
+        if name is not None and not any(fnmatchcase(name, one) for one in globs):
+            return False
+    return True
+
+
+def expected(events: list[Event], query: dict[str, Any]) -> dict[Any, list[int]]:
+    """Adds up the events themselves."""
+    step_ms = {None: None, "hour": HOUR_MS, "day": 24 * HOUR_MS}[query["every"]]
+    sums: dict[Any, list[int]] = defaultdict(lambda: [0] * 9)
+    for event in events:
+        if not is_asked(event, query):
+            continue
+        names = tuple(name_in(event, by) for by in query["by"]) or (None,)
+        start_ms = None if step_ms is None else event.time_ms // step_ms * step_ms
+        cost, usage = event.charge.cost_nano_usd, event.usage
+        for index, amount in enumerate(
+            (
+                cost or 0,
+                1,
+                cost is None,
+                usage.input_tokens if usage else 0,
+                usage.cache_read_tokens if usage else 0,
+                usage.cache_write_tokens if usage else 0,
+                usage.reasoning_tokens if usage else 0,
+                0 if event.status.value == "ok" else cost or 0,
+                event.latency_ms or 0,
+            )
+        ):
+            sums[start_ms, names][index] += amount
+    return dict(sums)
+
+
+def found_in(spends: list[Spend]) -> dict[Any, list[int]]:
+    found = {
+        (spend.since_ms, spend.names): [
+            spend.total_nano_usd,
+            spend.steps,
+            spend.unpriced_calls,
+            spend.input_tokens,
+            spend.cache_read_tokens,
+            spend.cache_write_tokens,
+            spend.reasoning_tokens,
+            spend.failed_nano_usd,
+            spend.latency_ms,
+        ]
+        for spend in spends
+    }
+    assert len(found) == len(spends), "a group came twice"
+    return found
+
+
+@settings(
+    max_examples=25,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+@given(events=event_lists(), asked=st.lists(queries, min_size=4, max_size=4))
+def test_is_what_the_events_add_up_to(
+    opened: Opened, events: list[Event], asked: list[dict[str, Any]]
+) -> None:
+    """For any dimensions, filter, span and step, whatever the order of the calls."""
+    with opened() as store:
+        for event in events:
+            store.execute(settle_of(event))
+        for query in asked:
+            hours = query.pop("hours")
+            query["until_ms"] = query["since_ms"] + hours * HOUR_MS
+            spends = store.history.spend(project_id="default", **query)
+
+            assert found_in(spends) == expected(events, query), query
+            costs = [(one.since_ms or 0, -one.total_nano_usd) for one in spends]
+            assert costs == sorted(costs)
+
+
+@settings(
+    max_examples=5,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+@given(events=event_lists())
+def test_mixes_and_single_cells_say_the_same(
+    opened: Opened, events: list[Event]
+) -> None:
+    """A report of one dimension reads other cells than one that has a filter."""
+    span = {"since_ms": START_MS, "until_ms": START_MS + HOURS * HOUR_MS}
+    with opened() as store:
+        for event in events:
+            store.execute(settle_of(event))
+        for by in SPEND_DIMENSIONS:
+            plain = store.history.spend(project_id="default", by=by, **span)
+            filtered = store.history.spend(
+                project_id="default", by=by, where={"kind": ["*"]}, **span
+            )
+            assert list(plain) == list(filtered), by
+
+
+def test_an_unknown_dimension_is_named(opened: Opened) -> None:
+    with opened() as store:
+        for asked in ({"by": "colour"}, {"by": (), "where": {"colour": ["*"]}}):
+            with pytest.raises(ValueError, match="'colour' is not a dimension"):
+                store.history.spend(
+                    project_id="default", since_ms=0, until_ms=0, **asked
+                )

@@ -67,7 +67,7 @@ class History(Protocol):
             until_ms: The hour that contains this instant is the last.
             where: Patterns as of `fnmatch.fnmatchcase`, by dimension. In each, one
                 has to match; an empty one matches what has no name.
-            every: Makes it a series: apart for each hour or day (UTC).
+            every: Makes it a series: apart for each hour, day or month (UTC).
 
         Returns:
             One entry per combination, most expensive first; of a series the oldest

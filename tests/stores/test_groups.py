@@ -4,6 +4,7 @@ import itertools
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
+from datetime import UTC, datetime
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
@@ -38,7 +39,7 @@ queries = st.fixed_dictionaries(
             st.lists(st.sampled_from(PATTERNS), min_size=1, max_size=2),
             max_size=2,
         ),
-        "every": st.sampled_from((None, "hour", "day")),
+        "every": st.sampled_from((None, "hour", "day", "month")),
         "since_ms": st.integers(-HOUR_MS, HOURS * HOUR_MS).map(START_MS.__add__),
         "hours": st.integers(0, HOURS),
     }
@@ -105,15 +106,24 @@ def is_asked(event: Event, query: dict[str, Any]) -> bool:
     return True
 
 
+def start_of(time_ms: int, every: str | None) -> int | None:
+    then = datetime.fromtimestamp(time_ms / 1000, tz=UTC)
+    then = then.replace(minute=0, second=0, microsecond=0)
+    if every == "day":
+        then = then.replace(hour=0)
+    elif every == "month":
+        then = then.replace(day=1, hour=0)
+    return round(then.timestamp() * 1000) if every else None
+
+
 def expected(events: list[Event], query: dict[str, Any]) -> dict[Any, list[int]]:
     """Adds up the events themselves."""
-    step_ms = {None: None, "hour": HOUR_MS, "day": 24 * HOUR_MS}[query["every"]]
     sums: dict[Any, list[int]] = defaultdict(lambda: [0] * 9)
     for event in events:
         if not is_asked(event, query):
             continue
         names = tuple(name_in(event, by) for by in query["by"]) or (None,)
-        start_ms = None if step_ms is None else event.time_ms // step_ms * step_ms
+        start_ms = start_of(event.time_ms, query["every"])
         cost, usage = event.charge.cost_nano_usd, event.usage
         for index, amount in enumerate(
             (

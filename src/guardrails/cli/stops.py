@@ -19,10 +19,11 @@ from guardrails.cli.options import (
     configured,
     user_name,
 )
-from guardrails.cli.times import seconds_of, time_text
+from guardrails.cli.times import time_text
 from guardrails.core.decisions import format_time
 from guardrails.core.stops import AuditEntry, StopKind, StopOrder, StopTarget
 from guardrails.orders import target_of
+from guardrails.spans import seconds_of
 
 __all__ = ["resume", "stop", "stops"]
 

@@ -8,6 +8,7 @@ have them: a report by tool is of tool calls, one by model and tool is of all ca
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from fnmatch import fnmatchcase
 from functools import cached_property, lru_cache
 from operator import add
@@ -24,6 +25,7 @@ __all__ = [
     "SpendQuery",
     "grouped",
     "in_order",
+    "step_start",
 ]
 
 SPEND_DIMENSIONS = ("project_id", *Mix._fields)
@@ -32,16 +34,14 @@ SPEND_DIMENSIONS = ("project_id", *Mix._fields)
 UNATTRIBUTED = ""
 """The pattern of what has no name. No name is empty, and no other takes it."""
 
-Every = Literal["hour", "day"]
-"""The steps of a series; a day begins at midnight UTC."""
+Every = Literal["hour", "day", "month"]
+"""The steps of a series, in UTC."""
 
 Names = tuple[str | None, ...]
 """One name per dimension."""
 
 NAMES_MAX = 16_384
 """Names that are remembered with whether a filter takes them."""
-
-_HOURS: Mapping[str, int] = {"hour": 1, "day": 24}
 
 _KINDS: Mapping[str, str] = {
     "provider": CallKind.MODEL,
@@ -138,7 +138,7 @@ class SpendQuery:
 
     def start_of(self, hour: int) -> int | None:
         """Returns the hour with which the step of an hour begins, in a series."""
-        return None if self.every is None else hour - hour % _HOURS[self.every]
+        return None if self.every is None else step_start(hour, self.every)
 
     def _name(self, mix: Mix, dimension: str) -> str | None:
         if dimension == "project_id":
@@ -146,6 +146,18 @@ class SpendQuery:
         if dimension == "tool" and mix.server and mix.tool:
             return f"{mix.server}/{mix.tool}"
         return getattr(mix, dimension)
+
+
+def step_start(hour: int, every: Every) -> int:
+    """Returns the first hour of the step that an hour is in."""
+    match every:
+        case "hour":
+            return hour
+        case "day":
+            return hour - hour % 24
+        case "month":
+            then = datetime.fromtimestamp(hour * 3_600, tz=UTC)
+            return int(then.replace(day=1, hour=0).timestamp()) // 3_600
 
 
 def grouped(

@@ -10,20 +10,39 @@ from guardrails.reports.costs import (
     unpriced_names,
 )
 from guardrails.reports.outliers import Cause, Outlier, find_outliers, with_cause
+from guardrails.reports.series import Series, series_of
+from guardrails.reports.sessions import (
+    SESSION_ORDERS,
+    SESSION_STATES,
+    SessionInfo,
+    SessionList,
+    sessions,
+)
 from guardrails.reports.simulation import Refused, Simulation, simulated
+from guardrails.reports.units import UnitReport, UnitRow, report_units
 
 __all__ = [
+    "SESSION_ORDERS",
+    "SESSION_STATES",
     "Cause",
     "CostReport",
     "CostRow",
     "Outlier",
     "Refused",
+    "Series",
+    "SessionInfo",
+    "SessionList",
     "SessionRow",
     "Simulation",
     "Span",
+    "UnitReport",
+    "UnitRow",
     "find_outliers",
     "report_by",
     "report_sessions",
+    "report_units",
+    "series_of",
+    "sessions",
     "simulated",
     "unpriced_names",
     "with_cause",

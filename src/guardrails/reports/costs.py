@@ -1,9 +1,10 @@
 """Costs: where the money went in a span of time, by session or by dimension."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 from guardrails.core.accounts import Account
+from guardrails.core.groups import in_order
 from guardrails.core.rollups import HOUR_MS, Spend
 from guardrails.reports.outliers import Outlier, find_outliers
 
@@ -12,8 +13,12 @@ __all__ = [
     "CostRow",
     "SessionRow",
     "Span",
+    "end_of",
+    "reason_of",
     "report_by",
     "report_sessions",
+    "share_of",
+    "total_of",
     "unpriced_names",
 ]
 
@@ -36,6 +41,12 @@ class Span:
         """The start of the first hour."""
         return (self.until_ms - self.hours * HOUR_MS) // HOUR_MS * HOUR_MS
 
+    @property
+    def before(self) -> "Span":
+        """As many whole hours, up to the first of this one."""
+        # It ends with an hour that is full, which is one of them.
+        return Span(hours=self.hours - 1, until_ms=self.since_ms - 1)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CostRow:
@@ -46,6 +57,23 @@ class CostRow:
     spend: Spend
     share: float | None
     """The part of the total cost, 0 to 1; `None` while nothing was spent."""
+    before: Spend | None = None
+    """In the span before, if that was compared; all 0 for what is new."""
+
+    @property
+    def change_nano_usd(self) -> int | None:
+        """How much more it cost than before; `None` if it was not compared."""
+        if self.before is None:
+            return None
+        return self.spend.total_nano_usd - self.before.total_nano_usd
+
+    @property
+    def change(self) -> float | None:
+        """The same as a part of what it cost before; `None` of what cost nothing."""
+        if self.change_nano_usd is None or self.before is None:
+            return None
+        cost = self.before.total_nano_usd
+        return self.change_nano_usd / cost if cost else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,9 +95,10 @@ class CostReport:
 
     project_id: str
     by: str
+    """The dimension; several are joined by commas."""
     span: Span
     rows: Sequence[CostRow]
-    """The most expensive names."""
+    """The most expensive names, and in any case what was not attributed."""
     names: int
     """All names, those without a row included."""
     total: Spend
@@ -81,6 +110,23 @@ class CostReport:
     outliers: Sequence[Outlier] = ()
     """Sessions that stand out, most expensive first. Only of a report by session."""
 
+    before: Spend | None = None
+    """The total of the span before, if that was compared."""
+    gone: Sequence[Spend] = ()
+    """What was only in the span before, most expensive first."""
+    where: Mapping[str, Sequence[str]] = field(default_factory=dict[str, Sequence[str]])
+    """The filter, by dimension."""
+
+    @property
+    def dimensions(self) -> tuple[str, ...]:
+        """What the rows are by."""
+        return tuple(self.by.split(","))
+
+    @property
+    def others(self) -> Spend:
+        """What the names without a row come to."""
+        return self.total.minus(total_of([row.spend for row in self.rows]))
+
     @property
     def hidden(self) -> int:
         """Names without a row."""
@@ -88,28 +134,49 @@ class CostReport:
 
 
 def report_by(
-    spends: Sequence[Spend], *, project_id: str, by: str, span: Span, limit: int
+    spends: Sequence[Spend],
+    *,
+    project_id: str,
+    by: str,
+    span: Span,
+    limit: int,
+    before: Sequence[Spend] | None = None,
 ) -> CostReport:
     """Ranks what was spent per name.
 
     Args:
         spends: One entry per name, in any order.
         project_id: The project.
-        by: The dimension.
+        by: The dimension; several are joined by commas.
         span: What the spends were summed over.
         limit: Rows to show; 0 shows all.
+        before: The same of the span before, to compare.
     """
-    total = _total(spends)
+    total = total_of(spends)
+    earlier = None if before is None else {spend.names: spend for spend in before}
+    ranked = in_order(spends)
+    shown = ranked[:limit] if limit else ranked
+    shown += [spend for spend in ranked[len(shown) :] if not any(spend.names)]
+    now = {spend.names for spend in spends}
     return CostReport(
         project_id=project_id,
         by=by,
         span=span,
         rows=[
-            CostRow(name=spend.name, spend=spend, share=_share(spend, total))
-            for spend in _dearest(spends, limit)
+            CostRow(
+                name=spend.name,
+                spend=spend,
+                share=share_of(spend, total),
+                before=None
+                if earlier is None
+                else earlier.get(spend.names, Spend(name=spend.name)),
+            )
+            for spend in shown
         ],
         names=len(spends),
         total=total,
+        before=None if before is None else total_of(before),
+        gone=in_order(spend for spend in before or () if spend.names not in now),
     )
 
 
@@ -135,14 +202,14 @@ def report_sessions(
         for account in accounts
         if account.session is not None
     }
-    total = _total(spends)
+    total = total_of(spends)
     return CostReport(
         project_id=project_id,
         by="session_id",
         span=span,
         rows=[
             _session_row(spend, known.get(spend.name), total=total, span=span)
-            for spend in _dearest(spends, limit)
+            for spend in in_order(spends)[: limit or None]
         ],
         names=len(spends),
         total=total,
@@ -169,15 +236,16 @@ def _session_row(
     return SessionRow(
         name=spend.name,
         spend=spend,
-        share=_share(spend, total),
+        share=share_of(spend, total),
         agent=who.agent if who else None,
         customer_id=who.customer_id if who else None,
-        end=_end(account, span.until_ms),
-        reason=_reason(account),
+        end=end_of(account, span.until_ms),
+        reason=reason_of(account),
     )
 
 
-def _end(account: Account | None, now_ms: int) -> str:
+def end_of(account: Account | None, now_ms: int) -> str:
+    """Says how a session ended, or that it has not."""
     if account is not None and account.stop is not None:
         return account.stop.reason.value
     session = account.session if account else None
@@ -188,7 +256,8 @@ def _end(account: Account | None, now_ms: int) -> str:
     return "active" if now_ms - session.last_active_at_ms < IDLE_MS else "idle"
 
 
-def _reason(account: Account | None) -> str | None:
+def reason_of(account: Account | None) -> str | None:
+    """Names the limit or the tool that stopped a session."""
     stop = account.stop if account else None
     if stop is None:
         return None
@@ -197,18 +266,15 @@ def _reason(account: Account | None) -> str | None:
     return stop.finding.tool if stop.finding is not None else None
 
 
-def _dearest(spends: Sequence[Spend], limit: int) -> list[Spend]:
-    ranked = sorted(spends, key=lambda s: (-s.total_nano_usd, -s.steps, s.name or ""))
-    return ranked[:limit] if limit else ranked
-
-
-def _total(spends: Sequence[Spend]) -> Spend:
+def total_of(spends: Iterable[Spend]) -> Spend:
+    """Adds up spends, under no name."""
     total = Spend(name=None)
     for spend in spends:
         total = total.plus(spend)
     return total
 
 
-def _share(spend: Spend, total: Spend) -> float | None:
+def share_of(spend: Spend, total: Spend) -> float | None:
+    """Returns the part of the total cost; `None` while nothing was spent."""
     cost = total.total_nano_usd
     return spend.total_nano_usd / cost if cost else None

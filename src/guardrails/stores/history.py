@@ -119,7 +119,12 @@ class SQLiteHistory:
                 yield rows.event_from(row)
 
 
-_STARTS = {None: "0", "hour": "hour", "day": "hour / 24 * 24"}
+_STARTS = {
+    None: "0",
+    "hour": "hour",
+    "day": "hour / 24 * 24",
+    "month": "strftime('%s', hour * 3600, 'unixepoch', 'start of month') / 3600",
+}
 """The hour with which the step of a series begins."""
 
 

@@ -8,8 +8,8 @@ from guardrails.core.accounts import Account
 from guardrails.core.attribution import Attribution
 from guardrails.core.events import Event
 from guardrails.core.groups import Every, SpendQuery, grouped, in_order
-from guardrails.core.rollups import HOUR_MS, MIX, Mix, Spend
 from guardrails.core.lines import account_key
+from guardrails.core.rollups import HOUR_MS, MIX, Mix, Spend
 from guardrails.core.windows import Window
 from guardrails.stores.redis import keys, replies
 from guardrails.stores.redis.client import Client

@@ -6,15 +6,27 @@ from typing import Protocol, TypeVar
 from guardrails.core.accounts import Account, Stop
 from guardrails.core.attribution import Attribution
 from guardrails.core.events import Event
+from guardrails.core.flat_events import FlatEvent
 from guardrails.core.groups import Every
 from guardrails.core.loops import LoopFinding
 from guardrails.core.operations import Crossing, Operation
 from guardrails.core.rollups import Spend
 from guardrails.core.usage import Charge, TokenUsage
 
-__all__ = ["Clock", "EventSink", "History", "PriceBook", "RemoteStore", "Store"]
+__all__ = [
+    "FOREVER_MS",
+    "Clock",
+    "EventSink",
+    "History",
+    "PriceBook",
+    "RemoteStore",
+    "Store",
+]
 
 R = TypeVar("R")
+
+FOREVER_MS = 2**62
+"""Later than any event."""
 
 
 class Clock(Protocol):
@@ -102,6 +114,29 @@ class History(Protocol):
             project_id: The project.
             since_ms: The first instant.
             until_ms: The last instant.
+        """
+        ...
+
+    def event_pages(
+        self,
+        *,
+        project_id: str,
+        since_ms: int = 0,
+        until_ms: int = FOREVER_MS,
+        session_id: str | None = None,
+    ) -> Iterator[Sequence[FlatEvent]]:
+        """Yields events as flat rows, page by page: all that are kept.
+
+        In the order of `timeline`. SQLite keeps the events of a session together, so
+        that reading one does not depend on how many others there are. Redis keeps one
+        stream per project, of a bounded length: a session is looked for in all of it,
+        and what has left the stream is not found.
+
+        Args:
+            project_id: The project.
+            since_ms: The first instant.
+            until_ms: The last instant.
+            session_id: Of this session only.
         """
         ...
 

@@ -7,11 +7,17 @@ from contextlib import AbstractContextManager
 
 from guardrails.core.accounts import Account
 from guardrails.core.events import Event
+from guardrails.core.flat_events import FlatEvent
 from guardrails.core.groups import Every, SpendQuery, grouped
 from guardrails.core.rollups import MIX, SUM_NAMES, Mix, Spend
+from guardrails.ports import FOREVER_MS
 from guardrails.stores import rows
+from guardrails.stores.flat_rows import FLAT_COLUMNS, flat_events_of
 
 __all__ = ["SQLiteHistory"]
+
+PAGE = 2_000
+"""Events read at once: about 2 MB."""
 
 _ACCOUNTS = ", ".join(rows.ACCOUNT_COLUMNS)
 
@@ -117,6 +123,26 @@ class SQLiteHistory:
             found = connection.execute(query, (project_id, since_ms, until_ms))
             for row in found:
                 yield rows.event_from(row)
+
+    def event_pages(
+        self,
+        *,
+        project_id: str,
+        since_ms: int = 0,
+        until_ms: int = FOREVER_MS,
+        session_id: str | None = None,
+    ) -> Iterator[Sequence[FlatEvent]]:
+        """Yields events as flat rows, oldest first, page by page."""
+        of_session = "" if session_id is None else "AND session_id = ? "
+        query = (
+            f"SELECT {', '.join(FLAT_COLUMNS)} FROM events WHERE project_id = ? "
+            f"{of_session}AND time_ms BETWEEN ? AND ? ORDER BY time_ms, event_id"
+        )
+        named = (project_id,) if session_id is None else (project_id, session_id)
+        with self._reading() as connection:
+            found = connection.execute(query, (*named, since_ms, until_ms))
+            while page := found.fetchmany(PAGE):
+                yield list(flat_events_of(page))
 
 
 _STARTS = {

@@ -7,11 +7,13 @@ from typing import TypeVar
 
 from guardrails.core.accounts import Account
 from guardrails.core.events import Event
+from guardrails.core.flat_events import FlatEvent, flat_event
 from guardrails.core.groups import Every, SpendQuery, grouped
 from guardrails.core.ledger import Ledger
 from guardrails.core.operations import Operation, settled_by
 from guardrails.core.rollups import HOUR_MS, Mix, Spend, amounts_of
 from guardrails.ids import new_key
+from guardrails.ports import FOREVER_MS
 
 __all__ = ["MemoryStore"]
 
@@ -137,3 +139,23 @@ class _MemoryHistory:
             is_asked = event.attribution.project_id == project_id
             if is_asked and since_ms <= event.time_ms <= until_ms:
                 yield event
+
+    def event_pages(
+        self,
+        *,
+        project_id: str,
+        since_ms: int = 0,
+        until_ms: int = FOREVER_MS,
+        session_id: str | None = None,
+    ) -> Iterator[Sequence[FlatEvent]]:
+        """Yields events as flat rows, as they were booked, in one page."""
+        events = self.timeline(
+            project_id=project_id, since_ms=since_ms, until_ms=until_ms
+        )
+        page = [
+            flat_event(event)
+            for event in events
+            if session_id in (None, event.attribution.session_id)
+        ]
+        if page:
+            yield page

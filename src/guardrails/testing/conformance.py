@@ -16,6 +16,7 @@ from guardrails.core.accounts import Account, Charging, Line, StopReason, Thresh
 from guardrails.core.attribution import Attribution
 from guardrails.core.calls import CallKind, CallStatus
 from guardrails.core.events import Event
+from guardrails.core.flat_events import flat_event
 from guardrails.core.ledger import SETTLED_RETENTION_MS
 from guardrails.core.loops import (
     FAILED,
@@ -999,6 +1000,34 @@ class StoreConformance:
         events = store.history.events(project_id="default", session_id="s", limit=10)
 
         assert list(events) == [op.event]
+
+    def test_history_yields_pages_of_flat_events(self, store: Store) -> None:
+        """All of a project, or of one of its sessions; each as its event says."""
+        for number in range(2_105):  # More than a page of every store.
+            to = charging(session=f"s-{number % 3}")
+            kind = CallKind.TOOL if number % 2 else CallKind.MODEL
+            store.execute(settle(str(number), to, kind=kind, now_ms=NOW_MS + number))
+        history = store.history
+        events = list(
+            history.timeline(project_id="default", since_ms=0, until_ms=2 * NOW_MS)
+        )
+        pages = list(history.event_pages(project_id="default"))
+        of_session = history.event_pages(
+            project_id="default",
+            session_id="s-1",
+            since_ms=NOW_MS + 4,
+            until_ms=NOW_MS + 1_000,
+        )
+
+        flat = [flat_event(event) for event in events]
+        assert all(pages)
+        assert [row for page in pages for row in page] == flat
+        assert [row for page in of_session for row in page] == [
+            row
+            for row in flat
+            if row.session_id == "s-1" and 4 <= row.time_ms - NOW_MS <= 1_000
+        ]
+        assert not list(history.event_pages(project_id="other"))
 
     def test_one_secret_per_store(self, store: Store) -> None:
         """The key of fingerprints is random, long and stays."""

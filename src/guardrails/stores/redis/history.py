@@ -7,10 +7,12 @@ from dataclasses import replace
 from guardrails.core.accounts import Account
 from guardrails.core.attribution import Attribution
 from guardrails.core.events import Event
+from guardrails.core.flat_events import FlatEvent, flat_event
 from guardrails.core.groups import Every, SpendQuery, grouped, in_order
 from guardrails.core.lines import account_key
 from guardrails.core.rollups import HOUR_MS, MIX, Mix, Spend
 from guardrails.core.windows import Window
+from guardrails.ports import FOREVER_MS
 from guardrails.stores.redis import keys, replies
 from guardrails.stores.redis.client import Client
 
@@ -126,6 +128,32 @@ class RedisHistory:
         self, *, project_id: str, since_ms: int, until_ms: int
     ) -> Iterator[Event]:
         """Yields the events of a project in a span, as they were booked."""
+        for page in self._oldest_first(project_id, since_ms=since_ms):
+            for event in page:
+                if since_ms <= event.time_ms <= until_ms:
+                    yield event
+
+    def event_pages(
+        self,
+        *,
+        project_id: str,
+        since_ms: int = 0,
+        until_ms: int = FOREVER_MS,
+        session_id: str | None = None,
+    ) -> Iterator[Sequence[FlatEvent]]:
+        """Yields events as flat rows, as they were booked, page by page."""
+        for page in self._oldest_first(project_id, since_ms=since_ms):
+            found = [
+                flat_event(event)
+                for event in page
+                if since_ms <= event.time_ms <= until_ms
+                and session_id in (None, event.attribution.session_id)
+            ]
+            if found:
+                yield found
+
+    def _oldest_first(self, project_id: str, *, since_ms: int) -> Iterator[list[Event]]:
+        """Yields pages of the stream, from shortly before an instant."""
         prefix = keys.project_prefix(project_id)
         # An entry is numbered by the server's clock when it is booked, which is not
         # before the call ended but for the difference of two clocks.
@@ -133,13 +161,10 @@ class RedisHistory:
         while True:
             command = ("XRANGE", keys.events(prefix), start, "+", "COUNT", PAGE)
             [entries] = self._client.query(prefix, [command])
-            for entry_id, fields in entries:
-                event = replies.event_from(fields[1])
-                if since_ms <= event.time_ms <= until_ms:
-                    yield event
-                start = b"(" + entry_id
+            yield [replies.event_from(fields[1]) for _, fields in entries]
             if len(entries) < PAGE:
                 return
+            start = b"(" + entries[-1][0]
 
     def _newest_first(self, project_id: str) -> Iterator[Event]:
         prefix = keys.project_prefix(project_id)

@@ -1,6 +1,6 @@
 """Flat events: one row says what an event says, whichever way it was read."""
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from guardrails.core.events import Event
@@ -10,6 +10,7 @@ from guardrails.stores.flat_rows import FLAT_COLUMNS, flat_events_of
 from tests.exports.strategies import events
 
 
+@settings(deadline=None)
 @given(st.lists(events(), max_size=5))
 def test_rows_of_a_file_say_what_their_events_say(drawn: list[Event]) -> None:
     """The short cut from columns to a flat event changes nothing."""
@@ -22,4 +23,4 @@ def test_rows_of_a_file_say_what_their_events_say(drawn: list[Event]) -> None:
         for row in columns
     ]
 
-    assert list(flat_events_of(read)) == [flat_event(event) for event in drawn]
+    assert flat_events_of(read) == [flat_event(event) for event in drawn]

@@ -15,6 +15,7 @@ from guardrails.cli.check import check
 from guardrails.cli.costs import costs
 from guardrails.cli.demo import demo
 from guardrails.cli.doctor import doctor
+from guardrails.cli.export import export
 from guardrails.cli.init import init
 from guardrails.cli.schema import schema
 from guardrails.cli.simulate import simulate
@@ -58,6 +59,7 @@ app.command()(costs)
 app.command()(check)
 app.command()(doctor)
 app.command()(demo)
+app.command()(export)
 app.command()(init)
 app.command()(schema)
 app.command()(simulate)

@@ -7,15 +7,13 @@ import json
 from guardrails.cli.times import time_text
 from guardrails.core.money import usd
 from guardrails.core.rollups import Spend
+from guardrails.exports.cells import inert
 from guardrails.reports import CostReport, CostRow, Outlier, SessionRow
 
 __all__ = ["SCHEMA_VERSION", "csv_text", "json_text"]
 
 SCHEMA_VERSION = 1
 """Of the JSON. Keys may be added within a version; none changes its meaning."""
-
-_FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
-"""A spreadsheet runs a cell that starts so; names come from outside."""
 
 _SESSION_COLUMNS = ("agent", "customer_id", "end", "end_reason")
 
@@ -53,7 +51,12 @@ def csv_text(report: CostReport) -> str:
     writer.writeheader()
     for row in report.rows:
         cells = _cells(row, report.by)
-        writer.writerow({key: _inert(value) for key, value in cells.items()})
+        writer.writerow(
+            {
+                key: inert(value) if isinstance(value, str) else value
+                for key, value in cells.items()
+            }
+        )
     return out.getvalue()
 
 
@@ -104,10 +107,3 @@ def _sums(spend: Spend) -> dict[str, object]:
         "bytes_in": spend.bytes_in,
         "bytes_out": spend.bytes_out,
     }
-
-
-def _inert(value: object) -> object:
-    """Keeps a spreadsheet from running a name."""
-    if isinstance(value, str) and value.lstrip().startswith(_FORMULA_STARTS):
-        return f"'{value}"
-    return value

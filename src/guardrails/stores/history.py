@@ -142,7 +142,7 @@ class SQLiteHistory:
         with self._reading() as connection:
             found = connection.execute(query, (*named, since_ms, until_ms))
             while page := found.fetchmany(PAGE):
-                yield list(flat_events_of(page))
+                yield flat_events_of(page)
 
 
 _STARTS = {

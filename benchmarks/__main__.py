@@ -8,6 +8,7 @@ means something.
 from itertools import chain
 
 from benchmarks.agent import measure_agent
+from benchmarks.export import measure_export
 from benchmarks.imports import measure_imports
 from benchmarks.ledger import measure_ledger
 from benchmarks.mcp_proxy import measure_mcp_proxy
@@ -22,6 +23,7 @@ def main() -> None:
         measure_ledger(),
         measure_redis(),
         measure_redis_scale(),
+        measure_export(),
         measure_agent(),
         measure_mcp_proxy(),
         measure_imports(),

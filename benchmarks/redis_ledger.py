@@ -28,8 +28,8 @@ from guardrails.core.admission import (
 )
 from guardrails.core.attribution import Attribution
 from guardrails.core.calls import ModelCall, Outcome
-from guardrails.core.operations import Turn
 from guardrails.core.lines import session_line, shared_lines
+from guardrails.core.operations import Turn
 from guardrails.core.policy import Budget, Limits
 from guardrails.core.usage import Charge, PriceStatus, TokenUsage
 from guardrails.core.windows import Window

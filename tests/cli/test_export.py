@@ -19,8 +19,19 @@ from guardrails.core.money import usd
 from guardrails.exports import COLUMNS, open_writer
 from guardrails.exports.cells import inert, restored
 from guardrails.exports.columns import usd_text
+from guardrails.exports.focus import FOCUS_COLUMNS
 from tests.cli.conftest import Run
-from tests.exports.strategies import events, names
+from tests.exports.strategies import events, names, no_rates
+
+READERS = {
+    "jsonl": ("read_json", "cost_usd", "count(*)"),
+    "csv": ("read_csv", "cost_usd", "count(*)"),
+    "parquet": ("read_parquet", "cost_usd", "count(*)"),
+    # Each model call of this ledger has one meter.
+    "focus": ("read_csv", "BilledCost", "sum(x_Calls)"),
+    "focus-parquet": ("read_parquet", "BilledCost", "sum(x_Calls)"),
+}
+"""How another program reads each format: by what, the amount, and the calls."""
 
 
 def records(text: str) -> list[dict[str, object]]:
@@ -39,7 +50,7 @@ def test_writes_one_line_of_json_per_call(command: Run, ledger: str) -> None:
     assert {line["customer_id"] for line in lines} == {"acme", "globex", None}
 
 
-@pytest.mark.parametrize("form", ["jsonl", "csv", "parquet"])
+@pytest.mark.parametrize("form", list(READERS))
 def test_every_format_adds_up_to_the_report(
     command: Run, ledger: str, form: str
 ) -> None:
@@ -48,11 +59,10 @@ def test_every_format_adds_up_to_the_report(
     done = command(
         "export", "--store", ledger, "--format", form, "--output", f"out.{form}"
     )
-    reader = {"jsonl": "read_json", "csv": "read_csv", "parquet": "read_parquet"}[form]
+    reader, cost, count = READERS[form]
     with duckdb.connect() as connection:
         [(total, calls)] = connection.execute(
-            "SELECT sum(cost_usd::DECIMAL(38, 9)), count(*) "
-            f"FROM {reader}('out.{form}')"
+            f"SELECT sum({cost}::DECIMAL(38, 9)), {count} FROM {reader}('out.{form}')"
         ).fetchall()
 
     assert done.code == 0
@@ -66,7 +76,7 @@ def test_csv_and_json_give_back_what_was_written(drawn: list[Event]) -> None:
     flat = [flat_event(event) for event in drawn]
     found = {form: io.BytesIO() for form in ("csv", "jsonl")}
     for form, out in found.items():
-        writer = open_writer(form, out)
+        writer = open_writer(form, out, no_rates)
         writer.write(flat)
         writer.finish()
     text = found["csv"].getvalue().decode()
@@ -105,7 +115,7 @@ def test_parquet_keeps_amounts_and_instants_exact(drawn: list[Event]) -> None:
     parquet = pytest.importorskip("pyarrow.parquet")
     flat = [flat_event(event) for event in drawn]
     out = io.BytesIO()
-    writer = open_writer("parquet", out)
+    writer = open_writer("parquet", out, no_rates)
     writer.write(flat[:1])
     writer.write(flat[1:] or flat[:1])
     writer.finish()
@@ -164,7 +174,7 @@ def test_a_file_is_there_as_a_whole_or_not_at_all(
 
 def test_an_empty_ledger_makes_an_empty_file(command: Run, folder: Path) -> None:
     """That is readable all the same."""
-    for form in ("csv", "jsonl", "parquet"):
+    for form in READERS:
         done = command(
             *("export", "--store", "sqlite:///none.sqlite3", "--format", form),
             *("--output", f"none.{form}"),
@@ -172,9 +182,12 @@ def test_an_empty_ledger_makes_an_empty_file(command: Run, folder: Path) -> None
         assert done.code == 0
         assert "0 events in" in done.err
     with duckdb.connect() as connection:
-        for form in ("csv", "parquet"):
-            found = connection.execute(f"SELECT * FROM 'none.{form}'")
-            assert [column[0] for column in found.description or ()] == list(COLUMNS)
+        for form, (reader, _, _) in READERS.items():
+            if form == "jsonl":
+                continue
+            found = connection.execute(f"SELECT * FROM {reader}('none.{form}')")
+            columns = FOCUS_COLUMNS if form.startswith("focus") else COLUMNS
+            assert [column[0] for column in found.description or ()] == list(columns)
             assert not found.fetchall()
     assert (folder / "none.jsonl").read_bytes() == b""
 

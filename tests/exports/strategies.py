@@ -7,7 +7,7 @@ from guardrails.core.calls import CallKind, CallStatus
 from guardrails.core.events import Event
 from guardrails.core.usage import Charge, PriceStatus, TokenUsage
 
-__all__ = ["events", "names"]
+__all__ = ["events", "names", "no_rates"]
 
 HARD_NAMES = (
     "=1+1",
@@ -100,3 +100,7 @@ def events(draw: st.DrawFn, *, number: int = 0) -> Event:
         charge=draw(_charges()),
         reserved_nano_usd=0,
     )
+
+
+def no_rates(provider: str | None, model: str, now_ms: int) -> None:
+    """Knows the rates of no model."""

@@ -20,15 +20,18 @@ from guardrails.cli.options import (
     configured,
 )
 from guardrails.cli.progress import Progress
-from guardrails.cli.times import seconds_of
 from guardrails.clock import SystemClock
+from guardrails.config import Configuration
 from guardrails.core.decisions import format_count
 from guardrails.core.flat_events import FlatEvent
 from guardrails.core.rollups import HOUR_MS
 from guardrails.errors import ConfigurationError
 from guardrails.exports import FORMATS, EventWriter, open_writer
+from guardrails.exports.focus import MeterRates
 from guardrails.exports.selection import Selection
 from guardrails.ports import History
+from guardrails.prices import Prices
+from guardrails.spans import seconds_of
 
 __all__ = ["export"]
 
@@ -65,12 +68,7 @@ def export(
     config: ConfigOption = None,
 ) -> None:
     """Write the events of the last hours, one row per call."""
-    path = None if output == "-" else Path(output)
-    if path is None and form == "parquet" and sys.stdout.isatty():
-        raise ConfigurationError(
-            "--output: Parquet is not for a terminal. Name a file: --output "
-            "events.parquet"
-        )
+    path = _target(output, form)
     selection = Selection.of(where or ())
     configuration = configured(config, store=store, project=project)
     with reading(configuration.store) as history:
@@ -81,9 +79,32 @@ def export(
             selection=selection,
         )
         with writing(path, force=force) as out:
-            _write(events, open_writer(form, out))
+            writer = open_writer(form, out, _rates_of(configuration))
+            _write(events, writer)
     if path is not None:
         typer.echo(f"{format_count(events.written, 'event')} in {path}", err=True)
+    _tell_what_is_left_out(events, writer)
+
+
+def _target(output: str, form: str) -> Path | None:
+    """Returns the file to write, `None` for standard output."""
+    if output != "-":
+        return Path(output)
+    if form.endswith("parquet") and sys.stdout.isatty():
+        raise ConfigurationError(
+            "--output: Parquet is not for a terminal. Name a file: --output "
+            "events.parquet"
+        )
+    return None
+
+
+def _tell_what_is_left_out(events: "_Events", writer: EventWriter) -> None:
+    if writer.left_out:
+        typer.echo(
+            f"guardrails: {format_count(writer.left_out, 'call')} had no price and no "
+            "charge. Give them one: guardrails prices",
+            err=True,
+        )
     if events.missing > 0:
         typer.echo(
             f"guardrails: the sums of this time count "
@@ -139,11 +160,13 @@ class _Events:
 
 def _write(events: _Events, writer: EventWriter) -> None:
     with Progress("Exporting", "events") as progress, _without_collection():
-        for page in events.pages():
-            if page:
-                writer.write(page)
-            progress.show(events.read, of=events.counted)
-        writer.finish()
+        try:
+            for page in events.pages():
+                if page:
+                    writer.write(page)
+                progress.show(events.read, of=events.counted)
+        finally:
+            writer.finish()  # Also of what fails: pyarrow would do so at its own time.
 
 
 @contextlib.contextmanager
@@ -156,6 +179,25 @@ def _without_collection() -> Generator[None]:
     finally:
         if was_enabled:
             gc.enable()
+
+
+def _rates_of(configuration: Configuration) -> MeterRates:
+    """Returns what tells the rates of a model, by meter."""
+    book = Prices(configuration.model_prices, configuration.aliases)
+
+    def rates(provider: str | None, model: str, now_ms: int) -> Sequence[int] | None:
+        card = book.card(provider=provider, model=model, now_ms=now_ms)
+        if not card.tiers:
+            return None
+        _, smallest = card.tiers[-1]
+        return (
+            smallest.input,
+            smallest.cache_read,
+            smallest.cache_write,
+            smallest.output,
+        )
+
+    return rates
 
 
 def _since_ms(hours: int | None, since: str | None) -> int:

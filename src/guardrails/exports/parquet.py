@@ -1,6 +1,6 @@
 """Parquet: events in columns, through pyarrow, which the extra `export` brings."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import BinaryIO
 
 import pyarrow as pa
@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 from guardrails.core.flat_events import FLAT_SCHEMA_VERSION, FlatEvent
 from guardrails.exports.columns import COLUMNS, ColumnType, columns_of
 
-__all__ = ["ParquetWriter"]
+__all__ = ["FocusTable", "ParquetWriter"]
 
 GROUP_ROWS = 65_536
 """Of a row group: enough for its statistics to skip something, about 10 MB here."""
@@ -36,6 +36,9 @@ class ParquetWriter:
     Args:
         out: Where the bytes go. It stays open.
     """
+
+    left_out: int = 0
+    """Every event is written."""
 
     def __init__(self, out: BinaryIO) -> None:
         self._file = pq.ParquetWriter(out, _SCHEMA, compression="zstd")
@@ -67,6 +70,34 @@ class ParquetWriter:
             table = pa.Table.from_batches(self._batches, schema=_SCHEMA)
             self._file.write_table(table, row_group_size=self._rows)
         self._batches, self._rows = [], 0
+
+
+class FocusTable:
+    """Writes rows of plain values, each call a group.
+
+    Args:
+        out: Where the bytes go. It stays open.
+        columns: Names and kinds: `text`, `number` or `instant`.
+    """
+
+    def __init__(self, out: BinaryIO, columns: Mapping[str, str]) -> None:
+        kinds = {
+            "text": pa.string(),
+            "number": pa.decimal128(38, 12),
+            "instant": pa.timestamp("ms", tz="UTC"),
+        }
+        self._schema = pa.schema([(name, kinds[of]) for name, of in columns.items()])
+        self._file = pq.ParquetWriter(out, self._schema, compression="zstd")
+
+    def write(self, rows: Iterable[Mapping[str, object]]) -> None:
+        """Appends rows."""
+        found = list(rows)
+        if found:
+            self._file.write_table(pa.Table.from_pylist(found, schema=self._schema))
+
+    def close(self) -> None:
+        """Writes the footer. Without it there is no file."""
+        self._file.close()
 
 
 def _usd_array(nano_usd: Sequence[object]) -> pa.Array:

@@ -29,6 +29,9 @@ class JSONLinesWriter:
         out: Where the bytes go. It stays open.
     """
 
+    left_out: int = 0
+    """Every event is written."""
+
     def __init__(self, out: BinaryIO) -> None:
         self._out = out
 
@@ -52,6 +55,9 @@ class CSVWriter:
         out: Where the bytes go. It stays open.
     """
 
+    left_out: int = 0
+    """Every event is written."""
+
     def __init__(self, out: BinaryIO) -> None:
         self._out = out
         out.write(_csv_bytes([list(COLUMNS)]))
@@ -64,7 +70,7 @@ class CSVWriter:
         """Writes what is left: nothing."""
 
 
-def write_table(out: BinaryIO, rows: Sequence[Sequence[str | int | None]]) -> None:
+def write_table(out: BinaryIO, rows: Sequence[Sequence[str | None]]) -> None:
     """Writes rows of plain values as CSV, in the same way."""
     out.write(
         _csv_bytes(

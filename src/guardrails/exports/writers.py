@@ -5,16 +5,24 @@ from typing import BinaryIO, Protocol
 
 from guardrails.core.flat_events import FlatEvent
 from guardrails.errors import ConfigurationError
+from guardrails.exports.focus import MeterRates
+from guardrails.exports.focus_files import FocusCSVWriter, FocusParquetWriter
+from guardrails.exports.parquet_module import parquet_module
 from guardrails.exports.texts import CSVWriter, JSONLinesWriter
 
 __all__ = ["FORMATS", "EventWriter", "open_writer"]
 
-FORMATS = ("jsonl", "csv", "parquet")
-"""Formats of single events."""
+FORMATS = ("jsonl", "csv", "parquet", "focus", "focus-parquet")
+"""Single events, and the hourly charges of FOCUS as CSV and Parquet."""
 
 
 class EventWriter(Protocol):
     """Writes events, in the order in which they come."""
+
+    @property
+    def left_out(self) -> int:
+        """How many events have no place in the format."""
+        ...
 
     def write(self, events: Sequence[FlatEvent]) -> None:
         """Appends events."""
@@ -25,8 +33,13 @@ class EventWriter(Protocol):
         ...
 
 
-def open_writer(form: str, out: BinaryIO) -> EventWriter:
+def open_writer(form: str, out: BinaryIO, rates: MeterRates) -> EventWriter:
     """Returns what writes events in one of `FORMATS`.
+
+    Args:
+        form: The format.
+        out: Where the bytes go. It stays open.
+        rates: Tells the rates by which FOCUS divides what a call cost.
 
     Raises:
         ConfigurationError: If the format is not known, or needs a package that is
@@ -38,20 +51,12 @@ def open_writer(form: str, out: BinaryIO) -> EventWriter:
         case "csv":
             return CSVWriter(out)
         case "parquet":
-            return _parquet_writer(out)
+            return parquet_module().ParquetWriter(out)
+        case "focus":
+            return FocusCSVWriter(out, rates)
+        case "focus-parquet":
+            return FocusParquetWriter(out, rates)
         case _:
             raise ConfigurationError(
                 f"--format: {form!r} is no format. Use one of {', '.join(FORMATS)}."
             )
-
-
-def _parquet_writer(out: BinaryIO) -> EventWriter:
-    try:
-        # Imported late: an extra brings pyarrow, and it takes 0.1 s to load.
-        from guardrails.exports.parquet import ParquetWriter
-    except ImportError as error:
-        raise ConfigurationError(
-            f"--format: parquet needs pyarrow, which cannot be imported ({error}). "
-            'Run: pip install "guardrails-runtime[export]". Or use csv or jsonl.'
-        ) from error
-    return ParquetWriter(out)

@@ -132,6 +132,10 @@ class Prices:
             provider=provider, input_tokens=input_tokens, output_tokens=output_tokens
         )
 
+    def card(self, *, provider: str | None, model: str, now_ms: int) -> RateCard:
+        """Returns the standard rates of a model; without tiers if none are known."""
+        return self._card((provider, model, None), now_ms)
+
     def _card(self, key: _Key, now_ms: int) -> RateCard:
         card = self._cards.get(key) or self._unknown.get(key)
         if card is not None and now_ms in card.valid_ms:

@@ -44,6 +44,7 @@ from guardrails.errors import (
     StoreUnavailable,
 )
 from guardrails.ids import new_key
+from guardrails.observing import Observer
 from guardrails.ports import Clock, EventSink, PriceBook, Store
 from guardrails.refusals import refusal_error
 from guardrails.threads import is_on_event_loop
@@ -96,6 +97,7 @@ class Engine:
         """Failures of ours that were contained."""
         self._lock = threading.Lock()
         self._calls = 0
+        self._observer = Observer(self.emit)
 
     def adopt(self, policy: Policy, prices: PriceBook | None) -> None:
         """Goes on with another policy. Calls in flight settle as they were reserved.
@@ -150,8 +152,8 @@ class Engine:
             active_ms=active_ms,
         )
 
-    def reserve(self, reservation: Reservation) -> None:
-        """Holds the call's upper bound.
+    def reserve(self, reservation: Reservation) -> Reservation:
+        """Holds the call's upper bound, and returns what was reserved.
 
         Raises:
             SessionStopped: If a limit, a loop or a person ended the session.
@@ -163,11 +165,11 @@ class Engine:
             with _refusing():
                 reply = self.store.execute(reservation.op)
             if self._admits(reservation, reply, is_last=self._is_late(give_up_at_ms)):
-                return
+                return self._observer.noted(reservation, reply)
             self.clock.sleep(pause_ms / 1000)
             pause_ms = min(pause_ms * 2, 100)
 
-    async def areserve(self, reservation: Reservation) -> None:
+    async def areserve(self, reservation: Reservation) -> Reservation:
         """Like `reserve`, for asyncio. A task that is cancelled holds nothing."""
         give_up_at_ms = self.clock.monotonic_ms() + self.policy.wait_ms_max
         pause_ms = 1
@@ -179,7 +181,7 @@ class Engine:
             with _refusing():
                 reply = asking.result()
             if self._admits(reservation, reply, is_last=self._is_late(give_up_at_ms)):
-                return
+                return self._observer.noted(reservation, reply)
             await self.clock.asleep(pause_ms / 1000)
             pause_ms = min(pause_ms * 2, 100)
 

@@ -69,6 +69,7 @@ class GuardedCall:
         self._outer: GuardedCall | None = None
         self._is_offered = False
         self._started_ms = 0
+        self._attempt = 1
 
     @property
     def call(self) -> ModelCall | ToolCall:
@@ -208,15 +209,13 @@ class GuardedCall:
         if reservation is not None:
             if self._charging is None:
                 keep_reserve(self._engine, reservation, self._session.budget)
-            self._engine.reserve(reservation)
-            self._admitted(reservation)
+            self._admitted(self._engine.reserve(reservation))
 
     async def areserve(self) -> None:
         """Like `reserve`, for asyncio."""
         reservation = self._plan()
         if reservation is not None:
-            await self._engine.areserve(reservation)
-            self._admitted(reservation)
+            self._admitted(await self._engine.areserve(reservation))
 
     def finish(self, outcome: Outcome) -> None:
         """Books what the call turned out to be, once. Never raises."""
@@ -304,6 +303,8 @@ class GuardedCall:
 
     def _admitted(self, reservation: Reservation) -> None:
         self._reservation = reservation
+        path = reservation.op.charging.attribution.agent_path
+        self._attempt = self._session.efforts.attempt(self._call, path)
         self._started_ms = self._engine.clock.monotonic_ms()
 
     def _settlement(self, outcome: Outcome) -> Settle | None:
@@ -316,15 +317,23 @@ class GuardedCall:
             if outcome.latency_ms is None:
                 now_ms = self._engine.clock.monotonic_ms()
                 outcome = replace(outcome, latency_ms=now_ms - self._started_ms)
+            path = self._reservation.op.charging.attribution.agent_path
             if isinstance(self._call, ModelCall):
-                path = self._reservation.op.charging.attribution.agent_path
                 self._session.anchors.learn(self._call, path, outcome.usage)
-            return self._engine.plan_settlement(
+            op = self._engine.plan_settlement(
                 self._reservation, outcome, active_ms=self._session.active_ms()
             )
+            efforts = self._session.efforts
+            efforts.ended(self._call, path, outcome.status)
+            is_repeat = op.trace is not None and efforts.repeats(op.trace)
+            if is_repeat or self._attempt > 1:
+                event = replace(op.event, attempt=self._attempt, is_repeat=is_repeat)
+                op = replace(op, event=event)
         except Exception as error:
             self._engine.contain(error, "settling a call")
             return None
+        else:
+            return op
 
     def outcome_of(self, error: BaseException | None) -> Outcome:
         """Returns the outcome of a call that ended so, and that nobody settled."""

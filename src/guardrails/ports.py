@@ -233,6 +233,17 @@ class EventSink(Protocol):
         """A loop was recognised; told once per run of repetitions."""
         ...
 
+    def observed(self, refused_by: str, attribution: Attribution) -> None:
+        """In observe mode: a call was made that would have been refused.
+
+        Told once per account and limit, by each process.
+
+        Args:
+            refused_by: By what, such as `max_cost_usd of session`.
+            attribution: Whose call it was.
+        """
+        ...
+
     def degraded(self, reason: str, *, seconds: float | None) -> None:
         """The store does not answer: limits are kept as `on_store_error` says.
 

@@ -23,6 +23,7 @@ from guardrails.core.money import usd
 from guardrails.core.operations import Close, ReadAccount
 from guardrails.core.policy import Budget, Mode, Policy
 from guardrails.core.windows import Window
+from guardrails.efforts import Efforts
 from guardrails.engine import Engine
 from guardrails.errors import ConfigurationError, SessionStopped
 from guardrails.guarded_call import GuardedCall
@@ -36,19 +37,17 @@ EVENTS_MAX = 1_000
 
 
 ExitHook = Callable[["Session"], None]
-"""What an adapter wants done when a session is left, such as settling calls
-that were broken off. What it raises is contained."""
+"""What an adapter wants done when a session is left. What it raises is contained."""
 
 
 class Session:
     """One agent interaction with one budget.
 
-    A context manager, sync and async. Everything guarded inside is charged to
-    it, also in nested calls, asyncio tasks and `asyncio.to_thread`; carry it
-    into bare threads with `guardrails.carried`. Safe to use from many threads.
+    A context manager, sync and async. All that is guarded inside is charged to it, also
+    in nested calls, tasks and `asyncio.to_thread`; carry it into bare threads with
+    `guardrails.carried`. Safe to use from many threads.
 
-    The figures are read from the store: they include what other processes
-    spend in the same session.
+    The figures are the store's, with what other processes spend in the session.
     """
 
     def __init__(
@@ -69,6 +68,7 @@ class Session:
         self._lock = threading.RLock()
         self.anchors: Anchors = Anchors()
         """What prompts were billed, per nested agent and model."""
+        self.efforts: Efforts = Efforts()
         self._chargings = Chargings()
         self._active_from_ms: int | None = None
         self._token: contextvars.Token[Session | None] | None = None

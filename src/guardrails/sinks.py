@@ -59,6 +59,16 @@ class LogSink:
             attribution.session_id,
         )
 
+    def observed(self, refused_by: str, attribution: Attribution) -> None:
+        """Warns that a call was made that would have been refused."""
+        _log.warning(
+            "guardrails: %s would have been refused a call by %s (mode: observe). "
+            "session %s",
+            attribution.agent or "session",
+            refused_by,
+            attribution.session_id,
+        )
+
     def degraded(self, reason: str, *, seconds: float | None) -> None:
         """Says nothing: the store's own wrapper logs it, once a minute."""
 

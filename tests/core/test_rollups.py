@@ -26,7 +26,8 @@ def test_names_of_a_mix_come_back(names: tuple[str | None, ...]) -> None:
 def test_a_mix_is_written_as_a_compact_array() -> None:
     """Files keep it: the order never changes, and what is added stands at the end."""
     mix = Mix(session_id="s-1", agent="Zoë", kind="tool", server="maps", tool='a"b')
-    text = '["s-1","Zoë",null,null,null,null,null,"tool",null,null,"maps","a\\"b"]'
+    names = '"s-1","Zoë",null,null,null,null,null,"tool",null,null,"maps","a\\"b"'
+    text = f"[{names},null,null]"
 
     assert mix.pack() == text
     assert Mix.unpack(text[:-1] + ',"of a later version"]') == mix

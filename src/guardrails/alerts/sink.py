@@ -99,6 +99,9 @@ class AlertSink:
             self.dispatcher.tell(alert)
 
     # The reason may name hosts and paths: it stays in the log, and in `doctor`.
+    def observed(self, refused_by: str, attribution: Attribution) -> None:
+        """Says nothing: nobody has to act, and reports say it."""
+
     def degraded(self, reason: str, *, seconds: float | None) -> None:  # noqa: ARG002
         """Tells of a store that is away, or back."""
         if self._settings.includes(AlertKind.DEGRADED):

@@ -127,7 +127,7 @@ def unwired(text: str, servers: Sequence[Server]) -> str:
     edits: list[Edit] = []
     for server in servers:
         if server.state is State.GUARDED:
-            start = server.command.index("--") + 1
+            start = _own_words(server.command)
             edits += _edits(text, server.path, server.command[start:])
     return edited(text, edits)
 
@@ -163,7 +163,15 @@ def _server(name: str, path: tuple[str, ...], entry: object) -> Server:
 def _is_guarded(command: Sequence[str]) -> bool:
     names = {PurePosixPath(command[0]).stem, PureWindowsPath(command[0]).stem}
     is_ours = "guardrails" in names and command[1:2] == ("wrap",)
-    return is_ours and "--" in command and command[-1] != "--"
+    return is_ours and _own_words(command) < len(command)
+
+
+def _own_words(command: Sequence[str]) -> int:
+    """Returns where the server's own command begins, behind the first `--`."""
+    at = 2
+    while at < len(command) and command[at] != "--":
+        at += 2 if command[at] == "--server" else 1  # A name may be a `--`.
+    return at + 1
 
 
 def _members(value: object) -> Iterator[tuple[str, object]]:

@@ -32,6 +32,8 @@ class Reservation:
     """The upper bound that is held; its cost is `None` when it is not known."""
     input_tokens: int
     """The bound of the input: what a broken-off call is charged at least."""
+    refused_by: str | None = None
+    """In observe mode: what would have refused it."""
 
 
 def plan_reserve(
@@ -111,6 +113,7 @@ def plan_settle(
         usage=usage,
         charge=charge,
         reserved_nano_usd=op.cost_nano_usd,
+        refused_by=reservation.refused_by,
     )
     return Settle(
         hold_id=op.hold_id,

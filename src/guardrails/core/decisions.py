@@ -24,6 +24,7 @@ __all__ = [
     "format_count",
     "format_time",
     "loop_text",
+    "refused_by",
 ]
 
 
@@ -72,6 +73,17 @@ def decide(refusal: Refusal, attribution: Attribution, *, is_final: bool) -> Dec
             "max_wait_s to let calls wait."
         )
     return Decision(message=message, stop=stop, refusal=refusal)
+
+
+def refused_by(refusal: Refusal) -> str:
+    """Names for reports what refused a call: `max_cost_usd of customer_id=acme`."""
+    if refusal.order is not None:
+        return StopReason.KILLED.value
+    if refusal.measure is None:
+        stop = refusal.stop
+        return (StopReason.LOOP_DETECTED if stop is None else stop.reason).value
+    scope = "session" if refusal.line.is_session else refusal.line.scope
+    return f"{refusal.measure.value} of {scope}"
 
 
 def amount(measure: Measure, value: int) -> Decimal | int:

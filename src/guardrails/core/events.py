@@ -41,6 +41,24 @@ class Event:
     charge: Charge
     reserved_nano_usd: int
     """The upper bound that was held for this call."""
+    attempt: int = 1
+    """Above 1 for a call that was made again because the one before failed."""
+    is_repeat: bool = False
+    """Whether it brought the same result for the same arguments as one before."""
+    refused_by: str | None = None
+    """In observe mode: what would have refused it, as `max_cost_usd of session`."""
+
+    @property
+    def waste(self) -> str | None:
+        """What it was spent on in vain: `error`, `repeat` or `retry`; `None` if not.
+
+        An error also is a call that was broken off. A retry is one that got through.
+        """
+        if self.status is not CallStatus.OK:
+            return "error"
+        if self.is_repeat:
+            return "repeat"
+        return "retry" if self.attempt > 1 else None
 
     @property
     def tool_name(self) -> str | None:

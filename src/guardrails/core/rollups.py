@@ -71,6 +71,10 @@ class Mix(NamedTuple):
     server: str | None = None
     tool: str | None = None
     """The tool alone: in the dimension `tool` its server stands before it."""
+    waste: str | None = None
+    """`error`, `repeat` or `retry`: see `Event.waste`."""
+    refused_by: str | None = None
+    """In observe mode: what would have refused the call."""
 
     @classmethod
     def of(cls, event: Event) -> Self:
@@ -89,6 +93,8 @@ class Mix(NamedTuple):
             model=event.model,
             server=event.server,
             tool=event.tool,
+            waste=event.waste,
+            refused_by=event.refused_by,
         )
 
     @classmethod

@@ -88,6 +88,9 @@ EVENT_COLUMNS = (
     "price_status",
     "price_source",
     "reserved_nano_usd",
+    "attempt",
+    "is_repeat",
+    "refused_by",
 )
 _USAGE = tuple(field.name for field in fields(TokenUsage))
 
@@ -283,12 +286,15 @@ def event_row(event: Event) -> tuple[Column, ...]:
         event.charge.status.value,
         event.charge.source,
         event.reserved_nano_usd,
+        event.attempt,
+        int(event.is_repeat),
+        event.refused_by,
     )
 
 
 def event_from(row: Sequence[Any]) -> Event:
-    """Rebuilds an event from `EVENT_COLUMNS`."""
-    values = dict(zip(EVENT_COLUMNS, row, strict=True))
+    """Rebuilds an event from `EVENT_COLUMNS`, the last of which may be missing."""
+    values = dict(zip(EVENT_COLUMNS, row, strict=False))
     agent, path, tags = values["agent"], values["agent_path"], values["tags"]
     usage = values["usage"]
     return Event(
@@ -323,6 +329,9 @@ def event_from(row: Sequence[Any]) -> Event:
             source=values["price_source"],
         ),
         reserved_nano_usd=values["reserved_nano_usd"],
+        attempt=values.get("attempt") or 1,
+        is_repeat=bool(values.get("is_repeat")),
+        refused_by=values.get("refused_by"),
     )
 
 

@@ -129,6 +129,8 @@ class TellsNobody:
 
     def looped(self, finding: LoopFinding, attribution: Attribution) -> None: ...
 
+    def observed(self, refused_by: str, attribution: Attribution) -> None: ...
+
 
 class FlatPrices:
     """Every model call costs one cent, before and after it is made."""

@@ -18,7 +18,8 @@ SELECT
     json_array(
         nullif(session_id, ''), agent, coalesce(json_extract(agent_path, '$[0]'), agent),
         customer_id, user_id, feature, prompt_version,
-        kind, provider, model, server, tool
+        kind, provider, model, server, tool,
+        CASE WHEN status <> 'ok' THEN 'error' END, NULL
     ) AS mix,
     sum(CASE kind WHEN 'model' THEN coalesce(cost_nano_usd, 0) ELSE 0 END),
     sum(CASE kind WHEN 'tool' THEN coalesce(cost_nano_usd, 0) ELSE 0 END),

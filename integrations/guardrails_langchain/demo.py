@@ -21,10 +21,10 @@ from rich.console import Console
 from rich.text import Text
 
 from guardrails import Guard, SessionStopped
-from guardrails.cli.costs import cost_report
 from guardrails.cli.render import render_costs
 from guardrails.clock import SystemClock
 from guardrails.reports import Span
+from guardrails.spending import Asked, read_costs
 from guardrails_langchain import demo_mcp
 from guardrails_langchain.testing import ScriptedChatModel
 
@@ -234,13 +234,13 @@ class _Stage:
         """Shows what the command shows of this ledger."""
         self.print(f"\n$ {command}", "bold")
         guard = Guard({}, store=self.store, project_id=PROJECT_ID)
-        report = cost_report(
-            guard.store.history,
+        asked = Asked(
             project_id=PROJECT_ID,
-            by=by,
+            by=(by,),
             span=Span(hours=24, until_ms=SystemClock().now_ms()),
             limit=20,
         )
+        report = read_costs(guard.store.history, asked)
         guard.close()
         render_costs(report, self._console)
 

@@ -47,6 +47,10 @@ def test_json_has_a_version_and_exact_amounts() -> None:
         "latency_ms": 0,
         "bytes_in": 0,
         "bytes_out": 0,
+        "cache_read_tokens": 0,
+        "cache_write_tokens": 0,
+        "reasoning_tokens": 0,
+        "failed_usd": "0.00",
         "share": 0.029314,
     }
 
@@ -110,7 +114,8 @@ def test_csv_of_nothing_is_its_header() -> None:
     assert csv_text(report_of()) == (
         "agent,cost_usd,llm_usd,tools_usd,steps,model_calls,tool_calls,input_tokens,"
         "output_tokens,unpriced_calls,estimated_calls,failed_calls,"
-        "latency_ms,bytes_in,bytes_out,share\n"
+        "latency_ms,bytes_in,bytes_out,cache_read_tokens,cache_write_tokens,"
+        "reasoning_tokens,failed_usd,share\n"
     )
 
 

@@ -11,7 +11,17 @@ from guardrails.core.policy import Measure
 from guardrails.core.rollups import Spend
 from guardrails.reports import CostReport, CostRow, SessionRow
 
-__all__ = ["TITLES", "UNATTRIBUTED", "columns_of", "limit_name"]
+__all__ = [
+    "OF_CALLS",
+    "TITLES",
+    "UNATTRIBUTED",
+    "bar",
+    "columns_of",
+    "end_cells",
+    "known_cost",
+    "limit_name",
+    "name_columns",
+]
 
 UNATTRIBUTED = "(unattributed)"
 UNKNOWN = "-"
@@ -21,6 +31,9 @@ SESSION_WIDTH_MIN = 14
 """An id that guardrails makes."""
 
 BAR_WIDTH = 10
+PERCENT_MAX = 10_000
+"""More is no change but a beginning."""
+
 _EIGHTHS = " ▏▎▍▌▋▊▉"
 
 TITLES = {
@@ -33,7 +46,14 @@ TITLES = {
     "project_id": "Project",
     "tool": "Tool",
     "model": "Model",
+    "root_agent": "Root agent",
+    "kind": "Kind",
+    "provider": "Provider",
+    "server": "Server",
 }
+
+OF_CALLS = frozenset(("tool", "model", "server", "provider", "kind"))
+"""Dimensions of calls and not of whom they are charged to."""
 
 _ENDS = {
     "active": ("· active", "cyan"),
@@ -57,16 +77,40 @@ def columns_of(report: CostReport) -> list[Column]:
     """Returns the columns of a report, left to right."""
     if report.by == "session_id":
         return _session_columns(report)
-    name = _texts(
-        TITLES[report.by],
-        [row.name or UNATTRIBUTED for row in report.rows],
-        priority=1,
-        total="Total",
-        width_max=NAME_WIDTH_MAX,
-    )
-    of_calls = report.by in ("tool", "model")
+    names = name_columns(report.dimensions, [row.spend.names for row in report.rows])
+    of_calls = bool(OF_CALLS & set(report.dimensions))
     amounts = _call_columns(report) if of_calls else _spend_columns(report)
-    return [name, *amounts, _share(report), _bar(report), *_tokens(report)]
+    change = [] if report.before is None else _change_columns(report)
+    return [*names, *amounts, *change, _share(report), _bar(report), *_tokens(report)]
+
+
+def name_columns(
+    dimensions: Sequence[str],
+    names: Sequence[Sequence[str | None]],
+    *,
+    total: str = "Total",
+) -> list[Column]:
+    """Returns a column per dimension; the total stands below the first."""
+    return [
+        _texts(
+            TITLES[dimension],
+            [
+                row[index]
+                or (UNKNOWN if _is_of_other_calls(dimension, row) else None)
+                or UNATTRIBUTED
+                for row in names
+            ],
+            priority=1,
+            total=total if index == 0 else "",
+            width_max=NAME_WIDTH_MAX,
+        )
+        for index, dimension in enumerate(dimensions)
+    ]
+
+
+def _is_of_other_calls(dimension: str, names: Sequence[str | None]) -> bool:
+    """Whether a call has no such name because it is of the other kind."""
+    return dimension in OF_CALLS and any(names)
 
 
 def limit_name(measure: Measure) -> str:
@@ -76,7 +120,7 @@ def limit_name(measure: Measure) -> str:
 
 def _session_columns(report: CostReport) -> list[Column]:
     sessions = [row for row in report.rows if isinstance(row, SessionRow)]
-    ends = [_end(row) for row in sessions]
+    ends = [end_cells(row.end, row.reason) for row in sessions]
     columns = [
         Column(
             title="Session",
@@ -119,7 +163,7 @@ def _spend_columns(report: CostReport) -> list[Column]:
             lambda spend: _known(spend.tool_nano_usd, spend.tool_calls, spend),
             priority=3,
         ),
-        _money("Total", report, _cost, priority=1),
+        _money("Total", report, known_cost, priority=1),
     ]
 
 
@@ -134,7 +178,7 @@ def _call_columns(report: CostReport) -> list[Column]:
         *([failed] if report.total.failed_calls else []),
         *_efforts(report),
         _money("Per call", report, per_call, priority=3, has_total=False),
-        _money("Total", report, _cost, priority=1),
+        _money("Total", report, known_cost, priority=1),
     ]
 
 
@@ -145,7 +189,7 @@ def _efforts(report: CostReport) -> list[Column]:
         cells = [_duration(row.spend) for row in report.rows]
         total = _duration(report.total)
         columns.append(Column(title="Mean", cells=cells, total=total, priority=4))
-    if report.by == "tool" and report.total.bytes_in + report.total.bytes_out:
+    if "tool" in report.dimensions and report.total.bytes_in + report.total.bytes_out:
         moved = [row.spend.bytes_in + row.spend.bytes_out for row in report.rows]
         total = decimal(report.total.bytes_in + report.total.bytes_out)
         cells = [decimal(count) for count in moved]
@@ -158,7 +202,8 @@ def _duration(spend: Spend) -> str:
     return f"{mean_ms:,.0f} ms" if mean_ms < 10_000 else f"{mean_ms / 1e3:,.0f} s"
 
 
-def _cost(spend: Spend) -> int | None:
+def known_cost(spend: Spend) -> int | None:
+    """Returns the cost; `None` if nothing of it is known."""
     return _known(spend.total_nano_usd, spend.steps, spend)
 
 
@@ -212,12 +257,37 @@ def _money(
     return Column(title=title, cells=cells, total=total, priority=priority)
 
 
+def _change_columns(report: CostReport) -> list[Column]:
+    assert report.before is not None
+    befores = [row.before or Spend(name=None) for row in report.rows]
+    *cells, total = money_cells([known_cost(s) for s in (*befores, report.before)])
+    whole = CostRow(name=None, spend=report.total, share=None, before=report.before)
+    changes = [_changed(row) for row in (*report.rows, whole)]
+    return [
+        Column(title="Before", cells=cells, total=total, priority=2),
+        Column(title="Change", cells=changes[:-1], total=changes[-1], priority=1),
+    ]
+
+
+def _changed(row: CostRow) -> str:
+    """Says how much more or less it cost; of the unknown nothing is said."""
+    if row.before is not None and not row.before.steps:
+        return "new" if row.spend.steps else UNKNOWN
+    if row.change is None:
+        return UNKNOWN
+    percent = round(abs(row.change) * 100)
+    if not percent:
+        return "± 0%"
+    sign = "▲" if row.change > 0 else "▼"
+    return f"{sign} {percent:,}%" if percent < PERCENT_MAX else f"{sign} > 9,999%"
+
+
 def _share(report: CostReport) -> Column:
     return Column(
         title="Share",
         cells=[
             UNKNOWN
-            if row.share is None or _cost(row.spend) is None
+            if row.share is None or known_cost(row.spend) is None
             else f"{row.share:.0%}"
             for row in report.rows
         ],
@@ -228,15 +298,16 @@ def _share(report: CostReport) -> Column:
 def _bar(report: CostReport) -> Column:
     return Column(
         title="",
-        cells=[_drawn(row) for row in report.rows],
+        cells=[bar(row.share) for row in report.rows],
         styles=["cyan"] * len(report.rows),
         priority=7,
         is_text=True,
     )
 
 
-def _drawn(row: CostRow) -> str:
-    eighths = round((row.share or 0) * BAR_WIDTH * 8)
+def bar(part: float | None) -> str:
+    """Draws a part of a whole."""
+    eighths = round((part or 0) * BAR_WIDTH * 8)
     return "█" * (eighths // 8) + _EIGHTHS[eighths % 8].strip()
 
 
@@ -262,7 +333,8 @@ def _short(count: int) -> str:
     return f"{count / 1e3:,.0f}k" if count < 1_000_000 else f"{count / 1e6:,.1f}M"
 
 
-def _end(row: SessionRow) -> tuple[str, str]:
-    if row.end == "budget_exceeded":
-        return f"■ {_LIMITS.get(row.reason or '', 'budget')}", "red"
-    return _ENDS.get(row.end, (safe(row.end), ""))
+def end_cells(end: str, reason: str | None) -> tuple[str, str]:
+    """Returns how a session ended, and the style of that."""
+    if end == "budget_exceeded":
+        return f"■ {_LIMITS.get(reason or '', 'budget')}", "red"
+    return _ENDS.get(end, (safe(end), ""))

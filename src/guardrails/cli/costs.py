@@ -1,154 +1,164 @@
-"""`guardrails costs`: where the money went in the last hours."""
+"""`guardrails costs`: where the money went, and how that changed."""
 
-from collections.abc import Sequence
-from dataclasses import replace
 from typing import Annotated
 
 import typer
 
+from guardrails.cli import series_formats, unit_formats
 from guardrails.cli.formats import csv_text, json_text
 from guardrails.cli.ledgers import reading
 from guardrails.cli.options import (
     ConfigOption,
-    HoursOption,
+    CsvOption,
     JsonOption,
     LimitOption,
     ProjectOption,
+    SinceOption,
     StoreOption,
+    WhereOption,
+    choose_format,
     configured,
+    hours_of,
+    where_of,
 )
 from guardrails.clock import SystemClock
-from guardrails.core.rollups import ROLLUP_DIMENSIONS, Spend
 from guardrails.errors import ConfigurationError
-from guardrails.ports import History
-from guardrails.reports import (
-    CostReport,
-    Span,
-    report_by,
-    report_sessions,
-    unpriced_names,
-    with_cause,
+from guardrails.reports import CostReport, Series, Span, UnitReport
+from guardrails.spending import (
+    HOURS_MAX,
+    Asked,
+    checked_by,
+    checked_every,
+    read_costs,
+    read_series,
+    read_units,
 )
 
-__all__ = ["cost_report", "costs"]
+__all__ = ["costs"]
 
-CAUSE_EVENTS_MAX = 5_000
-"""The last calls of an outlier that its cause is looked for in: 0.1 s to read."""
-
-_SHORT_NAMES = {
-    "session": "session_id",
-    "customer": "customer_id",
-    "user": "user_id",
-    "project": "project_id",
-}
+Report = CostReport | Series | UnitReport
 
 
 def costs(
-    hours: HoursOption = 24,
-    by: Annotated[
-        str,
+    hours: Annotated[
+        int | None,
         typer.Option(
-            metavar="NAME",
-            help="session, agent, customer_id, user_id, feature, prompt_version, "
-            "tool or model.",
+            min=1,
+            max=HOURS_MAX,
+            metavar="N",
+            help="How far to look back; 24 by default.",
         ),
-    ] = "session",
+    ] = None,
+    since: SinceOption = None,
+    by: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME,…",
+            help="session, agent, root_agent, customer, user, feature, prompt_version, "
+            "tool, server, model, provider or kind; several with commas.",
+        ),
+    ] = None,
+    where: WhereOption = None,
+    every: Annotated[
+        str | None,
+        typer.Option(metavar="STEP", help="Step by step: hour, day or month (UTC)."),
+    ] = None,
+    compare: Annotated[
+        bool, typer.Option("--compare", help="Beside the same time before.")
+    ] = False,
+    per: Annotated[
+        str | None, typer.Option(metavar="session", help="What a session costs.")
+    ] = None,
     limit: LimitOption = 20,
     as_json: JsonOption = False,
-    as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV.")] = False,
+    as_csv: CsvOption = False,
     store: StoreOption = None,
     project: ProjectOption = None,
     config: ConfigOption = None,
 ) -> None:
-    """Show what was spent, by session or by another dimension."""
-    dimension = _dimension(by)
-    if as_json and as_csv:
-        raise ConfigurationError("--json and --csv: choose one of them.")
+    """Show what was spent, by session or by other dimensions."""
+    choose_format(as_json=as_json, as_csv=as_csv)
+    _refuse_what_does_not_go_together(by, every=every, compare=compare, per=per)
     configuration = configured(config, store=store, project=project)
-    with reading(configuration.store) as history:
-        report = cost_report(
-            history,
-            project_id=configuration.project_id,
-            by=dimension,
-            span=Span(hours=hours, until_ms=SystemClock().now_ms()),
-            limit=limit,
-        )
-    if as_json:
-        typer.echo(json_text(report))
-    elif as_csv:
-        typer.echo(csv_text(report), nl=False)
-    else:
-        _show(report)
-
-
-def cost_report(
-    history: History, *, project_id: str, by: str, span: Span, limit: int
-) -> CostReport:
-    """Reads a report.
-
-    Args:
-        history: What a store knows.
-        project_id: The project.
-        by: One of `ROLLUP_DIMENSIONS`.
-        span: The hours to cover.
-        limit: Rows to show; 0 shows all.
-
-    Raises:
-        StoreUnavailable: If the store cannot be read.
-    """
-
-    def spend(by: str) -> Sequence[Spend]:
-        return history.spend(
-            project_id=project_id,
-            by=by,
-            since_ms=span.since_ms,
-            until_ms=span.until_ms,
-        )
-
-    spends = spend(by)
-    if by == "session_id":
-        report = report_sessions(
-            spends,
-            history.session_accounts(
-                project_id=project_id, session_ids=[s.name for s in spends if s.name]
-            ),
-            project_id=project_id,
-            span=span,
-            limit=limit,
-        )
-    else:
-        report = report_by(spends, project_id=project_id, by=by, span=span, limit=limit)
-    outliers = [
-        with_cause(
-            outlier,
-            history.events(
-                project_id=project_id,
-                session_id=outlier.session_id,
-                limit=CAUSE_EVENTS_MAX,
-            ),
-        )
-        for outlier in report.outliers
-    ]
-    has_unpriced = report.total.unpriced_calls > 0
-    return replace(
-        report,
-        outliers=outliers,
-        unpriced=unpriced_names(spend("model"), spend("tool")) if has_unpriced else [],
+    asked = Asked(
+        project_id=configuration.project_id,
+        by=_dimensions(by, every=every, per=per),
+        span=Span(hours=hours_of(hours, since), until_ms=SystemClock().now_ms()),
+        limit=limit,
+        where=where_of(where),
+        every=checked_every(every, key="--every"),
     )
+    with reading(configuration.store) as history:
+        if per:
+            report: Report = read_units(history, asked)
+        elif every:
+            report = read_series(history, asked)
+        else:
+            report = read_costs(history, asked, compares=compare)
+    _print(report, as_json=as_json, as_csv=as_csv)
 
 
-def _dimension(by: str) -> str:
-    dimension = _SHORT_NAMES.get(by, by)
-    if dimension not in ROLLUP_DIMENSIONS:
-        known = ", ".join(ROLLUP_DIMENSIONS)
+def _dimensions(
+    by: str | None, *, every: str | None, per: str | None
+) -> tuple[str, ...]:
+    """Returns what the rows are by; the steps of a series may be by nothing."""
+    if by is not None:
+        return checked_by(by, key="--by")
+    return ("agent",) if per else () if every else ("session_id",)
+
+
+def _refuse_what_does_not_go_together(
+    by: str | None, *, every: str | None, compare: bool, per: str | None
+) -> None:
+    if per not in (None, "session"):
+        raise ConfigurationError(f"--per: {per!r} is not known. Use --per session.")
+    if compare and (every or per):
         raise ConfigurationError(
-            f"--by: {by!r} is not a dimension. Use one of {known}."
+            "--compare: steps and sessions are not compared. Leave --every and --per "
+            "out."
         )
-    return dimension
+    names = by is not None and [name.strip() for name in by.split(",")]
+    has_session = names and ("session" in names or "session_id" in names)
+    if compare and (by is None or has_session):
+        raise ConfigurationError(
+            "--compare: a session is hardly ever in both spans. Compare --by agent, "
+            "for example."
+        )
+    if per and has_session:
+        raise ConfigurationError(
+            "--per session: --by names what the sessions are of, such as feature."
+        )
 
 
-def _show(report: CostReport) -> None:
-    # Imported late: it brings rich, which the other formats have no use for.
-    from guardrails.cli.render import render_costs
+def _print(report: Report, *, as_json: bool, as_csv: bool) -> None:
+    if as_json:
+        typer.echo(_json_text(report))
+    elif as_csv:
+        typer.echo(_csv_text(report), nl=False)
+    else:
+        # Imported late: it brings rich, which the other formats have no use for.
+        from guardrails.cli.render import render_costs
+        from guardrails.cli.render_steps import render_series, render_units
 
-    render_costs(report)
+        if isinstance(report, Series):
+            render_series(report)
+        elif isinstance(report, UnitReport):
+            render_units(report)
+        else:
+            render_costs(report)
+
+
+def _json_text(report: Report) -> str:
+    if isinstance(report, Series):
+        return series_formats.json_text(report)
+    if isinstance(report, UnitReport):
+        return unit_formats.json_text(report)
+    return json_text(report)
+
+
+def _csv_text(report: Report) -> str:
+    if isinstance(report, Series):
+        return series_formats.csv_text(report)
+    if isinstance(report, UnitReport):
+        return unit_formats.csv_text(report)
+    return csv_text(report)

@@ -3,18 +3,20 @@
 import csv
 import io
 import json
+from collections.abc import Iterable, Mapping, Sequence
 
 from guardrails.cli.times import time_text
 from guardrails.core.money import usd
 from guardrails.core.rollups import Spend
 from guardrails.exports.cells import inert
-from guardrails.reports import CostReport, CostRow, Outlier, SessionRow
+from guardrails.reports import CostReport, CostRow, Outlier, SessionRow, Span
 
-__all__ = ["SCHEMA_VERSION", "csv_text", "json_text"]
+__all__ = ["SCHEMA_VERSION", "csv_lines", "csv_text", "head", "json_text", "sums_of"]
 
 SCHEMA_VERSION = 1
 """Of the JSON. Keys may be added within a version; none changes its meaning."""
 
+_CHANGE_COLUMNS = ("before_usd", "change_usd", "change")
 _SESSION_COLUMNS = ("agent", "customer_id", "end", "end_reason")
 
 
@@ -25,53 +27,99 @@ def json_text(report: CostReport) -> str:
         "outliers": [_outlier(outlier) for outlier in report.outliers],
     }
     content = {
-        "schema_version": SCHEMA_VERSION,
-        "project_id": report.project_id,
-        "by": report.by,
-        "range": {
-            "from": time_text(report.span.since_ms),
-            "to": time_text(report.span.until_ms),
-        },
-        "currency": "USD",
-        **_sums(report.total),
+        **head(report.project_id, by=report.by, span=report.span, where=report.where),
+        **sums_of(report.total),
         "unpriced": list(report.unpriced),
         **(by_session if report.by == "session_id" else {}),
+        **_comparison(report),
         "rows_total": report.names,
-        "rows": [_cells(row, report.by) for row in report.rows],
+        **(_others(report) if report.hidden else {}),
+        "rows": [_cells(row, report) for row in report.rows],
     }
     return json.dumps(content, indent=2, ensure_ascii=False)
 
 
+def head(
+    project_id: str, *, by: str | None, span: Span, where: Mapping[str, Sequence[str]]
+) -> dict[str, object]:
+    """Returns what every report in JSON begins with."""
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "project_id": project_id,
+        "by": by,
+        "range": {"from": time_text(span.since_ms), "to": time_text(span.until_ms)},
+        **({"where": {k: list(globs) for k, globs in where.items()}} if where else {}),
+        "currency": "USD",
+    }
+
+
 def csv_text(report: CostReport) -> str:
     """Writes a report as CSV: a header, and one line per row."""
+    session = _SESSION_COLUMNS if report.by == "session_id" else ()
+    change = () if report.before is None else _CHANGE_COLUMNS
+    columns = [*report.dimensions, *session, *sums_of(Spend(name=None)), "share"]
+    return csv_lines([*columns, *change], [_cells(row, report) for row in report.rows])
+
+
+def csv_lines(columns: Sequence[str], rows: Iterable[Mapping[str, object]]) -> str:
+    """Writes CSV that no spreadsheet runs: a header, and one line per row."""
     out = io.StringIO()
-    writer = csv.DictWriter(
-        out, fieldnames=_csv_columns(report.by), lineterminator="\n"
-    )
+    writer = csv.DictWriter(out, fieldnames=columns, lineterminator="\n")
     writer.writeheader()
-    for row in report.rows:
-        cells = _cells(row, report.by)
+    for row in rows:
         writer.writerow(
             {
                 key: inert(value) if isinstance(value, str) else value
-                for key, value in cells.items()
+                for key, value in row.items()
             }
         )
     return out.getvalue()
 
 
-def _csv_columns(by: str) -> list[str]:
-    session = _SESSION_COLUMNS if by == "session_id" else ()
-    return [by, *session, *_sums(Spend(name=None)), "share"]
-
-
-def _cells(row: CostRow, by: str) -> dict[str, object]:
-    cells: dict[str, object] = {by: row.name}
+def _cells(row: CostRow, report: CostReport) -> dict[str, object]:
+    cells: dict[str, object] = dict(
+        zip(report.dimensions, row.spend.names, strict=False)
+    )
     if isinstance(row, SessionRow):
         who = (row.agent, row.customer_id, row.end, row.reason)
         cells |= dict(zip(_SESSION_COLUMNS, who, strict=True))
     share = None if row.share is None else round(row.share, 6)
-    return cells | _sums(row.spend) | {"share": share}
+    cells |= sums_of(row.spend) | {"share": share}
+    return cells | _change(row) if report.before is not None else cells
+
+
+def _change(row: CostRow) -> dict[str, object]:
+    before, change = row.before, row.change_nano_usd
+    values = (
+        before and f"{usd(before.total_nano_usd):f}",
+        None if change is None else f"{usd(change):f}",
+        None if row.change is None else round(row.change, 6),
+    )
+    return dict(zip(_CHANGE_COLUMNS, values, strict=True))
+
+
+def _comparison(report: CostReport) -> dict[str, object]:
+    """Returns what the span before comes to, if it was compared."""
+    if report.before is None:
+        return {}
+    span = report.span.before
+    return {
+        "before": {
+            "from": time_text(span.since_ms),
+            "to": time_text(report.span.since_ms),
+            "cost_usd": f"{usd(report.before.total_nano_usd):f}",
+            "gone": [
+                dict(zip(report.dimensions, spend.names, strict=False))
+                | {"cost_usd": f"{usd(spend.total_nano_usd):f}"}
+                for spend in report.gone
+            ],
+        }
+    }
+
+
+def _others(report: CostReport) -> dict[str, object]:
+    cost = f"{usd(report.others.total_nano_usd):f}"
+    return {"others": {"rows": report.hidden, "cost_usd": cost}}
 
 
 def _outlier(outlier: Outlier) -> dict[str, object]:
@@ -90,7 +138,8 @@ def _outlier(outlier: Outlier) -> dict[str, object]:
     }
 
 
-def _sums(spend: Spend) -> dict[str, object]:
+def sums_of(spend: Spend) -> dict[str, object]:
+    """Returns what every row of every report has."""
     return {
         "cost_usd": f"{usd(spend.total_nano_usd):f}",
         "llm_usd": f"{usd(spend.model_nano_usd):f}",
@@ -106,4 +155,8 @@ def _sums(spend: Spend) -> dict[str, object]:
         "latency_ms": spend.latency_ms,
         "bytes_in": spend.bytes_in,
         "bytes_out": spend.bytes_out,
+        "cache_read_tokens": spend.cache_read_tokens,
+        "cache_write_tokens": spend.cache_write_tokens,
+        "reasoning_tokens": spend.reasoning_tokens,
+        "failed_usd": f"{usd(spend.failed_nano_usd):f}",
     }

@@ -1,6 +1,6 @@
 """Rendering: a cost report for people, at the width of their terminal."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 
 from rich.cells import cell_len
@@ -8,13 +8,14 @@ from rich.console import Console
 from rich.text import Text
 
 from guardrails.cli.amounts import money_cells
-from guardrails.cli.columns import TITLES, columns_of
+from guardrails.cli.columns import OF_CALLS, TITLES, UNATTRIBUTED, columns_of
 from guardrails.cli.names import safe
-from guardrails.cli.table import console_width, table_lines
+from guardrails.cli.table import console_width, cut, table_lines
 from guardrails.core.decisions import format_count
-from guardrails.reports import CostReport, Outlier
+from guardrails.core.rollups import Spend
+from guardrails.reports import CostReport, Outlier, Span
 
-__all__ = ["render_costs"]
+__all__ = ["by_text", "headlines", "notes", "nothing", "render_costs"]
 
 NAMES_MAX = 3
 """Names without a price that are listed: a note stays a note."""
@@ -39,7 +40,9 @@ def render_costs(report: CostReport, console: Console | None = None) -> None:
 def _lines(report: CostReport, width: int, console: Console) -> Iterator[Text]:
     yield from _headline(report, width)
     if not report.rows:
-        yield from map(Text, _EMPTY.splitlines())
+        yield from nothing(report.where)
+        if report.gone:
+            yield from Text(_gone(report)).wrap(console, width)
         return
     *body, totals = table_lines(columns_of(report), width=width)
     yield from body
@@ -48,27 +51,55 @@ def _lines(report: CostReport, width: int, console: Console) -> Iterator[Text]:
     yield totals
     for outlier in report.outliers:
         yield from map(Text, _outlier(outlier))
-    for note in _notes(report):
+    if report.gone:
+        yield from Text(_gone(report)).wrap(console, width)
+    for note in notes(report.total, report.unpriced):
         yield from Text(note, style="yellow").wrap(console, width)
 
 
 def _headline(report: CostReport, width: int) -> Iterator[Text]:
     total = report.total
     by_session = report.by == "session_id"
-    what = "Costs" if by_session else f"Costs by {TITLES[report.by].lower()}"
+    what = "Costs" if by_session else f"Costs by {by_text(report.dimensions)}"
     parts = [what, f"last {report.span.hours:,} h"]
     parts += [format_count(report.names, "session")] if by_session else []
-    noun = "call" if report.by in ("tool", "model") else "step"
+    noun = "call" if OF_CALLS & set(report.dimensions) else "step"
     parts += [format_count(total.steps, noun)]
     parts += [f"{report.stopped:,} stopped"] if by_session else []
+    yield from headlines(parts, report.span, report.where, width)
+
+
+def headlines(
+    parts: Sequence[str], span: Span, where: Mapping[str, Sequence[str]], width: int
+) -> Iterator[Text]:
+    """Yields what stands above a report: on one line, if there is room for that."""
     line = " · ".join(parts)
-    since = datetime.fromtimestamp(report.span.since_ms / 1000, tz=UTC)
+    since = datetime.fromtimestamp(span.since_ms / 1000, tz=UTC)
     begin = f"since {since:%b %d, %H:%M} UTC"
     if cell_len(line) + 3 + cell_len(begin) <= width:
         yield Text(f"{line} · {begin}", style="bold")
     else:
         yield Text(line, style="bold")
         yield Text(begin, style="bold")
+    for dimension, globs in where.items():
+        shown = " or ".join(safe(glob) or UNATTRIBUTED for glob in globs)
+        yield Text(cut(f"where {TITLES[dimension].lower()} is {shown}", width))
+
+
+def by_text(dimensions: Sequence[str]) -> str:
+    """Names the dimensions of a report."""
+    return " and ".join(TITLES[dimension].lower() for dimension in dimensions)
+
+
+def _gone(report: CostReport) -> str:
+    shown = [
+        f"{safe(' / '.join(name or UNATTRIBUTED for name in spend.names))} "
+        f"({_usd(spend.total_nano_usd)})"
+        for spend in report.gone[:NAMES_MAX]
+    ]
+    more = len(report.gone) - len(shown)
+    names = ", ".join(shown) + (f" and {more:,} more" if more else "")
+    return f"Gone since the time before: {names}."
 
 
 def _outlier(outlier: Outlier) -> Iterator[str]:
@@ -88,10 +119,18 @@ def _usd(nano_usd: int) -> str:
     return money_cells([nano_usd])[0]
 
 
-def _notes(report: CostReport) -> Iterator[str]:
-    total = report.total
+def nothing(where: Mapping[str, Sequence[str]]) -> Iterator[Text]:
+    """Yields what an empty report says."""
+    if where:
+        yield Text("Nothing of that was recorded. Widen --where, or look further back.")
+    else:
+        yield from map(Text, _EMPTY.splitlines())
+
+
+def notes(total: Spend, unpriced: Sequence[str]) -> Iterator[str]:
+    """Yields what the amounts above do not say of themselves."""
     if total.unpriced_calls:
-        names = [safe(name) for name in report.unpriced]
+        names = [safe(name) for name in unpriced]
         more = f" and {len(names) - NAMES_MAX:,} more" if len(names) > NAMES_MAX else ""
         of = f" ({', '.join(names[:NAMES_MAX])}{more})" if names else ""
         yield (

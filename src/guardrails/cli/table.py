@@ -12,7 +12,7 @@ from rich.cells import cell_len, set_cell_size
 from rich.console import Console
 from rich.text import Text
 
-__all__ = ["Column", "console_width", "table_lines"]
+__all__ = ["Column", "console_width", "cut", "table_lines"]
 
 GAP = "  "
 
@@ -122,15 +122,16 @@ def _fitted(cell: str, width: int, column: Column) -> str:
     """Fits a cell into a width; wide characters take two, marks none."""
     if not column.is_text:
         return " " * (width - cell_len(cell)) + cell
-    cut = _cut(cell, width, keeps_end=column.keeps_end)
-    padding = " " * (width - cell_len(cut))
-    if any(unicodedata.bidirectional(character) in _RIGHT_TO_LEFT for character in cut):
+    shown = cut(cell, width, keeps_end=column.keeps_end)
+    padding = " " * (width - cell_len(shown))
+    if any(unicodedata.bidirectional(one) in _RIGHT_TO_LEFT for one in shown):
         # Else a terminal that reorders would draw the numbers beside it into it.
-        cut = f"{_ISOLATE}{cut}{_POP_ISOLATE}"
-    return cut + padding
+        shown = f"{_ISOLATE}{shown}{_POP_ISOLATE}"
+    return shown + padding
 
 
-def _cut(text: str, width: int, *, keeps_end: bool) -> str:
+def cut(text: str, width: int, *, keeps_end: bool = False) -> str:
+    """Cuts a text to the cells of a terminal that it may take."""
     if cell_len(text) <= width:
         return text
     end = _tail(text, (width - 1) // 2) if keeps_end else ""

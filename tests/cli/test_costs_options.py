@@ -1,0 +1,123 @@
+"""`guardrails costs` by any dimensions: options, formats, and what does not fit."""
+
+import csv
+import io
+import json
+from decimal import Decimal
+from typing import Any
+
+import pytest
+
+from tests.cli.conftest import Run
+
+TOTAL = Decimal("0.095")
+"""Of the ledger: 0.06 for models, and seven calls of a tool."""
+
+
+def report(command: Run, ledger: str, *options: str) -> dict[str, Any]:
+    done = command("costs", *options, "--json", "--store", ledger)
+    assert done.code == 0, done.err
+    return json.loads(done.out)
+
+
+def test_by_two_dimensions_with_a_filter(command: Run, ledger: str) -> None:
+    """Short names and globs; an empty pattern is what has no name."""
+    found = report(
+        command, ledger, "--by", "customer, tool",
+        "--where", "tool=maps/*", "--where", "customer=a*", "--where", "customer=",
+    )  # fmt: skip
+    rows = [(row["customer_id"], row["tool"], row["cost_usd"]) for row in found["rows"]]
+
+    assert found["by"] == "customer_id,tool"
+    assert found["where"] == {"tool": ["maps/*"], "customer_id": ["a*", ""]}
+    assert rows == [
+        ("acme", "maps/geocode", "0.02"),
+        (None, "maps/geocode", "0.005"),
+    ]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ("--by", "customer,feature"),
+        ("--by", "kind"),
+        ("--by", "model,tool"),
+        ("--by", "root_agent"),
+        ("--every", "day"),
+        ("--every", "hour", "--by", "customer"),
+        ("--per", "session", "--by", "customer"),
+        ("--by", "agent", "--compare"),
+        ("--by", "customer", "--since", "2d"),
+    ],
+)
+def test_every_report_is_the_same_money(
+    command: Run, ledger: str, options: tuple[str, ...]
+) -> None:
+    """The rows add up to the total, in JSON and in CSV."""
+    total = report(command, ledger)["cost_usd"]
+    found = report(command, ledger, *options, "--limit", "0")
+    done = command("costs", *options, "--limit", "0", "--csv", "--store", ledger)
+    lines = list(csv.DictReader(io.StringIO(done.out)))
+
+    assert found["schema_version"] == 1
+    assert found["cost_usd"] == total
+    assert sum(Decimal(row["cost_usd"]) for row in found["rows"]) == Decimal(total)
+    assert sum(Decimal(row["cost_usd"]) for row in lines) == Decimal(total)
+    assert len(lines) == len(found["rows"])
+
+
+def test_what_is_not_shown_is_counted(command: Run, ledger: str) -> None:
+    found = report(command, ledger, "--by", "customer", "--limit", "1")
+    shown = sum(Decimal(row["cost_usd"]) for row in found["rows"])
+
+    assert found["rows_total"] == 3
+    assert found["others"]["rows"] == 3 - len(found["rows"]) > 0
+    rest = Decimal(found["others"]["cost_usd"])
+    assert shown + rest == Decimal(found["cost_usd"])
+
+
+def test_sessions_of_a_customer_cost_so_much(command: Run, ledger: str) -> None:
+    found = report(command, ledger, "--per", "session", "--by", "customer")
+    rows = {row["customer_id"]: row for row in found["rows"]}
+
+    assert (found["per"], found["sessions"]) == ("session", 4)
+    assert rows["acme"]["sessions"] == 2
+    assert rows["globex"]["p50_usd"] == rows["globex"]["cost_usd"]
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (("--by", "color"), "--by: 'color' is not a dimension. Use one of"),
+        (("--by", "agent,agent"), "each dimension once, and at most 4"),
+        (("--by", ""), "'' is not a dimension"),
+        (("--where", "agent"), "--where: 'agent' is no NAME=GLOB"),
+        (("--where", "color=red"), "--where: 'color' is not a dimension"),
+        (("--where", f"agent={'x' * 300}"), "is no pattern"),
+        (("--every", "week"), "--every: 'week' is not known. Use one of hour, day"),
+        (("--since", "soon"), "--since: 'soon' is no time"),
+        (("--since", "900d"), "--since: '900d' is not between 1 hour and 366 days"),
+        (("--since", "0h"), "--since: '0h' is not between"),
+        (("--since", "7d", "--hours", "3"), "--hours and --since: choose one"),
+        (("--compare",), "--compare: a session is hardly ever in both"),
+        (("--compare", "--by", "agent", "--every", "day"), "Leave --every and --per"),
+        (("--per", "call"), "--per: 'call' is not known. Use --per session"),
+        (("--per", "session", "--by", "session"), "--per session: --by names"),
+    ],
+)
+def test_what_does_not_fit_is_named(
+    command: Run, ledger: str, options: tuple[str, ...], said: str
+) -> None:
+    done = command("costs", *options, "--store", ledger)
+
+    assert (done.code, done.out) == (2, "")
+    assert said in done.err
+
+
+def test_names_are_no_formulas_in_any_csv(command: Run, ledger: str) -> None:
+    """A pattern from the command line neither."""
+    for options in (("--every", "day"), ("--per", "session"), ("--by", "agent,kind")):
+        done = command("costs", *options, "--csv", "--store", ledger)
+        assert done.code == 0
+        header, *lines = csv.reader(io.StringIO(done.out))
+        assert all(len(line) == len(header) for line in lines)

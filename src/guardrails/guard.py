@@ -7,12 +7,20 @@ import threading
 import weakref
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from datetime import timedelta
 from decimal import Decimal
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Never, ParamSpec, TypeVar, cast
 
 from guardrails.adapters import load_adapters, loaded_adapters
+from guardrails.asking import (
+    checked_by,
+    checked_every,
+    checked_hours,
+    checked_limit,
+    checked_where,
+)
 from guardrails.charges import ToolPrice
 from guardrails.clock import SystemClock
 from guardrails.config import (
@@ -47,9 +55,18 @@ from guardrails.planning import (
 from guardrails.ports import Clock, EventSink, PriceBook, Store
 from guardrails.prices import Prices
 from guardrails.reloading import ConfigFile, kept
+from guardrails.reports import Span
 from guardrails.scope import call_of, current_session
 from guardrails.session import Session
 from guardrails.sinks import LogSink, StoreListener
+from guardrails.spend_rows import (
+    SessionSpend,
+    SpendRow,
+    session_rows,
+    spend_rows,
+    step_rows,
+)
+from guardrails.spending import Asked, read_series, read_sessions, read_spend
 from guardrails.stores import open_journal, open_store, shared_url
 from guardrails.stores.resilient import ResilientStore
 from guardrails.tools import guarded_tool
@@ -672,6 +689,87 @@ class Guard:
             StoreUnavailable: If the store cannot be reached.
         """
         return self._orders.audit(limit)
+
+    # --- reading spend ------------------------------------------------------
+
+    def spend(
+        self,
+        by: str | Sequence[str] = ("session_id",),
+        *,
+        since: str | timedelta = "24h",
+        where: Mapping[str, str | Sequence[str] | None] | None = None,
+        limit: int = 0,
+        compare: bool = False,
+        every: str | None = None,
+    ) -> list[SpendRow]:
+        """Returns what was spent, by any names, most expensive first.
+
+        What was not attributed has a row whatever the limit. Rows by `provider`,
+        `model`, `server` or `tool` are of the calls that can have one.
+
+        Args:
+            by: The dimensions: `session_id`, `agent`, `root_agent`, `customer_id`,
+                `user_id`, `feature`, `prompt_version`, `kind`, `provider`, `model`,
+                `server`, `tool` or `project_id`; at most four.
+            since: How far to look back: `24h`, `7d` or a timedelta. Whole hours
+                count; the first one counts in full.
+            where: Patterns by dimension, as of `fnmatch.fnmatchcase`: one or several
+                of which one has to match. `None` matches what has no name.
+            limit: Rows to return; 0 returns all. Of a series: names per step.
+            compare: Whether to say what each cost in as many hours before.
+            every: `hour`, `day` or `month` (UTC): a row per step and name, oldest
+                first, also where nothing was spent.
+
+        Raises:
+            ConfigurationError: If an argument is wrong.
+            StoreUnavailable: If the store cannot be read.
+        """
+        asked = self._asked(since=since, where=where, limit=limit)
+        step = checked_every(every)
+        if step is not None and compare:
+            raise ConfigurationError("compare: steps are not compared. Leave one out.")
+        asked = replace(asked, by=checked_by(by), every=step)
+        if step is not None:
+            return step_rows(read_series(self.store.history, asked))
+        return spend_rows(read_spend(self.store.history, asked, compares=compare))
+
+    def sessions(
+        self,
+        *,
+        since: str | timedelta = "24h",
+        where: Mapping[str, str | Sequence[str] | None] | None = None,
+        status: str | None = None,
+        sort: str = "cost",
+        limit: int = 0,
+    ) -> list[SessionSpend]:
+        """Returns the sessions that made a call, and what each spent.
+
+        Args:
+            since: How far to look back, as for `spend`.
+            where: Patterns by dimension, as for `spend`.
+            status: `active`, `idle`, `completed` or `stopped`; `None` for all.
+            sort: `cost`, `time` (of the last call, newest first) or `steps`.
+            limit: Rows to return; 0 returns all.
+
+        Raises:
+            ConfigurationError: If an argument is wrong.
+            StoreUnavailable: If the store cannot be read.
+        """
+        asked = self._asked(since=since, where=where, limit=limit)
+        policy = self._engine.policy
+        return session_rows(
+            read_sessions(self.store.history, asked, policy, sort=sort, state=status)
+        )
+
+    def _asked(
+        self, *, since: object, where: Mapping[str, object] | None, limit: object
+    ) -> Asked:
+        return Asked(
+            project_id=self._configuration.project_id,
+            span=Span(hours=checked_hours(since), until_ms=self._engine.clock.now_ms()),
+            limit=checked_limit(limit),
+            where=checked_where(where),
+        )
 
     def account(self, session_id: str) -> Account | None:
         """Returns the totals of a session; `None` before its first call."""

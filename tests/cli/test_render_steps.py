@@ -199,5 +199,5 @@ def test_filters_that_nothing_matches_say_so() -> None:
 
     assert shown(render_series, found).splitlines()[-2:] == [
         "where agent is nobody",
-        "Nothing of that was recorded. Widen --where, or look further back.",
+        "Nothing of that was recorded. Ask for more, or look further back.",
     ]

@@ -1,6 +1,7 @@
 """Pins what a user's type checker sees. It is checked, and never run."""
 
 from collections.abc import Callable, Sequence
+from datetime import datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import assert_type
@@ -152,6 +153,20 @@ assert_type(guard.resume(customer_id="acme", by="ops", reason="paid"), None)
 assert_type([order.target.label for order in guard.stops()], list[str])
 assert_type([entry.subject for entry in guard.audit(limit=10)], list[str])
 assert_type(guard.close(), None)
+
+# --- reading spend ----------------------------------------------------------
+
+for row in guard.spend(by=["customer_id", "feature"], since="7d", limit=10):
+    assert_type(row.names, tuple[str | None, ...])
+    assert_type(row.usd, Decimal)
+    assert_type(row.share, float | None)
+    assert_type(row.change_usd, Decimal | None)
+    assert_type(row.since, datetime | None)
+guard.spend("agent", where={"agent": "a*", "tool": ["x", "y"], "customer": None})
+guard.spend(since=timedelta(days=7), every="day", compare=False)
+for info in guard.sessions(status="stopped", sort="time"):
+    assert_type(info.session_id, str)
+    assert_type(info.limit_usd, Decimal | None)
 
 # --- what is raised ---------------------------------------------------------
 

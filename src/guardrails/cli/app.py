@@ -18,6 +18,7 @@ from guardrails.cli.doctor import doctor
 from guardrails.cli.export import export
 from guardrails.cli.init import init
 from guardrails.cli.schema import schema
+from guardrails.cli.sessions import sessions
 from guardrails.cli.simulate import simulate
 from guardrails.cli.stops import resume, stop, stops
 from guardrails.cli.wrap import wrap
@@ -56,6 +57,7 @@ def _root(
 
 
 app.command()(costs)
+app.command()(sessions)
 app.command()(check)
 app.command()(doctor)
 app.command()(demo)

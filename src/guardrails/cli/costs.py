@@ -4,6 +4,7 @@ from typing import Annotated
 
 import typer
 
+from guardrails.asking import HOURS_MAX, checked_by, checked_every
 from guardrails.cli import series_formats, unit_formats
 from guardrails.cli.formats import csv_text, json_text
 from guardrails.cli.ledgers import reading
@@ -24,15 +25,7 @@ from guardrails.cli.options import (
 from guardrails.clock import SystemClock
 from guardrails.errors import ConfigurationError
 from guardrails.reports import CostReport, Series, Span, UnitReport
-from guardrails.spending import (
-    HOURS_MAX,
-    Asked,
-    checked_by,
-    checked_every,
-    read_costs,
-    read_series,
-    read_units,
-)
+from guardrails.spending import Asked, read_costs, read_series, read_units
 
 __all__ = ["costs"]
 

@@ -119,10 +119,12 @@ def _usd(nano_usd: int) -> str:
     return money_cells([nano_usd])[0]
 
 
-def nothing(where: Mapping[str, Sequence[str]]) -> Iterator[Text]:
+def nothing(
+    where: Mapping[str, Sequence[str]], *, is_filtered: bool = False
+) -> Iterator[Text]:
     """Yields what an empty report says."""
-    if where:
-        yield Text("Nothing of that was recorded. Widen --where, or look further back.")
+    if where or is_filtered:
+        yield Text("Nothing of that was recorded. Ask for more, or look further back.")
     else:
         yield from map(Text, _EMPTY.splitlines())
 

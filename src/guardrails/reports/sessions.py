@@ -68,6 +68,8 @@ class SessionList:
     """All that were asked for, those without a row included."""
     total: Spend
     """Of all that were asked for."""
+    state: str | None = None
+    """Of `SESSION_STATES`, if only such were asked for."""
     where: Mapping[str, Sequence[str]] = field(default_factory=dict[str, Sequence[str]])
     """The filter, by dimension."""
 
@@ -119,6 +121,7 @@ def sessions(
         rows=rows[: limit or None],
         count=len(rows),
         total=total_of(row.spend for row in rows),
+        state=state,
     )
 
 

@@ -18,9 +18,12 @@ from guardrails.reports import (
     Series,
     SessionList,
     Span,
+    Top,
     UnitReport,
+    midnight_ms,
     report_by,
     report_sessions,
+    report_top,
     report_units,
     series_of,
     sessions,
@@ -34,6 +37,7 @@ __all__ = [
     "read_series",
     "read_sessions",
     "read_spend",
+    "read_top",
     "read_units",
 ]
 
@@ -231,6 +235,36 @@ def read_sessions(
         state=state,
     )
     return replace(found, where=asked.where)
+
+
+def read_top(
+    history: History,
+    policy: Policy,
+    *,
+    project_id: str,
+    where: Mapping[str, Sequence[str]],
+    now_ms: int,
+) -> Top:
+    """Reads what is being spent now.
+
+    A session is known from its first call that has ended; one whose only call of the
+    last hour still runs is not seen.
+
+    Raises:
+        StoreUnavailable: If the store cannot be read.
+    """
+    hours = history.spend(
+        project_id=project_id,
+        by=(),
+        since_ms=midnight_ms(now_ms),
+        until_ms=now_ms,
+        where=where,
+        every="hour",
+    )
+    last_hour = Span(hours=1, until_ms=now_ms)
+    asked = Asked(project_id=project_id, span=last_hour, where=where)
+    running = read_sessions(history, asked, policy, state="active")
+    return report_top(hours, running, now_ms=now_ms)
 
 
 def _accounts(

@@ -19,6 +19,7 @@ from guardrails.reports.sessions import (
     sessions,
 )
 from guardrails.reports.simulation import Refused, Simulation, simulated
+from guardrails.reports.top import Top, midnight_ms, report_top
 from guardrails.reports.units import UnitReport, UnitRow, report_units
 
 __all__ = [
@@ -35,11 +36,14 @@ __all__ = [
     "SessionRow",
     "Simulation",
     "Span",
+    "Top",
     "UnitReport",
     "UnitRow",
     "find_outliers",
+    "midnight_ms",
     "report_by",
     "report_sessions",
+    "report_top",
     "report_units",
     "series_of",
     "sessions",

@@ -7,7 +7,14 @@ from guardrails.core.accounts import Account
 from guardrails.core.rollups import HOUR_MS, Spend
 from guardrails.reports.costs import Span, end_of, reason_of, total_of
 
-__all__ = ["SESSION_ORDERS", "SESSION_STATES", "SessionInfo", "SessionList", "sessions"]
+__all__ = [
+    "PACE_MS_MIN",
+    "SESSION_ORDERS",
+    "SESSION_STATES",
+    "SessionInfo",
+    "SessionList",
+    "sessions",
+]
 
 SESSION_ORDERS = ("cost", "time", "steps")
 """What a list can be sorted by: the most, or the latest, first."""

@@ -18,6 +18,7 @@ from guardrails.cli.doctor import doctor
 from guardrails.cli.export import export
 from guardrails.cli.init import init
 from guardrails.cli.schema import schema
+from guardrails.cli.session import session
 from guardrails.cli.sessions import sessions
 from guardrails.cli.simulate import simulate
 from guardrails.cli.stops import resume, stop, stops
@@ -66,6 +67,7 @@ app.command()(demo)
 app.command()(export)
 app.command()(init)
 app.command()(schema)
+app.command()(session)
 app.command()(simulate)
 app.add_typer(alerts.app, name="alerts")
 app.add_typer(budget.app, name="budget")

@@ -1,0 +1,211 @@
+"""`guardrails session ID`: what one session did, and what each part of it cost."""
+
+import difflib
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Annotated
+
+import typer
+
+from guardrails.cli.ledgers import reading
+from guardrails.cli.limits import limit_text
+from guardrails.cli.names import safe
+from guardrails.cli.options import (
+    ConfigOption,
+    JsonOption,
+    LimitOption,
+    ProjectOption,
+    StoreOption,
+    configured,
+)
+from guardrails.cli.times import time_text
+from guardrails.clock import SystemClock
+from guardrails.config import Configuration
+from guardrails.core.accounts import Account
+from guardrails.core.lines import session_line
+from guardrails.core.money import usd
+from guardrails.core.rollups import HOUR_MS, Spend
+from guardrails.ports import History
+from guardrails.reports import SessionRow, Span, report_sessions
+from guardrails.reports.budgets import BudgetRow, budget_rows
+from guardrails.reports.session_detail import (
+    CallRun,
+    SessionDetail,
+    Tally,
+    session_detail,
+)
+
+__all__ = ["SessionReport", "session"]
+
+SCHEMA_VERSION = 1
+"""Of the JSON. Keys may be added within a version; none changes its meaning."""
+
+NEAR_HOURS = 7 * 24
+"""How far back names are looked for that are like an unknown one."""
+
+NEAR_NAMES = 3
+CANDIDATES_MAX = 5_000
+"""Names that an unknown one is compared with: 0.2 s."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SessionReport:
+    """What is known of a session."""
+
+    session_id: str
+    row: SessionRow | None
+    """How it ended; `None` if its account is no longer kept."""
+    account: Account | None
+    limits: Sequence[BudgetRow]
+    detail: SessionDetail
+
+
+def session(
+    session_id: Annotated[str, typer.Argument(metavar="ID", help="The session.")],
+    limit: LimitOption = 30,
+    as_json: JsonOption = False,
+    store: StoreOption = None,
+    project: ProjectOption = None,
+    config: ConfigOption = None,
+) -> None:
+    """Show the calls of a session in order, and who and what cost how much."""
+    configuration = configured(config, store=store, project=project)
+    with reading(configuration.store) as history:
+        report = session_report(history, configuration, session_id, limit=limit)
+        if report.row is None and not report.detail.total.calls:
+            _say_unknown(history, configuration.project_id, session_id)
+            raise typer.Exit(1)
+    if as_json:
+        content = _document(report, configuration.project_id)
+        typer.echo(json.dumps(content, indent=2, ensure_ascii=False))
+        return
+    # Imported late: it brings rich, which JSON has no use for.
+    from guardrails.cli.session_screen import print_session
+
+    print_session(report)
+
+
+def session_report(
+    history: History, configuration: Configuration, session_id: str, *, limit: int
+) -> SessionReport:
+    """Reads what is known of a session.
+
+    Raises:
+        StoreUnavailable: If the store cannot be read.
+    """
+    project_id = configuration.project_id
+    accounts = history.session_accounts(project_id=project_id, session_ids=[session_id])
+    detail = session_detail(
+        history.event_pages(project_id=project_id, session_id=session_id), limit=limit
+    )
+    account = accounts[0] if accounts else None
+    return SessionReport(
+        session_id=session_id,
+        row=_row(account, session_id, project_id),
+        account=account,
+        limits=_limits(account, configuration),
+        detail=detail,
+    )
+
+
+def _row(
+    account: Account | None, session_id: str, project_id: str
+) -> SessionRow | None:
+    if account is None:
+        return None
+    [row] = report_sessions(
+        [Spend(name=session_id)],
+        [account],
+        project_id=project_id,
+        span=Span(hours=1, until_ms=SystemClock().now_ms()),
+        limit=0,
+    ).rows
+    return row if isinstance(row, SessionRow) else None
+
+
+def _limits(account: Account | None, configuration: Configuration) -> list[BudgetRow]:
+    if account is None or account.session is None:
+        return []
+    who = account.session.attribution
+    line = session_line(configuration.policy.session_budget(who.agent), who)
+    return budget_rows([("session", line)], {account.key: account})
+
+
+def _say_unknown(history: History, project_id: str, session_id: str) -> None:
+    now_ms = SystemClock().now_ms()
+    known = [
+        spend.name
+        for spend in history.spend(
+            project_id=project_id,
+            by="session_id",
+            since_ms=now_ms - NEAR_HOURS * HOUR_MS,
+            until_ms=now_ms,
+        )
+        if spend.name
+    ][:CANDIDATES_MAX]
+    begun = [name for name in known if name.startswith(session_id)]
+    near = (begun or difflib.get_close_matches(session_id, known))[:NEAR_NAMES]
+    hint = f" Did you mean {' or '.join(map(safe, near))}?" if near else ""
+    typer.echo(
+        f"guardrails: session {safe(session_id)} is not known in this project.{hint}",
+        err=True,
+    )
+
+
+# --- JSON --------------------------------------------------------------------
+
+
+def _document(report: SessionReport, project_id: str) -> dict[str, object]:
+    row, account, detail = report.row, report.account, report.detail
+    state = account.session if account else None
+    stop = account.stop if account else None
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "project_id": project_id,
+        "session_id": report.session_id,
+        "agent": row and row.agent,
+        "customer_id": row and row.customer_id,
+        "end": row and row.end,
+        "end_reason": row and row.reason,
+        "stopped_by": stop and stop.by,
+        "stop_note": stop and stop.note,
+        "started": time_text(state and state.started_at_ms),
+        "last_active": time_text(state and state.last_active_at_ms),
+        "wall_time_ms": state and state.active_ms,
+        "limits": [_limit(limit) for limit in report.limits],
+        **_tally(detail.total),
+        "agents": [
+            {"agent_path": list(path), **_tally(tally)} for path, tally in detail.agents
+        ],
+        "names": [{"name": name, **_tally(tally)} for name, tally in detail.names],
+        "runs_total": detail.runs_total,
+        "runs": [_run(run) for run in detail.runs],
+    }
+
+
+def _limit(row: BudgetRow) -> dict[str, object]:
+    return {
+        "limit": row.measure.value,
+        "used": limit_text(row.measure, row.used),
+        "allowed": limit_text(row.measure, row.limit),
+    }
+
+
+def _run(run: CallRun) -> dict[str, object]:
+    return {
+        "name": run.name,
+        "kind": run.kind,
+        "agent_path": json.loads(run.agent_path),
+        "first": time_text(run.first_ms),
+        "last": time_text(run.last_ms),
+        **_tally(run.tally),
+        "cumulative_usd": f"{usd(run.cumulative_nano_usd):f}",
+    }
+
+
+def _tally(tally: Tally) -> dict[str, object]:
+    counts = asdict(tally)
+    counts.pop("cost_nano_usd")
+    cost = tally.known_nano_usd
+    return {"cost_usd": None if cost is None else f"{usd(cost):f}", **counts}

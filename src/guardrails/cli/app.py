@@ -1,7 +1,7 @@
 """The commands of `guardrails`, put together.
 
 Data goes to stdout, messages to stderr. Exit codes: 0 ok, 1 failure, 2 usage or
-configuration, 4 store unreachable; `wrap` returns its child's.
+configuration, 3 a finding, 4 store unreachable; `wrap` returns its child's.
 """
 
 import io
@@ -17,6 +17,7 @@ from guardrails.cli.demo import demo
 from guardrails.cli.doctor import doctor
 from guardrails.cli.export import export
 from guardrails.cli.init import init
+from guardrails.cli.prices import prices
 from guardrails.cli.schema import schema
 from guardrails.cli.session import session
 from guardrails.cli.sessions import sessions
@@ -66,6 +67,7 @@ app.command()(doctor)
 app.command()(demo)
 app.command()(export)
 app.command()(init)
+app.command()(prices)
 app.command()(schema)
 app.command()(session)
 app.command()(simulate)

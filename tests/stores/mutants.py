@@ -361,6 +361,136 @@ STOPS = {
     ),
 }
 
+CALL |= {
+    "thresholds are told to nobody": ("tell_crossings(crossed, now)\n  call", "call"),
+    "thresholds that a reservation crosses are told to nobody": (
+        "tell_crossings(crossed, now)\n  if not answer",
+        "if not answer",
+    ),
+    "everything is told to everybody": (
+        "return kinds and string.find(kinds, kind, 1, true) end",
+        "return kinds end",
+    ),
+    "an alert names the call's session": (
+        "A[p + 9] == '' and who_calls or A[p + 9]",
+        "who_calls",
+    ),
+    "each level is told as one": ("label .. ' ' .. limit, '', {", "label, '', {"),
+    "each loop is told as one": (
+        "' ' .. id, {finding = text}",
+        "'', {finding = text}",
+    ),
+    "a loop and its stop are told": (
+        "\n    and not (A[26] == 'stop' and enforced and wants('stop')) then",
+        " then",
+    ),
+    "a run of repetitions is told at each": (
+        "if finding and not told and wants('loop')",
+        "if finding and wants('loop')",
+    ),
+    "a full budget is told to nobody": (
+        "elseif final and enforced then tell_limit(where, now, why) end",
+        "end",
+    ),
+    "a full budget is told while calls may wait": (
+        "elseif final and enforced then tell_limit",
+        "elseif enforced then tell_limit",
+    ),
+    "a full budget is told each time": (
+        "if not note_told(row, 'reached ' .. name) then return end",
+        "",
+    ),
+    "that a full budget was told is forgotten": (
+        "  row.dirty = true\n  tell_of",
+        "  tell_of",
+    ),
+    "a stop that refuses is told to nobody": (
+        "tell_stop(where, now, id, why[1], why[2], why[3], why[4])",
+        "",
+    ),
+    "an overrun is told to nobody": (
+        "tell_stop(i, now, id, COST, money, A[p + 2])",
+        "",
+    ),
+    "an overrun of tokens is told to nobody": (
+        "tell_stop(i, now, id, TOKENS, used, A[p + 3])",
+        "",
+    ),
+    "alerts are added twice": ("if redis.call('HGET', all, id) then return end", ""),
+}
+ACCOUNT |= {
+    "a raise is told to nobody": (
+        "if raised ~= before and A[9] ~= '' then",
+        "if false then",
+    ),
+}
+STOPS |= {
+    "alerts live for ever": ("redis.call('EXPIRE', all, OUTBOX_TTL_S)", ""),
+    "ages of alerts live for ever": ("redis.call('EXPIRE', ages, OUTBOX_TTL_S)", ""),
+    "a person's stop is told to nobody": (
+        "if is_told and order == 'stop' and A[10] ~= '' then",
+        "if false then",
+    ),
+    "a person's repeated stop is told": (
+        "if is_told and order == 'stop' and A[10] ~= '' then",
+        "if order == 'stop' and A[10] ~= '' then",
+    ),
+}
+OUTBOX = {
+    "anybody may send": ("state[1] ~= A[4] and state[2] - now > 0", "false"),
+    "nobody may send after a claim": ("and state[2] - now > 0 then", "then"),
+    "a place is told at any time": (
+        "if state[3] - now > 0 then return {state[3]} end",
+        "",
+    ),
+    "a message is begun anew": ("if message ~= '' then", "if false then"),
+    "what repeats is sent": ("if til and til - now > 0 then", "if false then"),
+    "what repeats waits for ever": ("if til and til - now > 0 then", "if til then"),
+    "one too many is a digest": ("#passing > singles", "#passing >= singles"),
+    "a claim is for nobody": ("state[1], state[2] = A[4], A[5]\n", ""),
+    "a note changes what is settled": ("if PLACE_OPEN[row[1]] and", "if"),
+    "what is delivered is sent again": (
+        "if A[5] ~= 'sending' then call('ZREM', due, id) end",
+        "",
+    ),
+    "what failed is not sent again": ("if A[5] ~= 'sending' then", "if true then"),
+    "a claim is not given back": (
+        "if state[1] == A[4] then state[1]",
+        "if false then state[1]",
+    ),
+    "a claim of another is given back": (
+        "if state[1] == A[4] then state[1]",
+        "if true then state[1]",
+    ),
+    "a place need not rest": ("if A[6] - state[3] > 0 then state[3] = A[6] end", ""),
+    "failures are not counted": ("delivered and '0' or int(state[4] + 1)", "'0'"),
+    "what is lost is not counted": (
+        "if A[5] == 'dead' then state[5] = state[5] + count end",
+        "",
+    ),
+    "what is lost is told again": ("math.max(0, state[5] - A[10])", "state[5]"),
+    "nothing is forgotten": (
+        "    forget(prefix, id)\n  end\n  local claim_max",
+        "  end\n  local claim_max",
+    ),
+    "what was delivered is retried": ("if row[1] ~= 'delivered' then", "if true then"),
+    "a message is not kept together": (
+        "if row[1] == 'dead' or row[2] == '' then",
+        "if true then",
+    ),
+    "a retry waits for its place": ("if state[3] - now > 0 then\n", "if false then\n"),
+    "the oldest are read first": ("ZREVRANGE", "ZRANGE"),
+    "what came of alerts lives for ever": (
+        "int(state[5]), A[11]\n  call('EXPIRE', to, OUTBOX_TTL_S)",
+        "int(state[5]), A[11]",
+    ),
+    "places live for ever": (
+        "redis.call('EXPIRE', prefix .. 'outbox/places', OUTBOX_TTL_S)",
+        "",
+    ),
+    "what repeats is known for ever": (", A[12], 'PX', A[7])", ", A[12])"),
+}
+
 MUTANTS = {
     name: (script, old, new)
     for script, mutations in {
@@ -369,6 +499,7 @@ MUTANTS = {
         "sweep": SWEEP,
         "account": ACCOUNT,
         "stops": STOPS,
+        "outbox": OUTBOX,
     }.items()
     for name, (old, new) in mutations.items()
 }

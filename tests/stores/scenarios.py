@@ -8,7 +8,7 @@ bytes mean the simplest thing: no limit, and an operation that changes nothing.
 import math
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
 
 from hypothesis import strategies as st
@@ -16,6 +16,14 @@ from hypothesis import strategies as st
 from guardrails.core.accounts import Account, Charging, Hold, HoldState, Line, Threshold
 from guardrails.core.attribution import Attribution
 from guardrails.core.calls import CallKind, CallStatus
+from guardrails.core.deliveries import (
+    ClaimAlerts,
+    Claimed,
+    DeliveryState,
+    NoteAlerts,
+    ReadAlerts,
+    RetryAlerts,
+)
 from guardrails.core.events import Event
 from guardrails.core.ledger import Ledger
 from guardrails.core.loops import (
@@ -50,6 +58,7 @@ from guardrails.core.operations import (
 )
 from guardrails.core.policy import Limits, Measure
 from guardrails.core.stops import LISTED_MS, StopKind, StopTarget
+from guardrails.core.telling import AlertKind, Telling
 from guardrails.core.usage import Charge, PriceStatus, TokenUsage
 
 NOW_MS = 1_764_000_000_000
@@ -75,8 +84,16 @@ TARGETS = (
 READS: tuple[Operation[object], ...] = (
     ReadStops(project_id="default", now_ms=NOW_MS),
     ReadAudit(project_id="default", limit=1_000),
+    ReadAlerts(project_id="default", limit=1_000),
 )
-"""What people did, and what of it was in force at the start."""
+"""What people did, what of it was in force at the start, and what people were told."""
+PLACES = ("slack-1", "webhook-2")
+TELLINGS = (
+    None,
+    Telling(kinds=tuple(AlertKind), places=PLACES),
+    Telling(kinds=(AlertKind.SOFT, AlertKind.LOOP), places=PLACES[:1]),
+    Telling(kinds=(AlertKind.STOP, AlertKind.LIMIT), places=PLACES[1:]),
+)
 RATIOS = (Decimal("0.5"), Decimal("0.8"))
 
 setups = st.binary(min_size=SETUP_BYTES, max_size=SETUP_BYTES)
@@ -84,7 +101,7 @@ setups = st.binary(min_size=SETUP_BYTES, max_size=SETUP_BYTES)
 scripts = st.binary(min_size=SCRIPT_BYTES, max_size=SCRIPT_BYTES)
 
 # One letter per operation; how often it stands here is how often it is drawn.
-KINDS = "ARRRRRRRRRRRRRRRRSSSSSSSSSSSSSSSSLLWWWWCKUUPPPTTTVVQ"
+KINDS = "ARRRRRRRRRRRRRRRRSSSSSSSSSSSSSSSSLLWWWWCKUUPPPTTTVVQGGGGNNNNY"
 
 
 def codes_of(script: bytes) -> list[bytes]:
@@ -109,9 +126,12 @@ class Scenario:
     """Ids that were booked. Past the retention they are not used again."""
     chargings: dict[tuple[str, ...], dict[bool, Charging]] = field(default_factory=dict)
     """By their accounts, and by whether they are enforced."""
+    claims: list[tuple[ClaimAlerts, Claimed]] = field(default_factory=list)
+    """What was given out to be sent."""
 
     def __post_init__(self) -> None:
         draw = iter(self.setup)
+        self.telling = TELLINGS[next(draw) % len(TELLINGS)]
         self.lines = {
             key: self._line(key, draw, is_session=key in SESSIONS)
             for key in (*SESSIONS, *SHARED)
@@ -183,6 +203,7 @@ class Scenario:
                 lines=tuple(self.lines[key] for key in keys),
                 loop=self.loop,
                 is_enforced=is_enforced,
+                telling=self.telling,
             )
         return known[is_enforced]
 
@@ -213,7 +234,10 @@ class Scenario:
                     now_ms=self.now_ms,
                     by="ops",
                     note=None if flags % 2 else "why",
+                    telling=self.telling,
                 )
+            case "G" | "N" | "Y" as letter:
+                return self._send(letter, code, ledger)
             case "T" | "V" | "Q" as letter:
                 return self._order(letter, code)
             case "U":
@@ -227,7 +251,12 @@ class Scenario:
                     tool_calls=which % 20 if flags & 16 else None,
                     wall_time_ms=active * 100 if flags & 32 else None,
                 )
-                return RaiseLimits(account=account, limits=limits, now_ms=self.now_ms)
+                return RaiseLimits(
+                    account=account,
+                    limits=limits,
+                    now_ms=self.now_ms,
+                    telling=self.telling,
+                )
             case _:
                 return ReadAccount(account=account)
 
@@ -251,6 +280,47 @@ class Scenario:
             until_ms=until_ms,
             by="ops" if flags % 2 else None,
             note="é ü" if flags % 3 else None,
+            telling=self.telling,
+        )
+
+    def _send(self, letter: str, code: bytes, ledger: Ledger) -> Operation[object]:
+        """Returns what somebody does who sends alerts."""
+        _, who, which, cost, _, _, _, flags, _, extra = code
+        if letter == "Y":
+            ids = list(ledger.outbox.alerts)
+            chosen = ids[which % len(ids)] if ids and flags % 2 else None
+            return RetryAlerts(
+                project_id="default", now_ms=self.now_ms, alert_id=chosen
+            )
+        if letter == "G" or not self.claims:
+            return ClaimAlerts(
+                project_id="default",
+                place=PLACES[who % 2],
+                owner="ab"[flags % 2],
+                now_ms=self.now_ms,
+                until_ms=self.now_ms + cost * 4,
+                singles_max=1 + which % 3,
+            )
+        claim, claimed = self.claims[-1 - which % min(2, len(self.claims))]
+        state = (
+            DeliveryState.DELIVERED,
+            DeliveryState.DELIVERED,
+            DeliveryState.SENDING,
+            DeliveryState.DEAD,
+        )[extra % 4]
+        return NoteAlerts(
+            project_id="default",
+            place=claim.place,
+            label="somewhere/***",
+            owner=claim.owner,
+            alert_ids=tuple(alert.alert_id for alert in claimed.alerts),
+            now_ms=self.now_ms,
+            state=state,
+            due_ms=self.now_ms + flags,
+            cooldown_ms=cost * 8,
+            status=200 if extra % 8 else None,
+            text="no_service" if extra % 3 else "",
+            lost_told=extra % 2 and claimed.lost,
         )
 
     def _reserve(self, code: bytes, ledger: Ledger) -> Operation[object]:
@@ -374,6 +444,17 @@ def _step_ms(step: int) -> int:
     return step * 2
 
 
+def _untold(accounts: dict[str, Account]) -> dict[str, Account]:
+    """Returns accounts as if nobody had been told that they refuse."""
+    found: dict[str, Account] = {}
+    for key, account in accounts.items():
+        labels = tuple(x for x in account.alerted if not x.startswith("reached "))
+        one = replace(account, alerted=labels, expires_at_ms=None)
+        if one != Account(key=key):
+            found[key] = one
+    return found
+
+
 @dataclass(frozen=True, kw_only=True)
 class Stopped:
     """What a person has stopped."""
@@ -416,6 +497,8 @@ class Checker:
                 assert reply.is_applied is is_live
                 if hold is not None and is_live:
                     self._count(hold.kind, hold.accounts, -1)
+            case ClaimAlerts(), Claimed() if reply.alerts:
+                self.scenario.claims.append((op, reply))
             case RaiseLimits(), _:
                 self.told = {known for known in self.told if known[0] != op.account}
             case Resume() | StopSession() | Close(), _:
@@ -475,7 +558,7 @@ class Checker:
             self._check_refused_loop(op, before)
             return
         if reply.new_stop is None:
-            assert before == after, "A refusal changes nothing"
+            assert _untold(before) == _untold(after), "A refusal changes nothing"
             return
         assert reply.verdict is Verdict.DENY
         changed = {key for key in after if before.get(key) != after[key]}

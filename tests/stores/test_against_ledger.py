@@ -66,8 +66,10 @@ def test_stores_answer_like_the_ledger(
         for code in codes_of(script):
             op = scenario.operation(code, checker.ledger)
             reply = checker.apply(op)
+            told = checker.ledger.apply(READS[-1])
             for store in stores:
                 assert store.execute(op) == reply, type(store).__name__
+                assert store.execute(READS[-1]) == told, type(store).__name__
             if isinstance(op, Settle) and isinstance(reply, Settled):
                 booked += [op] if reply.is_applied else []
         for op in _closing(scenario.now_ms):
@@ -192,6 +194,7 @@ def compare(
             for key in (*SESSIONS, *SHARED):
                 read = ReadAccount(account=key)
                 assert store.execute(read) == checker.ledger.apply(read)
+            assert store.execute(READS[-1]) == checker.ledger.apply(READS[-1])
             if isinstance(op, Settle) and isinstance(reply, Settled):
                 booked += [op] if reply.is_applied else []
         if waiting is not None:

@@ -15,6 +15,7 @@ import pytest
 from guardrails.core.accounts import HoldState, Threshold
 from guardrails.core.attribution import Attribution
 from guardrails.core.calls import CallKind
+from guardrails.core.deliveries import ClaimAlerts, DeliveryState, NoteAlerts
 from guardrails.core.ledger import SWEEP_MAX, Ledger
 from guardrails.core.loops import LoopAction, LoopRule, ToolTrace
 from guardrails.core.operations import (
@@ -43,6 +44,8 @@ from guardrails.stores.redis.client import Script
 from guardrails.testing.conformance import (
     CENT,
     NOW_MS,
+    PLACES,
+    TELLING,
     StoreConformance,
     charging,
     reserve,
@@ -119,7 +122,7 @@ def _mutated(which: str, old: str, new: str) -> Script:
 def _battery(server: Server, opened: Open) -> None:
     """Quick ones first: most mistakes need no more than the first."""
     checks = [*_conformance(), *(_agreement(ops) for ops in _cases())]
-    checks += [_check_lifetimes, _check_lifetimes_of_orders]
+    checks += [_check_lifetimes, _check_lifetimes_of_orders, _check_lifetimes_of_alerts]
     checks += [_check_versions, *(_comparison(seed) for seed in range(SCENARIOS))]
     checks += [_check_bounds, *_conformance(are_long=True)]
     for check in checks:
@@ -205,6 +208,41 @@ def _check_lifetimes_of_orders(store: Store, server: Server) -> None:
     assert 0 < server.ask("TTL", stops) <= 3 * 86_400
     store.execute(ResumeScope(project_id="default", target=acme, now_ms=NOW_MS))
     assert not server.ask("EXISTS", stops)
+
+
+def _check_lifetimes_of_alerts(store: Store, server: Server) -> None:
+    """Whatever belongs to the outbox ends a week after its last alert."""
+    agent = StopTarget(kind=StopKind.AGENT, name="other")
+    store.execute(
+        StopScope(project_id="default", target=agent, now_ms=NOW_MS, telling=TELLING)
+    )
+    claim = ClaimAlerts(
+        project_id="default",
+        place=PLACES[0],
+        owner="a",
+        now_ms=NOW_MS,
+        until_ms=NOW_MS + 1,
+        singles_max=1,
+    )
+    claimed = store.execute(claim)
+    for state in (DeliveryState.SENDING, DeliveryState.DELIVERED):
+        server.ask("PERSIST", "gr:{default}:outbox/to/slack-1")
+        store.execute(
+            NoteAlerts(
+                project_id="default",
+                place=PLACES[0],
+                label="there",
+                owner="a",
+                alert_ids=(claimed.alerts[0].alert_id,),
+                now_ms=NOW_MS,
+                state=state,
+                due_ms=0,
+                cooldown_ms=60_000,
+            )
+        )
+    keys = {key.decode() for key in server.ask("KEYS", "*outbox*")}
+    assert len(keys) == 6
+    assert all(0 < server.ask("TTL", key) <= 7 * 86_400 for key in keys), keys
 
 
 def _check_bounds(store: Store, server: Server) -> None:

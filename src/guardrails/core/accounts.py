@@ -12,6 +12,7 @@ from guardrails.core.calls import CallKind
 from guardrails.core.loops import LoopFinding, LoopRule, ToolTrace
 from guardrails.core.policy import Limits, Measure, OnStoreError
 from guardrails.core.stops import stop_keys
+from guardrails.core.telling import Telling
 
 __all__ = [
     "Account",
@@ -95,6 +96,8 @@ class Charging:
     loop: LoopRule | None = None
     is_enforced: bool = True
     """False decides and records everything, and refuses nothing."""
+    telling: Telling | None = None
+    """What the ledger tells people of; `None` if nobody wants to know."""
     accounts: tuple[str, ...] = field(init=False)
     """The keys of the lines' accounts, in their order."""
 

@@ -31,12 +31,15 @@ Invariants, whatever the order of operations:
 
 * With upper-bound estimates, posted + held + unconfirmed <= limit.
 * held is the sum of the open holds, unconfirmed that of the unconfirmed ones.
-* A refused `Reserve` changes nothing but the stop it sets, and where it would have
-  gone on with a loop, the count of such refusals.
+* A refused `Reserve` changes nothing but the stop it sets, where it would have gone
+  on with a loop, the count of such refusals, and where a shared account refuses and
+  people want to know, that they were told.
 * The same id with the same content has the same effect once; with other
   content it is a `Conflict` and has none.
 * Posted totals never decrease, so each threshold is crossed once; whoever
   executes that settle is the only one in the fleet to be told.
+* What people are to be told is added to the outbox by the operation that it is
+  about, and by no other; see `outbox.py`.
 
 This file does not know where rows are kept, what time it is, what a model
 costs, or what is raised when a call is refused. `apply` is the specification:
@@ -55,6 +58,24 @@ from guardrails.core.accounts import (
     SessionState,
     Stop,
     StopReason,
+)
+from guardrails.core.deliveries import (
+    AlertLog,
+    ClaimAlerts,
+    Claimed,
+    NoteAlerts,
+    ReadAlerts,
+    RetryAlerts,
+)
+from guardrails.core.informing import (
+    reached_label,
+    tell_crossings,
+    tell_killing,
+    tell_limit,
+    tell_loop,
+    tell_order,
+    tell_raise,
+    tell_stop,
 )
 from guardrails.core.limits import (
     crossings_of,
@@ -97,6 +118,7 @@ from guardrails.core.operations import (
     Turned,
     Verdict,
 )
+from guardrails.core.outbox import Outbox
 from guardrails.core.policy import Limits
 from guardrails.core.stops import (
     AuditAction,
@@ -133,6 +155,7 @@ class Ledger:
         accounts: Account rows by key.
         holds: Hold rows by id.
         stops: What people have stopped.
+        outbox: What people are to be told.
     """
 
     def __init__(
@@ -140,12 +163,14 @@ class Ledger:
         accounts: MutableMapping[str, Account] | None = None,
         holds: MutableMapping[str, Hold] | None = None,
         stops: Stops | None = None,
+        outbox: Outbox | None = None,
     ) -> None:
         self.accounts: MutableMapping[str, Account] = (
             {} if accounts is None else accounts
         )
         self.holds: MutableMapping[str, Hold] = {} if holds is None else holds
         self.stops: Stops = Stops() if stops is None else stops
+        self.outbox: Outbox = Outbox() if outbox is None else outbox
         # What the last operation changed or added, and removed.
         self.changed_accounts: list[Account] = []
         self.changed_holds: list[Hold] = []
@@ -157,6 +182,7 @@ class Ledger:
         self.changed_holds = []
         self.removed_holds = []
         self.stops.begin()
+        self.outbox.begin()
         return cast("R", self._methods[type(operation)](self, operation))
 
     # --- reserve ------------------------------------------------------------
@@ -186,6 +212,7 @@ class Ledger:
         self._finish(op, None, HoldState.OPEN, op.expires_at_ms)
         if refusal is None and not crossings:
             return _ALLOWED
+        tell_crossings(self.outbox, op, crossings, self.accounts)
         return Reserved(verdict=Verdict.ALLOW, refusal=refusal, crossings=crossings)
 
     def _refused(
@@ -200,9 +227,12 @@ class Ledger:
             return Reserved(verdict=Verdict.WAIT, refusal=refusal)
         if refusal.finding is not None:
             return self._blocked(op, accounts[0], refusal)
-        if not refusal.line.is_session or refusal.measure is None:
+        if refusal.measure is None:
             return Reserved(verdict=Verdict.DENY, refusal=refusal)
         account = accounts[op.charging.accounts.index(refusal.line.account)]
+        if not refusal.line.is_session:
+            self._tell_limit(op, account, refusal)
+            return Reserved(verdict=Verdict.DENY, refusal=refusal)
         account.stop = Stop(
             reason=StopReason.BUDGET_EXCEEDED,
             at_ms=op.now_ms,
@@ -219,6 +249,7 @@ class Ledger:
     ) -> Reserved:
         """Keeps the stop that a refused call has set."""
         self._save(op, [account])
+        tell_stop(self.outbox, op, line, account)
         return Reserved(
             verdict=Verdict.DENY, refusal=stopped(line, account, stop), new_stop=stop
         )
@@ -268,6 +299,8 @@ class Ledger:
             if line.is_session and op.charging.is_enforced and account.stop is None:
                 account.stop = overrun(line, account, op)
                 new_stop = new_stop or account.stop
+                if account.stop is not None:
+                    tell_stop(self.outbox, op, line, account)
         crossings = crossings_of(op, accounts, before)
         forget_at_ms = op.now_ms + SETTLED_RETENTION_MS
         self._finish(op, hold, HoldState.SETTLED, forget_at_ms)
@@ -275,6 +308,7 @@ class Ledger:
         new_stop = new_stop or loop_stop
         if not (is_late or crossings or new_stop or finding):
             return _SETTLED
+        tell_crossings(self.outbox, op, crossings, self.accounts)
         return Settled(
             is_late=is_late,
             crossings=crossings,
@@ -303,7 +337,10 @@ class Ledger:
                 scope=op.charging.lines[0].scope,
                 finding=finding,
             )
+            tell_stop(self.outbox, op, op.charging.lines[0], account)
         is_told = finding.continues(find_loop(earlier, rule))
+        if not is_told:
+            tell_loop(self.outbox, op, account, finding, is_stopped=stops)
         return (None if is_told and stop is None else finding), stop
 
     def _release(self, op: Release) -> Released:
@@ -386,6 +423,7 @@ class Ledger:
                 reason=StopReason.KILLED, at_ms=op.now_ms, by=op.by, note=op.note
             )
             self._note(op, AuditAction.STOP, op.account)
+            tell_killing(self.outbox, op, account)
         return account.copy()
 
     def _resume(self, op: Resume) -> Account | None:
@@ -409,6 +447,8 @@ class Ledger:
         if account.stop and account.stop.reason is StopReason.BUDGET_EXCEEDED:
             account.stop = None
         self.changed_accounts.append(account)
+        if account.raised != raised:
+            tell_raise(self.outbox, op, account)
         if account.raised != raised or account.stop != stop:
             self.stops.note(
                 AuditEntry(
@@ -438,6 +478,7 @@ class Ledger:
         in_force = self.stops.add(key, order)
         if in_force is order:
             self._note(op, AuditAction.STOP, key, until_ms=op.until_ms)
+            tell_order(self.outbox, op, order)
         return in_force
 
     def _resume_scope(self, op: ResumeScope) -> StopOrder | None:
@@ -475,6 +516,31 @@ class Ledger:
     def _read(self, op: ReadAccount) -> Account | None:
         account = self.accounts.get(op.account)
         return None if account is None else account.copy()
+
+    # --- telling people -----------------------------------------------------
+
+    def _tell_limit(self, op: Reserve, account: Account, refusal: Refusal) -> None:
+        """Tells once that a shared account refuses; its row remembers that."""
+        assert refusal.measure is not None
+        label = reached_label(refusal.measure)
+        # A session has one account beside its own that is no budget: see `closing`.
+        is_budget = refusal.line.scope != op.charging.lines[0].scope
+        is_news = is_budget and label not in account.alerted
+        if is_news and tell_limit(self.outbox, op, refusal):
+            account.alerted = (*account.alerted, label)
+            self._save(op, [account])
+
+    def _claim(self, op: ClaimAlerts) -> Claimed:
+        return self.outbox.claim(op)
+
+    def _note_alerts(self, op: NoteAlerts) -> int:
+        return self.outbox.note(op)
+
+    def _retry(self, op: RetryAlerts) -> int:
+        return self.outbox.retry(op)
+
+    def _read_alerts(self, op: ReadAlerts) -> tuple[AlertLog, ...]:
+        return self.outbox.read(op)
 
     # --- rows ---------------------------------------------------------------
 
@@ -547,6 +613,10 @@ class Ledger:
         ResumeScope: _resume_scope,
         ReadStops: _read_stops,
         ReadAudit: _read_audit,
+        ClaimAlerts: _claim,
+        NoteAlerts: _note_alerts,
+        RetryAlerts: _retry,
+        ReadAlerts: _read_alerts,
     }
 
 

@@ -17,6 +17,7 @@ from guardrails.core.loops import LoopFinding, ToolTrace
 from guardrails.core.money import LIMIT_NANO_USD_MAX
 from guardrails.core.policy import Limits, Measure
 from guardrails.core.stops import AuditEntry, StopOrder, StopTarget
+from guardrails.core.telling import Telling
 from guardrails.core.usage import TOKENS_MAX
 
 __all__ = [
@@ -254,6 +255,7 @@ class StopSession(Operation[Account]):
     now_ms: int
     by: str | None = None
     note: str | None = None
+    telling: Telling | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -281,6 +283,7 @@ class StopScope(Operation[StopOrder | None]):
     until_ms: int | None = None
     by: str | None = None
     note: str | None = None
+    telling: Telling | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -306,6 +309,7 @@ class RaiseLimits(Operation[Account]):
     note: str | None = None
     policy: Limits | None = None
     """The policy's limits, for the audit."""
+    telling: Telling | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

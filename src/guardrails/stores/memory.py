@@ -1,5 +1,6 @@
 """The memory store: the pure ledger under a lock. One process, nothing kept."""
 
+import os
 import threading
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
@@ -11,9 +12,11 @@ from guardrails.core.flat_events import FlatEvent, flat_event
 from guardrails.core.groups import Every, SpendQuery, grouped
 from guardrails.core.ledger import Ledger
 from guardrails.core.operations import Operation, settled_by
+from guardrails.core.outbox import Outbox
 from guardrails.core.rollups import HOUR_MS, Mix, Spend, amounts_of
 from guardrails.ids import new_key
 from guardrails.ports import FOREVER_MS
+from guardrails.stores.forks import close_at_fork
 
 __all__ = ["MemoryStore"]
 
@@ -31,6 +34,8 @@ class MemoryStore:
         self._ledger = Ledger()
         self._history = _MemoryHistory(self._ledger, self._lock)
         self._secret = new_key()
+        self._process_id = os.getpid()
+        close_at_fork(self)
 
     @property
     def history(self) -> "_MemoryHistory":
@@ -56,6 +61,17 @@ class MemoryStore:
 
     def close(self) -> None:
         """Does nothing: the store lives as long as the object."""
+
+    def before_fork(self) -> None:
+        """Waits for the running operation, and keeps others out."""
+        self._lock.acquire()
+
+    def after_fork(self) -> None:
+        """Lets operations in again. What is to be told stays with the parent."""
+        if self._process_id != os.getpid():
+            self._process_id = os.getpid()
+            self._ledger.outbox = Outbox()
+        self._lock.release()
 
 
 class _MemoryHistory:

@@ -51,20 +51,16 @@ from guardrails.core.operations import (
     Turn,
     Turned,
 )
+from guardrails.core.outbox import Outbox
 from guardrails.core.rollups import CELLS_PER_EVENT, SUM_NAMES
 from guardrails.core.stops import Stops, project_in, project_of
 from guardrails.errors import StoreUnavailable
 from guardrails.ids import new_key
-from guardrails.stores import rows
+from guardrails.stores import rows, stop_rows
 from guardrails.stores.database import Turnstile, explain, open_database
 from guardrails.stores.forks import close_at_fork
 from guardrails.stores.history import SQLiteHistory
-from guardrails.stores.stop_rows import (
-    load_audit,
-    load_matching,
-    load_stops,
-    save_stops,
-)
+from guardrails.stores.outbox_rows import OutboxOperation, load_outbox, save_outbox
 
 __all__ = ["SQLiteStore"]
 
@@ -229,7 +225,7 @@ def _execute(connection: sqlite3.Connection, operation: Operation[Any]) -> Any:
     try:
         loaded = _load(connection, operation)
         reply = loaded.ledger.apply(operation)
-        _save(connection, loaded)
+        _save(connection, loaded, operation)
         if isinstance(reply, Settled) and reply.is_applied:
             assert isinstance(operation, Settle)
             _book(connection, operation.event)
@@ -250,12 +246,13 @@ class _Loaded:
         accounts: dict[str, Account],
         holds: dict[str, Hold],
         traces: dict[str, tuple[ToolTrace, ...]],
-        stops: Stops | None,
+        stops: Stops | None = None,
+        outbox: Outbox | None = None,
     ) -> None:
         self.accounts = frozenset(accounts)
         self.sessions = {key for key, account in accounts.items() if account.session}
         self.traces = traces
-        self.ledger = Ledger(accounts, holds, stops)
+        self.ledger = Ledger(accounts, holds, stops, outbox)
 
 
 def _load(connection: sqlite3.Connection, operation: object) -> _Loaded:
@@ -264,6 +261,8 @@ def _load(connection: sqlite3.Connection, operation: object) -> _Loaded:
     holds: dict[str, Hold] = {}
     traces: dict[str, tuple[ToolTrace, ...]] = {}
     stops: Stops | None = None
+    if isinstance(operation, OutboxOperation):
+        return _Loaded({}, {}, {}, outbox=load_outbox(connection, operation))
     match operation:
         case Reserve() | Settle():
             charging = operation.charging
@@ -274,7 +273,7 @@ def _load(connection: sqlite3.Connection, operation: object) -> _Loaded:
             if operation.trace is not None and charging.loop is not None:
                 traces = _traces(connection, accounts, charging.accounts[0])
             if isinstance(operation, Reserve):
-                stops = load_matching(connection, charging.stop_keys)
+                stops = stop_rows.load_matching(connection, charging.stop_keys)
         case Release():
             holds = _holds(connection, "hold_id = ?", (operation.hold_id,))
             accounts = _accounts(connection, _accounts_of(holds), _UNKNOWN)
@@ -287,11 +286,11 @@ def _load(connection: sqlite3.Connection, operation: object) -> _Loaded:
             accounts = _accounts(connection, (operation.account,), attribution)
             traces = _traces(connection, accounts, operation.account)
             if isinstance(operation, StopSession | Resume):
-                stops = load_stops(connection, project_of(operation.account))
+                stops = stop_rows.load_stops(connection, project_of(operation.account))
         case StopScope() | ResumeScope() | ReadStops():
-            stops = load_stops(connection, project_in(operation.project_id))
+            stops = stop_rows.load_stops(connection, project_in(operation.project_id))
         case ReadAudit():
-            stops = load_audit(connection, project_in(operation.project_id))
+            stops = stop_rows.load_audit(connection, project_in(operation.project_id))
         case _:
             raise TypeError(f"no such operation: {type(operation).__name__}")
     return _Loaded(accounts, holds, traces, stops)
@@ -368,7 +367,7 @@ def _traces(
     return {key: account.session.traces}
 
 
-def _save(connection: sqlite3.Connection, loaded: _Loaded) -> None:
+def _save(connection: sqlite3.Connection, loaded: _Loaded, operation: object) -> None:
     """Writes back what an operation changed."""
     ledger = loaded.ledger
     for row in ledger.changed_accounts:
@@ -388,7 +387,8 @@ def _save(connection: sqlite3.Connection, loaded: _Loaded) -> None:
         connection.execute(_SAVE_HOLD, rows.hold_row(hold))
     for hold in ledger.removed_holds:
         connection.execute("DELETE FROM holds WHERE hold_id = ?", (hold.hold_id,))
-    save_stops(connection, ledger.stops)
+    stop_rows.save_stops(connection, ledger.stops)
+    save_outbox(connection, ledger.outbox, getattr(operation, "project_id", ""))
 
 
 def _book(connection: sqlite3.Connection, event: Event) -> None:

@@ -10,11 +10,21 @@ import asyncio
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from decimal import Decimal
 from typing import Any
 
 from guardrails.core.accounts import Account, Charging, Line, StopReason, Threshold
 from guardrails.core.attribution import Attribution
 from guardrails.core.calls import CallKind, CallStatus
+from guardrails.core.deliveries import (
+    AlertLog,
+    ClaimAlerts,
+    Claimed,
+    DeliveryState,
+    NoteAlerts,
+    ReadAlerts,
+    RetryAlerts,
+)
 from guardrails.core.events import Event
 from guardrails.core.flat_events import flat_event
 from guardrails.core.ledger import SETTLED_RETENTION_MS
@@ -47,6 +57,7 @@ from guardrails.core.operations import (
     Turn,
     Verdict,
 )
+from guardrails.core.outbox import KEPT_MS
 from guardrails.core.policy import Limits, Measure
 from guardrails.core.rollups import HOUR_MS
 from guardrails.core.stops import (
@@ -57,6 +68,7 @@ from guardrails.core.stops import (
     StopOrder,
     StopTarget,
 )
+from guardrails.core.telling import AlertKind, Telling
 from guardrails.core.usage import Charge, PriceStatus, TokenUsage
 from guardrails.ids import new_id
 from guardrails.ports import Store
@@ -80,6 +92,7 @@ def charging(
     thresholds: tuple[Threshold, ...] = (),
     loop: LoopRule | None = None,
     is_enforced: bool = True,
+    telling: Telling | None = None,
 ) -> Charging:
     """Builds what a call is charged to: a session and one shared account."""
     who = Attribution.of(agent="a", customer_id="acme", session_id=session)
@@ -101,6 +114,7 @@ def charging(
         ),
         loop=loop,
         is_enforced=is_enforced,
+        telling=telling,
     )
 
 
@@ -1029,6 +1043,307 @@ class StoreConformance:
         ]
         assert not list(history.event_pages(project_id="other"))
 
+    def test_tells_nobody_where_nobody_wants_to_know(self, store: Store) -> None:
+        """Without a place to tell it nothing is kept, nor what is not asked for."""
+        nowhere = replace(_told_to(limits=Limits(cost_nano_usd=CENT)), telling=None)
+        for_loops = replace(nowhere, telling=replace(TELLING, kinds=(AlertKind.LOOP,)))
+        for number, plan in enumerate((nowhere, for_loops)):
+            own = _halfway(plan.lines[0], f"{number}")
+            to = replace(plan, lines=(own, *plan.lines[1:]))
+            store.execute(reserve(f"{number}", to))
+            store.execute(settle(f"{number}", to))
+            store.execute(reserve(f"{number}+", to))
+        assert not _told(store)
+
+    def test_tells_each_threshold_and_level_once(self, store: Store) -> None:
+        """A repeated settlement tells nothing; a raised limit has thresholds again."""
+        to = _told_to(limits=Limits(cost_nano_usd=2 * CENT))
+        to = replace(to, lines=(_halfway(to.lines[0]), *to.lines[1:]))
+        for hold_id in ("1", "1"):
+            store.execute(reserve(hold_id, to))
+            store.execute(settle(hold_id, to))
+        [first] = _told(store, 1)
+        raised = Limits(cost_nano_usd=6 * CENT)
+        store.execute(RaiseLimits(account=_SESSION, limits=raised, now_ms=NOW_MS))
+        for hold_id in ("2", "3"):
+            store.execute(reserve(hold_id, to))
+            store.execute(settle(hold_id, to, now_ms=NOW_MS + 1))
+        second, _ = _told(store, 2)
+
+        assert first.alert.kind is AlertKind.SOFT
+        assert (first.alert.used, first.alert.limit) == (CENT, 2 * CENT)
+        assert (first.alert.threshold, first.alert.steps) == ("half", 1)
+        assert first.alert.attribution == to.attribution
+        assert (second.alert.used, second.alert.limit) == (3 * CENT, 6 * CENT)
+        assert first.alert.alert_id != second.alert.alert_id
+        assert [one.place for one in first.deliveries] == list(PLACES)
+        assert {one.state for one in first.deliveries} == {DeliveryState.WAITING}
+
+    def test_tells_the_stop_of_a_session_once(self, store: Store) -> None:
+        """By a limit that refuses, or that a settlement has passed."""
+        to = _told_to(limits=Limits(cost_nano_usd=CENT))
+        for hold_id in ("1", "2", "2", "3"):
+            store.execute(reserve(hold_id, to, cost=2 * CENT))
+        delivered = store.execute(_claim())
+        store.execute(_note(delivered))
+        store.execute(Resume(account=_SESSION, now_ms=NOW_MS))
+        store.execute(reserve("4", to, cost=2 * CENT))
+        assert store.execute(_claim()) == Claimed(), "of this level it was told"
+        over = _told_to(session="over", limits=Limits(tokens=5))
+        store.execute(settle("o", over, tokens=9, now_ms=NOW_MS + 1))
+        store.execute(settle("p", over, tokens=9, now_ms=NOW_MS + 1))
+
+        later, refused = [log.alert for log in _told(store, 2)]
+        assert (refused.kind, refused.reason) == (
+            AlertKind.STOP,
+            StopReason.BUDGET_EXCEEDED,
+        )
+        assert (refused.used, refused.limit, refused.needed) == (0, CENT, 2 * CENT)
+        assert (later.measure, later.used, later.steps) == (Measure.TOKENS, 9, 1)
+        assert later.attribution == over.attribution
+
+    def test_tells_once_that_a_shared_budget_refuses(self, store: Store) -> None:
+        """Whoever is refused there, until its limit is raised and reached again."""
+        limit = Limits(steps=1)
+        for number in range(3):
+            one = _told_to(session=f"{number}", shared=limit)
+            store.execute(reserve(f"{number}", one))
+        to = _told_to(session="later", shared=limit)
+        shared = to.lines[1].account
+        assert _account(store, shared).alerted == ("reached max_steps",)
+        raise_it = RaiseLimits(account=shared, limits=Limits(steps=2), now_ms=NOW_MS)
+        store.execute(raise_it)
+        for number in range(3):
+            store.execute(reserve(f"{number}+", to, now_ms=NOW_MS + 1))
+
+        second, first = [log.alert for log in _told(store, 2)]
+        assert (first.kind, first.scope) == (AlertKind.LIMIT, "customer_id=acme")
+        assert (first.measure, first.used, first.limit) == (Measure.STEPS, 1, 1)
+        assert first.attribution is not None
+        assert first.attribution.session_id == "1"
+        assert (second.used, second.limit) == (2, 2)
+        assert not first.is_session
+
+    def test_tells_nobody_that_a_shared_budget_makes_calls_wait(
+        self, store: Store
+    ) -> None:
+        """It may refuse nobody once open holds settle."""
+        to = _told_to(shared=Limits(cost_nano_usd=CENT))
+        store.execute(reserve("1", to))
+        assert _verdict(store.execute(reserve("2", to))) is Verdict.WAIT
+        assert not _told(store)
+
+    def test_tells_of_a_loop_or_of_the_stop_that_it_leads_to(
+        self, store: Store
+    ) -> None:
+        """And of another run of repetitions again."""
+        rule = LoopRule(repeats=2, polling_repeats=4, within=8)
+        warning = _told_to(loop=replace(rule, action=LoopAction.WARN))
+        for number, result in enumerate("aaabb"):
+            trace = ToolTrace(tool="t", arguments_digest="x", result_digest=result)
+            op = settle(
+                f"{number}",
+                warning,
+                kind=CallKind.TOOL,
+                trace=trace,
+                now_ms=NOW_MS + number,
+            )
+            store.execute(op)
+            store.execute(op)
+        third, second, first = [log.alert for log in _told(store, 3)]
+        found = (first, second, third)
+        assert {one.kind for one in found} == {AlertKind.LOOP}
+        assert [one.finding and one.finding.kind for one in found] == [
+            LoopKind.IDENTICAL,
+            LoopKind.POLLING,
+            LoopKind.IDENTICAL,
+        ]
+        assert len({one.alert_id for one in found}) == 3
+
+        stopping = _told_to(session="stopped", loop=rule)
+        for number in range(3):
+            trace = ToolTrace(tool="t", arguments_digest="x", result_digest="a")
+            hold_id, now_ms = f"s{number}", NOW_MS + 100 + number
+            store.execute(
+                settle(
+                    hold_id, stopping, kind=CallKind.TOOL, trace=trace, now_ms=now_ms
+                )
+            )
+        stop, *others = [log.alert for log in _told(store, 4)]
+        assert others == [third, second, first]
+        assert (stop.kind, stop.reason) == (AlertKind.STOP, StopReason.LOOP_DETECTED)
+        assert stop.finding is not None
+        assert stop.finding.count == 2
+
+    def test_tells_what_people_stop_and_raise(self, store: Store) -> None:
+        """What changes nothing tells nothing."""
+        to = charging()
+        store.execute(reserve("1", to))
+        stop = StopSession(
+            account=_SESSION,
+            attribution=Attribution(session_id="s"),
+            now_ms=NOW_MS,
+            by="ops",
+            telling=TELLING,
+        )
+        raising = RaiseLimits(
+            account=_SESSION,
+            limits=Limits(steps=9),
+            now_ms=NOW_MS + 1,
+            by="ann",
+            telling=TELLING,
+        )
+        customer = replace(
+            _stop(_TARGETS[1], until_ms=NOW_MS + 9_000),
+            now_ms=NOW_MS + 2,
+            telling=TELLING,
+        )
+        unknown = "default/session/session_id=%C3%A9t%C3%A9"
+        before = replace(raising, account=unknown, now_ms=NOW_MS + 3)
+        again = replace(stop, now_ms=NOW_MS + 50)
+        ops: list[Operation[Any]] = [stop, raising, customer, again, raising, customer]
+        for op in (*ops, before):
+            store.execute(op)
+
+        early, scope, raised, killed = [log.alert for log in _told(store, 4)]
+        assert (killed.kind, killed.reason, killed.by) == (
+            AlertKind.STOP,
+            StopReason.KILLED,
+            "ops",
+        )
+        assert killed.attribution == to.attribution, "as the account knows it"
+        assert killed.steps == raised.steps == 1
+        assert (raised.kind, raised.by) == (AlertKind.RAISED, "ann")
+        assert raised.raised == Limits(steps=9)
+        assert (scope.scope, scope.until_ms) == ("customer acme", NOW_MS + 9_000)
+        assert scope.attribution == Attribution(customer_id="acme")
+        read = ReadAlerts(project_id="default", limit=1)
+        assert [log.alert for log in store.execute(read)] == [early]
+        assert early.attribution == Attribution(session_id="été")
+        assert early.steps is None
+
+    def test_gives_out_few_alerts_one_by_one(self, store: Store) -> None:
+        """To one owner at a time, and no faster than a place may be told."""
+        _tell(store, 2)
+        oldest, _ = [log.alert for log in reversed(_told(store, 2))]
+        first = store.execute(_claim())
+        assert first.alerts
+        busy = store.execute(_claim(owner="b"))
+        store.execute(_note(first, due_ms=NOW_MS + 1_000))
+        early = store.execute(_claim(owner="b", now_ms=NOW_MS + 999))
+        second = store.execute(_claim(owner="b", now_ms=NOW_MS + 1_000))
+        store.execute(_note(second, owner="b", now_ms=NOW_MS + 1_001))
+        nothing = store.execute(_claim(now_ms=NOW_MS + 2_000))
+
+        assert (first.alerts, first.message_id) == ((oldest,), oldest.alert_id)
+        assert busy == Claimed(next_ms=NOW_MS + LEASE_MS)
+        assert early == Claimed(next_ms=NOW_MS + 1_000)
+        assert len(second.alerts) == 1
+        assert second.alerts != first.alerts
+        assert nothing == Claimed()
+        other = store.execute(_claim(place=PLACES[1]))
+        assert other.alerts == (oldest,), "each place is told by itself"
+
+    def test_gives_out_many_alerts_as_one_message(self, store: Store) -> None:
+        """With a message's own id, under which it is given out until it arrived."""
+        _tell(store, 4)
+        digest = store.execute(_claim())
+        _tell(store, 1, first=4)
+        failed = _note(digest, state=DeliveryState.SENDING, due_ms=NOW_MS + 9_000)
+        assert store.execute(failed) == 4
+        again = store.execute(_claim(owner="b", now_ms=NOW_MS + 9_000))
+        store.execute(_note(again, owner="b", now_ms=NOW_MS + 9_001))
+        late = store.execute(_note(digest, state=DeliveryState.DEAD))
+        last = store.execute(_claim(now_ms=NOW_MS + 9_002))
+
+        assert len(digest.alerts) == 4
+        assert digest.message_id not in [one.alert_id for one in digest.alerts]
+        assert replace(again, failures=0) == digest
+        assert again.failures == 1
+        assert late == 0, "what was delivered stays so"
+        assert len(last.alerts) == 1
+        states = {log.deliveries[0].state for log in _told(store)}
+        assert states == {DeliveryState.DELIVERED, DeliveryState.SENDING}
+
+    def test_gives_a_message_out_again_when_its_owner_is_gone(
+        self, store: Store
+    ) -> None:
+        """After its claim, unchanged; what it notes then counts all the same."""
+        _tell(store, 1)
+        first = store.execute(_claim())
+        later_ms = NOW_MS + LEASE_MS
+        second = store.execute(_claim(owner="b", now_ms=later_ms))
+        store.execute(_note(first, now_ms=later_ms + 1))
+        busy = store.execute(_claim(owner="c", now_ms=later_ms + 2))
+
+        assert second == first
+        assert busy == Claimed(), "nothing waits"
+        _tell(store, 1, first=1)
+        busy = store.execute(_claim(owner="c", now_ms=later_ms + 2))
+        assert busy == Claimed(next_ms=later_ms + LEASE_MS), "it is still b's"
+
+    def test_holds_back_what_repeats_a_delivered_alert(self, store: Store) -> None:
+        """For a while; then all of it passes."""
+        for number in range(3):
+            _kill(store, now_ms=NOW_MS + number)
+            if not number:
+                first = store.execute(_claim())
+                store.execute(_note(first, cooldown_ms=900_000))
+        early = store.execute(_claim(now_ms=NOW_MS + 10))
+        passing = store.execute(_claim(now_ms=NOW_MS + 900_000))
+
+        assert early == Claimed(next_ms=NOW_MS + 900_000)
+        assert len(passing.alerts) == 1
+        store.execute(_note(passing, now_ms=NOW_MS + 900_000, cooldown_ms=900_000))
+        last = store.execute(_claim(now_ms=NOW_MS + 900_001))
+        assert len(last.alerts) == 1
+        assert last.alerts != passing.alerts
+
+    def test_counts_and_retries_what_was_given_up(self, store: Store) -> None:
+        """Its log says so; a retry has it sent again at once."""
+        _tell(store, 2)
+        claimed = store.execute(_claim())
+        gone = _note(
+            claimed,
+            state=DeliveryState.DEAD,
+            status=404,
+            text="no_service",
+            due_ms=NOW_MS + 60_000,
+        )
+        store.execute(gone)
+        assert len(claimed.alerts) == 1
+        [alert] = claimed.alerts
+        [log] = [log for log in _told(store) if log.alert == alert]
+        dead = log.deliveries[0]
+        unknown = RetryAlerts(project_id="default", now_ms=NOW_MS, alert_id="unknown")
+        assert store.execute(unknown) == 0
+        retry = replace(unknown, now_ms=NOW_MS + 5, alert_id=alert.alert_id)
+        assert store.execute(retry) == 2, "it waits at the other place"
+        other, again = (store.execute(_claim(now_ms=NOW_MS + 5)) for _ in "12")
+
+        assert (dead.state, dead.status, dead.text) == (
+            DeliveryState.DEAD,
+            404,
+            "no_service",
+        )
+        assert (dead.label, dead.attempts, dead.at_ms) == ("somewhere", 1, NOW_MS)
+        assert dead.next_ms is None
+        assert (other.lost, other.failures) == (1, 1)
+        assert other == again
+        store.execute(_note(other, now_ms=NOW_MS + 6, lost_told=1))
+        last = store.execute(_claim(now_ms=NOW_MS + 7))
+        assert (last.alerts, last.lost) == ((alert,), 0)
+        everything = replace(unknown, alert_id=None)
+        assert store.execute(everything) == 3, "all but what was delivered"
+
+    def test_forgets_alerts_after_six_days(self, store: Store) -> None:
+        """Sent or not."""
+        _tell(store, 3)
+        newest, *_ = _told(store, 3)
+        store.execute(_note(store.execute(_claim())))
+        store.execute(_claim(now_ms=NOW_MS - 1 + KEPT_MS))
+        assert [log.alert for log in _told(store)] == [newest.alert]
+
     def test_one_secret_per_store(self, store: Store) -> None:
         """The key of fingerprints is random, long and stays."""
         assert len(store.secret()) >= 16
@@ -1071,6 +1386,78 @@ class StoreConformance:
         calls = sum(run(work))
         assert _account(store).posted_nano_usd == calls * CENT
         return calls
+
+
+PLACES = ("slack-1", "webhook-2")
+TELLING = Telling(kinds=tuple(AlertKind), places=PLACES)
+LEASE_MS = 30_000
+
+
+def _told_to(**options: Any) -> Charging:
+    return charging(telling=TELLING, **options)
+
+
+def _halfway(line: Line, session: str = "s") -> Line:
+    half = Threshold(
+        measure=Measure.COST, value=CENT, ratio=Decimal("0.5"), label="half"
+    )
+    account = f"default/session/session_id={session}"
+    return replace(line, account=account, thresholds=(half,))
+
+
+def _told(store: Store, count: int | None = None) -> tuple[AlertLog, ...]:
+    found = store.execute(ReadAlerts(project_id="default", limit=100))
+    assert count is None or len(found) == count
+    return found
+
+
+def _tell(store: Store, count: int, *, first: int = 0) -> None:
+    """Has alerts added, the n-th at the n-th millisecond from the start on."""
+    for number in range(first, first + count):
+        agent = StopTarget(kind=StopKind.AGENT, name=f"{number}")
+        op = StopScope(
+            project_id="default", target=agent, now_ms=NOW_MS, telling=TELLING
+        )
+        store.execute(replace(op, now_ms=NOW_MS + number - count + 1))
+
+
+def _kill(store: Store, *, now_ms: int) -> None:
+    """Stops a session and lets it go on."""
+    to = charging()
+    stop = StopSession(
+        account=_SESSION, attribution=to.attribution, now_ms=now_ms, telling=TELLING
+    )
+    store.execute(stop)
+    store.execute(Resume(account=_SESSION, now_ms=now_ms))
+
+
+def _claim(
+    *, place: str = PLACES[0], owner: str = "a", now_ms: int = NOW_MS
+) -> ClaimAlerts:
+    return ClaimAlerts(
+        project_id="default",
+        place=place,
+        owner=owner,
+        now_ms=now_ms,
+        until_ms=now_ms + LEASE_MS,
+        singles_max=3,
+    )
+
+
+def _note(claimed: Claimed, **changes: Any) -> NoteAlerts:
+    op = NoteAlerts(
+        project_id="default",
+        place=PLACES[0],
+        label="somewhere",
+        owner="a",
+        alert_ids=tuple([alert.alert_id for alert in claimed.alerts]),
+        now_ms=NOW_MS,
+        state=DeliveryState.DELIVERED,
+        due_ms=NOW_MS,
+        cooldown_ms=0,
+        status=200,
+    )
+    return replace(op, **changes)
 
 
 def _in_threads(work: Callable[[int], bool]) -> list[bool]:

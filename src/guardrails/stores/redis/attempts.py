@@ -50,13 +50,19 @@ RETRY_AFTER_S = (0.002, 0.05)
 """The first and the longest pause between two attempts."""
 
 
+TELLING = ("call", "account", "stops", "outbox")
+"""Scripts that add to the outbox, or take from it: `tell.lua` stands before them."""
+
+
 class Script:
     """A script, by its name in `lua/`."""
 
     def __init__(self, name: str) -> None:
         folder = files("guardrails.stores.redis") / "lua"
+        parts = ("tell", name) if name in TELLING else (name,)
+        texts = [(folder / f"{part}.lua").read_bytes() for part in parts]
         self.name: str = name
-        self.text: bytes = (folder / f"{name}.lua").read_bytes()
+        self.text: bytes = b"".join(texts)
         self.sha: bytes = sha1(self.text, usedforsecurity=False).hexdigest().encode()
 
 

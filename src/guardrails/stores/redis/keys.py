@@ -22,6 +22,7 @@ __all__ = [
     "holding",
     "holds",
     "lost",
+    "outbox",
     "prefix_of",
     "project_prefix",
     "rollup",
@@ -111,6 +112,11 @@ def stops(prefix: str) -> str:
 def audit(prefix: str) -> str:
     """What people did, oldest first."""
     return f"{prefix}audit"
+
+
+def outbox(prefix: str) -> str:
+    """What people are to be told, by id. Keys below it say where to."""
+    return f"{prefix}outbox"
 
 
 def field_of(key: str) -> str:

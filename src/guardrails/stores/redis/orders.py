@@ -24,9 +24,11 @@ from guardrails.core.stops import (
     StopTarget,
     project_in,
 )
+from guardrails.stores.alert_texts import who_text
 from guardrails.stores.redis import keys
 from guardrails.stores.redis.layouts import SEPARATOR, raised_from
-from guardrails.stores.redis.requests import limits_arguments, stop_text, who_text
+from guardrails.stores.redis.outbox import killing_text, order_text
+from guardrails.stores.redis.requests import limits_arguments, stop_text
 from guardrails.stores.redis.wire import Argument
 
 __all__ = [
@@ -72,6 +74,7 @@ def _arguments(op: Stopping | ReadStops | ReadAudit, key: str) -> list[Argument]
             return [
                 *("stop", op.now_ms, keys.field_of(key), entry),
                 *(until, _order_text(op, until), STOPS_MAX),
+                *("", "", order_text(op)),
             ]
         case StopSession():
             stop = Stop(
@@ -81,7 +84,7 @@ def _arguments(op: Stopping | ReadStops | ReadAudit, key: str) -> list[Argument]
             return [
                 *("stop", op.now_ms, keys.field_of(key), entry),
                 *("", _order_text(op, ""), SESSIONS_LISTED_MAX),
-                *(stop_text(stop), who_text(op.attribution)),
+                *(stop_text(stop), who_text(op.attribution), killing_text(op)),
             ]
 
 

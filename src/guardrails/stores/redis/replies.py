@@ -2,11 +2,10 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import fields, replace
+from dataclasses import fields
 from typing import Any
 
 from guardrails.core.accounts import Account, Charging, SessionState, Stop, StopReason
-from guardrails.core.attribution import Attribution
 from guardrails.core.events import Event
 from guardrails.core.limits import effective_limits
 from guardrails.core.loops import LoopFinding, LoopKind, ToolTrace
@@ -21,6 +20,7 @@ from guardrails.core.operations import (
     Verdict,
 )
 from guardrails.stores import rows
+from guardrails.stores.alert_texts import who_from
 from guardrails.stores.redis.layouts import (
     MEASURES,
     NUMBERS,
@@ -189,7 +189,7 @@ def account_from(
     if b"t" in found:
         started, last_active, active, ended = TIMES.unpack(found[b"t"])
         session = SessionState(
-            attribution=_who_from(found),
+            attribution=who_from(_whole(found)),
             started_at_ms=started,
             last_active_at_ms=last_active,
             active_ms=active,
@@ -217,14 +217,12 @@ def totals_from(key: str, rows: bytes, index: int) -> Account:
     return Account(key=key, **dict(zip(names, numbers, strict=False)))
 
 
-def _who_from(found: Mapping[bytes, bytes]) -> Attribution:
+def _whole(found: Mapping[bytes, bytes]) -> bytes:
+    """Returns whose session it is, from the pieces that it is kept in."""
     pieces: list[bytes] = []
     while (piece := found.get(b"w%d" % len(pieces))) is not None:
         pieces.append(piece)
-    values = json.loads(b"".join(pieces))
-    path = tuple(values.pop("agent_path", ()))
-    tags = tuple((name, value) for name, value in values.pop("tags", ()))
-    return replace(Attribution(**values), agent_path=path, tags=tags)
+    return b"".join(pieces)
 
 
 def _trace_from(text: str) -> ToolTrace:

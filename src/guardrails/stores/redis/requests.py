@@ -3,12 +3,10 @@
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import asdict
 from functools import lru_cache
 from hashlib import blake2b
 
 from guardrails.core.accounts import Charging, Line, Stop
-from guardrails.core.attribution import Attribution
 from guardrails.core.calls import CallKind
 from guardrails.core.events import Event
 from guardrails.core.limits import effective_limits
@@ -17,11 +15,13 @@ from guardrails.core.operations import Reserve, Settle
 from guardrails.core.policy import Limits
 from guardrails.core.rollups import HOUR_MS, amounts_of, cells_of
 from guardrails.stores import rows
+from guardrails.stores.alert_texts import who_text
 from guardrails.stores.redis import keys
 from guardrails.stores.redis.layouts import SEPARATOR, SLOTS, SUMS, raised_from
+from guardrails.stores.redis.outbox import telling_text
 from guardrails.stores.redis.wire import Argument, Fragment
 
-__all__ = ["call_arguments", "limits_arguments", "stop_text", "who_text"]
+__all__ = ["call_arguments", "limits_arguments", "stop_text"]
 
 DIGEST_BYTES = 6
 """Tells two contents of one id apart: 2^48 of them."""
@@ -126,7 +126,12 @@ class _Static:
                 rule.refusals,
             )
         self.rules = Fragment.of(
-            [int(charging.is_enforced), *loop, _digest(self.text), self.text]
+            [
+                f"{charging.is_enforced:d}{telling_text(charging)}",
+                *loop,
+                _digest(self.text),
+                self.text,
+            ]
         )
         lines: list[Argument] = []
         for line, text in zip(charging.lines, raised, strict=True):
@@ -281,12 +286,3 @@ def stop_text(stop: Stop) -> str:
 def limits_arguments(limits: Limits) -> list[Argument]:
     """Writes limits in the order of the scripts."""
     return [_number(limits.of(measure)) for measure in SLOTS]
-
-
-def who_text(attribution: Attribution) -> str:
-    """Writes whose session it is."""
-    return json.dumps(
-        {name: value for name, value in asdict(attribution).items() if value},
-        ensure_ascii=True,  # It is cut into pieces by bytes.
-        separators=(",", ":"),
-    )

@@ -18,6 +18,7 @@ from collections.abc import Callable, Generator, Sequence
 from typing import Any, TypeVar, cast
 
 from guardrails.core.accounts import Account, Charging
+from guardrails.core.deliveries import ClaimAlerts, NoteAlerts, ReadAlerts, RetryAlerts
 from guardrails.core.ledger import SWEEP_MAX
 from guardrails.core.operations import (
     Close,
@@ -41,7 +42,7 @@ from guardrails.core.operations import (
 )
 from guardrails.errors import StoreUnavailable
 from guardrails.ids import new_key
-from guardrails.stores.redis import keys, orders, replies, requests
+from guardrails.stores.redis import keys, orders, outbox, replies, requests
 from guardrails.stores.redis.attempts import Script
 from guardrails.stores.redis.client import Client
 from guardrails.stores.redis.history import RedisHistory
@@ -97,6 +98,7 @@ class RedisStore:
         self._sweep = Script("sweep")
         self._account = Script("account")
         self._stops = Script("stops")
+        self._outbox = Script("outbox")
         self.rollbacks: int = 0
         """How often the store had lost what it had acknowledged."""
 
@@ -187,6 +189,15 @@ class RedisStore:
             case ReadAudit():
                 _, entries = yield self._asked_stops(operation)
                 return orders.audit_from(entries)
+            case ClaimAlerts() | NoteAlerts() | RetryAlerts() | ReadAlerts():
+                prefix, names, arguments = outbox.outbox_arguments(operation)
+                reply = yield (
+                    self._outbox,
+                    prefix,
+                    Fragment.of(names),
+                    Fragment.of(arguments),
+                )
+                return outbox.outbox_reply(operation, reply)
             case _:
                 raise TypeError(f"no such operation: {type(operation).__name__}")
 
@@ -300,6 +311,7 @@ class RedisStore:
             case RaiseLimits():
                 limits = requests.limits_arguments(op.limits)
                 arguments = ["raise", *limits, orders.raise_text(op)]
+                arguments += [*outbox.raising_text(op), op.now_ms]
             case ReadAccount():
                 arguments = ["read"]
         found, traces = yield (

@@ -1,9 +1,11 @@
 -- account.lua: what is asked and ordered of one account; stops are in stops.lua.
 --
 -- `_close`, `_raise` and `_read` of core/ledger.py.
+-- What it tells people of is written by tell.lua, which stands before it.
 -- KEYS 1 version, 2 account, 3 traces, 4 audit
 -- ARGV 1 close | raise | read, then by order:
---      close: now, active    raise: six limits ('' = as it is), entry of the audit
+--      close: now, active    raise: six limits ('' = as it is), entry of the audit,
+--      what is told ('' = nobody wants to know), whose account it is if it says nothing, now
 -- reply: the fields of the account, none if it is not known
 local call, K, A, order = redis.call, KEYS, ARGV, ARGV[1]
 local TIMES = '<i8i8i8i8'
@@ -36,6 +38,9 @@ elseif order == 'raise' then
     call('RPUSH', K[4], A[8] .. '\30' .. before .. '\30' .. raised)
     call('LTRIM', K[4], '-' .. AUDIT_MAX, '-1')
     call('EXPIRE', K[4], AUDIT_TTL_S)
+  end
+  if raised ~= before and A[9] ~= '' then
+    tell_order(string.sub(K[1], 1, -8), A[9], raised, A[11], K[2], A[10], raised)
   end
 end
 if changed then

@@ -14,7 +14,7 @@
 --      3-11  settle: id ('' = none), now, kind, cost, tokens, content, event, trace, sums
 --      12-19 reserve: id ('' = none), now, kind, cost, tokens, content, expiry, and the
 --            trace of it if it is refused for a loop ('' = takes no part)
---      20-27 enforced, loop: repeats, of cycles, of errors, of polling, within,
+--      20-27 enforced and what is told (see `telling`), loop: repeats, of cycles, of errors, of polling, within,
 --            action ('' = no rule), refusals
 --      28-31 digest of the accounts, the accounts, events kept, session lines
 --      32-   active ms per session line: settle, then reserve
@@ -46,7 +46,7 @@ local version = call('GET', K[VERSION]) or '0'
 if version - A[1] < 0 then return {'rolled back', tonumber(version)} end
 
 -- ---------------------------------------------------------------- the rows
-local count, sessions, enforced = A[2] + 0, A[31] + 0, A[20] == '1'
+local count, sessions, enforced = A[2] + 0, A[31] + 0, string.byte(A[20]) == 49
 local cells = 32 + 2 * sessions
 local at = cells + 1 + A[cells]
 local rows, line = {}, {} -- line[i]: flags, scope, 6 limits, expiry, who, raised, thresholds
@@ -95,16 +95,22 @@ local function touch(i, now, first)
   row[ENDED] = -1
 end
 
+-- Notes what people were told of a row, and returns whether that is news.
+local function note_told(row, label)
+  if string.find('\31' .. row.alerted .. '\31', '\31' .. label .. '\31', 1, true) then
+    return false
+  end
+  row.alerted = row.alerted == '' and label or row.alerted .. '\31' .. label
+  return true
+end
+
 local function crossings(before)
   local found = {}
   for i = 1, count do
     local was, row, p = before[i], rows[i], line[i] + 12
     for j = 1, was and A[line[i] + 11] or 0 do
       local slot, value, label = A[p] + 0, A[p + 1] + 0, A[p + 2]
-      local known = '\31' .. row.alerted .. '\31'
-      if (was[slot] or 0) < value and value <= row[slot]
-        and not string.find(known, '\31' .. label .. '\31', 1, true) then
-        row.alerted = row.alerted == '' and label or row.alerted .. '\31' .. label
+      if (was[slot] or 0) < value and value <= row[slot] and note_told(row, label) then
         found[#found + 1] = {i, j, int(row[slot])}
       end
       p = p + 3
@@ -116,6 +122,59 @@ end
 local function stop_of(reason, now, measure, scope, used, allowed, needed, finding)
   return table.concat({reason, int(now), measure, scope, int(used), int(allowed),
     needed and int(needed) or '', finding or '\31\31\31\31', '', ''}, '\31')
+end
+
+-- ---------------------------------------------------------------- telling
+-- Behind whether limits are enforced: kinds, whose call it is, and places.
+local kinds, who_calls, to_places = string.match(A[20], '^.\30(.-)\30(.-)\30(.*)$')
+local function wants(kind) return kinds and string.find(kinds, kind, 1, true) end
+
+-- Tells about line i. `id` parts what has the same subject, if anything does.
+local function tell_of(kind, i, now, about, id, fields)
+  local p, key = line[i], K[TRACES + i]
+  local project, rest = string.match(key, '^gr:{(.-)}:(.*)$')
+  local subject = kind .. ' ' .. project .. '/' .. rest .. ' ' .. about
+  local owner = A[p + 9] == '' and who_calls or A[p + 9]
+  local session = is_session(i)
+  local text = table.concat({kind, int(now), owner, A[p + 1], session and '1' or '0',
+    fields.measure or '', fields.used or '', fields.limit or '', fields.needed or '',
+    fields.threshold or '', fields.reason or '', session and int(rows[i][STEPS]) or '',
+    fields.finding or '', '', '', '', subject, to_places}, '\30')
+  tell(string.sub(K[VERSION], 1, -8), redis.sha1hex(subject .. id), int(now), text)
+end
+
+local LIMIT_AT = {[COST] = 2, [TOKENS] = 3, [STEPS] = 4, [MODELS] = 5, [TOOLS] = 6, [ACTIVE] = 7}
+local function tell_crossings(crossed, now)
+  if not wants('soft') then return end
+  for _, found in ipairs(crossed) do
+    local p = line[found[1]] + 9 + 3 * found[2]
+    local slot, label = A[p] + 0, A[p + 2]
+    local limit = A[line[found[1]] + LIMIT_AT[slot]]
+    tell_of('soft', found[1], now, label .. ' ' .. limit, '', {measure = MEASURE[slot],
+      used = found[3], limit = limit, threshold = label})
+  end
+end
+
+local function tell_stop(i, now, id, measure, used, allowed, needed, finding)
+  if not wants('stop') then return end
+  if measure then
+    tell_of('stop', i, now, MEASURE[measure] .. ' ' .. int(allowed), '', {
+      measure = MEASURE[measure], used = int(used), limit = int(allowed),
+      needed = needed and int(needed), reason = 'budget_exceeded'})
+  else
+    tell_of('stop', i, now, '', ' ' .. id, {reason = 'loop_detected', finding = finding})
+  end
+end
+
+-- Tells once that a shared account refuses; its row remembers that. A session has one
+-- account beside its own that is no budget.
+local function tell_limit(i, now, why)
+  local row, scope, name = rows[i], A[line[i] + 1], MEASURE[why[1]]
+  if scope == A[line[1] + 1] or not wants('limit') then return end
+  if not note_told(row, 'reached ' .. name) then return end
+  row.dirty = true
+  tell_of('limit', i, now, name .. ' ' .. int(why[3]), '', {measure = name,
+    used = int(why[2]), limit = int(why[3]), needed = int(why[4])})
 end
 
 -- How an id has finished: s (settled) or r (released), with its digests. A released
@@ -281,8 +340,10 @@ local function settle()
       local money, used = row[1] + row[3], row[4] + row[6]
       if A[p + 2] ~= '' and money - A[p + 2] > 0 then
         row.stop = stop_of('budget_exceeded', now, COST, A[p + 1], money, A[p + 2])
+        tell_stop(i, now, id, COST, money, A[p + 2])
       elseif A[p + 3] ~= '' and used - A[p + 3] > 0 then
         row.stop = stop_of('budget_exceeded', now, TOKENS, A[p + 1], used, A[p + 3])
+        tell_stop(i, now, id, TOKENS, used, A[p + 3])
       end
       if new_stop == '' then new_stop = row.stop end
     end
@@ -291,12 +352,18 @@ local function settle()
   local finding, told
   if A[10] ~= '' and A[26] ~= '' then finding, told = learn(A[10]) end
   local text = finding and table.concat(finding, '\31') or ''
+  if finding and not told and wants('loop')
+    and not (A[26] == 'stop' and enforced and wants('stop')) then
+    tell_of('loop', 1, now, string.match(finding[2], '([^\29]*)$'), ' ' .. id, {finding = text})
+  end
   if finding and A[26] == 'stop' and enforced and rows[1].stop == '' then
     rows[1].stop = stop_of('loop_detected', now, '', A[line[1] + 1], 0, 0, nil, text)
+    tell_stop(1, now, id, nil, 0, 0, nil, text)
     if new_stop == '' then new_stop = rows[1].stop end
     told = false
   end
   if told then text = '' end
+  tell_crossings(crossed, now)
   call('XADD', K[EVENTS], 'MAXLEN', '~', A[30], '*', 'e', A[9])
   local d = {struct.unpack(SUMS, A[11])}
   for i = 1, A[cells] do
@@ -400,6 +467,7 @@ local function reserve()
         has_refused = true
         if count_refusal(A[19]) > A[27] + 0 then -- it was told, and goes on all the same
           row.stop = stop_of('loop_detected', now, '', A[line[1] + 1], 0, 0, nil, text)
+          tell_stop(1, now, id, nil, 0, 0, nil, text)
           touch(1, now, first)
           answer = {'deny', where, row.stop, 1, int(row[STEPS])}
         end
@@ -410,9 +478,10 @@ local function reserve()
       if final and enforced and is_session(where) then
         row.stop = stop_of('budget_exceeded', now, why[1], A[line[where] + 1],
           why[2], why[3], why[4])
+        tell_stop(where, now, id, why[1], why[2], why[3], why[4])
         touch(where, now, first)
         answer = {'deny', where, row.stop, 1, int(row[STEPS])}
-      end
+      elseif final and enforced then tell_limit(where, now, why) end
     end
   end
   if answer then
@@ -429,6 +498,7 @@ local function reserve()
     row[STEPS], row[calls] = row[STEPS] + 1, row[calls] + 1
   end
   local crossed = crossings(before)
+  tell_crossings(crossed, now)
   if not answer and #crossed == 0 then return 1 end
   return {answer or {'allow'}, crossed}
 end

@@ -6,6 +6,7 @@
 -- ARGV 1 stop | resume | read, 2 now, 3 field of the order, 4 entry of the audit
 --      stop: 5 until ('' = no end), 6 order, 7 orders at most
 --      stop a session for good: 8 stop, 9 who
+--      stop: 10 what is told, by tell.lua, which stands before it ('' = nothing)
 --      read: 3 '' or entries of the audit
 -- reply: {order in force or lifted ('' = none), account, traces}; of read {stops, audit}
 local call, K, A = redis.call, KEYS, ARGV
@@ -94,6 +95,9 @@ if is_told then
   call('RPUSH', K[3], A[4])
   call('LTRIM', K[3], '-' .. AUDIT_MAX, '-1')
   call('EXPIRE', K[3], AUDIT_TTL_S)
+end
+if is_told and order == 'stop' and A[10] ~= '' then
+  tell_order(string.sub(K[1], 1, -8), A[10], A[2], A[2], K[4])
 end
 if changed or is_told then call('INCR', K[1]) end
 if not K[4] then return {in_force, {}, {}} end

@@ -1,0 +1,161 @@
+-- outbox.lua: gives out alerts that are to be sent, and notes what came of them.
+--
+-- `claim`, `note`, `retry` and `read` of core/outbox.py. What a place knows of an alert
+-- is in outbox/to/ it: state, message, attempts, instant, status, text, due.
+-- KEYS 1 outbox; all others are made of its prefix, see tell.lua
+-- ARGV 1 claim | note | retry | read, 2 now, 3 place, then by order:
+--      claim: 4 owner, 5 until, 6 alerts that become a message each, 7 alerts at most,
+--             8 instant at which alerts are forgotten, 9 how many at most
+--      note:  4 owner, 5 state, 6 due, 7 cooldown, 8 status, 9 text, 10 lost that were
+--             told, 11 label, 12 until when it is calm, then ids
+--      retry: 4 id ('' = all)
+--      read:  4 alerts at most
+-- reply: claim {next ('' = nothing waits), message, failures, lost, id, text, ...};
+--        note and retry a number; read {places, {id, text, {place, row, ...}}, ...}
+local call, A = redis.call, ARGV
+local order, now, place = A[1], A[2] + 0, A[3]
+local prefix = string.sub(KEYS[1], 1, -7)
+local all, ages = KEYS[1], KEYS[1] .. '/ages'
+local due, to = KEYS[1] .. '/due/' .. place, KEYS[1] .. '/to/' .. place
+local calm = KEYS[1] .. '/calm/' .. place .. '/'
+
+local function int(x) return string.format('%.0f', x) end
+local function row_of(key, id)
+  local text = call('HGET', key, id)
+  if not text then return {'waiting', '', '0', '', '', '', ''} end
+  return {string.match(text, '^(.-)\31(.-)\31(.-)\31(.-)\31(.-)\31(.-)\31(.*)$')}
+end
+local function keep_row(key, id, row)
+  call('HSET', key, id, table.concat(row, '\31'))
+end
+local function subject_of(id)
+  local text = call('HGET', all, id)
+  return redis.sha1hex(string.match(text, '\30([^\30]*)\30[^\30]*$'))
+end
+
+local function claim()
+  for _, id in ipairs(call('ZRANGEBYSCORE', ages, '-inf', A[8], 'LIMIT', '0', A[9])) do
+    forget(prefix, id)
+  end
+  local claim_max, singles = A[7] + 0, A[6] + 0
+  local found = call('ZRANGEBYSCORE', due, '-inf', '+inf', 'WITHSCORES', 'LIMIT', '0',
+    int(claim_max + 1))
+  if #found == 0 then return {''} end
+  local state = place_of(prefix, place)
+  if state[1] ~= '' and state[1] ~= A[4] and state[2] - now > 0 then return {state[2]} end
+  if state[3] - now > 0 then return {state[3]} end
+  local ids, members, passing, next_due = {}, {}, {}, nil
+  for i = 1, #found, 2 do
+    local at = tonumber(found[i + 1])
+    if at <= now and #ids < claim_max then ids[#ids + 1] = found[i]
+    elseif not next_due then next_due = at end
+  end
+  local message = ids[1] and row_of(to, ids[1])[2] or ''
+  if message ~= '' then
+    for _, id in ipairs(ids) do
+      if row_of(to, id)[2] == message then members[#members + 1] = id end
+    end
+  else
+    for _, id in ipairs(ids) do
+      local til = call('GET', calm .. subject_of(id))
+      if til and til - now > 0 then
+        call('ZADD', due, til, id)
+        local row = row_of(to, id)
+        row[7] = til
+        keep_row(to, id, row)
+        next_due = math.min(next_due or til + 0, til)
+      else passing[#passing + 1] = id end
+    end
+    local digest = #passing > singles and redis.sha1hex(table.concat(passing, ' '))
+    for i, id in ipairs(passing) do
+      local row = row_of(to, id)
+      row[1], row[2], row[7] = 'sending', digest or id, int(i - 1)
+      keep_row(to, id, row)
+      call('ZADD', due, int(i - 1), id)
+    end
+    members = digest and passing or {passing[1]}
+    message = digest or passing[1]
+  end
+  if #members == 0 then
+    call('EXPIRE', to, OUTBOX_TTL_S)
+    return {int(next_due)}
+  end
+  state[1], state[2] = A[4], A[5]
+  keep_place(prefix, place, state)
+  call('EXPIRE', to, OUTBOX_TTL_S)
+  local reply = {'', message, state[4], state[5]}
+  for _, id in ipairs(members) do
+    reply[#reply + 1] = id
+    reply[#reply + 1] = call('HGET', all, id)
+  end
+  return reply
+end
+
+local function note()
+  local state, count, delivered = place_of(prefix, place), 0, A[5] == 'delivered'
+  for i = 13, #A do
+    local id, row = A[i], row_of(to, A[i])
+    if PLACE_OPEN[row[1]] and call('HGET', all, id) then
+      count = count + 1
+      row[1], row[3], row[4], row[5], row[6] = A[5], int(row[3] + 1), A[2], A[8], A[9]
+      keep_row(to, id, row)
+      if A[5] ~= 'sending' then call('ZREM', due, id) end
+      if delivered and A[7] ~= '0' then
+        call('SET', calm .. subject_of(id), A[12], 'PX', A[7])
+      end
+    end
+  end
+  if state[1] == A[4] then state[1], state[2] = '', '0' end
+  if A[6] - state[3] > 0 then state[3] = A[6] end
+  state[4] = delivered and '0' or int(state[4] + 1)
+  state[5] = math.max(0, state[5] - A[10])
+  if A[5] == 'dead' then state[5] = state[5] + count end
+  state[5], state[6] = int(state[5]), A[11]
+  call('EXPIRE', to, OUTBOX_TTL_S)
+  keep_place(prefix, place, state)
+  return count
+end
+
+local function retry()
+  local count, ids = 0, {A[4]}
+  if A[4] == '' then ids = call('ZRANGEBYSCORE', ages, '-inf', '+inf') end
+  for _, id in ipairs(ids) do
+    local text = call('HGET', all, id)
+    for name in places_of(text or '') do
+      local key = all .. '/to/' .. name
+      local row = row_of(key, id)
+      if row[1] ~= 'delivered' then
+        if row[1] == 'dead' or row[2] == '' then
+          row[1], row[2], row[7] = 'waiting', '', A[2]
+          keep_row(key, id, row)
+          call('ZADD', all .. '/due/' .. name, A[2], id)
+          call('EXPIRE', all .. '/due/' .. name, OUTBOX_TTL_S)
+          call('EXPIRE', key, OUTBOX_TTL_S)
+        end
+        count = count + 1
+        local state = place_of(prefix, name)
+        if state[3] - now > 0 then
+          state[3] = A[2]
+          keep_place(prefix, name, state)
+        end
+      end
+    end
+  end
+  return count
+end
+
+local function read()
+  local reply = {call('HGETALL', all .. '/places')}
+  for _, id in ipairs(call('ZREVRANGE', ages, '0', int(A[4] - 1))) do
+    local text, rows = call('HGET', all, id), {}
+    for name in places_of(text) do
+      rows[#rows + 1] = name
+      rows[#rows + 1] = table.concat(row_of(all .. '/to/' .. name, id), '\31')
+    end
+    reply[#reply + 1] = {id, text, rows}
+  end
+  return reply
+end
+
+local orders = {claim = claim, note = note, retry = retry, read = read}
+return orders[order]()

@@ -27,6 +27,7 @@ from guardrails.core.admission import (
     plan_reserve,
     plan_settle,
 )
+from guardrails.core.attribution import Attribution
 from guardrails.core.calls import ModelCall, Outcome, ToolCall
 from guardrails.core.operations import (
     Conflict,
@@ -37,6 +38,7 @@ from guardrails.core.operations import (
     Verdict,
 )
 from guardrails.core.policy import Policy
+from guardrails.core.telling import Telling
 from guardrails.errors import (
     CallRefused,
     GuardrailsError,
@@ -79,6 +81,7 @@ class Engine:
         clock: Clock,
         open_session: Callable[[Mapping[str, object]], "Session"],
         sinks: Sequence[EventSink] = (),
+        telling: Telling | None = None,
     ) -> None:
         self.policy = policy
         self.store = store
@@ -86,6 +89,10 @@ class Engine:
         self.open_session = open_session
         """Opens a session for adapters, by the names of `Guard.session`."""
         self.sinks = sinks
+        self.telling = telling
+        """What the ledger tells people of; `None` if nobody wants to know."""
+        self.refused: Callable[[Attribution], object] = _ignore
+        """Told that a shared budget has refused a call; must not block."""
         self.charges: Charges = Charges(
             policy=policy, prices=prices, contain=self.contain
         )
@@ -231,6 +238,8 @@ class Engine:
         if reply.verdict is Verdict.WAIT and not is_last:
             return False
         assert reply.refusal is not None
+        if not reply.refusal.line.is_session:
+            self.refused(who)
         raise refusal_error(
             reply.refusal,
             op.charging,
@@ -367,6 +376,10 @@ def _refusing() -> Generator[None]:
         raise CallRefused(
             f"call refused: {error} (on_store_error decides what happens then)"
         ) from error
+
+
+def _ignore(who: Attribution) -> None:
+    """Stands for nobody who wants to know."""
 
 
 async def _to_its_end(

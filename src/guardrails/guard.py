@@ -36,7 +36,6 @@ from guardrails.config.problems import shown
 from guardrails.core.accounts import Account
 from guardrails.core.attribution import TAGS_MAX, Attribution
 from guardrails.core.calls import ModelCall, ToolCall
-from guardrails.core.loops import LoopAction
 from guardrails.core.money import usd_digits
 from guardrails.core.policy import Mode, Policy
 from guardrails.core.stops import AuditEntry, StopOrder
@@ -68,6 +67,7 @@ from guardrails.spend_rows import (
 )
 from guardrails.spending import Asked, read_series, read_sessions, read_spend
 from guardrails.stores import open_journal, open_store, shared_url
+from guardrails.stores.memory import MemoryStore
 from guardrails.stores.resilient import ResilientStore
 from guardrails.tools import guarded_tool
 
@@ -208,16 +208,20 @@ class Guard:
             sinks=(LogSink(), *sinks),
         )
         self._engine.refresh = self._refresh
-        self._alerts = self._opened_alerts(clock)
+        is_told = policy.mode is not Mode.OFF
+        self._engine.telling = configuration.alerts.telling if is_told else None
+        self._resilient = resilient
+        self._alerts = self._opened_alerts(real_store, clock)
         resilient.listener = StoreListener(
             emit=self._engine.emit, contain=self._engine.contain
         )
-        self._resilient = resilient
         self._orders = Orders(
             resilient,
             project_id=configuration.project_id,
             clock=clock,
             policy=policy,
+            telling=self._engine.telling,
+            told=self._wake,
         )
         self._store_url = url
         self._defaults = attribution_from_environment(os.environ)
@@ -779,7 +783,8 @@ class Guard:
         """Books what is left, sends alerts that wait, and closes the store.
 
         The guard can be used again. Sending takes two seconds at most; what a
-        receiver does not take in that time is lost, and logged.
+        receiver does not take in that time waits in the store, and is sent by another
+        process that shares it, or by the next.
         """
         if self._own_session is not None:
             self._own_session.pause()
@@ -800,22 +805,32 @@ class Guard:
                 self._own_session.activate()
             return self._own_session
 
-    def _opened_alerts(self, clock: Clock) -> "AlertSink | None":
+    def _wake(self) -> None:
+        """Has people told of what a person did."""
+        if self._alerts is not None:
+            self._alerts.dispatcher.wake(self._configuration.project_id)
+
+    def _opened_alerts(self, store: Store, clock: Clock) -> "AlertSink | None":
         """Has people told, if it is configured where."""
         configuration, policy = self._configuration, self._engine.policy
         if not configuration.alerts.is_on or policy.mode is Mode.OFF:
             return None
         from guardrails.alerts.sink import AlertSink
 
-        loops_stop = policy.loop.action is LoopAction.STOP
+        resilient = self._resilient
         sink = AlertSink(
             configuration.alerts,
             project_id=configuration.project_id,
-            history=lambda: self._engine.store.history,
+            ask=resilient.ask,
+            history=lambda: resilient.history,
             clock=clock,
-            loops_stop=loops_stop and policy.mode is Mode.ENFORCE,
+            is_shared=not isinstance(store, MemoryStore),
+            release=store.close,
         )
         self._engine.sinks = (*self._engine.sinks, sink)
+        self._engine.refused = lambda who: sink.dispatcher.wake(who.project_id)
+        # Its thread knows no guard: one that is dropped unclosed ends it, too.
+        weakref.finalize(self, sink.dispatcher.end).atexit = False
         return sink
 
     def _open(self, names: Mapping[str, object]) -> Session:

@@ -1,7 +1,7 @@
 """Orders: what people tell a ledger to stop, to let go on and to raise."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import cast
 
 from guardrails.config import load_configuration
@@ -21,6 +21,7 @@ from guardrails.core.operations import (
 )
 from guardrails.core.policy import Limits, Measure, Policy
 from guardrails.core.stops import AuditEntry, StopKind, StopOrder, StopTarget
+from guardrails.core.telling import Telling
 from guardrails.core.windows import Window
 from guardrails.errors import ConfigurationError, GuardrailsError
 from guardrails.planning import checked_name
@@ -42,15 +43,26 @@ class Orders:
         project_id: The project.
         clock: The time.
         policy: What limits sessions, for the audit of raised limits.
+        telling: What the ledger tells people of.
+        told: Called when there is something to tell.
     """
 
     def __init__(
-        self, store: Store, *, project_id: str, clock: Clock, policy: Policy
+        self,
+        store: Store,
+        *,
+        project_id: str,
+        clock: Clock,
+        policy: Policy,
+        telling: Telling | None = None,
+        told: Callable[[], object] | None = None,
     ) -> None:
         self._store = store
         self._project_id = project_id
         self._clock = clock
         self._policy = policy
+        self._telling = telling
+        self._told = told or (lambda: None)
 
     def adopt(self, policy: Policy) -> None:
         """Goes on with another policy."""
@@ -85,8 +97,10 @@ class Orders:
                     now_ms=now_ms,
                     by=by,
                     note=note,
+                    telling=self._telling,
                 )
             )
+            self._told()
             stop = account.stop
             assert stop is not None
             return StopOrder(
@@ -100,8 +114,10 @@ class Orders:
                 until_ms=until_ms,
                 by=by,
                 note=note,
+                telling=self._telling,
             )
         )
+        self._told()
         if order is None:
             raise GuardrailsError(
                 f"stop: {target.label} was not stopped: as many stops are in force as "
@@ -171,7 +187,7 @@ class Orders:
         configuration = load_configuration({}, environ={}, cwd=None, overrides=given)
         by, note = _checked(by, "by"), _checked(reason, "reason")
         key, policy = self.limited(session_id, agent=agent, tool=tool)
-        return self._store.execute(
+        account = self._store.execute(
             RaiseLimits(
                 account=key,
                 limits=configuration.policy.session.limits,
@@ -179,8 +195,11 @@ class Orders:
                 by=by,
                 note=note,
                 policy=policy,
+                telling=self._telling,
             )
         )
+        self._told()
+        return account
 
     def limited(
         self, session_id: str, *, agent: str | None = None, tool: str | None = None

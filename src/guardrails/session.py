@@ -371,6 +371,7 @@ class Session:
             lines=call_lines(policy, sessions, who, tool=tool, now_ms=now_ms),
             loop=policy.loop,
             is_enforced=policy.mode is Mode.ENFORCE,
+            telling=self._engine.telling,
         )
 
     def chain(self) -> "list[Session]":

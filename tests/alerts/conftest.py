@@ -12,11 +12,12 @@ from typing import Any
 
 import pytest
 
-from guardrails.alerts.alert import Alert, AlertKind
 from guardrails.core.accounts import StopReason
+from guardrails.core.alerts import Alert
 from guardrails.core.attribution import Attribution
 from guardrails.core.loops import LoopFinding, LoopKind
-from guardrails.core.policy import Measure
+from guardrails.core.policy import Limits, Measure
+from guardrails.core.telling import AlertKind
 
 SLACK = "https://hooks.slack.com/services/T00000000/B00000000/hunter2hunter2hunter2"
 
@@ -53,7 +54,7 @@ def an_alert(kind: AlertKind = AlertKind.SOFT, **changes: Any) -> Alert:
         "time_ms": NOW_MS,
         "project_id": "shop",
     }
-    if kind in (AlertKind.SOFT, AlertKind.STOP):
+    if kind in (AlertKind.SOFT, AlertKind.STOP, AlertKind.LIMIT):
         content |= {
             "measure": Measure.COST,
             "used": 800_000_000,
@@ -71,9 +72,25 @@ def an_alert(kind: AlertKind = AlertKind.SOFT, **changes: Any) -> Alert:
         content["finding"] = FINDING
     if kind is AlertKind.RECOVERED:
         content["outage_ms"] = 12_400
-    if kind in (AlertKind.SOFT, AlertKind.STOP, AlertKind.LOOP):
+    if kind is AlertKind.LIMIT:
+        content |= {
+            "attribution": WHO,
+            "scope": "customer_id=acme",
+            "used": 980_000_000,
+            "needed": 50_000_000,
+        }
+    if kind is AlertKind.RAISED:
+        limits = Limits(cost_nano_usd=2_000_000_000, steps=400, wall_time_ms=90_000)
+        content |= {"raised": limits, "by": "ann"}
+    if kind in (AlertKind.SOFT, AlertKind.STOP, AlertKind.LOOP, AlertKind.RAISED):
         content |= {"attribution": WHO, "scope": "session", "is_session": True}
-    return Alert(**(content | changes))
+    content |= changes
+    who = content.get("attribution")
+    about = (
+        *(kind.value, content.get("scope"), content.get("threshold")),
+        who and who.session_id,
+    )
+    return Alert(**({"subject": str(about)} | content))
 
 
 Talk = Callable[[socket.socket], None]

@@ -5,7 +5,6 @@ from collections.abc import Callable
 
 import pytest
 
-from guardrails.alerts.alert import Alert, AlertKind
 from guardrails.alerts.channel import (
     AGE_MS_MAX,
     PAUSE_MS_MAX,
@@ -17,6 +16,8 @@ from guardrails.alerts.channel import (
 from guardrails.alerts.delivery import Answer
 from guardrails.alerts.digest import Digest
 from guardrails.alerts.dispatcher import QUEUE_MAX, Dispatcher
+from guardrails.core.alerts import Alert
+from guardrails.core.telling import AlertKind
 from guardrails.testing import FakeClock
 from tests.alerts.conftest import WHO, an_alert
 

@@ -385,4 +385,4 @@ def test_an_alert_has_no_room_for_content() -> None:
         for name, kind in Alert.__annotations__.items()
         if "str" in str(kind) and name != "kind"
     }
-    assert texts == {"alert_id", "project_id", "scope", "threshold"}
+    assert texts == {*("alert_id", "project_id", "subject", "scope", "threshold", "by")}

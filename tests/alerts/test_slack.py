@@ -14,15 +14,16 @@ from typing import Any
 import pytest
 from slack_sdk.models.blocks import Block
 
-from guardrails.alerts.alert import Alert, AlertKind
 from guardrails.alerts.causes import Insight
 from guardrails.alerts.digest import Digest, Tally
 from guardrails.alerts.slack import slack_digest, slack_message
 from guardrails.core.accounts import StopReason
+from guardrails.core.alerts import Alert
 from guardrails.core.attribution import Attribution
 from guardrails.core.loops import LoopKind
 from guardrails.core.policy import Measure
 from guardrails.core.rollups import Spend
+from guardrails.core.telling import AlertKind
 from tests.alerts.conftest import FINDING, NOW_MS, an_alert
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -55,6 +56,21 @@ def stop(reason: StopReason, **changes: Any) -> Alert:
     return an_alert(AlertKind.STOP, reason=reason, needed=None, **(content | changes))
 
 
+CUSTOMER = stop(
+    StopReason.KILLED,
+    attribution=Attribution(project_id="shop", customer_id="acme"),
+    scope="customer acme",
+    is_session=False,
+    by="ann",
+    until_ms=NOW_MS + 3_600_000,
+)
+EVERYTHING = replace(
+    CUSTOMER,
+    attribution=Attribution(project_id="shop"),
+    scope="everything",
+    until_ms=None,
+)
+
 PAYLOADS = {
     "soft": slack_message(an_alert(), INSIGHT),
     "soft_shared": slack_message(
@@ -75,7 +91,11 @@ PAYLOADS = {
     "stop_loop": slack_message(
         stop(StopReason.LOOP_DETECTED, finding=FINDING), INSIGHT
     ),
-    "stop_killed": slack_message(stop(StopReason.KILLED), Insight()),
+    "stop_killed": slack_message(stop(StopReason.KILLED, by="ann"), Insight()),
+    "stop_customer": slack_message(CUSTOMER, Insight()),
+    "stop_everything": slack_message(EVERYTHING, Insight()),
+    "limit": slack_message(an_alert(AlertKind.LIMIT), INSIGHT),
+    "raised": slack_message(an_alert(AlertKind.RAISED), Insight(steps=128)),
     "loop": slack_message(an_alert(AlertKind.LOOP), INSIGHT),
     "loop_cycle": slack_message(an_alert(AlertKind.LOOP, finding=CYCLE), INSIGHT),
     "degraded": slack_message(an_alert(AlertKind.DEGRADED), Insight()),

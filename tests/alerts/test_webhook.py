@@ -1,13 +1,14 @@
 """Webhook: JSON that a receiver can trust, and read in years."""
 
 import json
+import os
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
 from standardwebhooks import Webhook, WebhookVerificationError
 
-from guardrails.alerts.alert import AlertKind
 from guardrails.alerts.causes import Insight
 from guardrails.alerts.digest import Tally
 from guardrails.alerts.webhook import (
@@ -16,9 +17,15 @@ from guardrails.alerts.webhook import (
     webhook_digest,
     webhook_message,
 )
+from guardrails.core.accounts import StopReason
+from guardrails.core.attribution import Attribution
 from guardrails.core.policy import Measure
 from guardrails.core.rollups import Spend
+from guardrails.core.telling import AlertKind
 from tests.alerts.conftest import NOW_MS, OLD_SECRET, SECRET, an_alert
+
+GOLDEN = Path(__file__).parent / "golden_webhook"
+"""As those of Slack: see `test_slack.py`."""
 
 CAUSES = (Spend(name="gpt-4o", model_nano_usd=580_000_000, model_calls=9),)
 
@@ -52,10 +59,41 @@ def test_the_body_is_the_documented_one() -> None:
             "reason": None,
             "steps": 128,
             "loop": None,
+            "by": None,
+            "until": None,
+            "raised": None,
             "outage_s": None,
             "top": [{"name": "gpt-4o", "cost_usd": "0.58", "calls": 9}],
         },
     }
+
+
+BODIES = {
+    **{kind.value: an_alert(kind) for kind in AlertKind},
+    "stop_customer": an_alert(
+        AlertKind.STOP,
+        attribution=Attribution(project_id="shop", customer_id="acme"),
+        scope="customer acme",
+        is_session=False,
+        reason=StopReason.KILLED,
+        by="ann",
+        until_ms=NOW_MS + 3_600_000,
+        measure=None,
+        used=None,
+        limit=None,
+        needed=None,
+    ),
+}
+
+
+@pytest.mark.parametrize("name", BODIES)
+def test_a_body_is_what_it_was(name: str) -> None:
+    content = webhook_message(BODIES[name], Insight(causes=CAUSES, steps=128))
+    path = GOLDEN / f"{name}.json"
+    if os.environ.get("REWRITE_GOLDEN"):
+        text = json.dumps(content, indent=1, ensure_ascii=False)
+        path.write_text(f"{text}\n", encoding="utf-8")
+    assert content == json.loads(path.read_text(encoding="utf-8"))
 
 
 @pytest.mark.parametrize("kind", AlertKind)

@@ -40,14 +40,14 @@ def test_a_sample_arrives_and_its_answer_is_shown(
     receiver = receive()
     configure(folder, receiver)
 
-    done = command("alerts", "test", "--kind", "stop")
+    done = command("alerts", "test", "--kind", "limit")
 
     assert (done.code, done.err) == (0, "")
     where = f"http://127.0.0.1:{receiver.port}/***"
-    assert done.out == f"ok    stop       {where}  200 ok\n"
+    assert done.out == f"ok    limit      {where}  200 ok\n"
     [(_, body)] = receiver.requests
     content = content_of(body)
-    assert (content["type"], content["sample"]) == ("session.stopped", True)
+    assert (content["type"], content["sample"]) == ("budget.exceeded", True)
     assert content["data"]["agent"] == "sample-agent"
     assert [path.name for path in folder.iterdir()] == ["guardrails.yaml"]
 
@@ -59,9 +59,12 @@ def test_each_kind_is_tried_at_the_pace_that_slack_allows(receive: Start) -> Non
     found = tries(
         AlertSettings(webhook=webhook), tuple(AlertKind), project_id="p", clock=clock
     )
-    assert [tried.kind for tried in found if tried.is_delivered] == list(AlertKind)
-    assert clock.monotonic_ms() == (len(AlertKind) - 1) * 1_000
-    assert all(content_of(body)["sample"] for _, body in receiver.requests)
+    assert {tried.kind for tried in found if tried.is_delivered} == {*AlertKind}
+    contents = [content_of(body) for _, body in receiver.requests]
+    assert clock.monotonic_ms() == (len(contents) - 1) * 1_000
+    assert all(content["sample"] for content in contents)
+    assert len({content["id"] for content in contents}) == len(contents)
+    assert "killed" in [content["data"]["reason"] for content in contents]
 
 
 def test_what_does_not_arrive_fails(command: Run, folder: Path, receive: Start) -> None:

@@ -440,12 +440,18 @@ OUTBOX = {
     "anybody may send": ("state[1] ~= A[4] and state[2] - now > 0", "false"),
     "nobody may send after a claim": ("and state[2] - now > 0 then", "then"),
     "a place is told at any time": (
-        "if state[3] - now > 0 then return {state[3]} end",
+        "if free - now > 0 then return {free} end",
         "",
     ),
+    "a place need not rest after a digest": ("if A[10] == '0' and", "if false and"),
+    "who ends waits for others": ("if A[10] == '0' and", "if"),
     "a message is begun anew": ("if message ~= '' then", "if false then"),
-    "what repeats is sent": ("if til and til - now > 0 then", "if false then"),
-    "what repeats waits for ever": ("if til and til - now > 0 then", "if til then"),
+    "what repeats is sent": ("if til and til - now > 0 and row", "if false and row"),
+    "what repeats waits for ever": (
+        "if til and til - now > 0 and row",
+        "if til and row",
+    ),
+    "what repeats is held back twice": (" and row[7] == '' then", " then"),
     "one too many is a digest": ("#passing > singles", "#passing >= singles"),
     "a claim is for nobody": ("state[1], state[2] = A[4], A[5]\n", ""),
     "a note changes what is settled": ("if PLACE_OPEN[row[1]] and", "if"),
@@ -481,8 +487,8 @@ OUTBOX = {
     "a retry waits for its place": ("if state[3] - now > 0 then\n", "if false then\n"),
     "the oldest are read first": ("ZREVRANGE", "ZRANGE"),
     "what came of alerts lives for ever": (
-        "int(state[5]), A[11]\n  call('EXPIRE', to, OUTBOX_TTL_S)",
-        "int(state[5]), A[11]",
+        "A[11], A[13]\n  call('EXPIRE', to, OUTBOX_TTL_S)",
+        "A[11], A[13]",
     ),
     "places live for ever": (
         "redis.call('EXPIRE', prefix .. 'outbox/places', OUTBOX_TTL_S)",

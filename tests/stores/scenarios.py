@@ -300,6 +300,7 @@ class Scenario:
                 now_ms=self.now_ms,
                 until_ms=self.now_ms + cost * 4,
                 singles_max=1 + which % 3,
+                is_last=extra % 4 == 0,
             )
         claim, claimed = self.claims[-1 - which % min(2, len(self.claims))]
         state = (
@@ -317,6 +318,7 @@ class Scenario:
             now_ms=self.now_ms,
             state=state,
             due_ms=self.now_ms + flags,
+            rest_ms=self.now_ms + extra * 2,
             cooldown_ms=cost * 8,
             status=200 if extra % 8 else None,
             text="no_service" if extra % 3 else "",

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from guardrails.alerts.alert import Alert
+from guardrails.core.alerts import Alert
 from guardrails.core.money import usd_digits
 from guardrails.core.rollups import Spend, ranked
 from guardrails.ports import History

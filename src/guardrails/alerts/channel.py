@@ -12,7 +12,8 @@ Few waiting alerts become a message each. More than anybody would read, and more
 there is room for, become one digest: nothing of it is lost but the details, and its
 counts are exact. What was given up is counted in the next digest.
 
-It knows nothing of threads, and nothing of what a message says.
+It knows nothing of threads, and nothing of what a message says. Only what the store
+cannot keep goes through a channel: that it is away, or back.
 """
 
 import logging
@@ -22,8 +23,9 @@ from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING
 
-from guardrails.alerts.alert import Alert, AlertKind
 from guardrails.alerts.digest import Digest, Tally
+from guardrails.core.alerts import Alert
+from guardrails.core.telling import AlertKind
 from guardrails.ports import Clock
 
 if TYPE_CHECKING:
@@ -31,7 +33,17 @@ if TYPE_CHECKING:
 
     from guardrails.alerts.delivery import Answer
 
-__all__ = ["Channel", "Send", "pause_ms"]
+__all__ = [
+    "AGE_MS_MAX",
+    "DIGEST_INTERVAL_MS",
+    "INTERVAL_MS",
+    "SINGLE_MAX",
+    "Channel",
+    "Send",
+    "answer_of",
+    "pause_ms",
+    "say_failure",
+]
 
 INTERVAL_MS = 1_000
 """Between two messages: what Slack allows an incoming webhook."""
@@ -131,7 +143,7 @@ class Channel:
             content = self._next(all_at_once=all_at_once)
             self._in_flight = _Message(content=content, since_ms=now_ms)
         message = self._in_flight
-        answer = self._answer(message.content, within_ms)
+        answer = answer_of(self._send, message.content, within_ms)
         now_ms = self._clock.monotonic_ms()
         if answer.is_delivered:
             self._in_flight = None
@@ -142,6 +154,14 @@ class Channel:
         else:
             self._failed(message, answer, now_ms)
         return None if self.is_empty else self._due_ms - now_ms
+
+    def wait_ms(self) -> int:
+        """Returns for how many milliseconds nothing is to be sent."""
+        return max(0, self._due_ms - self._clock.monotonic_ms())
+
+    def rest(self, ms: int) -> None:
+        """Sends nothing for a while, because something else was sent there."""
+        self._due_ms = max(self._due_ms, self._clock.monotonic_ms() + ms)
 
     def give_up(self) -> int:
         """Forgets all that waits, and returns how many alerts that were."""
@@ -172,16 +192,6 @@ class Channel:
         self._waiting.clear()
         return digest
 
-    def _answer(self, content: Alert | Digest, within_ms: int) -> "Answer":
-        try:
-            return self._send(content, within_ms)
-        except Exception as error:
-            # One message that cannot be written must not hold up the others.
-            from guardrails.alerts.delivery import Answer
-
-            text = f"it could not be written ({type(error).__name__})"
-            return Answer(text=text, is_final=True)
-
     def _failed(self, message: _Message, answer: "Answer", now_ms: int) -> None:
         self.failures += 1
         self._failed_in_a_row += 1
@@ -191,13 +201,45 @@ class Channel:
             self._in_flight = None
         wait_ms = max(pause_ms(self._failed_in_a_row), answer.retry_after_ms or 0)
         self._due_ms = now_ms + wait_ms
-        if self._failed_in_a_row & (self._failed_in_a_row - 1) == 0:  # 1st, 2nd, 4th, …
-            _log.error(
-                "guardrails: an alert could not be sent to %s: %s. %s",
-                self.name,
-                " ".join(filter(None, (str(answer.status or ""), answer.text))),
-                "It was given up." if is_over else f"Again in {wait_ms / 1000:.0f} s.",
-            )
+        say_failure(
+            self.name,
+            answer,
+            failures=self._failed_in_a_row,
+            wait_ms=None if is_over else wait_ms,
+        )
+
+
+def answer_of(send: Send, content: Alert | Digest, within_ms: int) -> "Answer":
+    """Sends a message. One that cannot be written must not hold up the others."""
+    try:
+        return send(content, within_ms)
+    except Exception as error:
+        from guardrails.alerts.delivery import Answer
+
+        text = f"it could not be written ({type(error).__name__})"
+        return Answer(text=text, is_final=True)
+
+
+def say_failure(
+    name: str, answer: "Answer", *, failures: int, wait_ms: int | None
+) -> None:
+    """Logs that a message did not arrive; not each time.
+
+    Args:
+        name: Of the destination, masked.
+        answer: What came of it.
+        failures: How many there were in a row.
+        wait_ms: When it is sent again; `None` if it was given up.
+    """
+    if failures & (failures - 1) == 0:  # The 1st, 2nd, 4th, 8th, …
+        _log.error(
+            "guardrails: an alert could not be sent to %s: %s. %s",
+            name,
+            " ".join(filter(None, (str(answer.status or ""), answer.text))),
+            "It was given up."
+            if wait_ms is None
+            else f"Again in {wait_ms / 1000:.0f} s.",
+        )
 
 
 def pause_ms(attempt: int) -> int:

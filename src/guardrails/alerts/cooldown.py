@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from guardrails.alerts.alert import Alert
+from guardrails.core.alerts import Alert
 
 __all__ = ["Cooldown"]
 
@@ -12,8 +12,6 @@ alerts are summed up in digests anyway."""
 
 HELD_MAX = 100
 """Of one subject. There is nothing new in the others, and the last one is kept."""
-
-Subject = tuple[str | None, ...]
 
 
 @dataclass(slots=True, kw_only=True)
@@ -33,8 +31,8 @@ class Cooldown:
 
     def __init__(self, span_ms: int) -> None:
         self._span_ms = span_ms
-        self._spans: dict[Subject, _Span] = {}
-        self._holding: dict[Subject, _Span] = {}
+        self._spans: dict[str, _Span] = {}
+        self._holding: dict[str, _Span] = {}
 
     def admits(self, alert: Alert, *, now_ms: int) -> bool:
         """Whether an alert passes now."""

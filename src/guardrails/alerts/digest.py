@@ -4,7 +4,8 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from guardrails.alerts.alert import Alert, AlertKind
+from guardrails.core.alerts import Alert
+from guardrails.core.telling import AlertKind
 from guardrails.ids import new_id
 
 __all__ = ["Digest", "Tally"]
@@ -78,13 +79,13 @@ class Tally:
         )
         self.until_ms = max(time_ms, self.until_ms)
 
-    def digest(self, *, lost: int, now_ms: int) -> Digest:
-        """Returns what was counted."""
+    def digest(self, *, lost: int, now_ms: int, digest_id: str | None = None) -> Digest:
+        """Returns what was counted, under a new id or a given one."""
         ranked = sorted(
             self.agents.items(), key=lambda item: (-item[1].total(), item[0])
         )
         return Digest(
-            digest_id=new_id(),
+            digest_id=digest_id or new_id(),
             since_ms=now_ms if self.since_ms is None else self.since_ms,
             until_ms=self.until_ms or now_ms,
             counts=dict(self.counts),

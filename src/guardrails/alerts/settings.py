@@ -1,13 +1,31 @@
 """Settings: where alerts go, and about what."""
 
 from dataclasses import dataclass, field
+from hashlib import blake2b
 
-from guardrails.alerts.alert import AlertKind
+from guardrails.core.telling import AlertKind, Telling
 
 __all__ = ["COOLDOWN_MS", "KINDS", "AlertSettings", "WebhookSettings"]
 
 KINDS = (AlertKind.SOFT, AlertKind.STOP, AlertKind.LOOP, AlertKind.DEGRADED)
-"""What alerts can be about. Whoever hears of an outage hears of its end too."""
+"""What people can ask for."""
+
+_HEARD_WITH = {
+    AlertKind.LIMIT: AlertKind.STOP,
+    AlertKind.RAISED: AlertKind.STOP,
+    AlertKind.RECOVERED: AlertKind.DEGRADED,
+}
+"""What is told to whoever asked for another kind: who hears of stops hears of shared
+limits that refuse and of raised ones, and who hears of an outage hears of its end."""
+
+_IN_LEDGER = (
+    AlertKind.SOFT,
+    AlertKind.STOP,
+    AlertKind.LIMIT,
+    AlertKind.LOOP,
+    AlertKind.RAISED,
+)
+"""What the ledger tells of."""
 
 COOLDOWN_MS = 900_000
 """A quarter of an hour: long enough that a flapping store is no alarm clock."""
@@ -40,8 +58,27 @@ class AlertSettings:
         """Whether alerts go anywhere."""
         return bool(self.on) and (self.slack is not None or self.webhook is not None)
 
+    @property
+    def telling(self) -> Telling | None:
+        """What the ledger is to tell of, and where."""
+        kinds = tuple(kind for kind in _IN_LEDGER if self.includes(kind))
+        if not kinds or not self.is_on:
+            return None
+        return Telling(kinds=kinds, places=tuple(self.places))
+
+    @property
+    def places(self) -> dict[str, str]:
+        """The URLs by the names that the ledger knows them by."""
+        slack = {"slack": self.slack} if self.slack is not None else {}
+        webhook = {"webhook": self.webhook.url} if self.webhook is not None else {}
+        return {_place(name, url): url for name, url in (slack | webhook).items()}
+
     def includes(self, kind: AlertKind) -> bool:
         """Whether people want to hear of a kind."""
-        if kind is AlertKind.RECOVERED:
-            kind = AlertKind.DEGRADED
+        kind = _HEARD_WITH.get(kind, kind)
         return kind is AlertKind.TEST or kind in self.on
+
+
+def _place(name: str, url: str) -> str:
+    """Names a destination: whoever sends to the same URL has the same name for it."""
+    return f"{name}-{blake2b(url.encode(), digest_size=6).hexdigest()}"

@@ -6,24 +6,20 @@ from functools import lru_cache, partial
 from typing import TYPE_CHECKING
 
 from guardrails.alerts.addresses import masked
-from guardrails.alerts.alert import (
-    Alert,
-    AlertKind,
-    alert_of_crossing,
-    alert_of_loop,
-    alert_of_outage,
-    alert_of_stop,
-)
 from guardrails.alerts.causes import Insight, insight_of
 from guardrails.alerts.channel import Channel, Send
 from guardrails.alerts.digest import Digest
 from guardrails.alerts.dispatcher import Dispatcher
+from guardrails.alerts.outages import alert_of_outage
+from guardrails.alerts.outlet import Asking, Outlet
 from guardrails.alerts.settings import AlertSettings, WebhookSettings
 from guardrails.core.accounts import Stop
+from guardrails.core.alerts import Alert
 from guardrails.core.attribution import Attribution
 from guardrails.core.events import Event
 from guardrails.core.loops import LoopFinding
 from guardrails.core.operations import Crossing
+from guardrails.core.telling import AlertKind
 from guardrails.ports import Clock, History
 
 if TYPE_CHECKING:
@@ -38,14 +34,16 @@ _JSON = {"content-type": "application/json"}
 
 
 class AlertSink:
-    """Tells people. What it is told, it queues, and nothing more.
+    """Has people told: it wakes the dispatcher, and nothing more.
 
     Args:
         settings: Where to, and about what.
         project_id: The project, for alerts about its store.
-        history: Lends what the ledger knows; called in the dispatcher's thread.
+        ask: Applies operations to the store; called in the dispatcher's thread.
+        history: Lends what the ledger knows; called there, too.
         clock: The time.
-        loops_stop: Whether a loop ends its session: the stop says so then.
+        is_shared: Whether other processes share the store.
+        release: Closes the store again, if it was used after `close`.
         delivery: For tests: what posts, instead of the network.
     """
 
@@ -54,56 +52,55 @@ class AlertSink:
         settings: AlertSettings,
         *,
         project_id: str,
+        ask: Asking,
         history: Callable[[], History],
         clock: Clock,
-        loops_stop: bool,
+        is_shared: bool,
+        release: Callable[[], None] | None = None,
         delivery: "Delivery | None" = None,
     ) -> None:
         self._settings = settings
         self._project_id = project_id
+        self._ask = ask
         self._clock = clock
-        self._loops_are_stops = loops_stop and settings.includes(AlertKind.STOP)
-        found = senders(
-            settings,
-            project_id=project_id,
-            history=history,
-            clock=clock,
-            delivery=delivery,
-        )
+        self._is_shared = is_shared
+        self._history = history
+        self._delivery = delivery
+        self._channels: dict[str, Channel] = {}
+        for place, name, send in self._senders(project_id):
+            self._channels[place] = Channel(name=name, send=send, clock=clock)
         self.dispatcher: Dispatcher = Dispatcher(
-            [Channel(name=name, send=send, clock=clock) for name, send in found],
+            list(self._channels.values()),
             clock=clock,
             cooldown_ms=settings.cooldown_ms,
+            outlets_of=self._outlets_of,
+            polls=is_shared,
+            release=release,
         )
 
     def settled(self, event: Event) -> None:
-        """Says nothing: a settled call is in the store."""
+        """With the first call, begins to look for what other processes have left."""
+        if self._is_shared and not self.dispatcher.is_running:
+            self.dispatcher.wake(event.attribution.project_id)
 
-    def crossed(self, crossing: Crossing, attribution: Attribution) -> None:
-        """Tells of a soft threshold that was crossed."""
-        if self._settings.includes(AlertKind.SOFT):
-            now_ms = self._clock.now_ms()
-            alert = alert_of_crossing(crossing, attribution, now_ms=now_ms)
-            self.dispatcher.tell(alert)
+    def crossed(self, crossing: Crossing, attribution: Attribution) -> None:  # noqa: ARG002
+        """Has people told of a soft threshold; the ledger knows what."""
+        self.dispatcher.wake(attribution.project_id)
 
-    def stopped(self, stop: Stop, attribution: Attribution) -> None:
-        """Tells of a session that was stopped."""
-        if self._settings.includes(AlertKind.STOP):
-            self.dispatcher.tell(alert_of_stop(stop, attribution))
+    def stopped(self, stop: Stop, attribution: Attribution) -> None:  # noqa: ARG002
+        """Has people told of a session that was stopped; the ledger knows what."""
+        self.dispatcher.wake(attribution.project_id)
 
-    def looped(self, finding: LoopFinding, attribution: Attribution) -> None:
-        """Tells of an agent that repeats itself."""
-        if self._settings.includes(AlertKind.LOOP) and not self._loops_are_stops:
-            now_ms = self._clock.now_ms()
-            alert = alert_of_loop(finding, attribution, now_ms=now_ms)
-            self.dispatcher.tell(alert)
+    def looped(self, finding: LoopFinding, attribution: Attribution) -> None:  # noqa: ARG002
+        """Has people told of an agent that repeats itself; the ledger knows what."""
+        self.dispatcher.wake(attribution.project_id)
 
     # The reason may name hosts and paths: it stays in the log, and in `doctor`.
     def observed(self, refused_by: str, attribution: Attribution) -> None:
         """Says nothing: nobody has to act, and reports say it."""
 
     def degraded(self, reason: str, *, seconds: float | None) -> None:  # noqa: ARG002
-        """Tells of a store that is away, or back."""
+        """Tells of a store that is away, or back; the ledger cannot."""
         if self._settings.includes(AlertKind.DEGRADED):
             now_ms = self._clock.now_ms()
             alert = alert_of_outage(self._project_id, seconds=seconds, now_ms=now_ms)
@@ -112,6 +109,36 @@ class AlertSink:
     def close(self) -> None:
         """Sends what waits, as far as two seconds allow."""
         self.dispatcher.close()
+
+    def _outlets_of(self, project_id: str) -> list[Outlet]:
+        return [
+            Outlet(
+                place=place,
+                channel=self._channels[place],
+                send=send,
+                ask=self._ask,
+                project_id=project_id,
+                owner=lambda: self.dispatcher.owner,
+                clock=self._clock,
+                cooldown_ms=self._settings.cooldown_ms,
+            )
+            for place, _, send in self._senders(project_id)
+        ]
+
+    def _senders(self, project_id: str) -> list[tuple[str, str, Send]]:
+        """Returns the destinations: their names in the ledger, and masked."""
+        found = senders(
+            self._settings,
+            project_id=project_id,
+            history=self._history,
+            clock=self._clock,
+            delivery=self._delivery,
+        )
+        names = self._settings.places
+        return [
+            (place, name, send)
+            for place, (name, send) in zip(names, found, strict=True)
+        ]
 
 
 def senders(

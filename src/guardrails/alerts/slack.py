@@ -9,12 +9,20 @@ from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, cast
 
-from guardrails.alerts.alert import Alert, AlertKind
 from guardrails.alerts.causes import Insight
 from guardrails.alerts.digest import Digest
-from guardrails.alerts.words import commands, counted, headline, meaning, share
+from guardrails.alerts.words import (
+    commands,
+    counted,
+    headline,
+    meaning,
+    share,
+    subject,
+)
+from guardrails.core.alerts import Alert
 from guardrails.core.decisions import format_count
 from guardrails.core.money import format_usd
+from guardrails.core.telling import AlertKind
 
 if TYPE_CHECKING:
     from slack_sdk.models.blocks import Block, MarkdownTextObject
@@ -32,7 +40,9 @@ BAR_CELLS = 10
 _SIGNS = {
     AlertKind.SOFT: "⚠️",
     AlertKind.STOP: "⛔",
+    AlertKind.LIMIT: "🚫",
     AlertKind.LOOP: "🔁",
+    AlertKind.RAISED: "🔓",
     AlertKind.DEGRADED: "🟡",
     AlertKind.RECOVERED: "🟢",
     AlertKind.TEST: "🔔",
@@ -63,10 +73,8 @@ def slack_message(alert: Alert, insight: Insight) -> dict[str, object]:
     """Writes an alert as the payload of an incoming webhook."""
     from slack_sdk.models.blocks import SectionBlock
 
-    who = alert.attribution
-    agent = (who.agent if who else None) or "An agent"
     kind = "Sample: " if alert.is_sample else ""
-    title = f"{_SIGNS[alert.kind]} {kind}{headline(alert, who=_cut(agent))}"
+    title = f"{_SIGNS[alert.kind]} {kind}{headline(alert, who=_cut(subject(alert)))}"
     tools = " → ".join(map(_code, _tools(alert)))
     blocks: list[Block] = [
         _header(title),
@@ -78,8 +86,7 @@ def slack_message(alert: Alert, insight: Insight) -> dict[str, object]:
     if insight.causes:
         blocks.append(_section("*Where it went*", *_causes(insight)))
     blocks.append(_section("*What to do*", *map(_command, commands(alert))))
-    scope = [f"budget of {_escaped(_cut(alert.scope))}"] if alert.scope else []
-    scope = ["budget of the session"] if alert.is_session else scope
+    scope = _scope(alert)
     threshold = [_escaped(_cut(alert.threshold))] if alert.threshold else []
     project = f"project {_escaped(_cut(alert.project_id))}"
     blocks.append(_context(*scope, *threshold, project, _date(alert.time_ms)))
@@ -135,7 +142,16 @@ def _fields(alert: Alert, insight: Insight) -> list[str]:
         if (name := who.value(key)) is not None
     ]
     steps = alert.steps if insight.steps is None else insight.steps
-    return [*found, *([] if steps is None else [f"*Steps*\n{steps:,}"])]
+    found += [] if steps is None else [f"*Steps*\n{steps:,}"]
+    return [*found, *([] if alert.by is None else [f"*By*\n{_code(alert.by)}"])]
+
+
+def _scope(alert: Alert) -> list[str]:
+    if alert.is_session:
+        return ["budget of the session"]
+    if alert.scope is None or alert.kind is AlertKind.STOP:
+        return []  # What a person stopped is in the headline.
+    return [f"budget of {_escaped(_cut(alert.scope))}"]
 
 
 def _causes(insight: Insight) -> list[str]:

@@ -13,13 +13,18 @@ none changes its meaning. What is not known is null, money is a decimal string:
        "needed": null, "reason": null, "steps": 128,
        "loop": {"tool": "maps/geocode", "kind": "identical", "count": 3,
          "round": [], "cost_usd": "0.015"},
+       "by": null, "until": null, "raised": null,
        "outage_s": null, "top": [{"name": "gpt-4o", "cost_usd": "0.58", "calls": 9}]}}
+
+A stop by a person and a raised limit have `by`, a stop for a time has `until`, and a
+raised limit has `raised`: the limits by name, as people have raised them so far.
 
 `limit` is the configuration's name of a limit, and `used`, `allowed` and `needed` are
 in its unit: USD and seconds as decimal strings, all else as numbers. Types are
-`budget.soft_limit_reached`, `session.stopped`, `loop.detected`, `store.degraded`,
-`store.recovered`, `alert.test` and `alerts.digest`; a digest's data has `counts` by
-kind, `lost`, `since` and `until`.
+`budget.soft_limit_reached`, `budget.exceeded` (a shared one; its calls are refused),
+`session.stopped`, `scope.stopped` (a customer, an agent or everything, by a person),
+`loop.detected`, `limit.raised`, `store.degraded`, `store.recovered`, `alert.test` and
+`alerts.digest`; a digest's data has `counts` by kind, `lost`, `since` and `until`.
 
 Headers: `webhook-id` is the id in the body and stays the same when a message is sent
 again, `webhook-timestamp` is the time of that attempt, and `webhook-signature` has a
@@ -33,12 +38,13 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
 
-from guardrails.alerts.alert import Alert, AlertKind
 from guardrails.alerts.causes import Insight
 from guardrails.alerts.digest import Digest
+from guardrails.core.alerts import Alert
 from guardrails.core.decisions import amount
 from guardrails.core.money import usd_digits
 from guardrails.core.policy import Measure
+from guardrails.core.telling import AlertKind
 
 __all__ = ["checked_secret", "signed", "webhook_digest", "webhook_message"]
 
@@ -51,7 +57,9 @@ SECRET_BYTES_MAX = 64
 _TYPES: Mapping[AlertKind, str] = {
     AlertKind.SOFT: "budget.soft_limit_reached",
     AlertKind.STOP: "session.stopped",
+    AlertKind.LIMIT: "budget.exceeded",
     AlertKind.LOOP: "loop.detected",
+    AlertKind.RAISED: "limit.raised",
     AlertKind.DEGRADED: "store.degraded",
     AlertKind.RECOVERED: "store.recovered",
     AlertKind.TEST: "alert.test",
@@ -82,7 +90,7 @@ def webhook_message(alert: Alert, insight: Insight) -> dict[str, object]:
     """Writes an alert as the content of its JSON."""
     return {
         "id": alert.alert_id,
-        "type": _TYPES[alert.kind],
+        "type": _type(alert),
         "schema_version": SCHEMA_VERSION,
         "created_at": _time(alert.time_ms),
         "project_id": alert.project_id,
@@ -131,6 +139,12 @@ def signed(
     }
 
 
+def _type(alert: Alert) -> str:
+    if alert.kind is AlertKind.STOP and not alert.is_session:
+        return "scope.stopped"
+    return _TYPES[alert.kind]
+
+
 def _who(alert: Alert) -> dict[str, object]:
     who = alert.attribution
     names: dict[str, object] = {
@@ -169,10 +183,24 @@ def _what(alert: Alert, insight: Insight) -> dict[str, object]:
         "reason": alert.reason and alert.reason.value,
         "steps": alert.steps if insight.steps is None else insight.steps,
         "loop": loop,
+        "by": alert.by,
+        "until": None if alert.until_ms is None else _time(alert.until_ms),
+        "raised": _raised(alert),
         "outage_s": None
         if alert.outage_ms is None
         else f"{alert.outage_ms / 1000:.3f}",
         "top": insight.texts(),
+    }
+
+
+def _raised(alert: Alert) -> dict[str, object] | None:
+    limits = alert.raised
+    if limits is None:
+        return None
+    return {
+        measure.value: _amount(measure, limits.of(measure))
+        for measure in Measure
+        if limits.of(measure) is not None
     }
 
 

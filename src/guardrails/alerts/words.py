@@ -7,14 +7,16 @@ import shlex
 from collections.abc import Mapping
 from typing import assert_never
 
-from guardrails.alerts.alert import Alert, AlertKind
 from guardrails.core.accounts import StopReason
-from guardrails.core.decisions import format_amount, format_count
+from guardrails.core.alerts import Alert
+from guardrails.core.attribution import Attribution
+from guardrails.core.decisions import format_amount, format_count, format_time
 from guardrails.core.loops import LoopKind
 from guardrails.core.money import format_usd
 from guardrails.core.policy import Measure
+from guardrails.core.telling import AlertKind
 
-__all__ = ["commands", "counted", "headline", "meaning", "share"]
+__all__ = ["commands", "counted", "headline", "meaning", "share", "subject"]
 
 _MEASURES: Mapping[Measure, str] = {
     Measure.COST: "cost",
@@ -28,7 +30,9 @@ _MEASURES: Mapping[Measure, str] = {
 _COUNTED: Mapping[AlertKind, str] = {
     AlertKind.SOFT: "soft alert",
     AlertKind.STOP: "stop",
+    AlertKind.LIMIT: "full shared budget",
     AlertKind.LOOP: "loop",
+    AlertKind.RAISED: "raised limit",
     AlertKind.DEGRADED: "outage of the store",
     AlertKind.RECOVERED: "return of the store",
     AlertKind.TEST: "test",
@@ -40,13 +44,17 @@ def headline(alert: Alert, *, who: str) -> str:
 
     Args:
         alert: The alert.
-        who: The agent, as its format wants it.
+        who: What `subject` returns, as its format wants it.
     """
     match alert.kind:
         case AlertKind.SOFT:
             return f"{who} {_crossed(alert)}"
         case AlertKind.STOP:
             return f"{who} was stopped: {_stopped(alert)}"
+        case AlertKind.LIMIT:
+            return f"A shared {_limit(alert)} is reached"
+        case AlertKind.RAISED:
+            return f"A person raised limits of {who}"
         case AlertKind.LOOP:
             return f"{who} repeats itself"
         case AlertKind.DEGRADED:
@@ -70,14 +78,19 @@ def meaning(alert: Alert, *, tool: str) -> str:
         case AlertKind.SOFT:
             return f"{_spent(alert)} The agent goes on."
         case AlertKind.STOP if alert.measure is not None:
-            needed = ""
-            if alert.needed:
-                amount = format_amount(alert.measure, alert.needed)
-                needed = f" The next call could have taken {amount}."
-            return f"{_spent(alert)}{needed} Nothing paid starts until it is resumed."
+            return f"{_spent(alert)} Nothing paid starts until it is resumed."
+        case AlertKind.STOP if not alert.is_session:
+            return f"Nothing paid starts there {_until(alert)}."
         case AlertKind.STOP:
             text = f"{_repeated(alert, tool)} " if alert.finding else ""
-            return f"{text}Nothing paid starts in its session until it is resumed."
+            return f"{text}Nothing paid starts in its session {_until(alert)}."
+        case AlertKind.LIMIT:
+            return (
+                f"{_spent(alert)} What is charged to it is refused until its window "
+                "turns or the limit is raised."
+            )
+        case AlertKind.RAISED:
+            return f"Now: {_raised(alert)}."
         case AlertKind.LOOP:
             return f"{_repeated(alert, tool)} The agent goes on."
         case AlertKind.DEGRADED:
@@ -98,9 +111,13 @@ def commands(alert: Alert) -> tuple[str, ...]:
     who = alert.attribution
     if alert.kind is AlertKind.TEST or who is None:
         return ("guardrails check",)
+    if alert.kind is AlertKind.RAISED:
+        return ("guardrails budget show", "guardrails stops --log")
     found: list[str] = []
     # After = a name is a value, whatever it begins with.
     session = f"--session={shlex.quote(who.session_id)}" if who.session_id else None
+    if alert.kind is AlertKind.STOP and not alert.is_session:
+        return (f"guardrails resume {_target(who)}", "guardrails stops")
     if not alert.is_session or session is None:
         return ("guardrails budget show",)
     if alert.measure is not None and alert.limit is not None:
@@ -112,6 +129,14 @@ def commands(alert: Alert) -> tuple[str, ...]:
     else:
         found.append(f"guardrails stop {session} --reason=TEXT")
     return tuple(found)
+
+
+def subject(alert: Alert) -> str:
+    """Names what an alert is about: its agent, or what a person stopped."""
+    if alert.kind is AlertKind.STOP and not alert.is_session and alert.scope:
+        return alert.scope
+    agent = alert.attribution.agent if alert.attribution else None
+    return agent or "An agent"
 
 
 def counted(counts: Mapping[AlertKind, int]) -> str:
@@ -141,11 +166,42 @@ def _crossed(alert: Alert) -> str:
     return f"is at {percent} % of {budget} {kind} limit"
 
 
+def _limit(alert: Alert) -> str:
+    assert alert.measure is not None
+    limit = format_amount(alert.measure, alert.limit or 0)
+    return f"{_MEASURES[alert.measure]} limit of {limit}"
+
+
+def _until(alert: Alert) -> str:
+    """Says when a stop is over."""
+    lifted = "until it is resumed"
+    if alert.until_ms is None:
+        return lifted
+    return f"until {format_time(alert.until_ms)}, or {lifted}"
+
+
+def _raised(alert: Alert) -> str:
+    """Names the limits that people have raised."""
+    assert alert.raised is not None
+    found = [
+        f"{measure.value} {format_amount(measure, limit)}"
+        for measure in Measure
+        if (limit := alert.raised.of(measure)) is not None
+    ]
+    return ", ".join(found)
+
+
+def _target(who: Attribution) -> str:
+    """Writes what a person stopped as an option for a shell."""
+    if who.customer_id is not None:
+        return f"--customer={shlex.quote(who.customer_id)}"
+    return "--all" if who.agent is None else f"--agent={shlex.quote(who.agent)}"
+
+
 def _stopped(alert: Alert) -> str:
     match alert.reason:
         case StopReason.BUDGET_EXCEEDED if alert.measure is not None:
-            limit = format_amount(alert.measure, alert.limit or 0)
-            return f"{_MEASURES[alert.measure]} limit of {limit}"
+            return _limit(alert)
         case StopReason.LOOP_DETECTED:
             return "it repeated itself"
         case StopReason.KILLED:
@@ -162,9 +218,13 @@ def _spent(alert: Alert) -> str:
     unit = "" if has_unit else f" {_MEASURES[alert.measure]}s"
     if alert.limit is None:
         return f"{used}{unit} used; no hard limit."
+    needed = ""
+    if alert.needed:
+        amount = format_amount(alert.measure, alert.needed)
+        needed = f" The next call could have taken {amount}."
     limit = format_amount(alert.measure, alert.limit)
     left = format_amount(alert.measure, max(0, alert.limit - (alert.used or 0)))
-    return f"{used} of {limit}{unit} used, {left} left."
+    return f"{used} of {limit}{unit} used, {left} left.{needed}"
 
 
 def _repeated(alert: Alert, tool: str) -> str:

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import chain
 from typing import Annotated
 
 import typer
@@ -89,18 +90,19 @@ def tries(
     """Sends a sample of each kind to each destination, and yields what came of it."""
     # Imported late: the other commands send nothing.
     from guardrails.alerts.delivery import DEADLINE_MS
-    from guardrails.alerts.samples import sample
+    from guardrails.alerts.samples import samples
     from guardrails.alerts.sink import senders
 
     found = senders(alerts, project_id=project_id, history=_no_history, clock=clock)
-    for index, kind in enumerate(kinds):
+    now_ms = clock.now_ms()
+    alerts_of = (samples(one, project_id=project_id, now_ms=now_ms) for one in kinds)
+    for index, alert in enumerate(chain.from_iterable(alerts_of)):
         if index:
             clock.sleep(INTERVAL_SECONDS)
         for name, send in found:
-            alert = sample(kind, project_id=project_id, now_ms=clock.now_ms())
             answer = send(alert, DEADLINE_MS)
             yield Tried(
-                kind=kind,
+                kind=alert.kind,
                 to=name,
                 status=answer.status,
                 text=answer.text,

@@ -88,6 +88,7 @@ def ordering(configuration: Configuration, *, creates: bool) -> Generator[Orders
             project_id=configuration.project_id,
             clock=SystemClock(),
             policy=configuration.policy,
+            telling=configuration.alerts.telling,
         )
 
 

@@ -103,6 +103,8 @@ class ClaimAlerts(Operation[Claimed]):
     until_ms: int
     """When somebody else may take the place."""
     singles_max: int
+    is_last: bool = False
+    """Whether the process ends: then it need not wait for more to sum up."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -123,6 +125,8 @@ class NoteAlerts(Operation[int]):
     """`SENDING`: it failed, and is tried again."""
     due_ms: int
     """Before this nothing is sent to the place."""
+    rest_ms: int = 0
+    """Before this only a process that ends sends anything there."""
     cooldown_ms: int
     """How long what repeats a delivered alert waits."""
     status: int | None = None

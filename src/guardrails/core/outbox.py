@@ -90,6 +90,8 @@ class Place:
     """When somebody else may."""
     due_ms: int = 0
     """Before this nothing is sent to it."""
+    rest_ms: int = 0
+    """Before this only a process that ends sends anything to it."""
     failures: int = 0
     lost: int = 0
 
@@ -162,8 +164,9 @@ class Outbox:
             return Claimed()
         if place.owner not in (None, op.owner) and place.until_ms > op.now_ms:
             return Claimed(next_ms=place.until_ms)
-        if place.due_ms > op.now_ms:
-            return Claimed(next_ms=place.due_ms)
+        free_ms = place.due_ms if op.is_last else max(place.due_ms, place.rest_ms)
+        if free_ms > op.now_ms:
+            return Claimed(next_ms=free_ms)
         due = [row for row in waiting if row.due_ms <= op.now_ms][:CLAIM_MAX]
         message_id = due[0].message_id if due else None
         members = [row for row in due if row.message_id == message_id]
@@ -192,14 +195,15 @@ class Outbox:
             row.at_ms, row.status, row.text = op.now_ms, op.status, op.text
             self.changed.append(row)
             number += 1
-            if op.state is DeliveryState.DELIVERED:
+            if op.state is DeliveryState.DELIVERED and op.cooldown_ms:
                 subject = self.alerts[alert_id].alert.subject
                 key = (op.project_id, op.place, subject)
                 self.calm[key] = self.calmed[key] = op.now_ms + op.cooldown_ms
         if place.owner == op.owner:
             place.owner, place.until_ms = None, 0
         is_delivered = op.state is DeliveryState.DELIVERED
-        place.label, place.due_ms = op.label, max(place.due_ms, op.due_ms)
+        place.label, place.rest_ms = op.label, op.rest_ms
+        place.due_ms = max(place.due_ms, op.due_ms)
         place.failures = 0 if is_delivered else place.failures + 1
         place.lost = max(0, place.lost - op.lost_told)
         if op.state is DeliveryState.DEAD:
@@ -258,12 +262,13 @@ class Outbox:
         return sorted(rows, key=lambda row: (row.due_ms, row.alert_id))
 
     def _begun(self, op: ClaimAlerts, due: list[Row]) -> list[Row]:
-        """Puts what is due into messages, and returns the rows of the first one."""
+        """Begins a message of what is due, and returns its rows."""
         passing: list[Row] = []
         for row in due:
-            subject = self.alerts[row.alert_id].alert.subject
-            until_ms = self.calm.get((op.project_id, op.place, subject), 0)
-            if until_ms > op.now_ms:
+            alert = self.alerts[row.alert_id].alert
+            until_ms = self.calm.get((op.project_id, op.place, alert.subject), 0)
+            # It waits once: what was held back passes when the while is over.
+            if until_ms > op.now_ms and row.due_ms == alert.time_ms:
                 row.due_ms = until_ms
                 self.changed.append(row)
             else:
@@ -271,11 +276,12 @@ class Outbox:
         digest = None
         if len(passing) > op.singles_max:
             digest = digest_of(" ".join([row.alert_id for row in passing]))
-        for number, row in enumerate(passing):
+        members = passing if digest else passing[:1]
+        for number, row in enumerate(members):
             row.state, row.due_ms = DeliveryState.SENDING, number
             row.message_id = digest or row.alert_id
             self.changed.append(row)
-        return passing if digest else passing[:1]
+        return members
 
     def _log(self, kept: KeptAlert) -> AlertLog:
         found: list[Delivery] = []

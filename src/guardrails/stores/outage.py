@@ -83,7 +83,8 @@ class Outage:
         lines = op.charging.lines
         if op.charging.is_enforced:
             lines = tuple(self._line(line, op) for line in op.charging.lines)
-        charging = replace(op.charging, lines=lines)
+        # The store tells people, when it learns what happened.
+        charging = replace(op.charging, lines=lines, telling=None)
         reply = self._ledger.apply(replace(op, charging=charging))
         if isinstance(reply, Conflict):
             return reply
@@ -101,7 +102,8 @@ class Outage:
     def settle(self, op: Settle) -> Settled | Conflict:
         """Answers a settlement."""
         self._seed(op.charging.accounts)
-        reply = self._ledger.apply(op)
+        charging = replace(op.charging, telling=None)
+        reply = self._ledger.apply(replace(op, charging=charging))
         return replace(reply, crossings=()) if isinstance(reply, Settled) else reply
 
     def release(self, op: Release) -> Released:

@@ -110,7 +110,7 @@ def save_outbox(connection: sqlite3.Connection, outbox: Outbox, project: str) ->
         )
     for place in outbox.changed_places:
         connection.execute(
-            "INSERT OR REPLACE INTO places VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+            "INSERT OR REPLACE INTO places VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
             (
                 project,
                 place.name,
@@ -120,6 +120,7 @@ def save_outbox(connection: sqlite3.Connection, outbox: Outbox, project: str) ->
                 place.due_ms,
                 place.failures,
                 place.lost,
+                place.rest_ms,
             ),
         )
     for key, until_ms in outbox.calmed.items():
@@ -214,10 +215,13 @@ def _places(
     connection: sqlite3.Connection, project: str
 ) -> dict[tuple[str, str], Place]:
     query = (
-        "SELECT name, label, owner, until_ms, due_ms, failures, lost FROM places "
-        "WHERE project = ?"
+        "SELECT name, label, owner, until_ms, due_ms, failures, lost, rest_ms "
+        "FROM places WHERE project = ?"
     )
-    names = ("name", "label", "owner", "until_ms", "due_ms", "failures", "lost")
+    names = (
+        *("name", "label", "owner", "until_ms", "due_ms", "failures", "lost"),
+        "rest_ms",
+    )
     found = [
         Place(**dict(zip(names, row, strict=True)))
         for row in connection.execute(query, (project,))

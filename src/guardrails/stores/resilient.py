@@ -161,6 +161,17 @@ class ResilientStore:
         self._acknowledged(operation, reply)
         return reply
 
+    def ask(self, operation: Operation[R]) -> R:
+        """Applies what no call depends on. Its failure says nothing about the store.
+
+        Raises:
+            StoreUnavailable: If the store is away, or does not answer.
+        """
+        outage = self._outage
+        if outage is not None:
+            raise StoreUnavailable(outage.reason)
+        return self._store.execute(operation)
+
     def secret(self) -> bytes:
         """Returns the real store's random key."""
         return self._store.secret()

@@ -1252,10 +1252,17 @@ class StoreConformance:
         failed = _note(digest, state=DeliveryState.SENDING, due_ms=NOW_MS + 9_000)
         assert store.execute(failed) == 4
         again = store.execute(_claim(owner="b", now_ms=NOW_MS + 9_000))
-        store.execute(_note(again, owner="b", now_ms=NOW_MS + 9_001))
-        late = store.execute(_note(digest, state=DeliveryState.DEAD))
-        last = store.execute(_claim(now_ms=NOW_MS + 9_002))
+        store.execute(
+            _note(again, owner="b", now_ms=NOW_MS + 9_001, rest_ms=NOW_MS + 19_000)
+        )
+        late = store.execute(
+            _note(digest, state=DeliveryState.DEAD, rest_ms=NOW_MS + 19_000)
+        )
+        resting = store.execute(_claim(now_ms=NOW_MS + 9_002))
+        ending = replace(_claim(now_ms=NOW_MS + 9_002), is_last=True)
+        last = store.execute(ending)
 
+        assert resting == Claimed(next_ms=NOW_MS + 19_000)
         assert len(digest.alerts) == 4
         assert digest.message_id not in [one.alert_id for one in digest.alerts]
         assert replace(again, failures=0) == digest
@@ -1298,6 +1305,14 @@ class StoreConformance:
         last = store.execute(_claim(now_ms=NOW_MS + 900_001))
         assert len(last.alerts) == 1
         assert last.alerts != passing.alerts
+        store.execute(_note(last, now_ms=NOW_MS + 900_001))
+        _kill(store, now_ms=NOW_MS + 900_002)
+        again = store.execute(_claim(now_ms=NOW_MS + 900_002))
+        assert again.next_ms == NOW_MS + 1_800_000
+        held = store.execute(_claim(now_ms=NOW_MS + 1_800_000))
+        store.execute(_note(held, now_ms=NOW_MS + 1_800_000))
+        _kill(store, now_ms=NOW_MS + 2_800_000)
+        assert store.execute(_claim(now_ms=NOW_MS + 2_800_000)).alerts
 
     def test_counts_and_retries_what_was_given_up(self, store: Store) -> None:
         """Its log says so; a retry has it sent again at once."""

@@ -34,6 +34,7 @@ CREATE TABLE places (
     due_ms   INTEGER NOT NULL,
     failures INTEGER NOT NULL,
     lost     INTEGER NOT NULL,
+    rest_ms  INTEGER NOT NULL,
     PRIMARY KEY (project, name)
 ) WITHOUT ROWID;
 

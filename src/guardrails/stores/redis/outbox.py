@@ -118,14 +118,15 @@ def _arguments(op: OutboxOperation) -> list[Argument]:
         case ClaimAlerts():
             return [
                 *("claim", op.now_ms, op.place, op.owner, op.until_ms, op.singles_max),
-                *(CLAIM_MAX, op.now_ms - KEPT_MS, TIDIED_MAX),
+                *(CLAIM_MAX, op.now_ms - KEPT_MS, TIDIED_MAX, int(op.is_last)),
             ]
         case NoteAlerts():
             calm_ttl_ms = op.cooldown_ms and op.cooldown_ms + CALM_FORGOTTEN_MS
             return [
                 *("note", op.now_ms, op.place, op.owner, op.state.value, op.due_ms),
                 *(calm_ttl_ms, "" if op.status is None else op.status, op.text),
-                *(op.lost_told, op.label, op.now_ms + op.cooldown_ms, *op.alert_ids),
+                *(op.lost_told, op.label, op.now_ms + op.cooldown_ms, op.rest_ms),
+                *op.alert_ids,
             ]
         case RetryAlerts():
             return ["retry", op.now_ms, "", op.alert_id or ""]
@@ -177,7 +178,7 @@ def _kept(alert_id: bytes, text: bytes) -> KeptAlert:
 
 
 def _place(name: bytes, text: bytes) -> Place:
-    owner, until, due, failures, lost, label = text.decode().split(SEPARATOR)
+    owner, until, due, failures, lost, label, rest = text.decode().split(SEPARATOR)
     return Place(
         name=name.decode(),
         label=label,
@@ -186,6 +187,7 @@ def _place(name: bytes, text: bytes) -> Place:
         due_ms=int(due),
         failures=int(failures),
         lost=int(lost),
+        rest_ms=int(rest),
     )
 
 

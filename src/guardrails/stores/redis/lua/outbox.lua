@@ -5,9 +5,10 @@
 -- KEYS 1 outbox; all others are made of its prefix, see tell.lua
 -- ARGV 1 claim | note | retry | read, 2 now, 3 place, then by order:
 --      claim: 4 owner, 5 until, 6 alerts that become a message each, 7 alerts at most,
---             8 instant at which alerts are forgotten, 9 how many at most
+--             8 instant at which alerts are forgotten, 9 how many at most,
+--             10 whether a process ends
 --      note:  4 owner, 5 state, 6 due, 7 cooldown, 8 status, 9 text, 10 lost that were
---             told, 11 label, 12 until when it is calm, then ids
+--             told, 11 label, 12 until when it is calm, 13 rest, then ids
 --      retry: 4 id ('' = all)
 --      read:  4 alerts at most
 -- reply: claim {next ('' = nothing waits), message, failures, lost, id, text, ...};
@@ -43,7 +44,9 @@ local function claim()
   if #found == 0 then return {''} end
   local state = place_of(prefix, place)
   if state[1] ~= '' and state[1] ~= A[4] and state[2] - now > 0 then return {state[2]} end
-  if state[3] - now > 0 then return {state[3]} end
+  local free = state[3]
+  if A[10] == '0' and state[7] - free > 0 then free = state[7] end
+  if free - now > 0 then return {free} end
   local ids, members, passing, next_due = {}, {}, {}, nil
   for i = 1, #found, 2 do
     local at = tonumber(found[i + 1])
@@ -57,23 +60,23 @@ local function claim()
     end
   else
     for _, id in ipairs(ids) do
-      local til = call('GET', calm .. subject_of(id))
-      if til and til - now > 0 then
+      local til, row = call('GET', calm .. subject_of(id)), row_of(to, id)
+      -- It waits once: what was held back passes when the while is over.
+      if til and til - now > 0 and row[7] == '' then
         call('ZADD', due, til, id)
-        local row = row_of(to, id)
         row[7] = til
         keep_row(to, id, row)
         next_due = math.min(next_due or til + 0, til)
       else passing[#passing + 1] = id end
     end
     local digest = #passing > singles and redis.sha1hex(table.concat(passing, ' '))
-    for i, id in ipairs(passing) do
+    members = digest and passing or {passing[1]}
+    for i, id in ipairs(members) do
       local row = row_of(to, id)
       row[1], row[2], row[7] = 'sending', digest or id, int(i - 1)
       keep_row(to, id, row)
       call('ZADD', due, int(i - 1), id)
     end
-    members = digest and passing or {passing[1]}
     message = digest or passing[1]
   end
   if #members == 0 then
@@ -93,7 +96,7 @@ end
 
 local function note()
   local state, count, delivered = place_of(prefix, place), 0, A[5] == 'delivered'
-  for i = 13, #A do
+  for i = 14, #A do
     local id, row = A[i], row_of(to, A[i])
     if PLACE_OPEN[row[1]] and call('HGET', all, id) then
       count = count + 1
@@ -110,7 +113,7 @@ local function note()
   state[4] = delivered and '0' or int(state[4] + 1)
   state[5] = math.max(0, state[5] - A[10])
   if A[5] == 'dead' then state[5] = state[5] + count end
-  state[5], state[6] = int(state[5]), A[11]
+  state[5], state[6], state[7] = int(state[5]), A[11], A[13]
   call('EXPIRE', to, OUTBOX_TTL_S)
   keep_place(prefix, place, state)
   return count

@@ -13,11 +13,11 @@ local function places_of(text)
   return string.gmatch(string.match(text, '([^\30]*)$'), '%S+')
 end
 
--- Owner, until, due, failures, lost, label of a place.
+-- Owner, until, due, failures, lost, label and rest of a place.
 local function place_of(prefix, place)
   local text = redis.call('HGET', prefix .. 'outbox/places', place)
-  if not text then return {'', 0, 0, 0, 0, ''} end
-  return {string.match(text, '^(.-)\31(.-)\31(.-)\31(.-)\31(.-)\31(.*)$')}
+  if not text then return {'', 0, 0, 0, 0, '', 0} end
+  return {string.match(text, '^(.-)\31(.-)\31(.-)\31(.-)\31(.-)\31(.-)\31(.*)$')}
 end
 local function keep_place(prefix, place, state)
   redis.call('HSET', prefix .. 'outbox/places', place, table.concat(state, '\31'))

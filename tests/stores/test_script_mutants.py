@@ -1,13 +1,11 @@
 """The tests of the scripts notice every mistake that somebody could make in them."""
 
-import copy
 import inspect
 import random  # noqa: TID251 - seeded, so that every run compares alike
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import replace
 from decimal import Decimal
-from hashlib import sha1
 from typing import cast
 
 import pytest
@@ -40,7 +38,6 @@ from guardrails.errors import StoreUnavailable
 from guardrails.ports import Store
 from guardrails.stores.memory import MemoryStore
 from guardrails.stores.redis import RedisStore
-from guardrails.stores.redis.client import Script
 from guardrails.testing.conformance import (
     CENT,
     NOW_MS,
@@ -53,7 +50,7 @@ from guardrails.testing.conformance import (
 )
 from tests.servers.fixtures import BINARIES
 from tests.servers.processes import Server
-from tests.stores.mutants import MUTANTS
+from tests.stores.mutants import MUTANTS, mutated_script
 from tests.stores.running import SESSION
 from tests.stores.scenarios import (
     READS,
@@ -88,7 +85,7 @@ def server() -> Iterator[Server]:
 @pytest.mark.parametrize("name", MUTANTS)
 def test_a_mistake_in_a_script_is_noticed(server: Server, name: str) -> None:
     which, old, new = MUTANTS[name]
-    mutated = _mutated(which, old, new)
+    mutated = mutated_script(which, old, new)
     server.ask("SCRIPT", "LOAD", mutated.text)  # It is Lua, if the wrong one.
 
     def opened() -> Store:
@@ -103,17 +100,6 @@ def test_a_mistake_in_a_script_is_noticed(server: Server, name: str) -> None:
 
 def test_no_mistake_is_noticed_in_the_scripts_themselves(server: Server) -> None:
     _battery(server, lambda: RedisStore(server.unix_url))
-
-
-def _mutated(which: str, old: str, new: str) -> Script:
-    script = copy.copy(Script(which))
-    text = script.text.decode()
-    assert text.count(old) == 1, "Name a text that is in the script once"
-    text = text.replace(old, new).encode()
-    object.__setattr__(script, "text", text)
-    sha = sha1(text, usedforsecurity=False).hexdigest().encode()
-    object.__setattr__(script, "sha", sha)
-    return script
 
 
 # --- What must notice -------------------------------------------------------

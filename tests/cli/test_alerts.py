@@ -1,14 +1,25 @@
-"""`guardrails alerts test`: samples that arrive, and answers that are shown."""
+"""`guardrails alerts`: samples that arrive, and what has become of alerts."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from rich.cells import cell_len
 
 from guardrails.alerts import AlertKind, AlertSettings, WebhookSettings
 from guardrails.cli.alerts import tries
+from guardrails.core.deliveries import (
+    ClaimAlerts,
+    DeliveryState,
+    NoteAlerts,
+    ReadAlerts,
+)
+from guardrails.core.operations import StopScope
+from guardrails.core.stops import StopKind, StopTarget
+from guardrails.stores.sqlite import SQLiteStore
 from guardrails.testing import FakeClock
+from guardrails.testing.conformance import NOW_MS, PLACES, TELLING
 from tests.alerts.conftest import (
     SECRET,
     Receiver,
@@ -105,3 +116,118 @@ def test_a_secret_is_not_shown(command: Run, folder: Path, receive: Start) -> No
     assert done.code == 1
     assert "no connection (ConnectError)" in done.out
     assert "hunter2" not in done.out + done.err
+
+
+# --- log and retry ----------------------------------------------------------
+
+
+@pytest.fixture
+def ledger(folder: Path) -> Iterator[SQLiteStore]:
+    """A ledger in which a person has stopped two agents; one alert was given up."""
+    store = SQLiteStore(folder / "ledger.sqlite3")
+    for number, name in enumerate(("résumé \u202eagent", "other")):
+        target = StopTarget(kind=StopKind.AGENT, name=name)
+        store.execute(
+            StopScope(
+                project_id="default",
+                target=target,
+                now_ms=NOW_MS + number,
+                telling=TELLING,
+            )
+        )
+    claim = ClaimAlerts(
+        project_id="default",
+        place=PLACES[0],
+        owner="a",
+        now_ms=NOW_MS + 1,
+        until_ms=NOW_MS + 2,
+        singles_max=5,
+    )
+    claimed = store.execute(claim)
+    store.execute(
+        NoteAlerts(
+            project_id="default",
+            place=PLACES[0],
+            label="hooks.slack.com/services/***",
+            owner="a",
+            alert_ids=(claimed.alerts[0].alert_id,),
+            now_ms=NOW_MS + 2,
+            state=DeliveryState.DEAD,
+            due_ms=NOW_MS + 60_000,
+            cooldown_ms=0,
+            status=404,
+            text="no_service",
+        )
+    )
+    yield store
+    store.close()
+
+
+URL = "sqlite:///ledger.sqlite3"
+
+
+def test_the_log_shows_what_has_become_of_each_alert(
+    command: Run, ledger: SQLiteStore
+) -> None:
+    done = command("alerts", "log", "--store", URL)
+    assert (done.code, done.err) == (0, "")
+    lines = done.out.splitlines()
+    assert max(map(cell_len, lines)) <= 80
+    assert len(lines) == 5, "a row per alert and place"
+    assert "given up" in lines[3]
+    assert "404 no_se" in lines[3]
+    assert "\u202e" not in done.out
+
+
+def test_the_log_is_json_too(command: Run, ledger: SQLiteStore) -> None:
+    done = command("alerts", "log", "--json", "--store", URL)
+    content = json.loads(done.out)
+    assert (done.code, content["schema_version"]) == (0, 1)
+    older = content["alerts"][1]
+    assert older["headline"].endswith("was stopped: by a person")
+    assert older["deliveries"][0] == {
+        "place": "slack-1",
+        "to": "hooks.slack.com/services/***",
+        "state": "dead",
+        "message_id": older["id"],
+        "attempts": 1,
+        "time": "2025-11-24T16:00:00+00:00",
+        "status": 404,
+        "text": "no_service",
+        "next": None,
+    }
+
+
+def test_an_alert_is_retried_by_the_start_of_its_id(
+    command: Run, ledger: SQLiteStore
+) -> None:
+    newer, older = ledger.execute(ReadAlerts(project_id="default", limit=9))
+    done = command("alerts", "retry", older.alert.alert_id[:10], "--store", URL)
+    assert (done.code, done.out) == (0, "Deliveries that are tried again: 2\n")
+    _, again = ledger.execute(ReadAlerts(project_id="default", limit=9))
+    assert again.deliveries[0].state is DeliveryState.WAITING
+    done = command("alerts", "retry", "--all", "--store", URL)
+    assert done.out == "Deliveries that are tried again: 4\n"
+    assert newer.alert.alert_id != older.alert.alert_id
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        ((), "or pass --all"),
+        (("abcdef", "--all"), "not both"),
+        (("abc",), "'abc' is too short"),
+        (("zzzzzz",), "'zzzzzz' is no alert"),
+    ],
+)
+def test_a_retry_says_what_it_does_not_understand(
+    command: Run, ledger: SQLiteStore, arguments: tuple[str, ...], text: str
+) -> None:
+    done = command("alerts", "retry", *arguments, "--store", URL)
+    assert (done.code, done.out) == (2, "")
+    assert text in done.err
+
+
+def test_without_alerts_the_log_says_so(command: Run, folder: Path) -> None:
+    done = command("alerts", "log", "--store", URL)
+    assert (done.code, done.out) == (0, "No alerts in the last days.\n")

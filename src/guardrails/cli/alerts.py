@@ -1,4 +1,4 @@
-"""`guardrails alerts test`: whether alerts arrive, before they have to."""
+"""`guardrails alerts`: whether they arrive, before they have to, and afterwards."""
 
 import json
 from collections.abc import Iterator
@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from guardrails.alerts import AlertKind, AlertSettings
+from guardrails.cli.alert_log import alert_log, retry_alerts
 from guardrails.cli.options import ConfigOption, JsonOption, ProjectOption, configured
 from guardrails.clock import SystemClock
 from guardrails.errors import ConfigurationError
@@ -24,8 +25,12 @@ INTERVAL_SECONDS = 1.0
 """Between two messages to one destination: what Slack allows."""
 
 app: typer.Typer = typer.Typer(
-    help="Try whether alerts arrive.", rich_markup_mode=None, no_args_is_help=True
+    help="Try whether alerts arrive, and see what has become of them.",
+    rich_markup_mode=None,
+    no_args_is_help=True,
 )
+app.command("log")(alert_log)
+app.command("retry")(retry_alerts)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,12 +45,6 @@ class Tried:
     text: str
     """A word of the receiver, or what went wrong."""
     is_delivered: bool
-
-
-# A single command would be called without its name; the callback keeps it.
-@app.callback()
-def _alerts() -> None:
-    """Keeps `test` a command with a name of its own."""
 
 
 @app.command("test")

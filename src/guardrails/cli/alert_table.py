@@ -1,0 +1,76 @@
+"""The table of alerts and their deliveries, at the width of its terminal."""
+
+from collections.abc import Sequence
+
+from rich.console import Console
+
+from guardrails.alerts.words import headline, subject
+from guardrails.cli.names import safe
+from guardrails.cli.table import Column, console_width, table_lines
+from guardrails.core.decisions import format_time
+from guardrails.core.deliveries import AlertLog, Delivery, DeliveryState
+
+__all__ = ["print_alerts"]
+
+ID_CHARACTERS = 10
+"""Shown of an id: enough to tell some thousand alerts apart, and to type."""
+
+WHAT_WIDTH_MAX = 60
+"""Names are cut; the JSON has all of them."""
+
+_STATES = {
+    DeliveryState.WAITING: "waiting",
+    DeliveryState.SENDING: "waiting",
+    DeliveryState.DELIVERED: "sent",
+    DeliveryState.DEAD: "given up",
+}
+
+
+def print_alerts(found: Sequence[AlertLog]) -> None:
+    """Prints a row per delivery, newest first."""
+    rows = [(log.alert, each) for log in found for each in log.deliveries]
+    whats = [headline(alert, who=subject(alert)) for alert, _ in rows]
+    console = Console(highlight=False)
+    columns = [
+        _column("Id", [alert.alert_id[:ID_CHARACTERS] for alert, _ in rows], 1),
+        _column("When UTC", [_time(alert.time_ms) for alert, _ in rows], 2),
+        _column("What", whats, 1, is_text=True),
+        _column("State", [_STATES[each.state] for _, each in rows], 1),
+        _column("Answer", [_answer(each) for _, each in rows], 1, is_text=True),
+        _column("To", [_where(each) for _, each in rows], 2, is_text=True),
+        _column("Tries", [str(each.attempts) for _, each in rows], 3),
+        _column("Next", [_next(each) for _, each in rows], 3),
+    ]
+    *lines, _ = table_lines(columns, width=console_width(console))
+    for line in lines:
+        console.print(line, soft_wrap=True)
+
+
+def _column(
+    title: str, cells: Sequence[str], priority: int, *, is_text: bool = False
+) -> Column:
+    return Column(
+        title=title,
+        cells=[safe(cell) for cell in cells],
+        priority=priority,
+        is_text=is_text,
+        width_max=WHAT_WIDTH_MAX,
+    )
+
+
+def _answer(delivery: Delivery) -> str:
+    return " ".join(filter(None, (str(delivery.status or ""), delivery.text))) or "-"
+
+
+def _next(delivery: Delivery) -> str:
+    return "-" if delivery.next_ms is None else _time(delivery.next_ms)
+
+
+def _where(delivery: Delivery) -> str:
+    """Names a destination in few characters; its name if nothing was sent there."""
+    return delivery.label.removeprefix("https://") or delivery.place
+
+
+def _time(time_ms: int) -> str:
+    """Writes an instant of the last days: without its year."""
+    return format_time(time_ms).removesuffix(" UTC").partition("-")[2]

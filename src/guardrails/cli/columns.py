@@ -259,8 +259,8 @@ def _money(
 
 def _change_columns(report: CostReport) -> list[Column]:
     assert report.before is not None
-    befores = [row.before or Spend(name=None) for row in report.rows]
-    *cells, total = money_cells([known_cost(s) for s in (*befores, report.before)])
+    earlier = [row.before or Spend(name=None) for row in report.rows]
+    *cells, total = money_cells([known_cost(s) for s in (*earlier, report.before)])
     whole = CostRow(name=None, spend=report.total, share=None, before=report.before)
     changes = [_changed(row) for row in (*report.rows, whole)]
     return [

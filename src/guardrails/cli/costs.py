@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from guardrails.asking import HOURS_MAX, checked_by, checked_every
+from guardrails.asking import checked_by, checked_every
 from guardrails.cli import series_formats, unit_formats
 from guardrails.cli.formats import csv_text, json_text
 from guardrails.cli.ledgers import reading
@@ -13,6 +13,7 @@ from guardrails.cli.options import (
     CsvOption,
     JsonOption,
     LimitOption,
+    LookBackOption,
     ProjectOption,
     SinceOption,
     StoreOption,
@@ -33,15 +34,7 @@ Report = CostReport | Series | UnitReport
 
 
 def costs(
-    hours: Annotated[
-        int | None,
-        typer.Option(
-            min=1,
-            max=HOURS_MAX,
-            metavar="N",
-            help="How far to look back; 24 by default.",
-        ),
-    ] = None,
+    hours: LookBackOption = None,
     since: SinceOption = None,
     by: Annotated[
         str | None,

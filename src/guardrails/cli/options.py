@@ -20,6 +20,7 @@ __all__ = [
     "HoursOption",
     "JsonOption",
     "LimitOption",
+    "LookBackOption",
     "ProjectOption",
     "SinceOption",
     "StoreOption",
@@ -36,7 +37,7 @@ HOURS_DEFAULT = 24
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 CsvOption = Annotated[bool, typer.Option("--csv", help="Print CSV.")]
 SinceOption = Annotated[
-    str | None, typer.Option(metavar="SPAN", help="The same as 24h or 7d.")
+    str | None, typer.Option(metavar="SPAN", help="The same, as in 24h or 7d.")
 ]
 WhereOption = Annotated[
     list[str] | None,
@@ -56,6 +57,15 @@ ProjectOption = Annotated[
 ]
 HoursOption = Annotated[
     int, typer.Option(min=1, max=HOURS_MAX, metavar="N", help="How far to look back.")
+]
+LookBackOption = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        max=HOURS_MAX,
+        metavar="N",
+        help=f"How far to look back; {HOURS_DEFAULT} by default.",
+    ),
 ]
 LimitOption = Annotated[
     int, typer.Option(min=0, metavar="N", help="Rows to show; 0 shows all.")

@@ -4,13 +4,14 @@ from typing import Annotated
 
 import typer
 
-from guardrails.asking import HOURS_MAX, check_one_of
+from guardrails.asking import check_one_of
 from guardrails.cli.ledgers import reading
 from guardrails.cli.options import (
     ConfigOption,
     CsvOption,
     JsonOption,
     LimitOption,
+    LookBackOption,
     ProjectOption,
     SinceOption,
     StoreOption,
@@ -29,15 +30,7 @@ __all__ = ["sessions"]
 
 
 def sessions(
-    hours: Annotated[
-        int | None,
-        typer.Option(
-            min=1,
-            max=HOURS_MAX,
-            metavar="N",
-            help="How far to look back; 24 by default.",
-        ),
-    ] = None,
+    hours: LookBackOption = None,
     since: SinceOption = None,
     where: WhereOption = None,
     status: Annotated[

@@ -1,11 +1,11 @@
 """Costs: where the money went in a span of time, by session or by dimension."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from guardrails.core.accounts import Account
 from guardrails.core.groups import in_order
-from guardrails.core.rollups import HOUR_MS, Spend
+from guardrails.core.rollups import HOUR_MS, SUM_NAMES, Spend
 from guardrails.reports.outliers import Outlier, find_outliers
 
 __all__ = [
@@ -268,10 +268,9 @@ def reason_of(account: Account | None) -> str | None:
 
 def total_of(spends: Iterable[Spend]) -> Spend:
     """Adds up spends, under no name."""
-    total = Spend(name=None)
-    for spend in spends:
-        total = total.plus(spend)
-    return total
+    amounts = [[getattr(spend, name) for name in SUM_NAMES] for spend in spends]
+    sums = map(sum, zip(*amounts, strict=True))
+    return replace(Spend(name=None), **dict(zip(SUM_NAMES, sums, strict=False)))
 
 
 def share_of(spend: Spend, total: Spend) -> float | None:

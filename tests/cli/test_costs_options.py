@@ -4,14 +4,13 @@ import csv
 import io
 import json
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from guardrails import Guard
 from tests.cli.conftest import Run
-
-TOTAL = Decimal("0.095")
-"""Of the ledger: 0.06 for models, and seven calls of a tool."""
 
 
 def report(command: Run, ledger: str, *options: str) -> dict[str, Any]:
@@ -114,10 +113,23 @@ def test_what_does_not_fit_is_named(
     assert said in done.err
 
 
-def test_names_are_no_formulas_in_any_csv(command: Run, ledger: str) -> None:
-    """A pattern from the command line neither."""
-    for options in (("--every", "day"), ("--per", "session"), ("--by", "agent,kind")):
-        done = command("costs", *options, "--csv", "--store", ledger)
-        assert done.code == 0
-        header, *lines = csv.reader(io.StringIO(done.out))
-        assert all(len(line) == len(header) for line in lines)
+def test_names_are_no_formulas_in_any_csv(command: Run, tmp_path: Path) -> None:
+    """A spreadsheet runs none of them, in whatever report."""
+    url = f"sqlite:///{tmp_path}/hostile.sqlite3"
+    guard = Guard({}, store=url)
+    with guard.session("=1+1", customer_id="=1+1", session_id="=1+1"):
+        with guard.call(tool="=1+1", cost_usd="0.01") as call:
+            call.settle()
+    guard.close()
+    for options in (
+        ("costs", "--by", "agent,customer,tool"),
+        ("costs", "--every", "day", "--by", "agent"),
+        ("costs", "--per", "session", "--by", "customer"),
+        ("costs", "--by", "agent", "--compare"),
+        ("sessions",),
+    ):
+        done = command(*options, "--csv", "--store", url)
+        cells = {cell for line in csv.reader(io.StringIO(done.out)) for cell in line}
+
+        assert "'=1+1" in cells, options
+        assert not any(cell.startswith("=") for cell in cells), options

@@ -277,9 +277,8 @@ class Session:
     def account_key(self) -> str:
         """The key of the session's account."""
         _ = self.session_id  # Binds the id.
-        return account_key(
-            self._attribution, per=("session_id",), every=Window.SESSION, now_ms=0
-        )
+        who = self._attribution
+        return account_key(who, per=("session_id",), every=Window.SESSION, now_ms=0)
 
     def bind(self, session_id: str) -> None:
         """Takes a thread's id, if the session has no id yet."""

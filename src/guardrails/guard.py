@@ -37,10 +37,11 @@ from guardrails.core.accounts import Account
 from guardrails.core.attribution import TAGS_MAX, Attribution
 from guardrails.core.calls import ModelCall, ToolCall
 from guardrails.core.money import usd_digits
+from guardrails.core.operations import Operation
 from guardrails.core.policy import Mode, Policy
 from guardrails.core.stops import AuditEntry, StopOrder
 from guardrails.engine import Engine
-from guardrails.errors import ConfigurationError
+from guardrails.errors import ConfigurationError, StoreUnavailable
 from guardrails.guarded_call import GuardedCall
 from guardrails.ids import new_id
 from guardrails.orders import Orders, target_of
@@ -79,6 +80,7 @@ __all__ = ["Guard"]
 _log = logging.getLogger("guardrails")
 
 P = ParamSpec("P")
+R = TypeVar("R")
 T = TypeVar("T")
 
 Amount = Decimal | str | int | float
@@ -817,12 +819,11 @@ class Guard:
             return None
         from guardrails.alerts.sink import AlertSink
 
-        resilient = self._resilient
         sink = AlertSink(
             configuration.alerts,
             project_id=configuration.project_id,
-            ask=resilient.ask,
-            history=lambda: resilient.history,
+            ask=_Asking(store, self._resilient),
+            history=lambda: store.history,
             clock=clock,
             is_shared=not isinstance(store, MemoryStore),
             release=store.close,
@@ -956,6 +957,23 @@ def _refuse_beside_policy(**given: object) -> None:
 
 def _prices_of(configuration: Configuration) -> PriceBook:
     return Prices(models=configuration.model_prices, aliases=configuration.aliases)
+
+
+class _Asking:
+    """Asks the store what no call depends on; a failure of that is no outage.
+
+    It holds no guard: alerts are sent in a thread that may live longer.
+    """
+
+    def __init__(self, store: Store, resilient: ResilientStore) -> None:
+        self._store = store
+        self._resilient = weakref.ref(resilient)
+
+    def __call__(self, operation: Operation[R], /) -> R:
+        resilient = self._resilient()
+        if resilient is not None and resilient.is_degraded:
+            raise StoreUnavailable("store: away. Alerts wait until it is back.")
+        return self._store.execute(operation)
 
 
 def _is_url(store: object) -> bool:

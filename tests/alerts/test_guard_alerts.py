@@ -1,8 +1,11 @@
 """A guard's alerts: they arrive, and no agent ever waits for them."""
 
+import contextlib
+import gc
 import logging
 import multiprocessing
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -15,9 +18,10 @@ from standardwebhooks import Webhook
 
 import guardrails.alerts.delivery
 import guardrails.alerts.slack
-from guardrails import Guard, SessionStopped
+from guardrails import CallRefused, Guard, SessionStopped
 from guardrails.alerts import Alert
 from guardrails.alerts.delivery import Answer, Post
+from guardrails.stores.sqlite import SQLiteStore
 from tests.alerts.conftest import (
     OLD_SECRET,
     SECRET,
@@ -177,6 +181,95 @@ def test_slack_gets_blocks(
     content = content_of(sent.body)
     assert content["blocks"][0]["text"]["text"].startswith("⛔ support-agent was stop")
     assert "$0.10" in content["text"]
+
+
+def test_a_shared_budget_that_refuses_is_told_once(
+    receive: Start, opened: Open
+) -> None:
+    """Whoever is refused by it: its limit ends no session."""
+    receiver = receive()
+    budgets = [{"name": "c", "per": ["customer_id"], "max_cost_usd": "0.05"}]
+    guard = opened(receiver, budgets=[{**budgets[0], "every": "month"}])
+    for number in range(4):
+        with guard.session("support-agent", session_id=f"{number}", customer_id="acme"):
+            with contextlib.suppress(CallRefused, SessionStopped):
+                with guard.call(tool="refund", cost_usd="0.03"):
+                    pass
+    guard.close()
+    assert types(receiver) == ["budget.exceeded"]
+    [told] = received(receiver)
+    assert told["data"]["scope"] == "customer_id=acme"
+    assert (told["data"]["used"], told["data"]["allowed"]) == ("0.03", "0.05")
+
+
+def test_what_people_do_is_told(receive: Start, opened: Open) -> None:
+    """With who did it, and without the reason that they wrote down."""
+    receiver = receive()
+    guard = opened(receiver)
+    spend(guard, calls=1)
+    guard.stop("ticket-7", by="ann", reason="hunter2")
+    guard.stop(customer_id="acme", by="ann", for_s=60, reason="hunter2")
+    guard.raise_limit("ticket-7", max_cost_usd="0.20", by="ann", reason="hunter2")
+    until(lambda: len(receiver.requests) == 3, "three alerts")
+    assert sorted(types(receiver)) == [
+        "limit.raised",
+        "scope.stopped",
+        "session.stopped",
+    ]
+    for content in received(receiver):
+        assert content["data"]["by"] == "ann"
+        assert content["data"]["customer_id"] == "acme"
+        assert "hunter2" not in str(content)
+
+
+def test_another_process_sends_what_one_has_left(
+    receive: Start, tmp_path: Path
+) -> None:
+    """A person's command ends before anything is sent; a guard takes it up."""
+    receiver = receive()
+    webhook = {
+        "url": receiver.url(),
+        "secret": SECRET,
+        "allow_http": True,
+        "allow_private": True,
+    }
+    store = f"sqlite:///{tmp_path / 'ledger.sqlite3'}"
+    script = (
+        "import os, signal\n"
+        "from guardrails import Guard\n"
+        f"guard = Guard({{'alerts': {{'webhook': {webhook!r}}}}}, store={store!r})\n"
+        "guard._alerts.dispatcher._start = lambda: None\n"
+        "guard.stop('ticket-7', by='ann', reason='r')\n"
+        "os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], check=False, timeout=50)
+    assert done.returncode == -signal.SIGKILL
+    assert not receiver.requests
+    guard = Guard({"alerts": {"webhook": webhook}}, store=store)
+    with guard.call(tool="t", cost_usd="0.01"):
+        pass
+    until(lambda: receiver.requests, "the alert of the other process")
+    assert types(receiver) == ["session.stopped"]
+    guard.close()
+
+
+def test_a_guard_that_is_dropped_ends_its_thread(
+    receive: Start, tmp_path: Path
+) -> None:
+    """Where processes share a store it would look for alerts for ever."""
+    store = SQLiteStore(tmp_path / "ledger.sqlite3")
+    guard = Guard(
+        {"alerts": {"webhook": {"url": "https://a.example.org/x", "secret": SECRET}}},
+        store=store,
+    )
+    with guard.call(tool="t", cost_usd="0.01"):
+        pass
+    [thread] = [t for t in threading.enumerate() if t.name == "guardrails-alerts"]
+    del guard
+    gc.collect()
+    thread.join(10)
+    store.close()
+    assert not thread.is_alive()
 
 
 # --- never in the way -------------------------------------------------------

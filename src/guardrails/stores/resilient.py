@@ -13,6 +13,8 @@ within the last minute, and which calls are open. Nothing is ever added up from 
 import logging
 import os
 import threading
+import weakref
+from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
@@ -105,7 +107,7 @@ class ResilientStore:
         self._tallies = Tallies(remote.last_seen if remote else None)
         close_at_fork(self)
         if remote is not None:
-            remote.watch(self._doubt)
+            remote.watch(_weakly(self._doubt))
         if journal is not None:
             self._background.soon(0, self._adopt)
 
@@ -160,17 +162,6 @@ class ResilientStore:
             return cast("R", self._answered(operation, error))
         self._acknowledged(operation, reply)
         return reply
-
-    def ask(self, operation: Operation[R]) -> R:
-        """Applies what no call depends on. Its failure says nothing about the store.
-
-        Raises:
-            StoreUnavailable: If the store is away, or does not answer.
-        """
-        outage = self._outage
-        if outage is not None:
-            raise StoreUnavailable(outage.reason)
-        return self._store.execute(operation)
 
     def secret(self) -> bytes:
         """Returns the real store's random key."""
@@ -433,6 +424,18 @@ class ResilientStore:
                     "left behind when they ended.",
                     count,
                 )
+
+
+def _weakly(method: Callable[[], None]) -> Callable[[], None]:
+    """Returns what calls a method as long as somebody else holds its object."""
+    known = weakref.WeakMethod(method)
+
+    def call() -> None:
+        found = known()
+        if found is not None:
+            found()
+
+    return call
 
 
 def _release_of(op: Reserve) -> Release:

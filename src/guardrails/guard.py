@@ -970,10 +970,13 @@ class _Asking:
         self._resilient = weakref.ref(resilient)
 
     def __call__(self, operation: Operation[R], /) -> R:
-        resilient = self._resilient()
-        if resilient is not None and resilient.is_degraded:
+        if self._is_away():
             raise StoreUnavailable("store: away. Alerts wait until it is back.")
         return self._store.execute(operation)
+
+    def _is_away(self) -> bool:
+        resilient = self._resilient()
+        return resilient is not None and resilient.is_degraded
 
 
 def _is_url(store: object) -> bool:

@@ -29,12 +29,12 @@ _STATES = {
 def print_alerts(found: Sequence[AlertLog]) -> None:
     """Prints a row per delivery, newest first."""
     rows = [(log.alert, each) for log in found for each in log.deliveries]
-    whats = [headline(alert, who=subject(alert)) for alert, _ in rows]
+    headlines = [headline(alert, who=subject(alert)) for alert, _ in rows]
     console = Console(highlight=False)
     columns = [
         _column("Id", [alert.alert_id[:ID_CHARACTERS] for alert, _ in rows], 1),
         _column("When UTC", [_time(alert.time_ms) for alert, _ in rows], 2),
-        _column("What", whats, 1, is_text=True),
+        _column("What", headlines, 1, is_text=True),
         _column("State", [_STATES[each.state] for _, each in rows], 1),
         _column("Answer", [_answer(each) for _, each in rows], 1, is_text=True),
         _column("To", [_where(each) for _, each in rows], 2, is_text=True),

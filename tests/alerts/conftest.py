@@ -158,7 +158,10 @@ def _request(connection: socket.socket) -> tuple[dict[str, str], bytes]:
     lines = head.decode().split("\r\n")[1:]
     headers = {k.lower(): v for k, _, v in (line.partition(": ") for line in lines)}
     while len(body) < int(headers.get("content-length", 0)):
-        body += connection.recv(65_536)
+        chunk = connection.recv(65_536)
+        if not chunk:
+            raise ConnectionError
+        body += chunk
     return headers, body
 
 

@@ -18,6 +18,7 @@ from guardrails.cli.doctor import doctor
 from guardrails.cli.export import export
 from guardrails.cli.init import init
 from guardrails.cli.prices import prices
+from guardrails.cli.retention import forget, prune
 from guardrails.cli.schema import schema
 from guardrails.cli.session import session
 from guardrails.cli.sessions import sessions
@@ -68,6 +69,8 @@ app.command()(demo)
 app.command()(export)
 app.command()(init)
 app.command()(prices)
+app.command()(prune)
+app.command()(forget)
 app.command()(schema)
 app.command()(session)
 app.command()(simulate)

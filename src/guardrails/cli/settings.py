@@ -91,6 +91,7 @@ def sheet_of(configuration: Configuration, *, path: Path | None) -> Sheet:
     groups["models"] = _models(configuration, origins)
     groups["loop"] = _loop(configuration, origins)
     groups["alerts"] = _alerts(configuration, origins)
+    groups["retention"] = _retention(configuration, origins)
     notes = ["nothing is limited"] if policy.limits_nothing else []
     budgets = (policy.session, *(budget for _, budget in policy.agents))
     if any(budget.on_limit is not OnLimit.RAISE for budget in budgets):
@@ -315,6 +316,19 @@ def _loop(configuration: Configuration, origins: _Origins) -> list[Row]:
         _row(key, value, origins.of(f"defaults.loop.{key}"))
         for key, value in values.items()
         if value
+    ]
+
+
+def _retention(configuration: Configuration, origins: _Origins) -> list[Row]:
+    retention = configuration.retention
+    days = {
+        "events_days": retention.events_days,
+        "rollups_days": retention.rollups_days,
+    }
+    return [
+        _row(key, f"{value}", origins.of(f"retention.{key}"))
+        for key, value in days.items()
+        if value is not None
     ]
 
 

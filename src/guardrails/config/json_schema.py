@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from enum import StrEnum
 
 from guardrails.alerts.settings import KINDS
+from guardrails.config.retention import DAYS_MAX, DAYS_MIN
 from guardrails.core.attribution import DIMENSIONS, NAME_BYTES_MAX
 from guardrails.core.loops import LoopAction
 from guardrails.core.money import LIMIT_NANO_USD_MAX
@@ -47,12 +48,26 @@ def json_schema() -> dict[str, object]:
                 "tools": _named("By glob over server/tool.", _tool()),
                 "models": _named("Rates that are not known otherwise.", _model()),
                 "alerts": _alerts(),
+                "retention": _retention(),
                 "aliases": _named(
                     "What to look a model up as.", _name("A model with a price.")
                 ),
             }
         ),
     }
+
+
+def _retention() -> Schema:
+    def days(description: str) -> Schema:
+        bounds = _scalar("integer", minimum=DAYS_MIN, maximum=DAYS_MAX)
+        return _said(f"In days. {description}", bounds)
+
+    return _object(
+        {
+            "events_days": days("guardrails prune deletes older events."),
+            "rollups_days": days("guardrails prune deletes older hourly sums."),
+        }
+    )
 
 
 def _defaults() -> Schema:

@@ -17,6 +17,7 @@ from guardrails.config.alerts import alert_settings
 from guardrails.config.environment import CONFIG_VARIABLE, quick_variables
 from guardrails.config.nodes import Entry, Keys, Scalar, keys_of
 from guardrails.config.problems import Problems, shown
+from guardrails.config.retention import Retention
 from guardrails.config.schema import read_file, read_quick
 from guardrails.config.section import Context, Section
 from guardrails.config.settings import FileSettings, Settings
@@ -52,6 +53,8 @@ class Configuration:
     """What to look a model up as; a target is never an alias itself."""
     alerts: AlertSettings
     """Where alerts go."""
+    retention: Retention
+    """How long `guardrails prune` keeps what was recorded."""
     sources: tuple[str, ...]
     """Where settings came from, weakest first: `guardrails.yaml`,
     `GUARDRAILS_STORE`, `Guard(max_steps)`. Empty when everything is a default."""
@@ -104,6 +107,7 @@ def load_configuration(
         model_prices=file.model_prices,
         aliases=file.aliases,
         alerts=alerts,
+        retention=file.retention,
         sources=(
             *files,
             *(name for key, name in variables.items() if key not in overruled),

@@ -11,6 +11,7 @@ from guardrails.config.budgets import (
     read_on_store_error,
 )
 from guardrails.config.problems import shown
+from guardrails.config.retention import read_retention
 from guardrails.config.section import Section
 from guardrails.config.settings import BudgetSettings, FileSettings, Settings
 from guardrails.config.values import (
@@ -97,6 +98,7 @@ def read_file(section: Section) -> FileSettings:
         model_prices=(prices := _models(section.section("models"))),
         aliases=_aliases(section.section("aliases"), prices),
         alerts=read_alerts(section.section("alerts")),
+        retention=read_retention(section.section("retention")),
     )
     session.close(elsewhere={"on_limit": "defaults"})
     loop.close()

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, fields, replace
 from decimal import Decimal
 
 from guardrails.config.alerts import WrittenAlerts
+from guardrails.config.retention import Retention
 from guardrails.core.loops import LoopAction, LoopRule
 from guardrails.core.policy import (
     Budget,
@@ -109,3 +110,4 @@ class FileSettings(Settings):
     model_prices: Mapping[str, ModelPrice]
     aliases: Mapping[str, str]
     alerts: WrittenAlerts = field(default_factory=WrittenAlerts)
+    retention: Retention = field(default_factory=Retention)

@@ -1,10 +1,11 @@
 """The database file: creating, opening and migrating it, and saying what is wrong."""
 
+import contextlib
 import errno
 import os
 import sqlite3
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from importlib.resources import files
 from pathlib import Path
 
@@ -15,7 +16,7 @@ try:
 except ImportError:  # Windows: SQLite's own busy handler has to do.
     fcntl = None
 
-__all__ = ["WAIT_SECONDS_MAX", "Turnstile", "explain", "open_database"]
+__all__ = ["WAIT_SECONDS_MAX", "Turnstile", "explain", "open_database", "transaction"]
 
 APPLICATION_ID = 0x6772646C
 """`grdl` in the file's header: this is a guardrails ledger."""
@@ -118,9 +119,36 @@ class Turnstile:
         if fcntl is not None:
             fcntl.flock(self._file, fcntl.LOCK_UN)
 
+    @contextlib.contextmanager
+    def turn(self) -> Generator[None]:
+        """Waits for a turn, and ends it on leaving.
+
+        Raises:
+            TimeoutError: If another process kept its turn for so long.
+        """
+        self.enter()
+        try:
+            yield
+        finally:
+            self.leave()
+
     def close(self) -> None:
         """Closes the lock file."""
         os.close(self._file)
+
+
+@contextlib.contextmanager
+def transaction(connection: sqlite3.Connection) -> Generator[None]:
+    """Begins an immediate transaction; it is committed on leaving, or rolled back."""
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+        connection.execute("COMMIT")
+    except BaseException:
+        # A full disk may have rolled back already.
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        raise
 
 
 def _create(path: Path) -> None:

@@ -57,7 +57,7 @@ from guardrails.core.stops import Stops, project_in, project_of
 from guardrails.errors import StoreUnavailable
 from guardrails.ids import new_key
 from guardrails.stores import rows, stop_rows
-from guardrails.stores.database import Turnstile, explain, open_database
+from guardrails.stores.database import Turnstile, explain, open_database, transaction
 from guardrails.stores.forks import close_at_fork
 from guardrails.stores.history import SQLiteHistory
 from guardrails.stores.outbox_rows import OutboxOperation, load_outbox, save_outbox
@@ -148,11 +148,8 @@ class SQLiteStore:
         with self._lock:
             try:
                 connection, turnstile = self._opened()
-                turnstile.enter()
-                try:
+                with turnstile.turn():
                     return cast("R", _execute(connection, operation))
-                finally:
-                    turnstile.leave()
             except (sqlite3.Error, OSError) as error:
                 raise StoreUnavailable(explain(self._path, error)) from error
 
@@ -199,6 +196,16 @@ class SQLiteStore:
             except (sqlite3.Error, OSError) as error:
                 raise StoreUnavailable(explain(self._path, error)) from error
 
+    @contextlib.contextmanager
+    def writing(self) -> Generator[sqlite3.Connection]:
+        """Lends the connection in a transaction, in turn with other processes."""
+        with (
+            self.reading() as connection,
+            self._opened()[1].turn(),
+            transaction(connection),
+        ):
+            yield connection
+
     def _opened(self) -> tuple[sqlite3.Connection, Turnstile]:
         """Returns what this process has open; the caller holds the lock."""
         process_id = os.getpid()
@@ -221,20 +228,13 @@ def _execute(connection: sqlite3.Connection, operation: Operation[Any]) -> Any:
     if isinstance(operation, Turn):
         settled = _execute(connection, operation.settle)
         return Turned(settled=settled, reserved=_execute(connection, operation.reserve))
-    connection.execute("BEGIN IMMEDIATE")
-    try:
+    with transaction(connection):
         loaded = _load(connection, operation)
         reply = loaded.ledger.apply(operation)
         _save(connection, loaded, operation)
         if isinstance(reply, Settled) and reply.is_applied:
             assert isinstance(operation, Settle)
             _book(connection, operation.event)
-        connection.execute("COMMIT")
-    except BaseException:
-        # A full disk may have rolled back already.
-        if connection.in_transaction:
-            connection.execute("ROLLBACK")
-        raise
     return reply
 
 

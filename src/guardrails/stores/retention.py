@@ -1,0 +1,270 @@
+"""Retention in SQLite: deletes what is old, and what belongs to one customer.
+
+Agents go on meanwhile. So nothing is done in one long transaction, for which they
+would have to wait: events are read in pages without a lock, and changed a page at a
+time; sums are changed an hour at a time. Each step leaves totals as they were, and
+what is broken off is completed by doing it again.
+"""
+
+import sqlite3
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+
+from guardrails.core.rollups import HOUR_MS, MIX, SUM_NAMES, Mix
+from guardrails.ids import new_id
+
+__all__ = ["Forgotten", "Pruned", "SQLiteRetention"]
+
+PAGE = 1_000
+"""Events changed in one transaction: about 20 ms."""
+
+IN_USE_MS = 24 * HOUR_MS
+"""A session that was active within a day may go on: its account is its limit."""
+
+Writing = Callable[[], AbstractContextManager[sqlite3.Connection]]
+
+_SUMS = ", ".join(SUM_NAMES)
+_TAKEN = ", ".join(f"{name} = {name} - ?" for name in SUM_NAMES)
+_ADDED = ", ".join(f"{name} = {name} + excluded.{name}" for name in SUM_NAMES)
+
+
+@dataclass(slots=True, kw_only=True)
+class Pruned:
+    """What was deleted for its age, or would be."""
+
+    events: int = 0
+    rollups: int = 0
+    """Cells: one name of one dimension in one hour."""
+
+
+@dataclass(slots=True, kw_only=True)
+class Forgotten:
+    """What was changed to forget a customer, or would be."""
+
+    events: int = 0
+    """Made anonymous: they keep what was called and what it cost."""
+    rollups: int = 0
+    """Sums of an hour that were moved to what is not attributed."""
+    sessions: int = 0
+    """Sessions whose accounts were deleted."""
+    sessions_in_use: int = 0
+    """Left as they are, because they were active within a day."""
+
+
+class SQLiteRetention:
+    """Deletes what a file holds.
+
+    Args:
+        writing: Lends the connection in a transaction of its own, in fair turns with
+            other processes; it is committed on leaving.
+        reading: Lends the connection.
+    """
+
+    def __init__(self, *, writing: Writing, reading: Writing) -> None:
+        self._writing = writing
+        self._reading = reading
+
+    def prune(
+        self,
+        *,
+        project_id: str,
+        events_before_ms: int | None,
+        rollups_before_ms: int | None,
+        is_dry_run: bool,
+    ) -> Pruned:
+        """Deletes events and sums of before an instant; `None` keeps all.
+
+        Of sums, whole hours are deleted.
+        """
+        pruned = Pruned()
+        if events_before_ms is not None:
+            condition = ("time_ms < ?", (events_before_ms,))
+            for keys in self._pages(project_id, *condition):
+                pruned.events += len(keys)
+                if not is_dry_run:
+                    self._delete_events(project_id, keys)
+        if rollups_before_ms is not None:
+            first = rollups_before_ms // HOUR_MS
+            for hour, count in self._hours(project_id, "hour < ?", (first,)):
+                pruned.rollups += count
+                if not is_dry_run:
+                    with self._writing() as connection:
+                        connection.execute(
+                            "DELETE FROM rollups WHERE project_id = ? AND hour = ?",
+                            (project_id, hour),
+                        )
+        return pruned
+
+    def forget(
+        self, *, project_id: str, customer_id: str, now_ms: int, is_dry_run: bool
+    ) -> Forgotten:
+        """Makes what was recorded of a customer anonymous; totals stay.
+
+        Of its events the customer, user, session, run and tags go. Its sums, and
+        those of its users and sessions, are added to what is not attributed. Its
+        sessions are deleted unless they were active within a day. What is still in
+        force stays: shared budgets of the customer, and stops.
+        """
+        forgotten = Forgotten()
+        for hour, _ in self._hours(project_id, "1", ()):
+            forgotten.rollups += self._forget_sums(
+                project_id, hour, customer_id, is_dry_run=is_dry_run
+            )
+        names = defaultdict[str, str](lambda: new_id("forgotten"))
+        for keys in self._pages(project_id, "customer_id = ?", (customer_id,)):
+            forgotten.events += len(keys)
+            if not is_dry_run:
+                self._forget_events(project_id, keys, names)
+        sessions = self._sessions(project_id, customer_id, now_ms)
+        over = {key for key, is_in_use in sessions if not is_in_use}
+        forgotten.sessions = len(over)
+        forgotten.sessions_in_use = len(sessions) - len(over)
+        if not is_dry_run:
+            self._forget_sessions(over)
+        return forgotten
+
+    # --- what there is ------------------------------------------------------
+
+    def _pages(
+        self, project_id: str, condition: str, values: Sequence[object]
+    ) -> Iterator[list[tuple[str, str]]]:
+        """Yields the sessions and ids of events, in pages that nobody waits for."""
+        query = (
+            "SELECT session_id, event_id FROM events WHERE project_id = ? AND "
+            f"(session_id, event_id) > (?, ?) AND {condition} "
+            "ORDER BY session_id, event_id LIMIT ?"
+        )
+        last = ("", "")
+        while True:
+            with self._reading() as connection:
+                found: list[tuple[str, str]] = connection.execute(
+                    query, (project_id, *last, *values, PAGE)
+                ).fetchall()
+            if not found:
+                return
+            last = found[-1]
+            yield found
+
+    def _hours(
+        self, project_id: str, condition: str, values: Sequence[object]
+    ) -> list[tuple[int, int]]:
+        query = (
+            "SELECT hour, count(*) FROM rollups WHERE project_id = ? AND "
+            f"{condition} GROUP BY hour"
+        )
+        with self._reading() as connection:
+            return connection.execute(query, (project_id, *values)).fetchall()
+
+    def _sessions(
+        self, project_id: str, customer_id: str, now_ms: int
+    ) -> list[tuple[str, bool]]:
+        """Returns the accounts of a customer's sessions, and whether they are in use.
+
+        A session that holds money for a call that has not ended is in use.
+        """
+        query = (
+            "SELECT key, last_active_at_ms > ? OR held_nano_usd > 0 OR held_tokens > 0 "
+            "FROM sessions JOIN accounts USING (key) WHERE project_id = ? "
+            "AND json_extract(attribution, '$.customer_id') = ?"
+        )
+        with self._reading() as connection:
+            found = connection.execute(
+                query, (now_ms - IN_USE_MS, project_id, customer_id)
+            ).fetchall()
+        return [(key, bool(is_in_use)) for key, is_in_use in found]
+
+    # --- what is done -------------------------------------------------------
+
+    def _delete_events(self, project_id: str, keys: Sequence[tuple[str, str]]) -> None:
+        with self._writing() as connection:
+            connection.executemany(
+                "DELETE FROM events WHERE project_id = ? AND session_id = ? "
+                "AND event_id = ?",
+                [(project_id, *key) for key in keys],
+            )
+
+    def _forget_sums(
+        self, project_id: str, hour: int, customer_id: str, *, is_dry_run: bool
+    ) -> int:
+        """Moves the sums of an hour, and returns how many mixes there were."""
+        query = (
+            f"SELECT name, {_SUMS} FROM rollups WHERE project_id = ? AND hour = ? "
+            "AND dimension = ? AND json_extract(name, ?) = ?"
+        )
+        place = f"$[{Mix._fields.index('customer_id')}]"
+        values = (project_id, hour, MIX, place, customer_id)
+        if is_dry_run:
+            with self._reading() as connection:
+                return len(connection.execute(query, values).fetchall())
+        with self._writing() as connection:
+            found = connection.execute(query, values).fetchall()
+            for text, *sums in found:
+                mix = Mix.unpack(text)
+                nameless = mix._replace(customer_id=None, user_id=None, session_id=None)
+                moves = [
+                    (dimension, getattr(mix, dimension), "")
+                    for dimension in ("customer_id", "user_id", "session_id")
+                ]
+                for dimension, name, to in (*moves, (MIX, text, nameless.pack())):
+                    if name is not None:
+                        _move(connection, (project_id, hour, dimension), name, to, sums)
+        return len(found)
+
+    def _forget_events(
+        self, project_id: str, keys: Sequence[tuple[str, str]], names: dict[str, str]
+    ) -> None:
+        with self._writing() as connection:
+            connection.executemany(
+                "UPDATE events SET session_id = ?, customer_id = NULL, user_id = NULL, "
+                "agent_run_id = NULL, tags = NULL "
+                "WHERE project_id = ? AND session_id = ? AND event_id = ?",
+                [
+                    (names[session_id], project_id, session_id, event_id)
+                    for session_id, event_id in keys
+                ],
+            )
+
+    def _forget_sessions(self, over: set[str]) -> None:
+        """Deletes accounts, and the holds that were settled on them."""
+        for key in sorted(over):
+            with self._writing() as connection:
+                for table in ("traces", "sessions", "accounts"):
+                    connection.execute(f"DELETE FROM {table} WHERE key = ?", (key,))
+        with self._reading() as connection:
+            found = connection.execute(
+                "SELECT hold_id, accounts FROM holds WHERE state <> 'open'"
+            )
+            holds = [
+                (id_,) for id_, keys in found if not over.isdisjoint(keys.split("\n"))
+            ]
+        for start in range(0, len(holds), PAGE):
+            with self._writing() as connection:
+                connection.executemany(
+                    "DELETE FROM holds WHERE hold_id = ?", holds[start : start + PAGE]
+                )
+
+
+def _move(
+    connection: sqlite3.Connection,
+    where: tuple[str, int, str],
+    name: str,
+    to: str,
+    sums: Sequence[int],
+) -> None:
+    """Takes sums from one name and gives them to another, in one hour."""
+    cell = "project_id = ? AND hour = ? AND dimension = ? AND name = ?"
+    connection.execute(
+        f"UPDATE rollups SET {_TAKEN} WHERE {cell}", (*sums, *where, name)
+    )
+    connection.execute(
+        f"DELETE FROM rollups WHERE {cell} AND model_calls + tool_calls <= 0",
+        (*where, name),
+    )
+    marks = ", ".join("?" * (4 + len(sums)))
+    connection.execute(
+        f"INSERT INTO rollups (project_id, hour, dimension, name, {_SUMS}) "
+        f"VALUES ({marks}) ON CONFLICT DO UPDATE SET {_ADDED}",
+        (*where, to, *sums),
+    )

@@ -87,6 +87,14 @@ def test_shares_add_up_and_are_off_by_less_than_one(
     for part, weight in zip(parts, weights, strict=True):
         assert abs(part * sum(weights) - cost * weight) < sum(weights)
         assert weight or not part
+    lost = [cost * weight % sum(weights) for weight in weights]
+    went_up = [
+        part > cost * weight // sum(weights)
+        for part, weight in zip(parts, weights, strict=True)
+    ]
+    kept = [loss for loss, is_up in zip(lost, went_up, strict=True) if not is_up]
+    raised = [loss for loss, is_up in zip(lost, went_up, strict=True) if is_up]
+    assert min(raised, default=0) >= max(kept, default=0) or not raised
 
 
 def test_a_model_call_has_a_row_per_class_of_tokens() -> None:

@@ -122,7 +122,7 @@ class Charges:
     def __init__(self, rates: MeterRates) -> None:
         self._rates = rates
         self._open: dict[int, dict[_Group, _Sums]] = {}
-        self.unpriced_calls = 0
+        self.unpriced_calls: int = 0
         """Calls of unknown cost, which no row holds."""
 
     def add(self, events: Sequence[FlatEvent]) -> Iterator[FocusRow]:

@@ -108,6 +108,9 @@ class SQLiteRetention:
         force stays: shared budgets of the customer, and stops.
         """
         forgotten = Forgotten()
+        with self._reading() as connection:
+            # Else what was deleted stays readable in the file until it is reused.
+            connection.execute("PRAGMA secure_delete = ON")
         for hour, _ in self._hours(project_id, "1", ()):
             forgotten.rollups += self._forget_sums(
                 project_id, hour, customer_id, is_dry_run=is_dry_run
@@ -123,6 +126,8 @@ class SQLiteRetention:
         forgotten.sessions_in_use = len(sessions) - len(over)
         if not is_dry_run:
             self._forget_sessions(over)
+            with self._reading() as connection:  # The log has the old pages too.
+                connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         return forgotten
 
     # --- what there is ------------------------------------------------------

@@ -10,9 +10,14 @@ import pytest
 
 from guardrails import Guard, TokenUsage
 from guardrails.clock import SystemClock
+from guardrails.core.attribution import Attribution
+from guardrails.core.lines import account_key
+from guardrails.core.operations import Resume, StopSession
 from guardrails.core.rollups import ROLLUP_DIMENSIONS
+from guardrails.core.windows import Window
 from guardrails.stores.sqlite import SQLiteStore
 from guardrails.testing import FakeClock
+from guardrails.testing.conformance import TELLING
 from tests.cli.conftest import Run
 from tests.servers.processes import Server
 
@@ -50,6 +55,20 @@ def path(tmp_path: Path) -> Path:
                         call.settle()
         clock.advance(seconds=10 * 86_400)
     guard.close()
+    with closing(SQLiteStore(path)) as store:
+        # The log of what people did stays, so the session has no name of anybody.
+        for number, customer in enumerate(("acme", "globex")):
+            who = Attribution(session_id=f"s-{number}", customer_id=customer)
+            key = account_key(who, per=("session_id",), every=Window.SESSION, now_ms=0)
+            store.execute(
+                StopSession(
+                    account=key,
+                    attribution=who,
+                    now_ms=NOW_MS - 90 * DAY_MS,
+                    telling=TELLING,
+                )
+            )
+            store.execute(Resume(account=key, now_ms=NOW_MS - 89 * DAY_MS))
     return path
 
 
@@ -93,7 +112,8 @@ def test_forgets_a_customer_and_keeps_every_total(command: Run, path: Path) -> N
 
     assert dry.code == 0
     assert "80 events to be made anonymous" in dry.out
-    assert "20 sessions to be deleted" in dry.out
+    assert "21 sessions to be deleted" in dry.out
+    assert "1 alert to be deleted" in dry.out
     assert "acme" in everything(path)
 
     done = command("forget", "--customer", "acme", "--store", url, "--yes")
@@ -118,6 +138,7 @@ def test_forgets_a_customer_and_keeps_every_total(command: Run, path: Path) -> N
         "rollups": 0,
         "sessions": 0,
         "sessions_in_use": 0,
+        "alerts": 0,
     }
 
 

@@ -145,6 +145,7 @@ def _say(forgotten: Forgotten, customer_id: str, *, is_dry_run: bool) -> None:
         (forgotten.events, "event", "made anonymous"),
         (forgotten.rollups, "hourly sum", "moved to (unattributed)"),
         (forgotten.sessions, "session", "deleted"),
+        (forgotten.alerts, "alert", "deleted"),
     )
     to_be = "to be " if is_dry_run else ""
     typer.echo(f"Customer {safe(customer_id)}:")

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from typing import assert_never
 
-from guardrails.core.accounts import Stop, StopReason
+from guardrails.core.accounts import Line, Stop, StopReason
 from guardrails.core.attribution import Attribution
 from guardrails.core.loops import LoopFinding, LoopKind
 from guardrails.core.money import format_usd, usd
@@ -76,14 +76,27 @@ def decide(refusal: Refusal, attribution: Attribution, *, is_final: bool) -> Dec
 
 
 def refused_by(refusal: Refusal) -> str:
-    """Names for reports what refused a call: `max_cost_usd of customer_id=acme`."""
+    """Names for reports what refused a call: `max_cost_usd of customer_id`.
+
+    Of whom is said by the call; here it would be one more name to forget.
+    """
     if refusal.order is not None:
         return StopReason.KILLED.value
     if refusal.measure is None:
         stop = refusal.stop
         return (StopReason.LOOP_DETECTED if stop is None else stop.reason).value
-    scope = "session" if refusal.line.is_session else refusal.line.scope
-    return f"{refusal.measure.value} of {scope}"
+    return f"{refusal.measure.value} of {_kind_of(refusal.line)}"
+
+
+def _kind_of(line: Line) -> str:
+    """Names what a budget is kept per."""
+    if line.is_session:
+        return "session"
+    if line.part is not None:
+        _, kind, name = line.part
+        return f"{kind}={name}"
+    dimensions = [part.partition("=")[0] for part in line.account.split("/")[2:]]
+    return ",".join(dimensions).replace("~", " ") or "project"
 
 
 def amount(measure: Measure, value: int) -> Decimal | int:

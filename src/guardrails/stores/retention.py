@@ -12,8 +12,10 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
+from guardrails.core.outbox import KeptAlert
 from guardrails.core.rollups import HOUR_MS, MIX, SUM_NAMES, Mix
 from guardrails.ids import new_id
+from guardrails.stores.alert_texts import kept_from
 
 __all__ = ["Forgotten", "Pruned", "SQLiteRetention"]
 
@@ -51,6 +53,8 @@ class Forgotten:
     """Sessions whose accounts were deleted."""
     sessions_in_use: int = 0
     """Left as they are, because they were active within a day."""
+    alerts: int = 0
+    """Deleted with what has become of them, also if they were not sent yet."""
 
 
 class SQLiteRetention:
@@ -104,8 +108,9 @@ class SQLiteRetention:
 
         Of its events the customer, user, session, run and tags go. Its sums, and
         those of its users and sessions, are added to what is not attributed. Its
-        sessions are deleted unless they were active within a day. What is still in
-        force stays: shared budgets of the customer, and stops.
+        sessions are deleted unless they were active within a day, and so are alerts
+        about it. What is still in force stays: shared budgets of the customer, and
+        stops.
         """
         forgotten = Forgotten()
         with self._reading() as connection:
@@ -124,8 +129,11 @@ class SQLiteRetention:
         over = {key for key, is_in_use in sessions if not is_in_use}
         forgotten.sessions = len(over)
         forgotten.sessions_in_use = len(sessions) - len(over)
+        alerts = self._alerts(project_id, customer_id)
+        forgotten.alerts = len(alerts)
         if not is_dry_run:
             self._forget_sessions(over)
+            self._forget_alerts(alerts)
             with self._reading() as connection:  # The log has the old pages too.
                 connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         return forgotten
@@ -179,6 +187,20 @@ class SQLiteRetention:
                 query, (now_ms - IN_USE_MS, project_id, customer_id)
             ).fetchall()
         return [(key, bool(is_in_use)) for key, is_in_use in found]
+
+    def _alerts(self, project_id: str, customer_id: str) -> list[KeptAlert]:
+        """Returns what people were or are to be told of a customer."""
+        with self._reading() as connection:
+            found = connection.execute(
+                "SELECT alert_id, content FROM alerts WHERE project = ?",
+                (project_id,),
+            )
+            alerts = [kept_from(alert_id, text) for alert_id, text in found]
+        return [
+            kept
+            for kept in alerts
+            if (who := kept.alert.attribution) and who.customer_id == customer_id
+        ]
 
     # --- what is done -------------------------------------------------------
 
@@ -248,6 +270,20 @@ class SQLiteRetention:
             with self._writing() as connection:
                 connection.executemany(
                     "DELETE FROM holds WHERE hold_id = ?", holds[start : start + PAGE]
+                )
+
+    def _forget_alerts(self, alerts: Sequence[KeptAlert]) -> None:
+        for start in range(0, len(alerts), PAGE):
+            page = alerts[start : start + PAGE]
+            with self._writing() as connection:
+                for table in ("alerts", "deliveries"):
+                    connection.executemany(
+                        f"DELETE FROM {table} WHERE alert_id = ?",
+                        [(kept.alert.alert_id,) for kept in page],
+                    )
+                connection.executemany(
+                    "DELETE FROM calm WHERE subject = ?",
+                    [(kept.alert.subject,) for kept in page],
                 )
 
 

@@ -83,7 +83,7 @@ def name_in(event: Event, dimension: str) -> str | None:
         return event.kind.value
     if dimension == "tool":
         return f"{event.server}/{event.tool}" if event.server else event.tool
-    if dimension in ("server", "model", "provider"):
+    if dimension in ("server", "model", "provider", "waste", "refused_by"):
         return getattr(event, dimension)
     return getattr(who, dimension)
 

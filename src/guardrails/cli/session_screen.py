@@ -32,6 +32,7 @@ def print_session(report: SessionReport, console: Console | None = None) -> None
     """Prints a session at the width of the terminal."""
     console = console or Console()
     for line in _lines(report, console_width(console), console):
+        line.rstrip()  # Where it was wrapped.
         console.print(line, soft_wrap=True)
 
 
@@ -91,7 +92,7 @@ def _facts(report: SessionReport) -> Iterator[str]:
         for row in report.limits
     ]
     if state is not None:
-        yield f"Used: {', '.join(limits)}" if limits else "Nothing is limited."
+        yield f"Used: {', '.join(limits)}" if limits else "No limit is configured."
 
 
 def _run_columns(runs: Sequence[CallRun]) -> list[Column]:

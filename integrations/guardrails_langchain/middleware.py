@@ -9,7 +9,7 @@ everywhere else, counted once however many ways lead to it.
 import contextlib
 import threading
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Generator
+from collections.abc import Awaitable, Callable, Generator, Sequence
 from typing import Annotated, Any, NotRequired
 
 from langchain.agents.middleware.types import (
@@ -20,6 +20,7 @@ from langchain.agents.middleware.types import (
     PrivateStateAttr,
 )
 from langchain_core.messages import ToolMessage
+from langchain_core.tools import BaseTool
 from langgraph.channels.untracked_value import UntrackedValue
 from langgraph.config import get_config
 from langgraph.prebuilt.tool_node import ToolCallRequest
@@ -105,7 +106,9 @@ class GuardMiddleware(AgentMiddleware[GuardState, Any, Any]):
         guard.session(agent, **names)  # Refuses bad names here.
         self._note_from = checked_share(note_from)
         self._timeout_s = checked_timeout(call_timeout_s)
-        self.tools = [notes.budget_tool(guard)] if budget_tool else []
+        self.tools: Sequence[BaseTool] = (
+            [notes.budget_tool(guard)] if budget_tool else []
+        )
         self._guard = guard
         self._agent = agent
         self._clamps = clamp

@@ -83,7 +83,7 @@ class Engine:
         sinks: Sequence[EventSink] = (),
         telling: Telling | None = None,
     ) -> None:
-        self.policy = policy
+        self.policy: Policy = policy
         self.store = store
         self.clock = clock
         self.open_session = open_session

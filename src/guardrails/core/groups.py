@@ -109,7 +109,7 @@ class SpendQuery:
     @property
     def dimension(self) -> str | None:
         """The dimension whose own cells answer it; `None` if mixes do."""
-        if self.where or self.every or len(self.by) != 1:
+        if self.where or len(self.by) != 1:
             return None
         return self.by[0] if self.by[0] in ROLLUP_DIMENSIONS else None
 

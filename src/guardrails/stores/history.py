@@ -53,10 +53,11 @@ class SQLiteHistory:
             where=where,
             every=every,
         )
+        start = _STARTS[query.every]
         if query.dimension is not None:
-            cells = self._cells(query, query.dimension, "0", "name")
+            cells = self._cells(query, query.dimension, start, "name")
             return grouped(query, cells, lambda name: (name or None,))
-        cells = self._cells(query, MIX, _STARTS[query.every], _names(query))
+        cells = self._cells(query, MIX, start, _names(query))
         return grouped(query, cells, lambda text: query.names_of(_mix(query, text)))
 
     def _cells(

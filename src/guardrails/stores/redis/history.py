@@ -1,6 +1,5 @@
 """The history in Redis: sums and events. Only reads."""
 
-import functools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
@@ -70,13 +69,15 @@ class RedisHistory:
 
         if dimension in ("agent", "model", "tool"):
             return by(dimension)
-        everything = _sum(by("agent"))  # Every call has one, if only that of no agent.
+        everything = _by_step(by("agent"))  # Every call has one, if only no agent.
         if dimension == "project_id":
-            whole = replace(everything, name=query.project_id)
-            return [whole] if whole.steps else []
+            steps = everything.values()
+            return in_order(replace(step, name=query.project_id) for step in steps)
         found = by(dimension)
-        rest = everything.minus(_sum(found))
-        return in_order([*found, rest]) if rest.steps else found
+        for step in found:
+            everything[step.since_ms] = everything[step.since_ms].minus(step)
+        rest = [step for step in everything.values() if step.steps]
+        return in_order([*found, *rest])
 
     def _cells(
         self, query: SpendQuery, dimension: str
@@ -179,8 +180,13 @@ class RedisHistory:
                 return
 
 
-def _sum(spends: Iterable[Spend]) -> Spend:
-    return functools.reduce(Spend.plus, spends, Spend(name=None))
+def _by_step(spends: Iterable[Spend]) -> dict[int | None, Spend]:
+    """Adds up what was spent in each step, under no name."""
+    sums: dict[int | None, Spend] = {}
+    for spend in spends:
+        known = sums.get(spend.since_ms) or Spend(name=None, since_ms=spend.since_ms)
+        sums[spend.since_ms] = known.plus(spend)
+    return sums
 
 
 def _session_key(project_id: str, session_id: str) -> str:

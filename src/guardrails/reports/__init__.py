@@ -1,5 +1,8 @@
 """Reports: what the command line and other views show. Pure."""
 
+from guardrails.reports.anomalies import Anomalies, find_anomalies
+from guardrails.reports.anomaly_rows import BEFORE_BY, NOW_BY, Sparse, Watched
+from guardrails.reports.anomaly_rules import BASELINE_DAYS, DAY_MS, AnomalyRules
 from guardrails.reports.costs import (
     CostReport,
     CostRow,
@@ -23,8 +26,14 @@ from guardrails.reports.top import Top, midnight_ms, report_top
 from guardrails.reports.units import UnitReport, UnitRow, report_units
 
 __all__ = [
+    "BASELINE_DAYS",
+    "BEFORE_BY",
+    "DAY_MS",
+    "NOW_BY",
     "SESSION_ORDERS",
     "SESSION_STATES",
+    "Anomalies",
+    "AnomalyRules",
     "Cause",
     "CostReport",
     "CostRow",
@@ -36,9 +45,12 @@ __all__ = [
     "SessionRow",
     "Simulation",
     "Span",
+    "Sparse",
     "Top",
     "UnitReport",
     "UnitRow",
+    "Watched",
+    "find_anomalies",
     "find_outliers",
     "midnight_ms",
     "report_by",

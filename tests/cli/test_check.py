@@ -211,4 +211,9 @@ def test_where_alerts_go_is_shown_without_its_secrets(
         "RET",
         "on soft, stop guardrails.yaml:5",
         "cooldown_s 900 default",
+        "anomaly.customer_vs_14d_median",
+        "3 default",
+        "anomaly.session_vs_median",
+        "5 default",
+        "anomaly.min_usd 1 default",
     ]

@@ -6,6 +6,7 @@ from decimal import Decimal
 import pytest
 
 from guardrails.config import load_configuration
+from guardrails.core.anomaly_rules import AnomalyRules
 from guardrails.core.loops import LoopAction, LoopRule
 from guardrails.core.policy import (
     Budget,
@@ -383,3 +384,16 @@ def test_each_budget_may_say_what_holds_while_the_store_is_away(load: Load) -> N
     assert policy.session.on_store_error is OnStoreError.LOCAL
     assert policy.session_budget("a").on_store_error is OnStoreError.CLOSED
     assert [b.on_store_error for b in policy.budgets] == [OnStoreError.CLOSED, None]
+
+
+def test_says_from_when_on_spend_is_unusual(load: Load) -> None:
+    """What is not written keeps its default; numbers may be texts."""
+    written = {"customer_vs_14d_median": "4.5", "min_usd": 20}
+    config = {"alerts": {"anomaly": written}}
+    rules = load_configuration(
+        config, environ={}, cwd=None, overrides={}
+    ).alerts.anomaly
+
+    assert (rules.customer_times, rules.session_times) == (4.5, 5.0)
+    assert rules.excess_nano_usd_min == 20_000_000_000
+    assert load("version: 1").alerts.anomaly == AnomalyRules()

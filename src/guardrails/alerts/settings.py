@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from hashlib import blake2b
 
+from guardrails.core.anomaly_rules import AnomalyRules
 from guardrails.core.telling import AlertKind, Telling
 
 __all__ = ["COOLDOWN_MS", "KINDS", "AlertSettings", "WebhookSettings"]
@@ -52,6 +53,8 @@ class AlertSettings:
     on: tuple[AlertKind, ...] = KINDS
     cooldown_ms: int = COOLDOWN_MS
     """How long an alert that only repeats an earlier one is held back."""
+    anomaly: AnomalyRules = field(default_factory=AnomalyRules)
+    """From when on spend is unusual, in reports too."""
 
     @property
     def is_on(self) -> bool:

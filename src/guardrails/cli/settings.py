@@ -13,6 +13,7 @@ from guardrails.cli.limits import alert_texts, limit_texts
 from guardrails.cli.names import safe
 from guardrails.config import Configuration
 from guardrails.config.problems import key_path
+from guardrails.core.anomaly_rules import AnomalyRules
 from guardrails.core.decisions import format_count
 from guardrails.core.loops import LoopAction
 from guardrails.core.money import usd_digits
@@ -343,6 +344,11 @@ def _alerts(configuration: Configuration, origins: _Origins) -> list[Row]:
     if found:
         found["on"] = ", ".join(kind.value for kind in alerts.on) or "nothing"
         found["cooldown_s"] = f"{alerts.cooldown_ms / 1000:g}"
+    rules = alerts.anomaly
+    if found or rules != AnomalyRules():
+        found["anomaly.customer_vs_14d_median"] = f"{rules.customer_times:g}"
+        found["anomaly.session_vs_median"] = f"{rules.session_times:g}"
+        found["anomaly.min_usd"] = usd_digits(rules.excess_nano_usd_min)
     return [_row(key, text, origins.of(f"alerts.{key}")) for key, text in found.items()]
 
 

@@ -4,7 +4,7 @@ A URL is a secret, and so is a key that signs: no message repeats one.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from guardrails.alerts import AlertKind, AlertSettings, WebhookSettings
 from guardrails.alerts.addresses import checked_slack_url, checked_url
@@ -13,7 +13,15 @@ from guardrails.alerts.webhook import checked_secret
 from guardrails.config.nodes import Entry, Keys, Scalar
 from guardrails.config.problems import Problems
 from guardrails.config.section import Context, Section
-from guardrails.config.values import Reader, flag, one_of, seconds_ms
+from guardrails.config.values import (
+    Reader,
+    amount_nano_usd,
+    flag,
+    one_of,
+    seconds_ms,
+    times,
+)
+from guardrails.core.anomaly_rules import AnomalyRules
 
 __all__ = ["WrittenAlerts", "alert_settings", "read_alerts"]
 
@@ -29,10 +37,6 @@ _VARIABLES: Mapping[str, str] = {
     "webhook.secret": "GUARDRAILS_WEBHOOK_SECRET",
 }
 
-_NOT_YET: Mapping[str, str] = {
-    "anomaly": "not available in this version. Remove the key."
-}
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WrittenAlerts:
@@ -46,11 +50,12 @@ class WrittenAlerts:
     allow_private: bool = False
     on: tuple[AlertKind, ...] | None = None
     cooldown_ms: int | None = None
+    anomaly: AnomalyRules = field(default_factory=AnomalyRules)
 
 
 def read_alerts(section: Section) -> WrittenAlerts:
     """Reads the section of a file."""
-    webhook = section.section("webhook")
+    webhook, anomaly = section.section("webhook"), section.section("anomaly")
     allow_http = webhook.read("allow_http", flag) or False
     allow_private = webhook.read("allow_private", flag) or False
     kinds = section.read_each("on", _kind)
@@ -64,9 +69,11 @@ def read_alerts(section: Section) -> WrittenAlerts:
         allow_private=allow_private,
         on=None if kinds is None else tuple(dict.fromkeys(map(AlertKind, kinds))),
         cooldown_ms=section.read("cooldown_s", _cooldown_ms),
+        anomaly=_anomaly_rules(anomaly),
     )
     webhook.close()
-    section.close(not_yet=_NOT_YET)
+    anomaly.close()
+    section.close()
     return written
 
 
@@ -102,8 +109,22 @@ def alert_settings(
         else None,
         on=KINDS if file.on is None else file.on,
         cooldown_ms=COOLDOWN_MS if file.cooldown_ms is None else file.cooldown_ms,
+        anomaly=file.anomaly,
     )
     return settings, {f"alerts.{key}": name for key, name in set_here.items()}
+
+
+def _anomaly_rules(section: Section) -> AnomalyRules:
+    rules = AnomalyRules()
+    customer = section.read("customer_vs_14d_median", times)
+    session = section.read("session_vs_median", times)
+    least = section.read("min_usd", amount_nano_usd)
+    return replace(
+        rules,
+        customer_times=rules.customer_times if customer is None else customer,
+        session_times=rules.session_times if session is None else session,
+        excess_nano_usd_min=rules.excess_nano_usd_min if least is None else least,
+    )
 
 
 def _kind(value: object, /, *, name: str) -> str:

@@ -10,6 +10,7 @@ from enum import StrEnum
 
 from guardrails.alerts.settings import KINDS
 from guardrails.config.retention import DAYS_MAX, DAYS_MIN
+from guardrails.config.values import TIMES_MAX
 from guardrails.core.attribution import DIMENSIONS, NAME_BYTES_MAX
 from guardrails.core.loops import LoopAction
 from guardrails.core.money import LIMIT_NANO_USD_MAX
@@ -169,6 +170,11 @@ def _alerts() -> Schema:
         "allow_http": _flag("Without TLS, to a receiver of your own."),
         "allow_private": _flag("At a private or loopback address."),
     }
+    anomaly = {
+        "customer_vs_14d_median": _times("A customer's day by its median."),
+        "session_vs_median": _times("A session by the median of its agent."),
+        "min_usd": _amount("What is less above the usual is no anomaly."),
+    }
     kinds = {"enum": [kind.value for kind in KINDS]}
     return _object(
         {
@@ -176,6 +182,7 @@ def _alerts() -> Schema:
             "webhook": _object(webhook, "Signed JSON, by Standard Webhooks."),
             "on": _list_of({"anyOf": [kinds, _VARIABLE]}, "What people hear of."),
             "cooldown_s": _seconds("How long repetitions are held back."),
+            "anomaly": _object(anomaly, "From when on spend is unusual."),
         },
         "Where people are told. Soft alerts, stops and loops are logged anyway.",
     )
@@ -240,6 +247,10 @@ def _amount(description: str) -> Schema:
 
 def _count(description: str) -> Schema:
     return _said(description, _scalar("integer", minimum=0))
+
+
+def _times(description: str) -> Schema:
+    return _said(description, _scalar("number", exclusiveMinimum=1, maximum=TIMES_MAX))
 
 
 def _seconds(description: str) -> Schema:

@@ -138,24 +138,16 @@ class Section:
             return entry.label
         return key_path(self._path, key)
 
-    def close(
-        self,
-        *,
-        not_yet: Mapping[str, str] | None = None,
-        elsewhere: Mapping[str, str] | None = None,
-    ) -> None:
+    def close(self, *, elsewhere: Mapping[str, str] | None = None) -> None:
         """Reports the keys that nobody has read.
 
         Args:
-            not_yet: Messages for keys that a later version will know.
             elsewhere: Where keys belong that are often written here.
         """
         for key, entry in self._keys.entries.items():
             if key in self._known:
                 continue
-            if not_yet and key in not_yet:
-                what = not_yet[key]
-            elif elsewhere and key in elsewhere:
+            if elsewhere and key in elsewhere:
                 what = f"unknown key. It belongs under {elsewhere[key]}."
             elif self._context.problems.is_full:
                 what = "unknown key."  # Only counted; a suggestion takes time.

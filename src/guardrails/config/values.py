@@ -15,6 +15,7 @@ from guardrails.core.attribution import check_name
 from guardrails.core.money import LIMIT_NANO_USD_MAX, nano_usd, usd
 
 __all__ = [
+    "TIMES_MAX",
     "Reader",
     "amount_nano_usd",
     "count",
@@ -26,10 +27,14 @@ __all__ = [
     "ratio",
     "seconds_ms",
     "text",
+    "times",
 ]
 
 NUMBER_CHARACTERS_MAX = 60
 """The largest amount with all its decimals has 17 digits."""
+
+TIMES_MAX = 1_000
+"""What is a thousand times the usual is seen without a rule."""
 
 _COUNT = re.compile(r"0|[1-9][0-9]*", re.ASCII)
 _DECIMAL = re.compile(r"[0-9]+(\.[0-9]+)?", re.ASCII)
@@ -105,6 +110,18 @@ def ratio(value: object, /, *, name: str) -> Decimal:
             "For an amount of money use soft_alert_usd."
         )
     return Decimal(written)
+
+
+def times(value: object, /, *, name: str) -> float:
+    """Reads how many times the usual something is: above 1, at most 1,000."""
+    written = _number_text(value)
+    is_number = written is not None and _DECIMAL.fullmatch(written)
+    if not is_number or not 1 < Decimal(written or 0) <= TIMES_MAX:
+        raise ValueError(
+            f"{name}: {shown(value)} is not a number above 1 and at most "
+            f"{TIMES_MAX:,}. Write how many times the usual is unusual, for example 3."
+        )
+    return float(Decimal(written or 0))
 
 
 def text(value: object, /, *, name: str) -> str:

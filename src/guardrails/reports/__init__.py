@@ -1,8 +1,8 @@
 """Reports: what the command line and other views show. Pure."""
 
+from guardrails.core.anomaly_rules import BASELINE_DAYS, DAY_MS, AnomalyRules
 from guardrails.reports.anomalies import Anomalies, find_anomalies
 from guardrails.reports.anomaly_rows import BEFORE_BY, NOW_BY, Sparse, Watched
-from guardrails.reports.anomaly_rules import BASELINE_DAYS, DAY_MS, AnomalyRules
 from guardrails.reports.costs import (
     CostReport,
     CostRow,

@@ -7,8 +7,8 @@ what costs more than a floor: an oddity of a cent is nobody's business.
 from dataclasses import dataclass
 
 from guardrails.core.anomalies import Anomaly
+from guardrails.core.anomaly_rules import AnomalyRules
 from guardrails.reports.anomaly_rows import Sparse, Watched
-from guardrails.reports.anomaly_rules import AnomalyRules
 from guardrails.reports.oddities import (
     expensive_models,
     large_contexts,

@@ -7,8 +7,8 @@ from typing import Self, TypeVar
 
 from guardrails.core.accounts import Account
 from guardrails.core.anomalies import Anomaly, AnomalyKind, Severity, Unit
+from guardrails.core.anomaly_rules import AnomalyRules
 from guardrails.core.rollups import Spend
-from guardrails.reports.anomaly_rules import AnomalyRules
 from guardrails.reports.costs import Span
 
 __all__ = [

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable, Iterator
 
 from guardrails.core.anomalies import Anomaly, AnomalyKind, Unit
+from guardrails.core.anomaly_rules import DAY_MS, AnomalyRules
 from guardrails.core.rollups import Spend
 from guardrails.reports.anomaly_rows import (
     Row,
@@ -13,7 +14,6 @@ from guardrails.reports.anomaly_rows import (
     rows_of,
     summed,
 )
-from guardrails.reports.anomaly_rules import DAY_MS, AnomalyRules
 
 __all__ = [
     "expensive_models",

@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 
 from guardrails.core.anomalies import Anomaly, AnomalyKind
+from guardrails.core.anomaly_rules import DAY_MS, AnomalyRules
 from guardrails.reports.anomaly_rows import (
     Row,
     Sparse,
@@ -15,7 +16,6 @@ from guardrails.reports.anomaly_rows import (
     rows_of,
     summed,
 )
-from guardrails.reports.anomaly_rules import DAY_MS, AnomalyRules
 from guardrails.reports.baselines import (
     active_days,
     baseline_of,

@@ -39,6 +39,9 @@ __all__ = ["GuardCallbackHandler", "handler_for", "tree_of"]
 
 P = ParamSpec("P")
 
+CONTEXTS_MAX = 8
+"""Errors behind an error that are looked at."""
+
 _TREE = "guardrails_langchain.tree"
 _HANDLER = "guardrails_langchain.handler"
 
@@ -56,8 +59,25 @@ def _contained(hook: Callable[P, None]) -> Callable[P, None]:
             handler = args[0]
             assert isinstance(handler, GuardCallbackHandler)
             handler.engine.contain(error, f"the hook {hook.__name__}")
+            stop = _masked_by(error)
+            if stop is not None:
+                raise stop from None
 
     return run
+
+
+def _masked_by(error: BaseException) -> SessionStopped | CallRefused | None:
+    """Returns the stop that was on its way when something of ours failed."""
+    for _ in range(CONTEXTS_MAX):
+        context = error.__context__
+        if context is None:
+            return None
+        if isinstance(context, SessionStopped):
+            return as_bubble(context)
+        if isinstance(context, CallRefused):
+            return context
+        error = context
+    return None
 
 
 class GuardCallbackHandler(BaseCallbackHandler):

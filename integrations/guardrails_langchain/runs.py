@@ -25,7 +25,6 @@ its root run ends, or its session is left, is booked as broken off.
 
 import contextlib
 import threading
-import weakref
 from collections.abc import Generator, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
@@ -38,6 +37,7 @@ from guardrails.errors import SessionStopped
 from guardrails.guarded_call import GuardedCall
 from guardrails.scope import current_session
 from guardrails.session import Session
+from guardrails.threads import WeakList
 
 __all__ = ["Root", "Run", "RunTree", "started", "withdraw"]
 
@@ -106,13 +106,13 @@ class Run:
         return stops.get(self.session) or stops.get(self.root.session)
 
 
-_trees: "weakref.WeakSet[RunTree]" = weakref.WeakSet()
+_trees: "WeakList[RunTree]" = WeakList()
 """The trees of all guards."""
 
 
 def withdraw(run_id: UUID) -> None:
     """Gives back what any guard admitted of a run that another guard refuses."""
-    for tree in list(_trees):
+    for tree in _trees.alive():
         run = tree.end(run_id)
         if run is not None and run.call is not None:
             run.call.release()

@@ -1,8 +1,12 @@
-"""Threads: whether this one runs an event loop, which nothing may block for long."""
+"""Threads: what they need to know of each other, and may use at the same time."""
 
 import asyncio
+import weakref
+from typing import Generic, TypeVar
 
-__all__ = ["is_on_event_loop"]
+__all__ = ["WeakList", "is_on_event_loop"]
+
+T = TypeVar("T")
 
 
 def is_on_event_loop() -> bool:
@@ -12,3 +16,23 @@ def is_on_event_loop() -> bool:
     except RuntimeError:
         return False
     return True
+
+
+class WeakList(Generic[T]):
+    """Things, for as long as they live. Thread safe.
+
+    A `WeakSet` is not: going through it fails when another thread adds to it.
+    """
+
+    def __init__(self) -> None:
+        self._references: list[weakref.ref[T]] = []
+
+    def add(self, thing: T) -> None:
+        """Adds a thing; once it is gone, so is its place."""
+        self._references.append(weakref.ref(thing, self._references.remove))
+
+    def alive(self) -> list[T]:
+        """Returns the things that are still there, in the order they came."""
+        # Copying a tuple, adding and removing are one step each for other threads.
+        found = [reference() for reference in tuple(self._references)]
+        return [thing for thing in found if thing is not None]

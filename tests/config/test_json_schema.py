@@ -23,6 +23,7 @@ BAD = Path(__file__).parent / "bad"
 ONLY_LOADING_KNOWS = (
     "agent-",
     "alert-cooldown",
+    "alert-apprise",
     "alert-slack-elsewhere",  # What a URL or a secret looks like.
     "alert-webhook-private",
     "alert-webhook-secret",

@@ -16,7 +16,6 @@ import logging
 import os
 import queue
 import threading
-import weakref
 from collections import Counter
 from collections.abc import Callable, Sequence
 
@@ -27,6 +26,7 @@ from guardrails.core.alerts import Alert
 from guardrails.core.telling import AlertKind
 from guardrails.ids import new_id
 from guardrails.ports import Clock
+from guardrails.threads import WeakList
 
 __all__ = ["POLL_SECONDS", "Dispatcher"]
 
@@ -300,11 +300,11 @@ class Dispatcher:
             )
 
 
-_dispatchers: "weakref.WeakSet[Dispatcher]" = weakref.WeakSet()
+_dispatchers: WeakList[Dispatcher] = WeakList()
 
 
 def _forget_all() -> None:
-    for dispatcher in list(_dispatchers):
+    for dispatcher in _dispatchers.alive():
         dispatcher.forget()
 
 

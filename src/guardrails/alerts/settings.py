@@ -50,6 +50,8 @@ class AlertSettings:
     slack: str | None = field(default=None, repr=False)
     """The URL of an incoming webhook: whoever has it can post."""
     webhook: WebhookSettings | None = None
+    services: tuple[str, ...] = field(default=(), repr=False)
+    """Addresses of apprise, which hold secrets."""
     on: tuple[AlertKind, ...] = KINDS
     cooldown_ms: int = COOLDOWN_MS
     """How long an alert that only repeats an earlier one is held back."""
@@ -59,7 +61,7 @@ class AlertSettings:
     @property
     def is_on(self) -> bool:
         """Whether alerts go anywhere."""
-        return bool(self.on) and (self.slack is not None or self.webhook is not None)
+        return bool(self.on and self.places)
 
     @property
     def telling(self) -> Telling | None:
@@ -74,7 +76,9 @@ class AlertSettings:
         """The URLs by the names that the ledger knows them by."""
         slack = {"slack": self.slack} if self.slack is not None else {}
         webhook = {"webhook": self.webhook.url} if self.webhook is not None else {}
-        return {_place(name, url): url for name, url in (slack | webhook).items()}
+        services = [(url.partition(":")[0], url) for url in self.services]
+        named = [*slack.items(), *webhook.items(), *services]
+        return {_place(name, url): url for name, url in named}
 
     def includes(self, kind: AlertKind) -> bool:
         """Whether people want to hear of a kind."""

@@ -12,6 +12,7 @@ from guardrails.alerts.digest import Digest
 from guardrails.alerts.dispatcher import Dispatcher
 from guardrails.alerts.outages import alert_of_outage
 from guardrails.alerts.outlet import Asking, Outlet
+from guardrails.alerts.services import service_name
 from guardrails.alerts.settings import AlertSettings, WebhookSettings
 from guardrails.core.accounts import Stop
 from guardrails.core.alerts import Alert
@@ -158,6 +159,10 @@ def senders(
     if settings.webhook is not None:
         send = partial(writing.webhook, settings.webhook)
         found.append((masked(settings.webhook.url), send))
+    found += [
+        (service_name(address), partial(writing.service, address))
+        for address in settings.services
+    ]
     return found
 
 
@@ -210,6 +215,19 @@ class _Writing:
             allow_private=to.allow_private,
         )
         return self._post(post, within_ms)
+
+    def service(
+        self,
+        address: str,
+        content: Alert | Digest,
+        within_ms: int,  # noqa: ARG002
+    ) -> "Answer":
+        """Sends plain text through apprise, which has deadlines of its own."""
+        from guardrails.alerts.services import digest_text, message_text, notify
+
+        if isinstance(content, Digest):
+            return notify(address, digest_text(content))
+        return notify(address, message_text(content, self._insight(content)))
 
     def _post(self, post: "Post", within_ms: int) -> "Answer":
         if self._delivery is None:

@@ -59,10 +59,11 @@ def send_samples(
     """Send samples of alerts, and show which answers came back."""
     configuration = configured(config, store=None, project=project)
     alerts = configuration.alerts
-    if alerts.slack is None and alerts.webhook is None:
+    if not alerts.places:
         raise ConfigurationError(
-            "alerts: nothing says where they go. Set alerts.slack or alerts.webhook, "
-            "or GUARDRAILS_SLACK_WEBHOOK_URL or GUARDRAILS_WEBHOOK_URL."
+            "alerts: nothing says where they go. Set alerts.slack, alerts.webhook or "
+            "alerts.apprise, or GUARDRAILS_SLACK_WEBHOOK_URL, GUARDRAILS_WEBHOOK_URL "
+            "or GUARDRAILS_APPRISE_URLS."
         )
     kinds = (kind,) if kind else tuple(AlertKind)
     found: list[Tried] = []

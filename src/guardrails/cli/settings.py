@@ -8,6 +8,7 @@ from itertools import zip_longest
 from pathlib import Path
 
 from guardrails.alerts.addresses import MASK, masked
+from guardrails.alerts.services import service_name
 from guardrails.cli.ledgers import shown_url
 from guardrails.cli.limits import alert_texts, limit_texts
 from guardrails.cli.names import safe
@@ -341,6 +342,8 @@ def _alerts(configuration: Configuration, origins: _Origins) -> list[Row]:
     if alerts.webhook is not None:
         secrets = ", ".join(MASK for _ in alerts.webhook.secrets)
         found |= {"webhook.url": masked(alerts.webhook.url), "webhook.secret": secrets}
+    if alerts.services:
+        found["apprise"] = " ".join(map(service_name, alerts.services))
     if found:
         found["on"] = ", ".join(kind.value for kind in alerts.on) or "nothing"
         found["cooldown_s"] = f"{alerts.cooldown_ms / 1000:g}"

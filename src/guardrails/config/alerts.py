@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 
 from guardrails.alerts import AlertKind, AlertSettings, WebhookSettings
 from guardrails.alerts.addresses import checked_slack_url, checked_url
+from guardrails.alerts.services import checked_service
 from guardrails.alerts.settings import COOLDOWN_MS, KINDS
 from guardrails.alerts.webhook import checked_secret
 from guardrails.config.nodes import Entry, Keys, Scalar
@@ -25,6 +26,9 @@ from guardrails.core.anomaly_rules import AnomalyRules
 
 __all__ = ["WrittenAlerts", "alert_settings", "read_alerts"]
 
+SERVICES_MAX = 8
+"""Addresses of apprise; more is a list for apprise's own server."""
+
 SECRETS_MAX = 4
 """Each signs every message; during a rotation there are two."""
 
@@ -35,6 +39,7 @@ _VARIABLES: Mapping[str, str] = {
     "slack": "GUARDRAILS_SLACK_WEBHOOK_URL",
     "webhook.url": "GUARDRAILS_WEBHOOK_URL",
     "webhook.secret": "GUARDRAILS_WEBHOOK_SECRET",
+    "apprise": "GUARDRAILS_APPRISE_URLS",
 }
 
 
@@ -48,6 +53,7 @@ class WrittenAlerts:
     """`None` if what is written is no secret."""
     allow_http: bool = False
     allow_private: bool = False
+    services: tuple[str, ...] | None = field(default=None, repr=False)
     on: tuple[AlertKind, ...] | None = None
     cooldown_ms: int | None = None
     anomaly: AnomalyRules = field(default_factory=AnomalyRules)
@@ -67,6 +73,7 @@ def read_alerts(section: Section) -> WrittenAlerts:
         secrets=secrets if webhook.has("secret") else (),
         allow_http=allow_http,
         allow_private=allow_private,
+        services=section.read("apprise", _services, is_secret=True),
         on=None if kinds is None else tuple(dict.fromkeys(map(AlertKind, kinds))),
         cooldown_ms=section.read("cooldown_s", _cooldown_ms),
         anomaly=_anomaly_rules(anomaly),
@@ -107,6 +114,9 @@ def alert_settings(
         )
         if to and secrets
         else None,
+        services=section.read("apprise", _services, is_secret=True)
+        or file.services
+        or (),
         on=KINDS if file.on is None else file.on,
         cooldown_ms=COOLDOWN_MS if file.cooldown_ms is None else file.cooldown_ms,
         anomaly=file.anomaly,
@@ -157,6 +167,19 @@ def _secrets(value: object, /, *, name: str) -> tuple[str, ...]:
         )
     try:
         return tuple(map(checked_secret, secrets))
+    except ValueError as error:
+        raise ValueError(f"{name}: {error}") from None
+
+
+def _services(value: object, /, *, name: str) -> tuple[str, ...]:
+    """Reads addresses parted by spaces."""
+    addresses = tuple(_checked(value, name=name, check=str).split())
+    if len(addresses) > SERVICES_MAX:
+        raise ValueError(
+            f"{name}: {len(addresses)} addresses. Write at most {SERVICES_MAX}."
+        )
+    try:
+        return tuple(map(checked_service, addresses))
     except ValueError as error:
         raise ValueError(f"{name}: {error}") from None
 

@@ -2,8 +2,9 @@
 
 import os
 import threading
-import weakref
 from typing import Protocol
+
+from guardrails.threads import WeakList
 
 __all__ = ["Forkable", "close_at_fork"]
 
@@ -25,7 +26,7 @@ def close_at_fork(thing: Forkable) -> None:
     _things.add(thing)
 
 
-_things: "weakref.WeakSet[Forkable]" = weakref.WeakSet()
+_things: WeakList[Forkable] = WeakList()
 _lock = threading.Lock()
 """Held during a fork, so that two threads do not fork at once."""
 _closed: list[Forkable] = []
@@ -33,7 +34,7 @@ _closed: list[Forkable] = []
 
 def _before_fork() -> None:
     _lock.acquire()
-    _closed[:] = _things
+    _closed[:] = _things.alive()
     for thing in _closed:
         thing.before_fork()
 

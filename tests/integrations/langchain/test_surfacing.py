@@ -385,3 +385,22 @@ def test_the_outer_limit_ends_a_nested_session_too() -> None:
     assert session.status == "budget_exceeded"
     assert session.steps == rig.record.runs == 4
     assert not rig.record.started_after_stop()
+
+
+@pytest.mark.parametrize("construct", ["agent", "tool_retry", "tool_error"])
+def test_a_failure_of_ours_hides_no_stop(
+    construct: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What fails while a call is being refused is contained; the stop is not."""
+
+    def fail(run_id: object) -> None:
+        raise RuntimeError
+
+    rig = Rig(max_steps=3)
+    built = CONSTRUCTS[construct](rig)
+    monkeypatch.setattr("guardrails_langchain.handler.withdraw", fail)
+    with pytest.raises(BudgetExceeded), rig.guard.session("main"):
+        built.runnable.invoke(built.value)
+
+    assert rig.guard.engine.failures >= 1
+    assert rig.record.runs == 3

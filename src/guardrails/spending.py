@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, replace
 
 from guardrails.asking import check_one_of
 from guardrails.core.accounts import Account
+from guardrails.core.anomaly_rules import AnomalyRules
 from guardrails.core.groups import Every
 from guardrails.core.limits import effective_limits
 from guardrails.core.lines import session_line
@@ -12,14 +13,17 @@ from guardrails.core.policy import Policy
 from guardrails.core.rollups import Spend
 from guardrails.ports import History
 from guardrails.reports import (
+    LOSSES_BY,
     SESSION_ORDERS,
     SESSION_STATES,
+    Anomalies,
     CostReport,
     Series,
     SessionList,
     Span,
     Top,
     UnitReport,
+    losses,
     midnight_ms,
     report_by,
     report_sessions,
@@ -28,8 +32,8 @@ from guardrails.reports import (
     series_of,
     sessions,
     unpriced_names,
-    with_cause,
 )
+from guardrails.unusual import read_anomalies
 
 __all__ = [
     "Asked",
@@ -40,9 +44,6 @@ __all__ = [
     "read_top",
     "read_units",
 ]
-
-CAUSE_EVENTS_MAX = 5_000
-"""The last calls of an outlier that its cause is looked for in: 0.1 s to read."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,6 +88,16 @@ class Asked:
             every=self.every,
         )
 
+    def anomalies(self, history: History, rules: AnomalyRules) -> Anomalies:
+        """Reads what is unusual."""
+        return read_anomalies(
+            history,
+            project_id=self.project_id,
+            span=self.span,
+            rules=rules,
+            where=self.where,
+        )
+
     def unpriced(self, history: History, total: Spend) -> list[str]:
         """Names the models and tools that had no price."""
         if not total.unpriced_calls:
@@ -116,20 +127,9 @@ def read_costs(history: History, asked: Asked, *, compares: bool = False) -> Cos
         )
     else:
         report = read_spend(history, asked, compares=compares)
-    outliers = [
-        with_cause(
-            outlier,
-            history.events(
-                project_id=asked.project_id,
-                session_id=outlier.session_id,
-                limit=CAUSE_EVENTS_MAX,
-            ),
-        )
-        for outlier in report.outliers
-    ]
     return replace(
         report,
-        outliers=outliers,
+        losses=losses(asked.spend(history, *LOSSES_BY)),
         unpriced=asked.unpriced(history, report.total),
         where=asked.where,
     )

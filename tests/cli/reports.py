@@ -1,10 +1,38 @@
 """Reports that the tests of this folder show."""
 
+from guardrails.core.anomalies import Anomaly, AnomalyKind, Severity, Unit
 from guardrails.core.rollups import Spend
-from guardrails.reports import CostReport, SessionRow, Span, report_by
+from guardrails.reports import CostReport, SessionRow, Span, Sparse, report_by
 
 SPAN = Span(hours=24, until_ms=1_764_001_800_000)
 """Half past the hour, so that the report begins at 16:00 of the day before."""
+
+
+OUTLIER = Anomaly(
+    kind=AnomalyKind.SESSION_OUTLIER,
+    dimension="session_id",
+    name="sess_m3n4o5p6",
+    about="maps/geocode",
+    since_ms=SPAN.since_ms,
+    began_ms=SPAN.since_ms,
+    unit=Unit.COST,
+    measured=46_990_000_000,
+    expected=120_000_000,
+    ratio=391.2,
+    n=812,
+    calls=8_930,
+    cost_nano_usd=46_990_000_000,
+    excess_nano_usd=46_870_000_000,
+    severity=Severity.MEDIUM,
+)
+
+SPARSE = Sparse(
+    kind=AnomalyKind.CUSTOMER_SPIKE,
+    dimension="customer_id",
+    name="globex",
+    have=3,
+    need=5,
+)
 
 
 def session_report() -> CostReport:

@@ -32,6 +32,7 @@ s-2      support-agent  globex        2  $0.02  $0.005  $0.025    28%  ✓
 s-loop   support-agent  acme          3  $0     $0.015  $0.015    17%  ▲ loop
 s-1      support-agent  acme          2  $0.01  $0.005  $0.015    17%  ✓
 Total                                 9  $0.06  $0.030  $0.090
+Waste $0.01 (11%): repeats $0.01.
 """
     )
 

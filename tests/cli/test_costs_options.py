@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+from contextlib import closing
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -133,3 +134,73 @@ def test_names_are_no_formulas_in_any_csv(command: Run, tmp_path: Path) -> None:
 
         assert "'=1+1" in cells, options
         assert not any(cell.startswith("=") for cell in cells), options
+
+
+@pytest.fixture
+def odd_ledger(tmp_path: Path) -> str:
+    """Three dollars in the same call again and again, which nothing stopped."""
+    path = f"{tmp_path}/odd.sqlite3"
+    with closing(Guard({"store": f"sqlite:///{path}", "mode": "observe"},
+                       max_cost_usd="1.00")) as guard:  # fmt: skip
+        with guard.session("stuck-agent", customer_id="acme", session_id="s-1"):
+            for _ in range(4):
+                with guard.call(
+                    tool="geocode", server="maps", cost_usd="0.75", arguments="x"
+                ) as call:
+                    call.settle(result="no match")
+    return f"sqlite:///{path}"
+
+
+def test_what_is_unusual_is_shown_and_may_fail_a_pipeline(
+    command: Run, odd_ledger: str
+) -> None:
+    """With 3, after the report; without the option it is only shown."""
+    shown = command("costs", "--store", odd_ledger)
+    failing = command("costs", "--store", odd_ledger, "--fail-on", "anomaly")
+    found = report(command, odd_ledger, "--by", "agent")
+
+    assert (shown.code, failing.code) == (0, 3)
+    assert shown.out == failing.out
+    assert "▲ agent stuck-agent made 3 calls of maps/geocode again that" in shown.out
+    assert "Waste $2.25 (75%): repeats $2.25." in shown.out
+    text = " ".join(shown.out.split())
+    assert (
+        "Observe: 1 session and 3 calls would have been refused, $2.25: max_cost_usd "
+        "of session."
+    ) in text
+    assert max(map(len, shown.out.splitlines())) <= 80
+    assert found["anomalies"][0]["kind"] == "loop"
+    assert found["waste"] == {"cost_usd": "2.25", "by": {"repeat": "2.25"}}
+    assert found["observe"]["sessions"] == 1
+
+
+def test_a_higher_floor_is_kept(command: Run, odd_ledger: str, folder: Path) -> None:
+    (folder / "guardrails.yaml").write_text("alerts: { anomaly: { min_usd: 5 } }\n")
+    done = command("costs", "--store", odd_ledger, "--fail-on", "anomaly", "--csv")
+    assert done.code == 0
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--fail-on", "waste"), "--fail-on: 'waste' is not known. Use --fail-on"),
+        (("--fail-on", "anomaly", "--every", "day"), "Leave --every and --per out"),
+    ],
+)
+def test_there_is_one_thing_to_fail_on(
+    command: Run, ledger: str, options: tuple[str, ...], message: str
+) -> None:
+    done = command("costs", "--store", ledger, *options)
+    assert done.code == 2
+    assert message in done.err
+
+
+def test_waste_and_refusals_are_dimensions(command: Run, odd_ledger: str) -> None:
+    shown = command("costs", "--store", odd_ledger, "--by", "waste")
+    refused = command("costs", "--store", odd_ledger, "--by", "refused_by")
+
+    assert "Costs by waste" in shown.out
+    assert "repeat" in shown.out
+    assert "(no waste)" in shown.out
+    assert "max_cost_usd of session" in refused.out
+    assert "(allowed)" in refused.out

@@ -10,8 +10,14 @@ import pytest
 
 from guardrails.cli.formats import csv_text, json_text
 from guardrails.core.rollups import Spend
-from guardrails.reports import Cause, Outlier
-from tests.cli.reports import customer_report, report_of, session_report
+from guardrails.reports import Anomalies
+from tests.cli.reports import (
+    OUTLIER,
+    SPARSE,
+    customer_report,
+    report_of,
+    session_report,
+)
 
 
 def test_json_has_a_version_and_exact_amounts() -> None:
@@ -26,7 +32,8 @@ def test_json_has_a_version_and_exact_amounts() -> None:
     }
     assert content["sessions_stopped"] == 9
     assert content["rows_total"] == 847
-    assert content["outliers"] == []
+    assert content["anomalies"] == content["insufficient_data"] == []
+    assert content["waste"] == {"cost_usd": "0.00", "by": {}}
     assert content["rows"][1] == {
         "session_id": "sess_q7r8s9t0",
         "agent": "analyst",
@@ -55,27 +62,35 @@ def test_json_has_a_version_and_exact_amounts() -> None:
     }
 
 
-def test_json_names_the_sessions_that_stand_out() -> None:
-    """A program can act on them; amounts are exact here too."""
-    outlier = Outlier(
-        session_id="s-1",
-        cost_nano_usd=2_500_000_000,
-        median_nano_usd=100_000_000,
-        cause=Cause(name="maps/geocode", calls=3, cost_nano_usd=2_400_000_001),
-    )
-    content = json.loads(json_text(replace(session_report(), outliers=[outlier])))
+def test_json_has_all_that_is_unusual() -> None:
+    """A program can act on it; amounts are exact here too."""
+    anomalies = Anomalies(found=(OUTLIER,) * 5, insufficient=(SPARSE,))
+    content = json.loads(json_text(replace(customer_report(), anomalies=anomalies)))
 
-    assert content["outliers"] == [
+    assert len(content["anomalies"]) == 5
+    one = content["anomalies"][0]
+    assert one["reason"].startswith("session sess_m3n4o5p6 cost $46.99, 391 times")
+    assert one["command"] == "guardrails session -- sess_m3n4o5p6"
+    assert {
+        "kind": "session_outlier",
+        "severity": "medium",
+        "dimension": "session_id",
+        "name": "sess_m3n4o5p6",
+        "about": "maps/geocode",
+        "unit": "usd",
+        "measured": "46.99",
+        "expected": "0.12",
+        "ratio": 391.2,
+        "n": 812,
+        "excess_usd": "46.87",
+    }.items() <= one.items()
+    assert content["insufficient_data"] == [
         {
-            "session_id": "s-1",
-            "cost_usd": "2.50",
-            "median_usd": "0.10",
-            "times_median": 25.0,
-            "cause": {
-                "name": "maps/geocode",
-                "calls": 3,
-                "cost_usd": "2.400000001",
-            },
+            "kind": "customer_spike",
+            "dimension": "customer_id",
+            "name": "globex",
+            "have": 3,
+            "need": 5,
         }
     ]
 

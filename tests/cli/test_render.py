@@ -9,8 +9,14 @@ from rich.console import Console
 
 from guardrails.cli.render import render_costs
 from guardrails.core.rollups import Spend
-from guardrails.reports import Cause, CostReport, Outlier
-from tests.cli.reports import customer_report, report_of, session_report
+from guardrails.reports import Anomalies, CostReport, losses
+from tests.cli.reports import (
+    OUTLIER,
+    SPARSE,
+    customer_report,
+    report_of,
+    session_report,
+)
 
 
 def rendered(report: CostReport, *, width: int = 80, is_terminal: bool = True) -> str:
@@ -143,21 +149,62 @@ def test_an_unknown_price_is_not_nothing() -> None:
     assert max(map(len, lines)) <= 80
 
 
-def test_a_session_that_stands_out_is_named_with_its_cause() -> None:
-    """The first thing to look at is said, and not only in the table."""
-    cause = Cause(name="maps/geocode", calls=8_930, cost_nano_usd=44_650_000_000)
-    outlier = Outlier(
-        session_id="sess_m3n4o5p6",
-        cost_nano_usd=46_990_000_000,
-        median_nano_usd=120_000_000,
-        cause=cause,
+def test_what_is_unusual_is_said_below_the_table() -> None:
+    """Why, what to do, and the command on a line of its own; the rest is counted."""
+    anomalies = Anomalies(
+        found=(OUTLIER, *[replace(OUTLIER, name=f"s-{n}") for n in range(4)]),
+        insufficient=(SPARSE, SPARSE),
     )
-    report = replace(session_report(), outliers=[outlier])
+    report = replace(session_report(), anomalies=anomalies)
 
-    assert rendered(report).splitlines()[-2:] == [
-        "▲ sess_m3n4o5p6 cost $46.99, 392 times the median session ($0.12)",
-        "  mostly maps/geocode: 8,930 calls, $44.65",
-    ]
+    lines = [line.rstrip() for line in rendered(report).splitlines()]
+    first = lines.index(next(line for line in lines if line.startswith("▲ session")))
+    assert " ".join(lines[first : first + 3]) == (
+        "▲ session sess_m3n4o5p6 cost $46.99, 391 times the median of its agent "
+        "($0.12, 812 sessions); mostly maps/geocode: 8,930 calls. Cap it: "
+        "agents.NAME.session.max_cost_usd."
+    )
+    assert lines[first + 3] == "  → guardrails session -- sess_m3n4o5p6"
+    assert sum(line.startswith("▲") for line in lines) == 4
+    assert "▲ 2 more: --json has them all." in lines
+    assert " ".join(lines[-2:]).endswith(
+        "insufficient_data: globex and 1 other cannot be compared yet (3 of 5 active "
+        "days)."
+    )
+
+
+def test_what_was_spent_in_vain_is_said() -> None:
+    """With its kinds; and what observe mode would have refused, with by what."""
+    found = losses(
+        [
+            Spend(name=None, more_names=(None, "s-1"), tool_nano_usd=7 * 10**9),
+            Spend(name="repeat", more_names=(None, "s-1"), tool_nano_usd=10**9),
+            Spend(
+                name="error",
+                more_names=("max_steps of session", "s-2"),
+                tool_nano_usd=2 * 10**9,
+                tool_calls=4,
+            ),
+        ]
+    )
+    report = replace(report_of(Spend(name="a", tool_nano_usd=10**10)), losses=found)
+
+    assert " ".join(rendered(report).split()).endswith(
+        "Waste $3.00 (30%): errors $2.00, repeats $1.00. Observe: 1 session and 4 "
+        "calls would have been refused, $2.00: max_steps of session."
+    )
+
+
+def test_what_is_no_waste_is_not_unattributed() -> None:
+    """It is as it should be."""
+    spends = [Spend(name=None, tool_calls=3), Spend(name="retry", tool_calls=1)]
+    text = rendered(report_of(*spends, by="waste"))
+
+    assert "Costs by waste" in text
+    assert "(no waste)" in text
+    refused = rendered(report_of(*spends, by="refused_by"))
+    assert "Refused by" in refused
+    assert "(allowed)" in refused
 
 
 def test_an_estimate_is_said_to_be_one() -> None:

@@ -50,10 +50,17 @@ TITLES = {
     "kind": "Kind",
     "provider": "Provider",
     "server": "Server",
+    "waste": "Waste",
+    "refused_by": "Refused by",
 }
 
-OF_CALLS = frozenset(("tool", "model", "server", "provider", "kind"))
+OF_CALLS = frozenset(
+    ("tool", "model", "server", "provider", "kind", "waste", "refused_by")
+)
 """Dimensions of calls and not of whom they are charged to."""
+
+_NAMELESS = {"waste": "(no waste)", "refused_by": "(allowed)"}
+"""What has no name there is what is as it should be."""
 
 _ENDS = {
     "active": ("· active", "cyan"),
@@ -96,6 +103,7 @@ def name_columns(
             TITLES[dimension],
             [
                 row[index]
+                or _NAMELESS.get(dimension)
                 or (UNKNOWN if _is_of_other_calls(dimension, row) else None)
                 or UNATTRIBUTED
                 for row in names

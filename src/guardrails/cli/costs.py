@@ -1,5 +1,6 @@
 """`guardrails costs`: where the money went, and how that changed."""
 
+from dataclasses import replace
 from typing import Annotated
 
 import typer
@@ -30,6 +31,8 @@ from guardrails.spending import Asked, read_costs, read_series, read_units
 
 __all__ = ["costs"]
 
+EXIT_FINDING = 3
+
 Report = CostReport | Series | UnitReport
 
 
@@ -41,7 +44,8 @@ def costs(
         typer.Option(
             metavar="NAME,…",
             help="session, agent, root_agent, customer, user, feature, prompt_version, "
-            "tool, server, model, provider or kind; several with commas.",
+            "tool, server, model, provider, kind, waste or refused_by; several with "
+            "commas.",
         ),
     ] = None,
     where: WhereOption = None,
@@ -56,6 +60,10 @@ def costs(
         str | None, typer.Option(metavar="session", help="What a session costs.")
     ] = None,
     limit: LimitOption = 20,
+    fail_on: Annotated[
+        str | None,
+        typer.Option(metavar="anomaly", help="Exit with 3 if anything is unusual."),
+    ] = None,
     as_json: JsonOption = False,
     as_csv: CsvOption = False,
     store: StoreOption = None,
@@ -65,6 +73,7 @@ def costs(
     """Show what was spent, by session or by other dimensions."""
     choose_format(as_json=as_json, as_csv=as_csv)
     _refuse_what_does_not_go_together(by, every=every, compare=compare, per=per)
+    _check_fail_on(fail_on, is_series=bool(every or per))
     configuration = configured(config, store=store, project=project)
     asked = Asked(
         project_id=configuration.project_id,
@@ -81,7 +90,12 @@ def costs(
             report = read_series(history, asked)
         else:
             report = read_costs(history, asked, compares=compare)
+            if fail_on or not as_csv:
+                rules = configuration.alerts.anomaly
+                report = replace(report, anomalies=asked.anomalies(history, rules))
     _print(report, as_json=as_json, as_csv=as_csv)
+    if fail_on and isinstance(report, CostReport) and report.anomalies.found:
+        raise typer.Exit(EXIT_FINDING)
 
 
 def _dimensions(
@@ -113,6 +127,18 @@ def _refuse_what_does_not_go_together(
     if per and has_session:
         raise ConfigurationError(
             "--per session: --by names what the sessions are of, such as feature."
+        )
+
+
+def _check_fail_on(fail_on: str | None, *, is_series: bool) -> None:
+    if fail_on not in (None, "anomaly"):
+        raise ConfigurationError(
+            f"--fail-on: {fail_on!r} is not known. Use --fail-on anomaly."
+        )
+    if fail_on and is_series:
+        raise ConfigurationError(
+            "--fail-on: anomalies are looked for in costs as a whole. Leave --every "
+            "and --per out."
         )
 
 

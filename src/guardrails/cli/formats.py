@@ -5,11 +5,12 @@ import io
 import json
 from collections.abc import Iterable, Mapping, Sequence
 
+from guardrails.cli.findings import findings_json
 from guardrails.cli.times import time_text
 from guardrails.core.money import usd
 from guardrails.core.rollups import Spend
 from guardrails.exports.cells import inert
-from guardrails.reports import CostReport, CostRow, Outlier, SessionRow, Span
+from guardrails.reports import CostReport, CostRow, SessionRow, Span
 
 __all__ = ["SCHEMA_VERSION", "csv_lines", "csv_text", "head", "json_text", "sums_of"]
 
@@ -22,15 +23,13 @@ _SESSION_COLUMNS = ("agent", "customer_id", "end", "end_reason")
 
 def json_text(report: CostReport) -> str:
     """Writes a report as one JSON object, rows most expensive first."""
-    by_session = {
-        "sessions_stopped": report.stopped,
-        "outliers": [_outlier(outlier) for outlier in report.outliers],
-    }
+    by_session = {"sessions_stopped": report.stopped}
     content = {
         **head(report.project_id, by=report.by, span=report.span, where=report.where),
         **sums_of(report.total),
         "unpriced": list(report.unpriced),
         **(by_session if report.by == "session_id" else {}),
+        **findings_json(report),
         **_comparison(report),
         "rows_total": report.names,
         **(_others(report) if report.hidden else {}),
@@ -120,22 +119,6 @@ def _comparison(report: CostReport) -> dict[str, object]:
 def _others(report: CostReport) -> dict[str, object]:
     cost = f"{usd(report.others.total_nano_usd):f}"
     return {"others": {"rows": report.hidden, "cost_usd": cost}}
-
-
-def _outlier(outlier: Outlier) -> dict[str, object]:
-    cause = outlier.cause
-    return {
-        "session_id": outlier.session_id,
-        "cost_usd": f"{usd(outlier.cost_nano_usd):f}",
-        "median_usd": f"{usd(outlier.median_nano_usd):f}",
-        "times_median": round(outlier.times_median, 1),
-        "cause": cause
-        and {
-            "name": cause.name,
-            "calls": cause.calls,
-            "cost_usd": f"{usd(cause.cost_nano_usd):f}",
-        },
-    }
 
 
 def sums_of(spend: Spend) -> dict[str, object]:

@@ -9,11 +9,12 @@ from rich.text import Text
 
 from guardrails.cli.amounts import money_cells
 from guardrails.cli.columns import OF_CALLS, TITLES, UNATTRIBUTED, columns_of
+from guardrails.cli.findings import anomaly_lines, loss_lines, sparse_line
 from guardrails.cli.names import safe
 from guardrails.cli.table import console_width, cut, table_lines
 from guardrails.core.decisions import format_count
 from guardrails.core.rollups import Spend
-from guardrails.reports import CostReport, Outlier, Span
+from guardrails.reports import CostReport, Span
 
 __all__ = ["by_text", "headlines", "notes", "nothing", "render_costs"]
 
@@ -49,8 +50,15 @@ def _lines(report: CostReport, width: int, console: Console) -> Iterator[Text]:
     if report.hidden:
         yield Text(f"… {report.hidden:,} more (--limit 0)", style="dim")
     yield totals
-    for outlier in report.outliers:
-        yield from map(Text, _outlier(outlier))
+    for line in loss_lines(report):
+        yield from Text(line).wrap(console, width)
+    for found, more in anomaly_lines(report.anomalies):
+        yield from Text(found, style="yellow").wrap(console, width)
+        # On a line of its own, so that copying it copies all of it.
+        yield from [Text(more)] if more else []
+    sparse = sparse_line(report.anomalies)
+    if sparse is not None:
+        yield from Text(sparse, style="dim").wrap(console, width)
     if report.gone:
         yield from Text(_gone(report)).wrap(console, width)
     for note in notes(report.total, report.unpriced):
@@ -100,19 +108,6 @@ def _gone(report: CostReport) -> str:
     more = len(report.gone) - len(shown)
     names = ", ".join(shown) + (f" and {more:,} more" if more else "")
     return f"Gone since the time before: {names}."
-
-
-def _outlier(outlier: Outlier) -> Iterator[str]:
-    times = outlier.times_median
-    yield (
-        f"▲ {safe(outlier.session_id)} cost {_usd(outlier.cost_nano_usd)}, "
-        f"{times:,.{1 if times < 10 else 0}f} times the median session "
-        f"({_usd(outlier.median_nano_usd)})"
-    )
-    cause = outlier.cause
-    if cause is not None:
-        calls, cost = format_count(cause.calls, "call"), _usd(cause.cost_nano_usd)
-        yield f"  mostly {safe(cause.name)}: {calls}, {cost}"
 
 
 def _usd(nano_usd: int) -> str:

@@ -80,3 +80,8 @@ class Anomaly:
     excess_nano_usd: int
     """How much of that is more than usual, or would be saved."""
     severity: Severity
+
+    @property
+    def is_money(self) -> bool:
+        """Whether an amount was measured."""
+        return self.unit is Unit.COST

@@ -7,12 +7,11 @@ from guardrails.reports.costs import (
     CostReport,
     CostRow,
     SessionRow,
-    Span,
     report_by,
     report_sessions,
     unpriced_names,
 )
-from guardrails.reports.outliers import Cause, Outlier, find_outliers, with_cause
+from guardrails.reports.losses import LOSSES_BY, Losses, losses
 from guardrails.reports.series import Series, series_of
 from guardrails.reports.sessions import (
     SESSION_ORDERS,
@@ -22,6 +21,7 @@ from guardrails.reports.sessions import (
     sessions,
 )
 from guardrails.reports.simulation import Refused, Simulation, simulated
+from guardrails.reports.spans import Span
 from guardrails.reports.top import Top, midnight_ms, report_top
 from guardrails.reports.units import UnitReport, UnitRow, report_units
 
@@ -29,15 +29,15 @@ __all__ = [
     "BASELINE_DAYS",
     "BEFORE_BY",
     "DAY_MS",
+    "LOSSES_BY",
     "NOW_BY",
     "SESSION_ORDERS",
     "SESSION_STATES",
     "Anomalies",
     "AnomalyRules",
-    "Cause",
     "CostReport",
     "CostRow",
-    "Outlier",
+    "Losses",
     "Refused",
     "Series",
     "SessionInfo",
@@ -51,7 +51,7 @@ __all__ = [
     "UnitRow",
     "Watched",
     "find_anomalies",
-    "find_outliers",
+    "losses",
     "midnight_ms",
     "report_by",
     "report_sessions",
@@ -61,5 +61,4 @@ __all__ = [
     "sessions",
     "simulated",
     "unpriced_names",
-    "with_cause",
 ]

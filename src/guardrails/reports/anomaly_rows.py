@@ -9,7 +9,7 @@ from guardrails.core.accounts import Account
 from guardrails.core.anomalies import Anomaly, AnomalyKind, Severity, Unit
 from guardrails.core.anomaly_rules import AnomalyRules
 from guardrails.core.rollups import Spend
-from guardrails.reports.costs import Span
+from guardrails.reports.spans import Span
 
 __all__ = [
     "BEFORE_BY",

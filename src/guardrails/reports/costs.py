@@ -5,14 +5,15 @@ from dataclasses import dataclass, field, replace
 
 from guardrails.core.accounts import Account
 from guardrails.core.groups import in_order
-from guardrails.core.rollups import HOUR_MS, SUM_NAMES, Spend
-from guardrails.reports.outliers import Outlier, find_outliers
+from guardrails.core.rollups import SUM_NAMES, Spend
+from guardrails.reports.anomalies import Anomalies
+from guardrails.reports.losses import Losses
+from guardrails.reports.spans import Span
 
 __all__ = [
     "CostReport",
     "CostRow",
     "SessionRow",
-    "Span",
     "end_of",
     "reason_of",
     "report_by",
@@ -25,27 +26,6 @@ __all__ = [
 IDLE_MS = 600_000
 """A session that has not ended and did nothing for ten minutes waits for
 somebody, or its process died: it is not active any more."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Span:
-    """The whole hours that a report covers."""
-
-    hours: int
-    """As asked for; the first hour counts in full."""
-    until_ms: int
-    """The instant of the report."""
-
-    @property
-    def since_ms(self) -> int:
-        """The start of the first hour."""
-        return (self.until_ms - self.hours * HOUR_MS) // HOUR_MS * HOUR_MS
-
-    @property
-    def before(self) -> "Span":
-        """As many whole hours, up to the first of this one."""
-        # It ends with an hour that is full, which is one of them.
-        return Span(hours=self.hours - 1, until_ms=self.since_ms - 1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,9 +87,10 @@ class CostReport:
     """Sessions that were stopped. Only of a report by session."""
     unpriced: Sequence[str] = ()
     """Models and tools whose calls had no price, most calls first."""
-    outliers: Sequence[Outlier] = ()
-    """Sessions that stand out, most expensive first. Only of a report by session."""
-
+    losses: Losses = field(default_factory=Losses)
+    """What was spent in vain, and what observe mode let pass."""
+    anomalies: Anomalies = field(default_factory=Anomalies)
+    """What is unusual, if that was looked for."""
     before: Spend | None = None
     """The total of the span before, if that was compared."""
     gone: Sequence[Spend] = ()
@@ -214,7 +195,6 @@ def report_sessions(
         names=len(spends),
         total=total,
         stopped=sum(account.stop is not None for account in known.values()),
-        outliers=find_outliers(spends),
     )
 
 

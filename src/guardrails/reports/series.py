@@ -5,7 +5,8 @@ from dataclasses import dataclass, field
 
 from guardrails.core.groups import Every, in_order, step_start
 from guardrails.core.rollups import HOUR_MS, Spend
-from guardrails.reports.costs import Span, total_of
+from guardrails.reports.costs import total_of
+from guardrails.reports.spans import Span
 
 __all__ = ["Series", "series_of"]
 

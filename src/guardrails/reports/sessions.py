@@ -5,7 +5,8 @@ from dataclasses import dataclass, field
 
 from guardrails.core.accounts import Account
 from guardrails.core.rollups import HOUR_MS, Spend
-from guardrails.reports.costs import Span, end_of, reason_of, total_of
+from guardrails.reports.costs import end_of, reason_of, total_of
+from guardrails.reports.spans import Span
 
 __all__ = [
     "PACE_MS_MIN",

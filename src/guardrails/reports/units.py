@@ -5,7 +5,8 @@ from dataclasses import dataclass, field
 
 from guardrails.core.groups import Every, Names
 from guardrails.core.rollups import Spend
-from guardrails.reports.costs import Span, share_of, total_of
+from guardrails.reports.costs import share_of, total_of
+from guardrails.reports.spans import Span
 
 __all__ = ["UnitReport", "UnitRow", "report_units"]
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from guardrails.alerts.samples import samples
 from guardrails.core.accounts import StopReason
 from guardrails.core.alerts import Alert
 from guardrails.core.attribution import Attribution
@@ -84,6 +85,11 @@ def an_alert(kind: AlertKind = AlertKind.SOFT, **changes: Any) -> Alert:
         content |= {"raised": limits, "by": "ann"}
     if kind in (AlertKind.SOFT, AlertKind.STOP, AlertKind.LOOP, AlertKind.RAISED):
         content |= {"attribution": WHO, "scope": "session", "is_session": True}
+    if kind in (AlertKind.ANOMALY, AlertKind.PACE, AlertKind.DAILY):
+        [sample] = samples(kind, project_id="shop", now_ms=NOW_MS)
+        for key in ("attribution", "anomaly", "pace", "daily", "scope", "measure"):
+            content[key] = getattr(sample, key)
+        content |= {"used": sample.used, "limit": sample.limit}
     content |= changes
     who = content.get("attribution")
     about = (

@@ -24,7 +24,9 @@ from guardrails.core.loops import LoopKind
 from guardrails.core.policy import Measure
 from guardrails.core.rollups import Spend
 from guardrails.core.telling import AlertKind
+from guardrails.core.watch_alerts import alert_of_anomaly
 from tests.alerts.conftest import FINDING, NOW_MS, an_alert
+from tests.cli.reports import OUTLIER as AN_OUTLIER
 
 GOLDEN = Path(__file__).parent / "golden"
 
@@ -71,6 +73,8 @@ EVERYTHING = replace(
     until_ms=None,
 )
 
+OUTLIER = alert_of_anomaly(AN_OUTLIER, "shop", now_ms=NOW_MS)
+
 PAYLOADS = {
     "soft": slack_message(an_alert(), INSIGHT),
     "soft_shared": slack_message(
@@ -100,6 +104,10 @@ PAYLOADS = {
     "loop_cycle": slack_message(an_alert(AlertKind.LOOP, finding=CYCLE), INSIGHT),
     "degraded": slack_message(an_alert(AlertKind.DEGRADED), Insight()),
     "recovered": slack_message(an_alert(AlertKind.RECOVERED), Insight()),
+    "anomaly": slack_message(an_alert(AlertKind.ANOMALY), Insight()),
+    "anomaly_session": slack_message(OUTLIER, INSIGHT),
+    "pace": slack_message(an_alert(AlertKind.PACE), Insight()),
+    "daily": slack_message(an_alert(AlertKind.DAILY), Insight()),
     "test": slack_message(an_alert(AlertKind.TEST, is_sample=True), Insight()),
     "digest": slack_digest(a_digest()),
 }

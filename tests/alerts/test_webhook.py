@@ -64,6 +64,9 @@ def test_the_body_is_the_documented_one() -> None:
             "raised": None,
             "outage_s": None,
             "top": [{"name": "gpt-4o", "cost_usd": "0.58", "calls": 9}],
+            "anomaly": None,
+            "pace": None,
+            "daily": None,
         },
     }
 

@@ -5,10 +5,14 @@ from typing import assert_never
 
 from guardrails.core.accounts import StopReason
 from guardrails.core.alerts import Alert
+from guardrails.core.anomalies import Anomaly, AnomalyKind, Severity, Unit
 from guardrails.core.attribution import Attribution
+from guardrails.core.daily import Daily
 from guardrails.core.loops import LoopFinding, LoopKind
+from guardrails.core.pace import Pace
 from guardrails.core.policy import Limits, Measure
 from guardrails.core.telling import AlertKind
+from guardrails.core.windows import Window
 from guardrails.ids import new_id
 
 __all__ = ["samples"]
@@ -20,6 +24,11 @@ _FINDING = LoopFinding(
     count=3,
     cost_nano_usd=15_000_000,
 )
+
+
+_NOBODY = Attribution()
+
+DAY_MS = 86_400_000
 
 
 def samples(kind: AlertKind, *, project_id: str, now_ms: int) -> tuple[Alert, ...]:
@@ -71,7 +80,71 @@ def samples(kind: AlertKind, *, project_id: str, now_ms: int) -> tuple[Alert, ..
             return (replace(of_session, raised=raised, by="sample-person"),)
         case AlertKind.RECOVERED:
             return (replace(plain, outage_ms=12_000),)
+        case AlertKind.ANOMALY | AlertKind.PACE | AlertKind.DAILY:
+            return (_watched(plain),)
         case AlertKind.DEGRADED | AlertKind.TEST:
             return (plain,)
         case _:
             assert_never(kind)
+
+
+def _watched(plain: Alert) -> Alert:
+    """Returns what a watch tells."""
+    now_ms = plain.time_ms
+    if plain.kind is AlertKind.ANOMALY:
+        return replace(plain, attribution=_NOBODY, anomaly=_anomaly(now_ms))
+    if plain.kind is AlertKind.DAILY:
+        return replace(plain, attribution=_NOBODY, daily=_daily(now_ms))
+    return replace(
+        plain,
+        attribution=Attribution(customer_id="sample-customer"),
+        scope="customer_id=sample-customer",
+        measure=Measure.COST,
+        used=312_000_000_000,
+        limit=500_000_000_000,
+        pace=_pace(now_ms),
+    )
+
+
+def _anomaly(now_ms: int) -> Anomaly:
+    day_ms = now_ms // DAY_MS * DAY_MS
+    return Anomaly(
+        kind=AnomalyKind.CUSTOMER_SPIKE,
+        dimension="customer_id",
+        name="sample-customer",
+        since_ms=day_ms,
+        began_ms=day_ms,
+        unit=Unit.COST,
+        measured=58_310_000_000,
+        expected=14_200_000_000,
+        ratio=4.1,
+        n=10,
+        cost_nano_usd=58_310_000_000,
+        excess_nano_usd=44_110_000_000,
+        severity=Severity.MEDIUM,
+    )
+
+
+def _pace(now_ms: int) -> Pace:
+    return Pace(
+        budget="sample-month",
+        window=Window.MONTH,
+        gone_at_ms=now_ms + 5 * DAY_MS,
+        ends_at_ms=now_ms // DAY_MS * DAY_MS + 12 * DAY_MS,
+        long_hours=72,
+        short_hours=6,
+    )
+
+
+def _daily(now_ms: int) -> Daily:
+    return Daily(
+        day_ms=(now_ms // DAY_MS - 1) * DAY_MS,
+        cost_nano_usd=102_000_000_000,
+        before_nano_usd=91_000_000_000,
+        sessions=847,
+        wasted_nano_usd=12_300_000_000,
+        anomalies=2,
+        customers=(("sample-customer", 58_310_000_000), (None, 1_150_000_000)),
+        agents=(("sample-agent", 71_000_000_000),),
+        tools=(("sample-server/sample-tool", 44_650_000_000),),
+    )

@@ -8,16 +8,25 @@ from guardrails.core.telling import AlertKind, Telling
 
 __all__ = ["COOLDOWN_MS", "KINDS", "AlertSettings", "WebhookSettings"]
 
-KINDS = (AlertKind.SOFT, AlertKind.STOP, AlertKind.LOOP, AlertKind.DEGRADED)
+KINDS = (
+    AlertKind.SOFT,
+    AlertKind.STOP,
+    AlertKind.LOOP,
+    AlertKind.ANOMALY,
+    AlertKind.DAILY,
+    AlertKind.DEGRADED,
+)
 """What people can ask for."""
 
 _HEARD_WITH = {
     AlertKind.LIMIT: AlertKind.STOP,
     AlertKind.RAISED: AlertKind.STOP,
     AlertKind.RECOVERED: AlertKind.DEGRADED,
+    AlertKind.PACE: AlertKind.ANOMALY,
 }
 """What is told to whoever asked for another kind: who hears of stops hears of shared
-limits that refuse and of raised ones, and who hears of an outage hears of its end."""
+limits that refuse and of raised ones, who hears of an outage hears of its end, and who
+hears of anomalies hears of budgets that will not last."""
 
 _IN_LEDGER = (
     AlertKind.SOFT,
@@ -26,7 +35,7 @@ _IN_LEDGER = (
     AlertKind.LOOP,
     AlertKind.RAISED,
 )
-"""What the ledger tells of."""
+"""What the ledger tells of by itself; a watch tells of the rest."""
 
 COOLDOWN_MS = 900_000
 """A quarter of an hour: long enough that a flapping store is no alarm clock."""

@@ -45,6 +45,9 @@ _SIGNS = {
     AlertKind.RAISED: "🔓",
     AlertKind.DEGRADED: "🟡",
     AlertKind.RECOVERED: "🟢",
+    AlertKind.ANOMALY: "📈",
+    AlertKind.PACE: "⏳",
+    AlertKind.DAILY: "🧾",
     AlertKind.TEST: "🔔",
 }
 
@@ -78,7 +81,7 @@ def slack_message(alert: Alert, insight: Insight) -> dict[str, object]:
     tools = " → ".join(map(_code, _tools(alert)))
     blocks: list[Block] = [
         _header(title),
-        _section(_escaped(meaning(alert, tool="\0")).replace("\0", tools), _bar(alert)),
+        _section(_meaning(alert).replace("\0", tools), _bar(alert)),
     ]
     fields = _fields(alert, insight)
     if fields:
@@ -90,9 +93,8 @@ def slack_message(alert: Alert, insight: Insight) -> dict[str, object]:
     threshold = [_escaped(_cut(alert.threshold))] if alert.threshold else []
     project = f"project {_escaped(_cut(alert.project_id))}"
     blocks.append(_context(*scope, *threshold, project, _date(alert.time_ms)))
-    return _payload(
-        f"{title}. {meaning(alert, tool=' → '.join(map(_cut, _tools(alert))))}", blocks
-    )
+    tools = " → ".join(map(_cut, _tools(alert)))
+    return _payload(f"{title}. {meaning(alert, tool=tools, shown=_cut)}", blocks)
 
 
 def slack_digest(digest: Digest) -> dict[str, object]:
@@ -114,6 +116,11 @@ def slack_digest(digest: Digest) -> dict[str, object]:
         _context(f"since {_date(digest.since_ms)}"),
     ]
     return _payload(f"{title}: {counted(digest.counts)}", blocks)
+
+
+def _meaning(alert: Alert) -> str:
+    """Writes what an alert means, with a gap for the tools."""
+    return _escaped(meaning(alert, tool="\0", shown=_cut))
 
 
 def _payload(fallback: str, blocks: Sequence["Block"]) -> dict[str, object]:

@@ -40,6 +40,7 @@ from decimal import Decimal
 
 from guardrails.alerts.causes import Insight
 from guardrails.alerts.digest import Digest
+from guardrails.alerts.watch_content import time_text, watch_content
 from guardrails.core.alerts import Alert
 from guardrails.core.decisions import amount
 from guardrails.core.money import usd_digits
@@ -62,6 +63,9 @@ _TYPES: Mapping[AlertKind, str] = {
     AlertKind.RAISED: "limit.raised",
     AlertKind.DEGRADED: "store.degraded",
     AlertKind.RECOVERED: "store.recovered",
+    AlertKind.ANOMALY: "anomaly.detected",
+    AlertKind.PACE: "budget.pace",
+    AlertKind.DAILY: "costs.daily",
     AlertKind.TEST: "alert.test",
 }
 
@@ -92,7 +96,7 @@ def webhook_message(alert: Alert, insight: Insight) -> dict[str, object]:
         "id": alert.alert_id,
         "type": _type(alert),
         "schema_version": SCHEMA_VERSION,
-        "created_at": _time(alert.time_ms),
+        "created_at": time_text(alert.time_ms),
         "project_id": alert.project_id,
         "sample": alert.is_sample,
         "data": _who(alert) | _what(alert, insight),
@@ -105,14 +109,14 @@ def webhook_digest(digest: Digest, *, project_id: str) -> dict[str, object]:
         "id": digest.digest_id,
         "type": _DIGEST_TYPE,
         "schema_version": SCHEMA_VERSION,
-        "created_at": _time(digest.until_ms),
+        "created_at": time_text(digest.until_ms),
         "project_id": project_id,
         "sample": False,
         "data": {
             "counts": {kind.value: number for kind, number in digest.counts.items()},
             "lost": digest.lost,
-            "since": _time(digest.since_ms),
-            "until": _time(digest.until_ms),
+            "since": time_text(digest.since_ms),
+            "until": time_text(digest.until_ms),
         },
     }
 
@@ -184,12 +188,13 @@ def _what(alert: Alert, insight: Insight) -> dict[str, object]:
         "steps": alert.steps if insight.steps is None else insight.steps,
         "loop": loop,
         "by": alert.by,
-        "until": None if alert.until_ms is None else _time(alert.until_ms),
+        "until": None if alert.until_ms is None else time_text(alert.until_ms),
         "raised": _raised(alert),
         "outage_s": None
         if alert.outage_ms is None
         else f"{alert.outage_ms / 1000:.3f}",
         "top": insight.texts(),
+        **watch_content(alert),
     }
 
 
@@ -211,8 +216,3 @@ def _amount(measure: Measure | None, value: int | None) -> str | int | None:
         return usd_digits(value)
     converted = amount(measure, value)
     return f"{converted:f}" if isinstance(converted, Decimal) else converted
-
-
-def _time(time_ms: int) -> str:
-    at = datetime.fromtimestamp(time_ms / 1000, tz=UTC)
-    return f"{at:%Y-%m-%dT%H:%M:%S}.{time_ms % 1000:03}Z"

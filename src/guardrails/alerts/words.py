@@ -4,11 +4,19 @@ Names are left as they are; who writes them into a format escapes them.
 """
 
 import shlex
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import assert_never
 
+from guardrails.alerts.watch_words import (
+    anomaly_headline,
+    daily_headline,
+    pace_headline,
+    watch_commands,
+    watch_meaning,
+)
 from guardrails.core.accounts import StopReason
 from guardrails.core.alerts import Alert
+from guardrails.core.anomaly_words import subject_of
 from guardrails.core.attribution import Attribution
 from guardrails.core.decisions import format_amount, format_count, format_time
 from guardrails.core.loops import LoopKind
@@ -35,6 +43,9 @@ _COUNTED: Mapping[AlertKind, str] = {
     AlertKind.RAISED: "raised limit",
     AlertKind.DEGRADED: "outage of the store",
     AlertKind.RECOVERED: "return of the store",
+    AlertKind.ANOMALY: "anomaly",
+    AlertKind.PACE: "fast budget",
+    AlertKind.DAILY: "daily report",
     AlertKind.TEST: "test",
 }
 
@@ -61,18 +72,27 @@ def headline(alert: Alert, *, who: str) -> str:
             return "guardrails cannot reach its store"
         case AlertKind.RECOVERED:
             return "guardrails reaches its store again"
+        case AlertKind.ANOMALY:
+            assert alert.anomaly is not None
+            return anomaly_headline(alert.anomaly, who=who)
+        case AlertKind.PACE:
+            return pace_headline(alert)
+        case AlertKind.DAILY:
+            assert alert.daily is not None
+            return daily_headline(alert.daily)
         case AlertKind.TEST:
             return "Alerts of guardrails arrive here"
         case _:
             assert_never(alert.kind)
 
 
-def meaning(alert: Alert, *, tool: str) -> str:
+def meaning(alert: Alert, *, tool: str, shown: Callable[[str], str] = str) -> str:
     """Says in a sentence or two what that means.
 
     Args:
         alert: The alert.
         tool: The tool that repeats, or those of the round, as its format wants it.
+        shown: Writes other names as its format wants them.
     """
     match alert.kind:
         case AlertKind.SOFT:
@@ -98,6 +118,8 @@ def meaning(alert: Alert, *, tool: str) -> str:
         case AlertKind.RECOVERED:
             seconds = (alert.outage_ms or 0) / 1000
             return f"It was away for {seconds:.0f} s. Limits are exact again."
+        case AlertKind.ANOMALY | AlertKind.PACE | AlertKind.DAILY:
+            return watch_meaning(alert, shown=shown)
         case AlertKind.TEST:
             return "Soft alerts, stops, loops and outages look much like this one."
         case _:
@@ -108,6 +130,8 @@ def commands(alert: Alert) -> tuple[str, ...]:
     """Says what can be done about it now, as commands for a shell."""
     if alert.kind in (AlertKind.DEGRADED, AlertKind.RECOVERED):
         return ("guardrails doctor",)
+    if alert.kind in (AlertKind.ANOMALY, AlertKind.PACE, AlertKind.DAILY):
+        return watch_commands(alert)
     who = alert.attribution
     if alert.kind is AlertKind.TEST or who is None:
         return ("guardrails check",)
@@ -135,6 +159,8 @@ def subject(alert: Alert) -> str:
     """Names what an alert is about: its agent, or what a person stopped."""
     if alert.kind is AlertKind.STOP and not alert.is_session and alert.scope:
         return alert.scope
+    if alert.anomaly is not None:
+        return subject_of(alert.anomaly)
     agent = alert.attribution.agent if alert.attribution else None
     return agent or "An agent"
 
@@ -247,5 +273,7 @@ def _repeated(alert: Alert, tool: str) -> str:
 
 
 def _plural(noun: str, number: int) -> str:
+    if noun.endswith("anomaly"):
+        return noun if number == 1 else "anomalies"
     first, _, rest = noun.partition(" of ")
     return (first if number == 1 else f"{first}s") + (f" of {rest}" if rest else "")

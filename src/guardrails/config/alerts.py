@@ -138,8 +138,6 @@ def _anomaly_rules(section: Section) -> AnomalyRules:
 
 
 def _kind(value: object, /, *, name: str) -> str:
-    if value == "anomaly":
-        raise ValueError(f"{name}: 'anomaly' is not available in this version.")
     return one_of(*(kind.value for kind in KINDS))(value, name=name)
 
 

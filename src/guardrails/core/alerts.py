@@ -14,9 +14,12 @@ from hashlib import sha1
 from urllib.parse import unquote
 
 from guardrails.core.accounts import Account, Line, Stop, StopReason
+from guardrails.core.anomalies import Anomaly
 from guardrails.core.attribution import Attribution
+from guardrails.core.daily import Daily
 from guardrails.core.loops import LoopFinding
 from guardrails.core.operations import Crossing, Refusal
+from guardrails.core.pace import Pace
 from guardrails.core.policy import Limits, Measure
 from guardrails.core.stops import StopKind, StopOrder, StopTarget
 from guardrails.core.telling import AlertKind
@@ -76,6 +79,10 @@ class Alert:
     """All limits that people have raised there, with the new ones."""
     outage_ms: int | None = None
     """How long the store was away, once it is back."""
+    anomaly: Anomaly | None = None
+    pace: Pace | None = None
+    daily: Daily | None = None
+    """What a watch tells, by kind."""
     is_sample: bool = False
     """Whether it only shows what such an alert looks like."""
 

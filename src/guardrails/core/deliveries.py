@@ -19,6 +19,7 @@ __all__ = [
     "NoteAlerts",
     "ReadAlerts",
     "RetryAlerts",
+    "TellAlerts",
 ]
 
 
@@ -146,6 +147,19 @@ class RetryAlerts(Operation[int]):
     now_ms: int
     alert_id: str | None = None
     """`None` for all."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TellAlerts(Operation[tuple[str, ...]]):
+    """Add alerts that no operation makes, such as those of a watch.
+
+    The reply is the ids of those that were not known. All are of one project.
+    Idempotent.
+    """
+
+    project_id: str
+    alerts: tuple[Alert, ...]
+    places: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

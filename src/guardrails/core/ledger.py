@@ -66,6 +66,7 @@ from guardrails.core.deliveries import (
     NoteAlerts,
     ReadAlerts,
     RetryAlerts,
+    TellAlerts,
 )
 from guardrails.core.informing import (
     reached_label,
@@ -539,6 +540,11 @@ class Ledger:
     def _retry(self, op: RetryAlerts) -> int:
         return self.outbox.retry(op)
 
+    def _tell_alerts(self, op: TellAlerts) -> tuple[str, ...]:
+        for alert in op.alerts:
+            self.outbox.add(alert, op.places)
+        return tuple([kept.alert.alert_id for kept in self.outbox.added])
+
     def _read_alerts(self, op: ReadAlerts) -> tuple[AlertLog, ...]:
         return self.outbox.read(op)
 
@@ -617,6 +623,7 @@ class Ledger:
         NoteAlerts: _note_alerts,
         RetryAlerts: _retry,
         ReadAlerts: _read_alerts,
+        TellAlerts: _tell_alerts,
     }
 
 

@@ -23,6 +23,12 @@ class AlertKind(enum.StrEnum):
     """The store does not answer."""
     RECOVERED = "recovered"
     """The store is back."""
+    ANOMALY = "anomaly"
+    """Something is unusual about what is spent."""
+    PACE = "pace"
+    """A shared budget will be gone before its window ends."""
+    DAILY = "daily"
+    """What a day cost that is over."""
     TEST = "test"
     """Somebody tries whether alerts arrive."""
 

@@ -15,6 +15,7 @@ from guardrails.core.loops import LoopFinding, LoopKind
 from guardrails.core.outbox import KeptAlert
 from guardrails.core.policy import Limits, Measure
 from guardrails.core.telling import AlertKind
+from guardrails.stores.watch_texts import watched_from, watched_text
 
 __all__ = ["PART", "alert_text", "kept_from", "limits_text", "who_from", "who_text"]
 
@@ -52,6 +53,7 @@ def alert_text(alert: Alert, places: Sequence[str]) -> str:
             alert.by or "",
             "" if alert.raised is None else limits_text(alert.raised),
             _number(alert.until_ms),
+            *_watched_texts(alert),
             alert.subject,
             PLACE.join(places),
         )
@@ -60,6 +62,7 @@ def alert_text(alert: Alert, places: Sequence[str]) -> str:
 
 def kept_from(alert_id: str, text: str) -> KeptAlert:
     """Reads an alert, and where it is to go."""
+    *parts, subject, places = text.split(PART)
     (
         kind,
         time_ms,
@@ -77,9 +80,8 @@ def kept_from(alert_id: str, text: str) -> KeptAlert:
         by,
         raised,
         until_ms,
-        subject,
-        places,
-    ) = text.split(PART)
+        *watched,
+    ) = parts
     attribution = who_from(who)
     alert = Alert(
         alert_id=alert_id,
@@ -102,7 +104,15 @@ def kept_from(alert_id: str, text: str) -> KeptAlert:
         until_ms=_known(until_ms),
         raised=_limits_from(raised),
     )
+    if watched:
+        alert = replace(alert, **watched_from(watched[0]))
     return KeptAlert(alert=alert, places=tuple(places.split(PLACE)))
+
+
+def _watched_texts(alert: Alert) -> list[str]:
+    """Writes what a watch tells, in a part that other alerts do not have."""
+    text = watched_text(alert)
+    return [text] if text else []
 
 
 def who_text(attribution: Attribution) -> str:

@@ -10,6 +10,7 @@ from guardrails.core.deliveries import (
     NoteAlerts,
     ReadAlerts,
     RetryAlerts,
+    TellAlerts,
 )
 from guardrails.core.outbox import (
     CALM_FORGOTTEN_MS,
@@ -26,7 +27,7 @@ from guardrails.stores.alert_texts import alert_text, kept_from
 
 __all__ = ["OutboxOperation", "load_outbox", "save_outbox"]
 
-OutboxOperation = ClaimAlerts | NoteAlerts | RetryAlerts | ReadAlerts
+OutboxOperation = ClaimAlerts | NoteAlerts | RetryAlerts | ReadAlerts | TellAlerts
 
 PAGE = 500
 """Values of one statement: SQLite takes some more."""
@@ -79,6 +80,9 @@ def load_outbox(connection: sqlite3.Connection, op: OutboxOperation) -> Outbox:
                 "ORDER BY at_ms DESC, alert_id DESC LIMIT ?)",
                 (op.project_id, op.limit),
             )
+        case TellAlerts():
+            known = _alerts(connection, [alert.alert_id for alert in op.alerts])
+            return Outbox(known, rows, _places(connection, op.project_id), calm)
     alerts = _alerts(connection, sorted({row.alert_id for row in rows.values()}))
     return Outbox(alerts, rows, _places(connection, op.project_id), calm)
 

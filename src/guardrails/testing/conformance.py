@@ -24,6 +24,7 @@ from guardrails.core.deliveries import (
     NoteAlerts,
     ReadAlerts,
     RetryAlerts,
+    TellAlerts,
 )
 from guardrails.core.events import Event
 from guardrails.core.flat_events import flat_event
@@ -72,6 +73,7 @@ from guardrails.core.telling import AlertKind, Telling
 from guardrails.core.usage import Charge, PriceStatus, TokenUsage
 from guardrails.ids import new_id
 from guardrails.ports import Store
+from guardrails.testing.watched import watched_alerts
 
 __all__ = ["StoreConformance", "charging", "reserve", "settle"]
 
@@ -1221,6 +1223,23 @@ class StoreConformance:
         assert [log.alert for log in store.execute(read)] == [early]
         assert early.attribution == Attribution(session_id="été")
         assert early.steps is None
+
+    def test_adds_what_a_watch_tells_once(self, store: Store) -> None:
+        """However many watch, and with all of its content; it is then sent."""
+        told = watched_alerts("default", now_ms=NOW_MS)
+        tell = TellAlerts(project_id="default", alerts=told, places=PLACES)
+        ids = tuple(alert.alert_id for alert in told)
+        again = replace(tell, alerts=(*told, replace(told[0], alert_id="another")))
+
+        assert store.execute(tell) == ids
+        assert store.execute(tell) == ()
+        assert store.execute(again) == ("another",)
+        kept = {log.alert.alert_id: log.alert for log in _told(store, 4)}
+        for alert in told:
+            assert kept[alert.alert_id] == alert
+        assert len(store.execute(replace(_claim(), singles_max=0)).alerts) == 4
+        nothing = replace(tell, alerts=())
+        assert store.execute(nothing) == ()
 
     def test_gives_out_few_alerts_one_by_one(self, store: Store) -> None:
         """To one owner at a time, and no faster than a place may be told."""

@@ -18,6 +18,7 @@ from guardrails.core.deliveries import (
     NoteAlerts,
     ReadAlerts,
     RetryAlerts,
+    TellAlerts,
 )
 from guardrails.core.operations import RaiseLimits, StopScope, StopSession
 from guardrails.core.outbox import (
@@ -47,7 +48,7 @@ __all__ = [
     "telling_text",
 ]
 
-OutboxOperation = ClaimAlerts | NoteAlerts | RetryAlerts | ReadAlerts
+OutboxOperation = ClaimAlerts | NoteAlerts | RetryAlerts | ReadAlerts | TellAlerts
 
 WHO, STEPS, RAISED = "\x1c", "\x1b", "\x1a"
 """Stand for what the script fills in."""
@@ -132,11 +133,17 @@ def _arguments(op: OutboxOperation) -> list[Argument]:
             return ["retry", op.now_ms, "", op.alert_id or ""]
         case ReadAlerts():
             return ["read", 0, "", op.limit]
+        case TellAlerts():
+            texts = [
+                (alert.alert_id, alert.time_ms, alert_text(alert, op.places))
+                for alert in op.alerts
+            ]
+            return ["tell", 0, "", *(part for text in texts for part in text)]
 
 
 def outbox_reply(
     op: OutboxOperation, reply: Any
-) -> Claimed | int | tuple[AlertLog, ...]:
+) -> Claimed | int | tuple[AlertLog, ...] | tuple[str, ...]:
     """Reads the answer of `outbox.lua`."""
     match op:
         case ClaimAlerts():
@@ -145,6 +152,8 @@ def outbox_reply(
             return reply
         case ReadAlerts():
             return _read(op, reply)
+        case TellAlerts():
+            return tuple([alert_id.decode() for alert_id in reply])
 
 
 def _claimed(reply: Sequence[bytes]) -> Claimed:

@@ -18,7 +18,13 @@ from collections.abc import Callable, Generator, Sequence
 from typing import Any, TypeVar, cast
 
 from guardrails.core.accounts import Account, Charging
-from guardrails.core.deliveries import ClaimAlerts, NoteAlerts, ReadAlerts, RetryAlerts
+from guardrails.core.deliveries import (
+    ClaimAlerts,
+    NoteAlerts,
+    ReadAlerts,
+    RetryAlerts,
+    TellAlerts,
+)
 from guardrails.core.ledger import SWEEP_MAX
 from guardrails.core.operations import (
     Close,
@@ -189,7 +195,13 @@ class RedisStore:
             case ReadAudit():
                 _, entries = yield self._asked_stops(operation)
                 return orders.audit_from(entries)
-            case ClaimAlerts() | NoteAlerts() | RetryAlerts() | ReadAlerts():
+            case (
+                ClaimAlerts()
+                | NoteAlerts()
+                | RetryAlerts()
+                | ReadAlerts()
+                | TellAlerts()
+            ):
                 prefix, names, arguments = outbox.outbox_arguments(operation)
                 reply = yield (
                     self._outbox,

@@ -1,9 +1,9 @@
 -- outbox.lua: gives out alerts that are to be sent, and notes what came of them.
 --
--- `claim`, `note`, `retry` and `read` of core/outbox.py. What a place knows of an alert
+-- `claim`, `note`, `retry`, `read` and `add` of core/outbox.py. What a place knows of an alert
 -- is in outbox/to/ it: state, message, attempts, instant, status, text, due.
 -- KEYS 1 outbox; all others are made of its prefix, see tell.lua
--- ARGV 1 claim | note | retry | read, 2 now, 3 place, then by order:
+-- ARGV 1 claim | note | retry | read | tell, 2 now, 3 place, then by order:
 --      claim: 4 owner, 5 until, 6 alerts that become a message each, 7 alerts at most,
 --             8 instant at which alerts are forgotten, 9 how many at most,
 --             10 whether a process ends
@@ -11,8 +11,9 @@
 --             told, 11 label, 12 until when it is calm, 13 rest, then ids
 --      retry: 4 id ('' = all)
 --      read:  4 alerts at most
+--      tell:  from 4 on id, instant and text of each
 -- reply: claim {next ('' = nothing waits), message, failures, lost, id, text, ...};
---        note and retry a number; read {places, {id, text, {place, row, ...}}, ...}
+--        note and retry a number; tell the ids that are new; read {places, {id, text, {place, row, ...}}, ...}
 local call, A = redis.call, ARGV
 local order, now, place = A[1], A[2] + 0, A[3]
 local prefix = string.sub(KEYS[1], 1, -7)
@@ -160,5 +161,13 @@ local function read()
   return reply
 end
 
-local orders = {claim = claim, note = note, retry = retry, read = read}
+local function tell_all()
+  local new = {}
+  for i = 4, #A, 3 do
+    if tell(prefix, A[i], A[i + 1], A[i + 2]) then new[#new + 1] = A[i] end
+  end
+  return new
+end
+
+local orders = {claim = claim, note = note, retry = retry, read = read, tell = tell_all}
 return orders[order]()

@@ -41,7 +41,7 @@ end
 
 local function tell(prefix, id, at, text)
   local all, ages = prefix .. 'outbox', prefix .. 'outbox/ages'
-  if redis.call('HGET', all, id) then return end
+  if redis.call('HGET', all, id) then return false end
   if redis.call('HLEN', all) >= OUTBOX_MAX then
     forget(prefix, redis.call('ZRANGEBYSCORE', ages, '-inf', '+inf', 'LIMIT', '0', '1')[1])
   end
@@ -53,6 +53,7 @@ local function tell(prefix, id, at, text)
     redis.call('ZADD', prefix .. 'outbox/due/' .. place, at, id)
     redis.call('EXPIRE', prefix .. 'outbox/due/' .. place, OUTBOX_TTL_S)
   end
+  return true
 end
 
 -- Whose session an account is, from the pieces that it is kept in.

@@ -12,6 +12,8 @@ from guardrails.core.anomaly_rules import AnomalyRules
 from guardrails.core.attribution import Attribution
 from guardrails.core.calls import CallKind, CallStatus
 from guardrails.core.events import Event
+from guardrails.core.lines import shared_lines
+from guardrails.core.policy import Budget
 from guardrails.core.usage import Charge, PriceStatus, TokenUsage
 from guardrails.ports import Store
 from guardrails.reports import Anomalies, Span
@@ -54,6 +56,7 @@ class Calls:
     """Books calls, each of many of its kind."""
 
     events: list[Event] = field(default_factory=list)
+    noon_ms: int = NOON_MS
 
     def call(
         self,
@@ -72,7 +75,7 @@ class Calls:
         charge = Charge(cost_nano_usd=cents * CENT, status=PriceStatus.PRICED)
         event = Event(
             event_id=f"e{len(self.events)}",
-            time_ms=NOON_MS - days_ago * DAY_MS - 60_000,
+            time_ms=self.noon_ms - days_ago * DAY_MS - 60_000,
             attribution=who,
             kind=CallKind.TOOL if tool else CallKind.MODEL,
             model=model,
@@ -84,9 +87,15 @@ class Calls:
         )
         self.events.append(replace(event, **more))  # type: ignore[arg-type]
 
-    def book(self, store: Store) -> None:
+    def book(self, store: Store, *budgets: Budget) -> None:
+        """Charges each to its session, and to what shared budgets it falls under."""
         for event in self.events:
-            store.execute(settle_of(event))
+            op, who = settle_of(event), event.attribution
+            shared = shared_lines(budgets, who, now_ms=event.time_ms)
+            lines = (*op.charging.lines, *shared)
+            charging = replace(op.charging, lines=lines)
+            active_ms = (0,) * len(lines)
+            store.execute(replace(op, charging=charging, active_ms=active_ms))
 
 
 def a_month_that_went_wrong() -> Calls:

@@ -25,6 +25,7 @@ from guardrails.cli.sessions import sessions
 from guardrails.cli.simulate import simulate
 from guardrails.cli.stops import resume, stop, stops
 from guardrails.cli.top import top
+from guardrails.cli.watch import watch
 from guardrails.cli.wrap import wrap
 from guardrails.errors import ConfigurationError, GuardrailsError, StoreUnavailable
 
@@ -63,6 +64,7 @@ def _root(
 app.command()(costs)
 app.command()(sessions)
 app.command()(top)
+app.command()(watch)
 app.command()(check)
 app.command()(doctor)
 app.command()(demo)

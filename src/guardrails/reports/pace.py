@@ -11,7 +11,7 @@ from guardrails.core.pace import Pace
 from guardrails.core.rollups import HOUR_MS
 from guardrails.core.windows import Window
 
-__all__ = ["PACE_HOURS", "pace_of"]
+__all__ = ["PACE_HOURS", "nano_usd_per_hour", "pace_of"]
 
 PACE_HOURS: Mapping[Window, tuple[int, int]] = {
     Window.DAY: (4, 1),
@@ -50,9 +50,8 @@ def pace_of(
     if used >= limit:
         return None  # That was told when it happened.
     hours = PACE_HOURS[window]
-    slower = min(_per_hour(costs, number, now_ms) for number in hours)
-    spent = slower * (ends_at_ms - now_ms) // HOUR_MS
-    above = used + spent - limit
+    slower = nano_usd_per_hour(costs, window=window, now_ms=now_ms)
+    above = used + slower * (ends_at_ms - now_ms) // HOUR_MS - limit
     if above <= max(excess_min, limit * MARGIN_PERCENT // 100):
         return None
     return Pace(
@@ -63,6 +62,11 @@ def pace_of(
         long_hours=hours[0],
         short_hours=hours[1],
     )
+
+
+def nano_usd_per_hour(costs: Mapping[int, int], *, window: Window, now_ms: int) -> int:
+    """Returns the slower of the two rates of a window."""
+    return min(_per_hour(costs, hours, now_ms) for hours in PACE_HOURS[window])
 
 
 def _per_hour(costs: Mapping[int, int], hours: int, now_ms: int) -> int:

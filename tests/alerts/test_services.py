@@ -25,7 +25,7 @@ from tests.servers.waiting import until
 
 Start = Callable[..., Receiver]
 
-GOLDEN = Path(__file__).parent / "golden"
+TEXTS = Path(__file__).parent / "texts"
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -82,7 +82,7 @@ def test_each_kind_has_a_text(kind: AlertKind) -> None:
     title, body = message_text(an_alert(kind), Insight(causes=causes))
 
     text = f"{title}\n{body}\n"
-    file = GOLDEN / f"text-{kind.value}.txt"
+    file = TEXTS / f"{kind.value}.txt"
     assert text == file.read_text("utf-8"), text
 
 

@@ -12,7 +12,7 @@ from guardrails.core.loops import LoopFinding, LoopKind
 from guardrails.core.pace import Pace
 from guardrails.core.policy import Limits, Measure
 from guardrails.core.telling import AlertKind
-from guardrails.core.windows import Window
+from guardrails.core.windows import Window, window_end_ms
 from guardrails.ids import new_id
 
 __all__ = ["samples"]
@@ -126,11 +126,13 @@ def _anomaly(now_ms: int) -> Anomaly:
 
 
 def _pace(now_ms: int) -> Pace:
+    ends_at_ms = window_end_ms(Window.MONTH, now_ms=now_ms)
+    assert ends_at_ms is not None
     return Pace(
         budget="sample-month",
         window=Window.MONTH,
-        gone_at_ms=now_ms + 5 * DAY_MS,
-        ends_at_ms=now_ms // DAY_MS * DAY_MS + 12 * DAY_MS,
+        gone_at_ms=now_ms + (ends_at_ms - now_ms) // 2,
+        ends_at_ms=ends_at_ms,
         long_hours=72,
         short_hours=6,
     )

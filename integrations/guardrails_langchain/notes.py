@@ -7,7 +7,6 @@ by the model itself. Both only read: what is left may be less a moment later.
 from typing import Any
 
 from langchain.agents.middleware.types import ModelRequest
-from langchain_core.messages import HumanMessage
 from langchain_core.tools import BaseTool, StructuredTool
 
 from guardrails import Guard, Session
@@ -17,6 +16,7 @@ from guardrails.core.lines import session_line
 from guardrails.core.operations import ReadAccount
 from guardrails.errors import ConfigurationError, StoreUnavailable
 from guardrails.reports.budgets import BudgetRow, budget_rows
+from guardrails_langchain.pieces import instruction
 
 __all__ = ["budget_tool", "checked_share", "noted"]
 
@@ -59,7 +59,7 @@ def noted(
     if not near:
         return request
     text = f"Budget: {_text(near)}. Finish before it is used up."
-    return request.override(messages=[*request.messages, HumanMessage(text)])
+    return request.override(messages=[*request.messages, instruction(text)])
 
 
 def budget_tool(guard: Guard) -> BaseTool:

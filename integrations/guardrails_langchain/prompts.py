@@ -16,12 +16,21 @@ from langchain_core.messages import BaseMessage
 from guardrails.core.estimates import (
     MEDIA_PART_TOKENS_MAX,
     MESSAGE_OVERHEAD_TOKENS,
-    PromptShape,
 )
 from guardrails.core.fingerprints import size_bytes
 from guardrails.core.usage import TOKENS_MAX
 
-__all__ = ["content_tokens_max", "output_limit", "prompt_shape"]
+__all__ = [
+    "TOOL_CALL_BLOCKS",
+    "calls_bytes",
+    "content_tokens_max",
+    "definitions_tokens_max",
+    "is_medium",
+    "kind_of",
+    "output_limit",
+    "part_tokens_max",
+    "text_bytes",
+]
 
 OPAQUE_TOKENS_MAX = 4_096
 """Of what cannot be written as JSON, such as a schema class, on top of the part
@@ -59,9 +68,10 @@ _DATA = frozenset(
 )
 """Members of a medium that hold or name its data; all others are text."""
 
-_REPLIES = ("ai", "AIMessageChunk")
-_TOOL_CALLS = frozenset({"function_call", "tool_call", "tool_call_chunk", "tool_use"})
-_UNSENT_ARGUMENTS = frozenset({"parsed", "tool_calls"})
+TOOL_CALL_BLOCKS = frozenset(
+    {"function_call", "tool_call", "tool_call_chunk", "tool_use"}
+)
+_UNSENT_ARGUMENTS = frozenset({"layer", "lc_source", "parsed", "tool_calls"})
 """Additional arguments that stay here, or repeat a field of the message."""
 _DEFINITIONS = (
     "tools",
@@ -95,30 +105,6 @@ _CANDIDATES = ("best_of", "candidate_count", "n")
 _json = json.JSONEncoder(ensure_ascii=False).encode
 
 
-def prompt_shape(
-    *,
-    messages: Sequence[Sequence[BaseMessage]] | None,
-    prompts: Sequence[str] | None,
-    invocation_params: Mapping[str, Any] | None,
-) -> PromptShape:
-    """Returns the bounds of a prompt, from what LangChain's start hooks get.
-
-    Args:
-        messages: Of `on_chat_model_start`: batches of messages, oldest first.
-        prompts: Of `on_llm_start`.
-        invocation_params: What else is sent. Of it, tools and schemas count.
-    """
-    sent = [message for batch in messages or () for message in batch]
-    bounds = [MESSAGE_OVERHEAD_TOKENS + content_tokens_max(m) for m in sent]
-    bounds += [MESSAGE_OVERHEAD_TOKENS + _bytes(prompt) for prompt in prompts or ()]
-    replies = [message.type in _REPLIES for message in sent]
-    return PromptShape(
-        tools_tokens_max=_definitions_tokens_max(invocation_params or {}),
-        message_tokens_max=tuple(bounds),
-        is_reply=(*replies, *(False for _ in prompts or ())),
-    )
-
-
 def output_limit(
     invocation_params: Mapping[str, Any] | None, metadata: Mapping[str, Any] | None
 ) -> int | None:
@@ -149,14 +135,14 @@ def content_tokens_max(message: BaseMessage) -> int:
     calls = get("tool_calls")
     total = 0
     if type(content) is str:
-        total = len(content) if content.isascii() else _bytes(content)
+        total = len(content) if content.isascii() else text_bytes(content)
     elif content:
         total = _parts_tokens_max(content, has_calls=bool(calls))
     if calls:
-        total += _calls_bytes(get("tool_call_chunks") or calls)
+        total += calls_bytes(get("tool_call_chunks") or calls)
     name, call_id = get("name"), get("tool_call_id")
     if name or call_id:
-        total += _bytes(name) + _bytes(call_id)
+        total += text_bytes(name) + text_bytes(call_id)
     if get("additional_kwargs") or get("invalid_tool_calls"):
         total += _extras_bytes(message)
     return total
@@ -173,12 +159,12 @@ def _extras_bytes(message: BaseMessage) -> int:
     return sum(map(_json_bytes, extras))
 
 
-def _calls_bytes(calls: Sequence[Mapping[str, Any]]) -> int:
+def calls_bytes(calls: Sequence[Mapping[str, Any]]) -> int:
     """Returns the bytes of tool calls: names, ids and arguments."""
     total = 0
     for call in calls:
         label = f"{call.get('name')}{call.get('id')}"
-        total += MESSAGE_OVERHEAD_TOKENS + _bytes(label)
+        total += MESSAGE_OVERHEAD_TOKENS + text_bytes(label)
         total += _arguments_bytes(call.get("args"))
     return total
 
@@ -187,7 +173,7 @@ def _arguments_bytes(arguments: Any) -> int:
     """Returns the bytes of arguments as JSON, or an unfinished piece of it."""
     if type(arguments) is not dict:
         is_piece = isinstance(arguments, str)
-        return _bytes(arguments) if is_piece else _json_bytes(arguments)
+        return text_bytes(arguments) if is_piece else _json_bytes(arguments)
     # A third of the time of writing them as JSON. Per argument: two pairs of
     # quotes, a colon, a comma and two blanks; the escapes are in the text.
     given: dict[str, object] = arguments
@@ -196,7 +182,7 @@ def _arguments_bytes(arguments: Any) -> int:
         escaped = encode_basestring("".join([*given, *texts]))
     except (TypeError, ValueError):  # Not all are scalars, or one is too long.
         return _json_bytes(given)
-    return 2 + 8 * len(given) + _bytes(escaped)
+    return 2 + 8 * len(given) + text_bytes(escaped)
 
 
 def _literal(value: object) -> str:
@@ -210,60 +196,66 @@ def _parts_tokens_max(parts: Any, *, has_calls: bool = False, depth: int = 0) ->
     """Bounds content blocks; of those that repeat tool calls only the calls count."""
     blocks = cast("list[object]", parts) if isinstance(parts, list) else [parts]
     if has_calls:
-        blocks = [block for block in blocks if _kind(block) not in _TOOL_CALLS]
-    return sum([_part_tokens_max(block, depth) for block in blocks])
+        blocks = [block for block in blocks if kind_of(block) not in TOOL_CALL_BLOCKS]
+    return sum([part_tokens_max(block, depth) for block in blocks])
 
 
-def _part_tokens_max(part: object, depth: int) -> int:
+def part_tokens_max(part: object, depth: int = 0) -> int:
+    """Bounds one content block."""
     if isinstance(part, str):
-        return _bytes(part)
+        return text_bytes(part)
     if not isinstance(part, dict):
         return _json_bytes(part)
     block = cast("dict[str, Any]", part)
-    kind = _kind(block)
+    kind = kind_of(block)
     if kind == "text" and len(block) == len(("type", "text")):
-        return _part_tokens_max(block.get("text"), depth)
-    if kind in _MEDIA or (kind is None and _has_untyped_medium(block)):
+        return part_tokens_max(block.get("text"), depth)
+    if is_medium(block):
         return MEDIA_PART_TOKENS_MAX + _text_beside_medium(block, depth)
     if depth >= DEPTH_MAX:
         return _json_bytes(block)
     total = 0
     for name, member in block.items():
-        total += _bytes(str(name))
+        total += text_bytes(str(name))
         if name in ("content", "output", "value") and isinstance(member, list | dict):
             total += _parts_tokens_max(member, depth=depth + 1)
         elif isinstance(member, str):
-            total += _bytes(member)
+            total += text_bytes(member)
         elif member is not None:
             total += _json_bytes(member)
     return total
 
 
-def _has_untyped_medium(block: Mapping[str, object]) -> bool:
-    return any(isinstance(block.get(name), dict) for name in _UNTYPED_MEDIA)
+def is_medium(block: Mapping[str, object]) -> bool:
+    """Whether a content block is an image, a sound, a film or a file."""
+    kind = kind_of(block)
+    if kind is None:
+        return any(isinstance(block.get(name), dict) for name in _UNTYPED_MEDIA)
+    return kind in _MEDIA
 
 
 def _text_beside_medium(block: Mapping[str, Any], depth: int) -> int:
     """Bounds captions, and documents that are sent as text."""
     total = sum(
-        _bytes(member)
+        text_bytes(member)
         for name, member in block.items()
         if isinstance(member, str) and name not in _DATA
     )
     source: Any = block.get("source")
-    if _kind(source) in ("content", "text") and depth < DEPTH_MAX:
+    if kind_of(source) in ("content", "text") and depth < DEPTH_MAX:
         total += _parts_tokens_max(list(source.values()), depth=depth + 1)
     return total
 
 
-def _kind(part: object) -> str | None:
+def kind_of(part: object) -> str | None:
+    """Returns the type that a content block names."""
     kind: object = None
     if isinstance(part, dict):
         kind = cast("dict[str, object]", part).get("type")
     return kind if isinstance(kind, str) else None
 
 
-def _definitions_tokens_max(params: Mapping[str, Any]) -> int:
+def definitions_tokens_max(params: Mapping[str, Any]) -> int:
     """Bounds the tool definitions and schemas that are sent along."""
     total = 0
     for name in _DEFINITIONS:
@@ -278,13 +270,14 @@ def _definitions_tokens_max(params: Mapping[str, Any]) -> int:
 def _json_bytes(value: object) -> int:
     """Returns the bytes of a value as JSON, or a bound if it is none."""
     try:
-        return _bytes(_json(value))
+        return text_bytes(_json(value))
     except Exception:
         # Twice: the size leaves out quotes and escapes.
         return OPAQUE_TOKENS_MAX + 2 * (size_bytes(value) or 0)
 
 
-def _bytes(text: str | None) -> int:
+def text_bytes(text: str | None) -> int:
+    """Returns the length of a text in UTF-8."""
     if not text:
         return 0
     return len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))

@@ -10,12 +10,12 @@ from typing import Any, cast
 
 from langchain.agents.middleware.types import ModelRequest
 from langchain_core.language_models import BaseChatModel
-from langchain_core.messages import HumanMessage
 
 from guardrails.core.estimates import OUTPUT_TOKENS_MIN
 from guardrails.core.usage import TOKENS_MAX
 from guardrails.session import Session
 from guardrails_langchain.offers import Offer
+from guardrails_langchain.pieces import instruction
 
 __all__ = ["closing", "lowered", "offer_for"]
 
@@ -95,7 +95,7 @@ def closing(request: ModelRequest[Any]) -> ModelRequest[Any]:
     stay defined where a choice of none is known to work, since providers refuse a
     history of tool calls without them; elsewhere they are left out.
     """
-    messages = [*request.messages, HumanMessage(CLOSING_TEXT)]
+    messages = [*request.messages, instruction(CLOSING_TEXT)]
     choice = _NO_TOOLS.get(_provider(request.model) or "")
     tools = request.tools if choice is not None else []
     return request.override(

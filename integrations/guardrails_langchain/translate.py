@@ -14,11 +14,12 @@ from langchain_core.outputs import ChatGeneration, LLMResult
 from guardrails.core.attribution import clean_name
 from guardrails.core.calls import CallStatus, ModelCall, Outcome
 from guardrails.core.fingerprints import fingerprint, size_bytes
+from guardrails_langchain.pieces import written_by
 from guardrails_langchain.prompts import (
     content_tokens_max,
     output_limit,
-    prompt_shape,
 )
+from guardrails_langchain.shapes import prompt_shape
 from guardrails_langchain.usage import (
     is_cache_hit,
     model_of,
@@ -138,6 +139,7 @@ def outcome_of_llm_end(result: LLMResult, *, latency_ms: int | None = None) -> O
         model=model_of(result),
         cost_nano_usd=reported_cost_nano_usd(result),
         output_tokens_max=received_tokens_max(result) if usage is None else None,
+        written=written_by(result),
         latency_ms=latency_ms,
     )
 
@@ -165,6 +167,7 @@ def outcome_of_llm_error(
         usage=usage,
         model=model_of(response) if response is not None else None,
         output_tokens_max=received if usage is None else None,
+        written=written_by(response) if response is not None else None,
         latency_ms=latency_ms,
         is_unsent=not is_cut and not received and usage is None and _is_unsent(error),
     )

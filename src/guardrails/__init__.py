@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     )
     from guardrails.guard import Guard
     from guardrails.guarded_call import GuardedCall
-    from guardrails.scope import carried
+    from guardrails.scope import carried, layer
     from guardrails.session import Session
 
 __all__ = [
@@ -59,6 +59,7 @@ __all__ = [
     "ToolRule",
     "UnpricedModelError",
     "carried",
+    "layer",
 ]
 
 _MODULES = {
@@ -86,6 +87,7 @@ _MODULES = {
     "ToolRule": "guardrails.core.policy",
     "UnpricedModelError": "guardrails.errors",
     "carried": "guardrails.scope",
+    "layer": "guardrails.scope",
 }
 """Where each name is defined."""
 

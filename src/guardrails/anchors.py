@@ -1,11 +1,12 @@
-"""Anchors: what prompts were billed, which bounds those that extend them."""
+"""Anchors: what prompts were billed, which says more of those that extend them."""
 
 import threading
 from collections import OrderedDict
 from dataclasses import replace
 
 from guardrails.core.calls import ModelCall
-from guardrails.core.estimates import Anchor, input_tokens_max
+from guardrails.core.estimates import Anchor, extends, input_tokens_max
+from guardrails.core.layers import BilledPrompt
 from guardrails.core.usage import TokenUsage
 
 __all__ = ["Anchors"]
@@ -28,15 +29,36 @@ class Anchors:
         anchor = self._anchors.get((agent_path, call.model))
         return replace(call, input_tokens_max=input_tokens_max(call.prompt, anchor))
 
+    def before(
+        self, call: ModelCall, agent_path: tuple[str, ...]
+    ) -> BilledPrompt | None:
+        """Returns how the prompt was split that this one goes on from."""
+        anchor = self._anchors.get((agent_path, call.model))
+        if anchor is None or call.prompt is None:
+            return None
+        return anchor.prompt if extends(call.prompt, anchor.shape) else None
+
     def learn(
-        self, call: ModelCall, agent_path: tuple[str, ...], usage: TokenUsage | None
+        self,
+        call: ModelCall,
+        agent_path: tuple[str, ...],
+        usage: TokenUsage | None,
+        *,
+        prompt: BilledPrompt | None = None,
     ) -> None:
-        """Remembers what a prompt was billed, as the bound of the next one."""
+        """Remembers what a prompt was billed, as the bound of the next one.
+
+        Args:
+            call: With the prompt.
+            agent_path: Who made it.
+            usage: As reported; without a report nothing is learnt.
+            prompt: How its bill was split.
+        """
         if usage is None or call.prompt is None:
             return
         with self._lock:
             self._anchors[(agent_path, call.model)] = Anchor(
-                shape=call.prompt, billed_tokens=usage.total_tokens
+                shape=call.prompt, billed_tokens=usage.total_tokens, prompt=prompt
             )
             if len(self._anchors) > ANCHORS_MAX:
                 self._anchors.popitem(last=False)

@@ -9,6 +9,8 @@ from guardrails.core.accounts import Charging
 from guardrails.core.admission import Reservation
 from guardrails.core.calls import CallStatus, ModelCall, Outcome, ToolCall
 from guardrails.core.estimates import output_tokens_max
+from guardrails.core.events import Event
+from guardrails.core.layers import TokenRates
 from guardrails.core.money import LIMIT_NANO_USD_MAX
 from guardrails.core.policy import OnUnpriced, Policy
 from guardrails.core.usage import (
@@ -19,7 +21,7 @@ from guardrails.core.usage import (
     TokenUsage,
 )
 from guardrails.errors import UnpricedModelError
-from guardrails.ports import PriceBook
+from guardrails.ports import PriceBook, RateBook
 
 __all__ = ["Charges", "ToolOrigin", "ToolPrice"]
 
@@ -66,6 +68,7 @@ class Charges:
     ) -> None:
         self._policy = policy
         self._prices = prices
+        self._rates = prices if isinstance(prices, RateBook) else None
         self._contain = contain
         self.tools: dict[str, ToolPrice] = {}
         """Declared tools by name."""
@@ -76,7 +79,9 @@ class Charges:
     def adopt(self, policy: Policy, prices: PriceBook | None) -> None:
         """Goes on with another policy, and with other prices if there are any."""
         self._policy = policy
-        self._prices = prices or self._prices
+        if prices is not None:
+            self._prices = prices
+            self._rates = prices if isinstance(prices, RateBook) else None
 
     def output_tokens(self, call: ModelCall, agent: str | None) -> int:
         """Bounds the output of a call that an agent is about to make."""
@@ -184,6 +189,23 @@ class Charges:
             # What was held is the best that is known; unknown is not 0.
             return usage, replace(reservation.charge, status=PriceStatus.ESTIMATED)
         return usage, charge
+
+    def token_rates(self, call: ModelCall, event: Event) -> TokenRates | None:
+        """Returns what a token of a settled call cost, as far as it is known."""
+        usage = event.usage
+        if self._rates is None or usage is None:
+            return None
+        for model in (event.model, call.model):
+            if model is not None:
+                rates = self._rates.token_rates(
+                    provider=call.provider,
+                    model=model,
+                    usage=usage,
+                    now_ms=event.time_ms,
+                )
+                if rates is not None:
+                    return rates
+        return None
 
     def _model_charge(
         self, call: ModelCall, outcome: Outcome, usage: TokenUsage, now_ms: int

@@ -11,13 +11,15 @@ from guardrails.core.accounts import Charging
 from guardrails.core.admission import Reservation
 from guardrails.core.attribution import Attribution, clean_name
 from guardrails.core.calls import CallKind, CallStatus, ModelCall, Outcome, ToolCall
+from guardrails.core.layers import Layer
 from guardrails.core.money import nano_usd
 from guardrails.core.operations import Settle
 from guardrails.core.policy import Mode
 from guardrails.core.usage import TokenUsage
 from guardrails.errors import ConfigurationError, GuardrailsError
 from guardrails.ids import new_id
-from guardrails.scope import current_call
+from guardrails.layering import learnt_layers
+from guardrails.scope import current_call, current_layer
 
 if TYPE_CHECKING:
     from guardrails.session import Session
@@ -70,6 +72,8 @@ class GuardedCall:
         self._is_offered = False
         self._started_ms = 0
         self._attempt = 1
+        self._mark: Layer | None = None
+        """What the code around it says that its input is for."""
 
     @property
     def call(self) -> ModelCall | ToolCall:
@@ -294,6 +298,7 @@ class GuardedCall:
         if isinstance(self._call, ModelCall):
             path = charging.attribution.agent_path
             self._call = self._session.anchors.bounded(self._call, path)
+            self._mark = current_layer.get()
         return self._engine.plan(
             self._call,
             hold_id=self._hold_id or new_id(),
@@ -318,17 +323,18 @@ class GuardedCall:
                 now_ms = self._engine.clock.monotonic_ms()
                 outcome = replace(outcome, latency_ms=now_ms - self._started_ms)
             path = self._reservation.op.charging.attribution.agent_path
-            if isinstance(self._call, ModelCall):
-                self._session.anchors.learn(self._call, path, outcome.usage)
             op = self._engine.plan_settlement(
                 self._reservation, outcome, active_ms=self._session.active_ms()
             )
             efforts = self._session.efforts
             efforts.ended(self._call, path, outcome.status)
             is_repeat = op.trace is not None and efforts.repeats(op.trace)
-            if is_repeat or self._attempt > 1:
-                event = replace(op.event, attempt=self._attempt, is_repeat=is_repeat)
-                op = replace(op, event=event)
+            layers = learnt_layers(
+                self._session, self._call, outcome, op.event, mark=self._mark
+            )
+            if is_repeat or layers or self._attempt > 1:
+                more = {"attempt": self._attempt, "is_repeat": is_repeat}
+                op = replace(op, event=replace(op.event, layers=layers, **more))
         except Exception as error:
             self._engine.contain(error, "settling a call")
             return None

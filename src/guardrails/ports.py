@@ -1,13 +1,14 @@
 """Ports: what the guard needs from the outside, as small protocols."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Protocol, TypeVar
+from typing import Protocol, TypeVar, runtime_checkable
 
 from guardrails.core.accounts import Account, Stop
 from guardrails.core.attribution import Attribution
 from guardrails.core.events import Event
 from guardrails.core.flat_events import FlatEvent
 from guardrails.core.groups import Every
+from guardrails.core.layers import TokenRates
 from guardrails.core.loops import LoopFinding
 from guardrails.core.operations import Crossing, Operation
 from guardrails.core.rollups import Spend
@@ -19,6 +20,7 @@ __all__ = [
     "EventSink",
     "History",
     "PriceBook",
+    "RateBook",
     "RemoteStore",
     "Store",
 ]
@@ -211,6 +213,17 @@ class PriceBook(Protocol):
         self, *, provider: str | None, input_tokens: int, output_tokens: int
     ) -> Charge:
         """Prices a call of an unknown model at the rate of an expensive one."""
+        ...
+
+
+@runtime_checkable
+class RateBook(Protocol):
+    """A price book that also knows what a token costs."""
+
+    def token_rates(
+        self, *, provider: str | None, model: str, usage: TokenUsage, now_ms: int
+    ) -> TokenRates | None:
+        """Returns the rates by which `price` prices this usage, if it has any."""
         ...
 
 

@@ -1,20 +1,31 @@
-"""Scope: which session, and which guarded call, the running code belongs to.
+"""Scope: which session, guarded call and layer the running code belongs to.
 
-Both are context variables, so they follow asyncio tasks and `asyncio.to_thread`
+They are context variables, so they follow asyncio tasks and `asyncio.to_thread`
 by themselves. Bare threads and executors start with an empty context;
 `carried` takes the scope along.
 """
 
+import contextlib
 import contextvars
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from typing import TYPE_CHECKING, ParamSpec, TypeVar
+
+from guardrails.core.layers import INPUT_LAYERS, Layer
+from guardrails.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from guardrails.guarded_call import GuardedCall
     from guardrails.session import Session
 
-__all__ = ["call_of", "carried", "current_call", "current_session"]
+__all__ = [
+    "call_of",
+    "carried",
+    "current_call",
+    "current_layer",
+    "current_session",
+    "layer",
+]
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -28,6 +39,39 @@ current_call: "contextvars.ContextVar[GuardedCall | None]" = contextvars.Context
     "guardrails_call", default=None
 )
 """The tool call that this context is inside of."""
+
+
+current_layer: "contextvars.ContextVar[Layer | None]" = contextvars.ContextVar(
+    "guardrails_layer", default=None
+)
+"""What the input of model calls in this context is for, if somebody says so."""
+
+
+@contextlib.contextmanager
+def layer(name: str) -> Generator[None]:
+    """Says what the model calls inside are for, in reports by layer.
+
+    `with guardrails.layer("memory.summary"):` around the call that sums a conversation
+    up counts what it is sent as that. Of a call that an integration sees these are its
+    messages of the current turn: not instructions, not what tools say, and no message
+    that is marked itself, by `additional_kwargs={"layer": ...}` in LangChain.
+
+    Args:
+        name: A layer of input, such as `memory.retrieval` or `memory.summary`.
+
+    Raises:
+        ConfigurationError: If there is no such layer.
+    """
+    if name not in INPUT_LAYERS:
+        raise ConfigurationError(
+            f"layer: {name!r} is no layer of input. Use one of "
+            f"{', '.join(INPUT_LAYERS)}."
+        )
+    token = current_layer.set(Layer(name))
+    try:
+        yield
+    finally:
+        current_layer.reset(token)
 
 
 def call_of(engine: object) -> "GuardedCall | None":

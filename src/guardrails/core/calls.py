@@ -4,6 +4,7 @@ import enum
 from dataclasses import dataclass, field
 
 from guardrails.core.estimates import PromptShape
+from guardrails.core.layers import Piece
 from guardrails.core.usage import TokenUsage
 
 __all__ = ["CallKind", "CallStatus", "ModelCall", "Outcome", "ToolCall"]
@@ -80,6 +81,8 @@ class Outcome:
     """The model that answered, often a dated snapshot of the one asked for."""
     output_tokens_max: int | None = None
     """Without a report: an upper bound of the output that was received."""
+    written: Piece | None = None
+    """Sizes of what the model wrote; `None` when they are not known."""
     cost_nano_usd: int | None = None
     """The cost as reported by the provider or gateway, which beats any table."""
     result_digest: str | None = None

@@ -9,6 +9,8 @@ what was added.
 
 from dataclasses import dataclass
 
+from guardrails.core.layers import BilledPrompt, Piece
+
 __all__ = [
     "MEDIA_PART_TOKENS_MAX",
     "MESSAGE_OVERHEAD_TOKENS",
@@ -16,6 +18,7 @@ __all__ = [
     "OUTPUT_TOKENS_MIN",
     "Anchor",
     "PromptShape",
+    "extends",
     "input_tokens_max",
     "output_tokens_max",
 ]
@@ -49,6 +52,10 @@ class PromptShape:
     """Bound of each message, oldest first."""
     is_reply: tuple[bool, ...] = ()
     """Whether the model wrote the message; one entry per message."""
+    tools_weight: int = 0
+    """A guess of the size of the tool definitions, in the unit of the pieces."""
+    pieces: tuple[Piece, ...] = ()
+    """Guesses by layer, one entry per message; none if they are not known."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,6 +65,8 @@ class Anchor:
     shape: PromptShape
     billed_tokens: int
     """Input plus output of that call."""
+    prompt: BilledPrompt | None = None
+    """How the bill was split; `None` if the pieces are not known."""
 
 
 def input_tokens_max(shape: PromptShape, anchor: Anchor | None = None) -> int:
@@ -66,7 +75,7 @@ def input_tokens_max(shape: PromptShape, anchor: Anchor | None = None) -> int:
     The anchor counts only if this prompt extends the anchored one, message by
     message; a trimmed or edited history is bounded by its bytes again.
     """
-    if anchor is not None and _extends(shape, anchor.shape):
+    if anchor is not None and extends(shape, anchor.shape):
         known = len(anchor.shape.message_tokens_max)
         added = list(shape.message_tokens_max[known:])
         if added and shape.is_reply[known]:
@@ -91,7 +100,8 @@ def output_tokens_max(
     return requested if is_strict else min(requested, expected)
 
 
-def _extends(shape: PromptShape, earlier: PromptShape) -> bool:
+def extends(shape: PromptShape, earlier: PromptShape) -> bool:
+    """Whether a prompt begins with another one, as far as sizes tell."""
     known = len(earlier.message_tokens_max)
     return (
         shape.tools_tokens_max == earlier.tools_tokens_max

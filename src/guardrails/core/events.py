@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from guardrails.core.attribution import Attribution
 from guardrails.core.calls import CallKind, CallStatus
+from guardrails.core.layers import LayerPart
 from guardrails.core.usage import Charge, TokenUsage
 
 __all__ = ["EVENT_SCHEMA_VERSION", "Event"]
@@ -47,6 +48,9 @@ class Event:
     """Whether it brought the same result for the same arguments as one before."""
     refused_by: str | None = None
     """In observe mode: what would have refused it, as `max_cost_usd of session`."""
+    layers: tuple[LayerPart, ...] | None = None
+    """What the tokens of a model call were for, an estimate. What is in no layer is
+    not known: of a call whose prompt guardrails does not see, the input."""
 
     @property
     def waste(self) -> str | None:

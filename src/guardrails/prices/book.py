@@ -10,6 +10,7 @@ from decimal import Decimal
 from types import MappingProxyType
 from typing import TypeVar
 
+from guardrails.core.layers import TokenRates
 from guardrails.core.usage import Charge, TokenUsage
 from guardrails.prices.dialects import (
     by_canonical_name,
@@ -93,11 +94,13 @@ class Prices:
             that cost more than text, a premium tier. `UNPRICED` if tokens have
             no rate.
         """
-        tier = usage.service_tier
-        if tier is not None:
-            tier = tier[: _TIER_CHARACTERS_MAX + 1].lower()
-            tier = tier if tier in _SERVICE_TIERS else None
-        return self._card((provider, model, tier), now_ms).price(usage)
+        return self._card((provider, model, _tier(usage)), now_ms).price(usage)
+
+    def token_rates(
+        self, *, provider: str | None, model: str, usage: TokenUsage, now_ms: int
+    ) -> TokenRates | None:
+        """Returns the rates by which `price` prices the same usage, if it has any."""
+        return self._card((provider, model, _tier(usage)), now_ms).token_rates(usage)
 
     def bound(
         self,
@@ -170,6 +173,14 @@ class Prices:
 
 
 _NO_RATES = RateCard(tiers=())
+
+
+def _tier(usage: TokenUsage) -> str | None:
+    tier = usage.service_tier
+    if tier is None:
+        return None
+    tier = tier[: _TIER_CHARACTERS_MAX + 1].lower()
+    return tier if tier in _SERVICE_TIERS else None
 
 
 def _model_price(row: ModelPrice | Mapping[str, Decimal]) -> ModelPrice:

@@ -11,6 +11,7 @@ from fractions import Fraction
 from math import ceil
 from typing import Self
 
+from guardrails.core.layers import TokenRates
 from guardrails.core.usage import UNPRICED, Charge, PriceStatus, TokenUsage
 
 __all__ = ["ALWAYS", "RATE_DECIMALS", "RateCard", "Rates", "rate"]
@@ -148,6 +149,21 @@ class Rates:
             + usage.output_audio_tokens * (self.output_audio - self.output)
         )
 
+    def token_rates(self, usage: TokenUsage) -> TokenRates:
+        """Returns what each token costs, cache writes of any lifetime on average."""
+        write, long_lived = usage.cache_write_tokens, usage.cache_write_1h_tokens
+        written = self.cache_write
+        if long_lived:
+            premium = long_lived * (self.cache_write_1h - self.cache_write)
+            written += premium // write
+        return TokenRates(
+            input=self.input,
+            cache_read=self.cache_read,
+            cache_write=written,
+            output=self.output,
+            reasoning=self.reasoning,
+        )
+
     def is_exact(self, usage: TokenUsage) -> bool:
         """Says whether every unit that was used has a known rate."""
         return not any(getattr(usage, unit) for unit in self.gaps)
@@ -185,6 +201,13 @@ class RateCard:
                     source=self.source,
                 )
         return UNPRICED
+
+    def token_rates(self, usage: TokenUsage) -> TokenRates | None:
+        """Returns what each token of reported usage costs, cache writes on average."""
+        for above, rates in self.tiers:
+            if usage.input_tokens > above:
+                return rates.token_rates(usage)
+        return None
 
     def bound(self, *, input_tokens: int, output_tokens: int) -> Charge:
         """Bounds the price of usage within these counts."""

@@ -1,0 +1,45 @@
+"""Shapes: the sizes of what LangChain is about to send, without its content."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from langchain_core.messages import BaseMessage
+
+from guardrails.core.estimates import MESSAGE_OVERHEAD_TOKENS, PromptShape
+from guardrails_langchain.pieces import DEFINITION_BYTE_WEIGHT, pieces_of
+from guardrails_langchain.prompts import (
+    content_tokens_max,
+    definitions_tokens_max,
+    text_bytes,
+)
+
+__all__ = ["prompt_shape"]
+
+_REPLIES = ("ai", "AIMessageChunk")
+
+
+def prompt_shape(
+    *,
+    messages: Sequence[Sequence[BaseMessage]] | None,
+    prompts: Sequence[str] | None,
+    invocation_params: Mapping[str, Any] | None,
+) -> PromptShape:
+    """Returns the bounds of a prompt, from what LangChain's start hooks get.
+
+    Args:
+        messages: Of `on_chat_model_start`: batches of messages, oldest first.
+        prompts: Of `on_llm_start`.
+        invocation_params: What else is sent. Of it, tools and schemas count.
+    """
+    sent = [message for batch in messages or () for message in batch]
+    bounds = [MESSAGE_OVERHEAD_TOKENS + content_tokens_max(m) for m in sent]
+    bounds += [MESSAGE_OVERHEAD_TOKENS + text_bytes(prompt) for prompt in prompts or ()]
+    replies = [message.type in _REPLIES for message in sent]
+    tools_bytes = definitions_tokens_max(invocation_params or {})
+    return PromptShape(
+        tools_tokens_max=tools_bytes,
+        message_tokens_max=tuple(bounds),
+        is_reply=(*replies, *(False for _ in prompts or ())),
+        tools_weight=tools_bytes * DEFINITION_BYTE_WEIGHT,
+        pieces=pieces_of(sent, prompts),
+    )

@@ -17,7 +17,7 @@ from guardrails import Guard, TokenUsage
 from guardrails.cli import main
 from guardrails.core.events import Event
 from guardrails.core.flat_events import FlatEvent, flat_event
-from guardrails.exports.columns import instant_text, usd_text
+from guardrails.exports.columns import COLUMNS, instant_text, usd_text
 from guardrails.stores import rows
 from guardrails.stores.sqlite import SQLiteStore
 from tests.exports.strategies import events
@@ -46,6 +46,14 @@ def ledger(tmp_path: Path) -> Path:
 
 def reading(path: Path) -> sqlite3.Connection:
     return sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True)
+
+
+def test_the_page_names_every_field() -> None:
+    text = PAGE.read_text(encoding="utf-8")
+    table = text.partition("| field |")[2].partition("\n\n")[0]
+    cells = [line.split("|")[1] for line in table.splitlines()[2:]]
+
+    assert set(re.findall(r"`(\w+)`", " ".join(cells))) == set(COLUMNS)
 
 
 def test_queries_of_the_page_answer(ledger: Path) -> None:

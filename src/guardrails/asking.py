@@ -7,11 +7,13 @@ from typing import cast
 
 from guardrails.core.attribution import NAME_BYTES_MAX
 from guardrails.core.groups import SPEND_DIMENSIONS, UNATTRIBUTED, Every
+from guardrails.core.rollups import LAYER
 from guardrails.errors import ConfigurationError
 from guardrails.spans import seconds_of
 
 __all__ = [
     "HOURS_MAX",
+    "check_layers_alone",
     "check_one_of",
     "checked_by",
     "checked_every",
@@ -55,6 +57,8 @@ def checked_by(given: object, *, key: str = "by") -> tuple[str, ...]:
         raise ConfigurationError(
             f"{key}: {given!r} names no dimension. Use one of {_known()}, or several."
         )
+    if tuple(cast("Sequence[object]", parts)) == (LAYER,):
+        return (LAYER,)
     names = tuple(_dimension(name, key=key) for name in cast("Sequence[object]", parts))
     if len(set(names)) != len(names) or len(names) > BY_MAX:
         raise ConfigurationError(
@@ -152,6 +156,8 @@ def checked_limit(given: object, *, key: str = "limit") -> int:
 def _dimension(given: object, *, key: str) -> str:
     name = given.strip() if isinstance(given, str) else ""
     dimension = SHORT_NAMES.get(name, name)
+    if dimension == LAYER:
+        raise _layers_alone(key)
     if dimension not in SPEND_DIMENSIONS:
         raise ConfigurationError(
             f"{key}: {given!r} is not a dimension. Use one of {_known()}."
@@ -182,5 +188,25 @@ def check_one_of(given: object, known: Sequence[str], *, key: str) -> None:
         )
 
 
+def check_layers_alone(
+    by: Sequence[str], where: Mapping[str, object], every: object
+) -> None:
+    """Checks that a report by layer is asked for nothing else.
+
+    Raises:
+        ConfigurationError: If it is.
+    """
+    if LAYER in by and (len(by) > 1 or where or every):
+        raise _layers_alone("by")
+
+
+def _layers_alone(key: str) -> ConfigurationError:
+    return ConfigurationError(
+        f"{key}: {LAYER!r} goes with no other name, no filter and no steps: layers are "
+        "summed up over whole projects. Ask by layer alone, or export the events, "
+        "which have tokens and costs by layer."
+    )
+
+
 def _known() -> str:
-    return ", ".join(SPEND_DIMENSIONS)
+    return ", ".join((*SPEND_DIMENSIONS, LAYER))

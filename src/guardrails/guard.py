@@ -716,7 +716,8 @@ class Guard:
         Args:
             by: The dimensions: `session_id`, `agent`, `root_agent`, `customer_id`,
                 `user_id`, `feature`, `prompt_version`, `kind`, `provider`, `model`,
-                `server`, `tool` or `project_id`; at most four.
+                `server`, `tool` or `project_id`; at most four. Or `layer` alone,
+                without `where`: what tokens were for, which counts no calls.
             since: How far to look back: `24h`, `7d` or a timedelta. Whole hours
                 count; the first one counts in full.
             where: Patterns by dimension, as of `fnmatch.fnmatchcase`: one or several

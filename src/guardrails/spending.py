@@ -3,14 +3,14 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from guardrails.asking import check_one_of
+from guardrails.asking import check_layers_alone, check_one_of
 from guardrails.core.accounts import Account
 from guardrails.core.anomaly_rules import AnomalyRules
 from guardrails.core.groups import Every
 from guardrails.core.limits import effective_limits
 from guardrails.core.lines import session_line
 from guardrails.core.policy import Policy
-from guardrails.core.rollups import Spend
+from guardrails.core.rollups import LAYER, Spend
 from guardrails.ports import History
 from guardrails.reports import (
     LOSSES_BY,
@@ -48,7 +48,11 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Asked:
-    """What a report is asked for."""
+    """What a report is asked for.
+
+    Raises:
+        ConfigurationError: If it is by layer and something else.
+    """
 
     project_id: str
     by: tuple[str, ...] = ()
@@ -58,6 +62,9 @@ class Asked:
     where: Mapping[str, Sequence[str]] = field(default_factory=dict[str, Sequence[str]])
     """Patterns by dimension: in each, one has to match."""
     every: Every | None = None
+
+    def __post_init__(self) -> None:
+        check_layers_alone(self.by, self.where, self.every)
 
     @property
     def joined(self) -> str:
@@ -100,7 +107,7 @@ class Asked:
 
     def unpriced(self, history: History, total: Spend) -> list[str]:
         """Names the models and tools that had no price."""
-        if not total.unpriced_calls:
+        if not total.unpriced_calls and LAYER not in self.by:
             return []
         return unpriced_names(self.spend(history, "model"), self.spend(history, "tool"))
 

@@ -5,8 +5,8 @@ from hypothesis import strategies as st
 
 from guardrails.core.events import Event
 from guardrails.core.rollups import (
-    CELLS_PER_EVENT,
     MIX,
+    ROLLUP_DIMENSIONS,
     Mix,
     Spend,
     cells_of,
@@ -40,7 +40,7 @@ def test_each_event_has_as_many_cells(events: list[Event]) -> None:
         cells = dict(cells_of(event))
         mix = Mix.unpack(cells.pop(MIX) or "")
 
-        assert len(cells) + 1 == CELLS_PER_EVENT
+        assert len(cells) + 1 == len(ROLLUP_DIMENSIONS)
         for dimension in ("session_id", "agent", "customer_id", "user_id", "feature"):
             assert getattr(mix, dimension) == cells[dimension]
 

@@ -5,6 +5,7 @@ from hypothesis import strategies as st
 from guardrails.core.attribution import Attribution, clean_name
 from guardrails.core.calls import CallKind, CallStatus
 from guardrails.core.events import Event
+from guardrails.core.layers import LAYERS, LayerPart
 from guardrails.core.usage import Charge, PriceStatus, TokenUsage
 
 __all__ = ["events", "names", "no_rates"]
@@ -72,6 +73,7 @@ def events(draw: st.DrawFn, *, number: int = 0) -> Event:
     path = tuple(draw(st.lists(names, max_size=3)))
     tags = draw(st.dictionaries(names, names, max_size=3))
     is_tool = kind is CallKind.TOOL
+    charge = draw(_charges())
     return Event(
         event_id=f"{number:04d}",
         time_ms=draw(st.integers(1_760_000_000_000, 1_770_000_000_000)),
@@ -97,9 +99,24 @@ def events(draw: st.DrawFn, *, number: int = 0) -> Event:
         bytes_in=draw(st.none() | st.integers(0, 2**40)),
         bytes_out=draw(st.none() | st.integers(0, 2**40)),
         usage=None if is_tool else draw(st.none() | _usages()),
-        charge=draw(_charges()),
+        charge=charge,
         reserved_nano_usd=0,
+        attempt=draw(st.integers(1, 9)),
+        is_repeat=draw(st.booleans()),
+        refused_by=draw(st.none() | st.just("max_cost_usd of session")),
+        layers=None if is_tool else draw(_layers(charge.cost_nano_usd)),
     )
+
+
+@st.composite
+def _layers(draw: st.DrawFn, cost: int | None) -> tuple[LayerPart, ...] | None:
+    found = draw(st.lists(st.sampled_from(LAYERS), unique=True))
+    costs = st.none() if cost is None else _counts
+    parts = [
+        LayerPart(layer=layer, tokens=draw(_counts), cost_nano_usd=draw(costs))
+        for layer in found
+    ]
+    return tuple(parts) or None
 
 
 def no_rates(provider: str | None, model: str, now_ms: int) -> None:

@@ -8,6 +8,13 @@ from guardrails.core.accounts import Charging, Line
 from guardrails.core.attribution import Attribution
 from guardrails.core.calls import CallKind, CallStatus
 from guardrails.core.events import Event
+from guardrails.core.layers import (
+    Author,
+    LayerPart,
+    Piece,
+    billed_prompt,
+    layers_of,
+)
 from guardrails.core.operations import Settle
 from guardrails.core.policy import Limits
 from guardrails.core.rollups import HOUR_MS
@@ -22,6 +29,31 @@ names = st.none() | st.sampled_from(NAMES)
 START_MS = NOW_MS // HOUR_MS * HOUR_MS
 HOURS = 50
 """The calls are of two days and a bit."""
+
+
+@st.composite
+def layers(
+    draw: st.DrawFn, usage: TokenUsage, cost: int | None
+) -> tuple[LayerPart, ...] | None:
+    """What the tokens of a call are for, whether its prompt was seen or not."""
+    pieces = draw(
+        st.none()
+        | st.lists(
+            st.builds(
+                Piece,
+                st.sampled_from(Author),
+                st.integers(1, 99),
+                st.integers(0, 99),
+                st.none(),
+            ),
+            min_size=1,
+            max_size=4,
+        )
+    )
+    prompt = billed_prompt(
+        usage, tools=1, pieces=pieces or (), written=None, earlier=None
+    )
+    return layers_of(usage, prompt, pieces=pieces, cost_nano_usd=cost) or None
 
 
 @st.composite
@@ -41,6 +73,13 @@ def _events(draw: st.DrawFn) -> Event:
         who = who.under("a") if draw(st.booleans()) else who
     cost = draw(st.none() | st.integers(0, 10**12))
     cached, read, reasoning = (draw(st.integers(0, 99)) for _ in range(3))
+    usage = TokenUsage(
+        input_tokens=cached + read + draw(st.integers(0, 99)),
+        cache_read_tokens=read,
+        cache_write_tokens=cached,
+        output_tokens=reasoning + draw(st.integers(0, 99)),
+        reasoning_tokens=reasoning,
+    )
     return Event(
         event_id="",
         time_ms=START_MS + draw(st.integers(0, HOURS * HOUR_MS - 1)),
@@ -54,15 +93,8 @@ def _events(draw: st.DrawFn) -> Event:
         latency_ms=draw(st.none() | st.integers(0, 10**6)),
         bytes_in=draw(st.none() | st.integers(0, 10**6)),
         bytes_out=draw(st.none() | st.integers(0, 10**6)),
-        usage=TokenUsage(
-            input_tokens=cached + read + draw(st.integers(0, 99)),
-            cache_read_tokens=read,
-            cache_write_tokens=cached,
-            output_tokens=reasoning + draw(st.integers(0, 99)),
-            reasoning_tokens=reasoning,
-        )
-        if is_model
-        else None,
+        usage=usage if is_model else None,
+        layers=draw(layers(usage, cost)) if is_model else None,
         charge=Charge(
             cost_nano_usd=cost,
             status=PriceStatus.UNPRICED

@@ -142,6 +142,52 @@ def expected(events: list[Event], query: dict[str, Any]) -> dict[Any, list[int]]
     return dict(sums)
 
 
+@settings(
+    max_examples=40,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+@given(events=event_lists(), hours=st.integers(0, HOURS))
+def test_layers_add_up_to_what_model_calls_cost(
+    opened: Opened, events: list[Event], hours: int
+) -> None:
+    """What is in no layer has no name; an hour that is not asked for does not count."""
+    until_ms = START_MS + hours * HOUR_MS
+    sums: dict[str | None, list[int]] = defaultdict(lambda: [0, 0, 0])
+    for event in events:
+        if event.usage is None or event.time_ms // HOUR_MS > until_ms // HOUR_MS:
+            continue
+        usage, cost = event.usage, event.charge.cost_nano_usd or 0
+        rest = [cost, usage.input_tokens, usage.output_tokens]
+        for part in event.layers or ():
+            is_output = part.layer.group == "response"
+            for index, amount in enumerate(
+                (
+                    part.cost_nano_usd or 0,
+                    0 if is_output else part.tokens,
+                    part.tokens if is_output else 0,
+                )
+            ):
+                sums[part.layer.value][index] += amount
+                rest[index] -= amount
+        sums[None] = [a + b for a, b in zip(sums[None], rest, strict=True)]
+    asked = {"project_id": "default", "since_ms": START_MS, "until_ms": until_ms}
+    with opened() as store:
+        for event in events:
+            store.execute(settle_of(event))
+        found = store.history.spend(by=["layer"], **asked)
+        models = store.history.spend(by="model", **asked)
+
+    assert {
+        spend.name: [spend.total_nano_usd, spend.input_tokens, spend.output_tokens]
+        for spend in found
+    } == {name: amounts for name, amounts in sums.items() if any(amounts) or name}
+    for name in ("total_nano_usd", "input_tokens", "output_tokens", "reasoning_tokens"):
+        whole = sum(getattr(spend, name) for spend in models)
+        assert sum(getattr(spend, name) for spend in found) == whole
+    assert all(spend.steps == 0 for spend in found)
+
+
 def found_in(spends: list[Spend]) -> dict[Any, list[int]]:
     found = {
         (spend.since_ms, spend.names): [

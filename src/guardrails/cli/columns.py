@@ -8,7 +8,7 @@ from guardrails.cli.amounts import money_cells
 from guardrails.cli.names import safe
 from guardrails.cli.table import Column
 from guardrails.core.policy import Measure
-from guardrails.core.rollups import Spend
+from guardrails.core.rollups import LAYER, Spend
 from guardrails.reports import CostReport, CostRow, SessionRow
 
 __all__ = [
@@ -52,6 +52,7 @@ TITLES = {
     "server": "Server",
     "waste": "Waste",
     "refused_by": "Refused by",
+    "layer": "Layer",
 }
 
 OF_CALLS = frozenset(
@@ -85,10 +86,17 @@ def columns_of(report: CostReport) -> list[Column]:
     if report.by == "session_id":
         return _session_columns(report)
     names = name_columns(report.dimensions, [row.spend.names for row in report.rows])
-    of_calls = bool(OF_CALLS & set(report.dimensions))
-    amounts = _call_columns(report) if of_calls else _spend_columns(report)
+    amounts = _amounts(report)
     change = [] if report.before is None else _change_columns(report)
     return [*names, *amounts, *change, _share(report), _bar(report), *_tokens(report)]
+
+
+def _amounts(report: CostReport) -> list[Column]:
+    if report.by == LAYER:  # It counts no calls.
+        return [_money("Total", report, lambda spend: spend.total_nano_usd, priority=1)]
+    if OF_CALLS & set(report.dimensions):
+        return _call_columns(report)
+    return _spend_columns(report)
 
 
 def name_columns(

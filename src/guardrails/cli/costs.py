@@ -25,6 +25,7 @@ from guardrails.cli.options import (
     where_of,
 )
 from guardrails.clock import SystemClock
+from guardrails.core.rollups import LAYER
 from guardrails.errors import ConfigurationError
 from guardrails.reports import CostReport, Series, Span, UnitReport
 from guardrails.spending import Asked, read_costs, read_series, read_units
@@ -45,7 +46,7 @@ def costs(
             metavar="NAME,…",
             help="session, agent, root_agent, customer, user, feature, prompt_version, "
             "tool, server, model, provider, kind, waste or refused_by; several with "
-            "commas.",
+            "commas. Or layer: what tokens were for.",
         ),
     ] = None,
     where: WhereOption = None,
@@ -123,6 +124,10 @@ def _refuse_what_does_not_go_together(
         raise ConfigurationError(
             "--compare: a session is hardly ever in both spans. Compare --by agent, "
             "for example."
+        )
+    if per and names and LAYER in names:
+        raise ConfigurationError(
+            "--per session: layers are summed up over whole projects. Leave --per out."
         )
     if per and has_session:
         raise ConfigurationError(

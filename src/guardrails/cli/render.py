@@ -13,7 +13,7 @@ from guardrails.cli.findings import anomaly_lines, loss_lines, sparse_line
 from guardrails.cli.names import safe
 from guardrails.cli.table import console_width, cut, table_lines
 from guardrails.core.decisions import format_count
-from guardrails.core.rollups import Spend
+from guardrails.core.rollups import LAYER, Spend
 from guardrails.reports import CostReport, Span
 
 __all__ = ["by_text", "headlines", "notes", "nothing", "render_costs"]
@@ -72,7 +72,7 @@ def _headline(report: CostReport, width: int) -> Iterator[Text]:
     parts = [what, f"last {report.span.hours:,} h"]
     parts += [format_count(report.names, "session")] if by_session else []
     noun = "call" if OF_CALLS & set(report.dimensions) else "step"
-    parts += [format_count(total.steps, noun)]
+    parts += [] if report.by == LAYER else [format_count(total.steps, noun)]
     parts += [f"{report.stopped:,} stopped"] if by_session else []
     yield from headlines(parts, report.span, report.where, width)
 

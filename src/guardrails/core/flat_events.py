@@ -5,17 +5,19 @@ version, none is taken away or changes its meaning.
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
 from guardrails.core.events import EVENT_SCHEMA_VERSION, Event
+from guardrails.core.layers import LAYER_GROUPS, LAYERS
 from guardrails.core.usage import PriceStatus
 
 __all__ = [
     "FLAT_SCHEMA_VERSION",
     "FlatEvent",
     "flat_event",
+    "layer_groups",
     "path_text",
     "tags_text",
 ]
@@ -64,6 +66,24 @@ class FlatEvent(NamedTuple):
     price_source: str | None
     tags: str
     """Free pairs as a JSON object, sorted by name."""
+    attempt: int
+    """Above 1 for a call that was made again because the one before failed."""
+    is_repeat: bool
+    """Whether it brought the same result for the same arguments as one before."""
+    refused_by: str | None
+    """In observe mode: what would have refused it."""
+    prompt_tokens: int | None
+    """Instructions and the current turn. What tokens were for is an estimate, and not
+    known of input that guardrails does not see."""
+    tool_tokens: int | None
+    """Definitions, calls and results of tools."""
+    memory_tokens: int | None
+    """Earlier turns, summaries, and what was looked up."""
+    response_tokens: int | None
+    prompt_nano_usd: int | None
+    tool_nano_usd: int | None
+    memory_nano_usd: int | None
+    response_nano_usd: int | None
 
     @property
     def is_estimated(self) -> bool:
@@ -112,7 +132,53 @@ def flat_event(event: Event) -> FlatEvent:
         price_status=event.charge.status.value,
         price_source=event.charge.source,
         tags=tags_text(who.tags),
+        attempt=event.attempt,
+        is_repeat=event.is_repeat,
+        refused_by=event.refused_by,
+        **_layers(event),
     )
+
+
+def _layers(event: Event) -> dict[str, int | None]:
+    tokens, costs = layer_groups(
+        {
+            part.layer.value: (part.tokens, part.cost_nano_usd)
+            for part in event.layers or ()
+        }
+    )
+    names = (
+        *(f"{group}_tokens" for group in LAYER_GROUPS),
+        *(f"{group}_nano_usd" for group in LAYER_GROUPS),
+    )
+    return dict(zip(names, (*tokens, *costs), strict=True))
+
+
+def layer_groups(
+    parts: Mapping[str, tuple[int, int | None]],
+) -> tuple[list[int | None], list[int | None]]:
+    """Returns the tokens and the cost of each of `LAYER_GROUPS`.
+
+    Args:
+        parts: Tokens and cost by layer. Without any of input, input is not known.
+    """
+    tokens: list[int | None] = [None] * len(LAYER_GROUPS)
+    costs: list[int | None] = [None] * len(LAYER_GROUPS)
+    for layer, (count, cost) in parts.items():
+        group = _GROUPS[layer]
+        tokens[group] = (tokens[group] or 0) + count
+        if cost is not None:
+            costs[group] = (costs[group] or 0) + cost
+    if any(count is not None for count in tokens[:_RESPONSE]):
+        is_priced = any(cost is not None for cost in costs)
+        for group, count in enumerate(tokens):
+            if count is None:
+                tokens[group] = 0
+                costs[group] = 0 if is_priced else None
+    return tokens, costs
+
+
+_GROUPS: dict[str, int] = {layer: LAYER_GROUPS.index(layer.group) for layer in LAYERS}
+_RESPONSE = LAYER_GROUPS.index("response")
 
 
 @lru_cache(maxsize=TEXTS_MAX)

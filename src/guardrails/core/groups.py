@@ -15,7 +15,14 @@ from operator import add
 from typing import Literal, Self
 
 from guardrails.core.calls import CallKind
-from guardrails.core.rollups import HOUR_MS, ROLLUP_DIMENSIONS, SUM_NAMES, Mix, Spend
+from guardrails.core.rollups import (
+    HOUR_MS,
+    LAYER,
+    ROLLUP_DIMENSIONS,
+    SUM_NAMES,
+    Mix,
+    Spend,
+)
 
 __all__ = [
     "SPEND_DIMENSIONS",
@@ -57,12 +64,13 @@ class SpendQuery:
     """What a report asks for.
 
     Raises:
-        ValueError: If there is no such dimension.
+        ValueError: If there is no such dimension, or there are layers with anything
+            else.
     """
 
     project_id: str
     by: tuple[str, ...]
-    """Of `SPEND_DIMENSIONS`; none asks for the total."""
+    """Of `SPEND_DIMENSIONS`; none asks for the total. Or `layer` alone."""
     since_ms: int
     """The hour that contains this instant is the first."""
     until_ms: int
@@ -73,6 +81,10 @@ class SpendQuery:
     """The steps of a series."""
 
     def __post_init__(self) -> None:
+        if LAYER in self.by:
+            if len(self.by) > 1 or self.where or self.every:
+                raise ValueError("Layers are summed up over whole projects only.")
+            return
         for dimension in (*self.by, *dict(self.where)):
             if dimension not in SPEND_DIMENSIONS:
                 known = ", ".join(SPEND_DIMENSIONS)
@@ -111,7 +123,7 @@ class SpendQuery:
         """The dimension whose own cells answer it; `None` if mixes do."""
         if self.where or len(self.by) != 1:
             return None
-        return self.by[0] if self.by[0] in ROLLUP_DIMENSIONS else None
+        return self.by[0] if self.by[0] in (*ROLLUP_DIMENSIONS, LAYER) else None
 
     @cached_property
     def fields(self) -> tuple[str, ...]:

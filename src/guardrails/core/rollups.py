@@ -6,27 +6,32 @@ mix, is of all its names together: sums over any of them are sums of mixes.
 """
 
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, fields, replace
 from functools import lru_cache
 from typing import NamedTuple, Self
 
 from guardrails.core.calls import CallKind, CallStatus
 from guardrails.core.events import Event
+from guardrails.core.layers import INPUT_LAYERS, Layer
 from guardrails.core.usage import PriceStatus, TokenUsage
 
 __all__ = [
-    "CELLS_PER_EVENT",
     "HOUR_MS",
+    "LAYER",
     "MIX",
     "ROLLUP_DIMENSIONS",
     "SUM_NAMES",
     "Mix",
     "Spend",
+    "added_up",
     "amounts_of",
+    "by_layer",
     "cells_of",
+    "layer_spends",
     "ranked",
     "spend_of",
+    "spend_of_layer",
 ]
 
 HOUR_MS = 3_600_000
@@ -44,8 +49,9 @@ ROLLUP_DIMENSIONS = (
 )
 """What has cells of its own. `tool` is `server/tool`."""
 
-CELLS_PER_EVENT = len(ROLLUP_DIMENSIONS)
-"""An event has a model or a tool, and a mix."""
+LAYER = "layer"
+"""The dimension of what tokens were for. Its cells divide the tokens and the cost of
+a call, and count no calls."""
 
 MIX = "mix"
 """The dimension of all names together. It is no dimension of reports."""
@@ -232,20 +238,72 @@ def spend_of(event: Event, *, name: str | None = None) -> Spend:
     )
 
 
+def layer_spends(event: Event) -> list[Spend]:
+    """Returns what one event adds to the cells of its layers."""
+    return [
+        spend_of_layer(
+            part.layer, tokens=part.tokens, cost_nano_usd=part.cost_nano_usd or 0
+        )
+        for part in event.layers or ()
+    ]
+
+
+def spend_of_layer(layer: Layer, *, tokens: int, cost_nano_usd: int) -> Spend:
+    """Returns what tokens of one layer come to."""
+    is_input = layer in INPUT_LAYERS
+    return Spend(
+        name=layer.value,
+        model_nano_usd=cost_nano_usd,
+        input_tokens=tokens if is_input else 0,
+        output_tokens=0 if is_input else tokens,
+        reasoning_tokens=tokens if layer is Layer.RESPONSE_REASONING else 0,
+    )
+
+
+def by_layer(layers: Iterable[Spend], models: Iterable[Spend]) -> list[Spend]:
+    """Returns what was spent by layer, and under no name what is in none.
+
+    Args:
+        layers: The sums of each layer.
+        models: What model calls come to, in any parts.
+    """
+    known, whole = list(layers), list(models)
+
+    def rest(of: Callable[[Spend], int]) -> int:
+        return sum(map(of, whole)) - sum(map(of, known))
+
+    unknown = Spend(
+        name=None,
+        model_nano_usd=rest(lambda spend: spend.model_nano_usd),
+        input_tokens=rest(lambda spend: spend.input_tokens),
+        output_tokens=rest(lambda spend: spend.output_tokens),
+        reasoning_tokens=rest(lambda spend: spend.reasoning_tokens),
+    )
+    return known if unknown == Spend(name=None) else [*known, unknown]
+
+
 def amounts_of(event: Event) -> tuple[int, ...]:
     """Returns what one event adds to each of its cells, as `SUM_NAMES`."""
     spend = spend_of(event)
     return tuple([getattr(spend, name) for name in SUM_NAMES])
 
 
+def added_up(spends: Iterable[Spend]) -> list[Spend]:
+    """Adds up what has the same name."""
+    sums: dict[str | None, Spend] = {}
+    for spend in spends:
+        known = sums.get(spend.name)
+        sums[spend.name] = known.plus(spend) if known else spend
+    return list(sums.values())
+
+
 def ranked(events: Iterable[Event]) -> list[Spend]:
     """Sums events per model and tool, most expensive first."""
-    sums: dict[str, Spend] = {}
-    for event in events:
-        tool = f"{event.server}/{event.tool}" if event.server else event.tool
-        name = event.model or tool or "?"
-        spend = spend_of(event, name=name)
-        sums[name] = sums[name].plus(spend) if name in sums else spend
+
+    def called(event: Event) -> str:
+        return event.model or event.tool_name or "?"
+
     return sorted(
-        sums.values(), key=lambda spend: (-spend.total_nano_usd, spend.name or "")
+        added_up(spend_of(event, name=called(event)) for event in events),
+        key=lambda spend: (-spend.total_nano_usd, spend.name or ""),
     )

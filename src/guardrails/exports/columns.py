@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 
 from guardrails.core.flat_events import FLAT_SCHEMA_VERSION, FlatEvent
+from guardrails.core.layers import LAYER_GROUPS
 
 __all__ = ["COLUMNS", "ColumnType", "columns_of", "instant_text", "usd_text"]
 
@@ -23,7 +24,11 @@ class ColumnType(enum.Enum):
     """JSON text; a value of its own in JSON."""
 
 
-_RENAMED = {"time_ms": "time", "cost_nano_usd": "cost_usd"}
+_RENAMED = {
+    "time_ms": "time",
+    "cost_nano_usd": "cost_usd",
+    **{f"{group}_nano_usd": f"{group}_usd" for group in LAYER_GROUPS},
+}
 _TYPES = {
     "time": ColumnType.INSTANT,
     "cost_usd": ColumnType.USD,
@@ -37,6 +42,10 @@ _TYPES = {
     "cache_write_tokens": ColumnType.INTEGER,
     "output_tokens": ColumnType.INTEGER,
     "reasoning_tokens": ColumnType.INTEGER,
+    "attempt": ColumnType.INTEGER,
+    "is_repeat": ColumnType.BOOLEAN,
+    **{f"{group}_tokens": ColumnType.INTEGER for group in LAYER_GROUPS},
+    **{f"{group}_usd": ColumnType.USD for group in LAYER_GROUPS},
 }
 _LAST = {"estimated": ColumnType.BOOLEAN, "schema_version": ColumnType.INTEGER}
 

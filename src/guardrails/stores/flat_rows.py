@@ -7,9 +7,11 @@ event, which the tests compare.
 import json
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
+from itertools import chain
 from typing import Any
 
-from guardrails.core.flat_events import FlatEvent, path_text, tags_text
+from guardrails.core.flat_events import FlatEvent, layer_groups, path_text, tags_text
+from guardrails.core.layers import LAYER_GROUPS
 
 __all__ = ["FLAT_COLUMNS", "flat_events_of"]
 
@@ -40,11 +42,16 @@ FLAT_COLUMNS = (
     "price_status",
     "price_source",
     "tags",
+    "attempt",
+    "is_repeat",
+    "refused_by",
+    "layers",
 )
 """What is read of each event: as many as `FlatEvent` has, but for its tokens."""
 
-_AGENT, _PATH, _USAGE, _TAGS = (
-    FLAT_COLUMNS.index(name) for name in ("agent", "agent_path", "usage", "tags")
+_AGENT, _PATH, _USAGE, _TAGS, _REPEAT, _LAYERS = (
+    FLAT_COLUMNS.index(name)
+    for name in ("agent", "agent_path", "usage", "tags", "is_repeat", "layers")
 )
 
 _TOKENS = (
@@ -66,6 +73,8 @@ def flat_events_of(rows: Sequence[Sequence[Any]]) -> list[FlatEvent]:
     columns: list[Iterable[Any]] = list(zip(*rows, strict=True))
     columns[_PATH] = map(_path, columns[_PATH], columns[_AGENT])
     columns[_TAGS] = map(_tags, columns[_TAGS])
+    columns[_REPEAT] = map(bool, columns[_REPEAT])
+    columns[_LAYERS:] = _layers(columns[_LAYERS])
     columns[_USAGE : _USAGE + 1] = _tokens(columns[_USAGE])
     return list(map(FlatEvent._make, zip(*columns, strict=True)))
 
@@ -84,12 +93,26 @@ def _tags(text: str | None) -> str:
     return tags_text(tuple((key, value) for key, value in pairs))
 
 
+def _layers(texts: Iterable[str | None]) -> list[tuple[int | None, ...]]:
+    """Returns one column of tokens and one of costs per group of layers."""
+    found = [
+        _NOTHING if parts is None else (*chain(*layer_groups(parts)),)
+        for parts in _read(texts)
+    ]
+    return list(zip(*found, strict=True))
+
+
+_NOTHING = (None,) * 2 * len(LAYER_GROUPS)
+
+
+def _read(texts: Iterable[str | None]) -> list[dict[str, Any] | None]:
+    # All texts as one: that costs a third of reading them one by one.
+    return json.loads(f"[{','.join([text or 'null' for text in texts])}]")
+
+
 def _tokens(texts: Iterable[str | None]) -> list[list[int | None]]:
     """Returns one column per class of tokens. Counts of 0 are not written."""
-    # All texts as one: that costs a third of reading them one by one.
-    usages: list[dict[str, int] | None] = json.loads(
-        f"[{','.join([text or 'null' for text in texts])}]"
-    )
+    usages = _read(texts)
     return [
         [None if usage is None else usage.get(name, 0) for usage in usages]
         for name in _TOKENS

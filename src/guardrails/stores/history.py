@@ -4,12 +4,13 @@ import json
 import sqlite3
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import replace
 
 from guardrails.core.accounts import Account
 from guardrails.core.events import Event
 from guardrails.core.flat_events import FlatEvent
-from guardrails.core.groups import Every, SpendQuery, grouped
-from guardrails.core.rollups import MIX, SUM_NAMES, Mix, Spend
+from guardrails.core.groups import Every, SpendQuery, grouped, in_order
+from guardrails.core.rollups import LAYER, MIX, SUM_NAMES, Mix, Spend, by_layer
 from guardrails.ports import FOREVER_MS
 from guardrails.stores import rows
 from guardrails.stores.flat_rows import FLAT_COLUMNS, flat_events_of
@@ -53,12 +54,19 @@ class SQLiteHistory:
             where=where,
             every=every,
         )
-        start = _STARTS[query.every]
+        if query.dimension == LAYER:
+            models = self._by(replace(query, by=("model",)))
+            return in_order(by_layer(self._by(query), models))
         if query.dimension is not None:
-            cells = self._cells(query, query.dimension, start, "name")
-            return grouped(query, cells, lambda name: (name or None,))
-        cells = self._cells(query, MIX, start, _names(query))
+            return self._by(query)
+        cells = self._cells(query, MIX, _STARTS[query.every], _names(query))
         return grouped(query, cells, lambda text: query.names_of(_mix(query, text)))
+
+    def _by(self, query: SpendQuery) -> list[Spend]:
+        """Reads the cells of one dimension."""
+        assert query.dimension is not None
+        cells = self._cells(query, query.dimension, _STARTS[query.every], "name")
+        return grouped(query, cells, lambda name: (name or None,))
 
     def _cells(
         self, query: SpendQuery, dimension: str, start: str, name: str

@@ -9,11 +9,21 @@ from typing import TypeVar
 from guardrails.core.accounts import Account
 from guardrails.core.events import Event
 from guardrails.core.flat_events import FlatEvent, flat_event
-from guardrails.core.groups import Every, SpendQuery, grouped
+from guardrails.core.groups import Every, SpendQuery, grouped, in_order
 from guardrails.core.ledger import Ledger
 from guardrails.core.operations import Operation, settled_by
 from guardrails.core.outbox import Outbox
-from guardrails.core.rollups import HOUR_MS, Mix, Spend, amounts_of
+from guardrails.core.rollups import (
+    HOUR_MS,
+    LAYER,
+    Mix,
+    Spend,
+    added_up,
+    amounts_of,
+    by_layer,
+    layer_spends,
+    spend_of,
+)
 from guardrails.ids import new_key
 from guardrails.ports import FOREVER_MS
 from guardrails.stores.forks import close_at_fork
@@ -112,6 +122,9 @@ class _MemoryHistory:
                 if event.attribution.project_id == project_id
                 and event.time_ms // HOUR_MS in query.hours
             ]
+        if query.dimension == LAYER:
+            parts = [part for event in events for part in layer_spends(event)]
+            return in_order(by_layer(added_up(parts), map(spend_of, events)))
         cells = [
             (event.time_ms // HOUR_MS, Mix.of(event).pack(), amounts_of(event))
             for event in events

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, fields
+from operator import attrgetter
 from typing import Any
 
 from guardrails.core.accounts import (
@@ -16,15 +17,24 @@ from guardrails.core.accounts import (
 from guardrails.core.attribution import Attribution
 from guardrails.core.calls import CallKind, CallStatus
 from guardrails.core.events import Event
+from guardrails.core.layers import Layer, LayerPart
 from guardrails.core.loops import LoopFinding, LoopKind, ToolTrace
 from guardrails.core.policy import Limits, Measure
-from guardrails.core.rollups import HOUR_MS, amounts_of, cells_of
+from guardrails.core.rollups import (
+    HOUR_MS,
+    LAYER,
+    SUM_NAMES,
+    amounts_of,
+    cells_of,
+    layer_spends,
+)
 from guardrails.core.usage import Charge, PriceStatus, TokenUsage
 
 __all__ = [
     "ACCOUNT_COLUMNS",
     "EVENT_COLUMNS",
     "HOLD_COLUMNS",
+    "ROLLUP_COLUMNS",
     "SESSION_COLUMNS",
 ]
 
@@ -91,7 +101,10 @@ EVENT_COLUMNS = (
     "attempt",
     "is_repeat",
     "refused_by",
+    "layers",
 )
+ROLLUP_COLUMNS = ("project_id", "hour", "dimension", "name", *SUM_NAMES)
+_sums = attrgetter(*SUM_NAMES)
 _USAGE = tuple(field.name for field in fields(TokenUsage))
 
 
@@ -289,6 +302,7 @@ def event_row(event: Event) -> tuple[Column, ...]:
         event.attempt,
         int(event.is_repeat),
         event.refused_by,
+        layers_text(event.layers) if event.layers else None,
     )
 
 
@@ -332,17 +346,37 @@ def event_from(row: Sequence[Any]) -> Event:
         attempt=values.get("attempt") or 1,
         is_repeat=bool(values.get("is_repeat")),
         refused_by=values.get("refused_by"),
+        layers=_layers_from(values.get("layers")),
     )
 
 
 def rollup_columns(event: Event) -> list[Column]:
-    """Returns what an event adds: the columns of one row per cell, in a row."""
+    """Returns what an event adds: `ROLLUP_COLUMNS` of one row per cell, in a row."""
     sums = amounts_of(event)
     project_id, hour = event.attribution.project_id, event.time_ms // HOUR_MS
     columns: list[Column] = []
     for dimension, name in cells_of(event):
         columns += (project_id, hour, dimension, name or "", *sums)
+    for spend in layer_spends(event):
+        columns += (project_id, hour, LAYER, spend.name, *_sums(spend))
     return columns
+
+
+def layers_text(layers: Sequence[LayerPart]) -> str:
+    """Writes the tokens and the cost of each layer: `{"prompt.user":[12,3600]}`."""
+    return json.dumps(
+        {part.layer.value: (part.tokens, part.cost_nano_usd) for part in layers},
+        separators=(",", ":"),
+    )
+
+
+def _layers_from(text: str | None) -> tuple[LayerPart, ...] | None:
+    if not text:
+        return None
+    return tuple(
+        LayerPart(layer=Layer(layer), tokens=tokens, cost_nano_usd=cost)
+        for layer, (tokens, cost) in json.loads(text).items()
+    )
 
 
 def _usage_text(usage: TokenUsage) -> str:

@@ -24,6 +24,7 @@ import os
 import sqlite3
 import threading
 from collections.abc import Generator, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
@@ -52,7 +53,6 @@ from guardrails.core.operations import (
     Turned,
 )
 from guardrails.core.outbox import Outbox
-from guardrails.core.rollups import CELLS_PER_EVENT, SUM_NAMES
 from guardrails.core.stops import Stops, project_in, project_of
 from guardrails.errors import StoreUnavailable
 from guardrails.ids import new_key
@@ -103,13 +103,11 @@ _ADD_EVENT = (
     f"INSERT INTO events ({', '.join(rows.EVENT_COLUMNS)}) "
     f"VALUES ({', '.join('?' * len(rows.EVENT_COLUMNS))})"
 )
-_ADD_ROLLUPS = _upsert(
-    "rollups",
-    ("project_id", "hour", "dimension", "name", *SUM_NAMES),
-    keys=4,
-    add=True,
-    count=CELLS_PER_EVENT,
-)
+
+
+@lru_cache(maxsize=16)  # An event has at most 11 layers.
+def _add_rollups(count: int) -> str:
+    return _upsert("rollups", rows.ROLLUP_COLUMNS, keys=4, add=True, count=count)
 
 
 class SQLiteStore:
@@ -394,4 +392,6 @@ def _save(connection: sqlite3.Connection, loaded: _Loaded, operation: object) ->
 def _book(connection: sqlite3.Connection, event: Event) -> None:
     """Writes an event and its rollups."""
     connection.execute(_ADD_EVENT, rows.event_row(event))
-    connection.execute(_ADD_ROLLUPS, rows.rollup_columns(event))
+    columns = rows.rollup_columns(event)
+    count = len(columns) // len(rows.ROLLUP_COLUMNS)
+    connection.execute(_add_rollups(count), columns)

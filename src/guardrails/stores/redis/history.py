@@ -9,7 +9,15 @@ from guardrails.core.events import Event
 from guardrails.core.flat_events import FlatEvent, flat_event
 from guardrails.core.groups import Every, SpendQuery, grouped, in_order
 from guardrails.core.lines import account_key
-from guardrails.core.rollups import HOUR_MS, MIX, Mix, Spend
+from guardrails.core.rollups import (
+    HOUR_MS,
+    LAYER,
+    MIX,
+    Mix,
+    Spend,
+    added_up,
+    by_layer,
+)
 from guardrails.core.windows import Window
 from guardrails.ports import FOREVER_MS
 from guardrails.stores.redis import keys, replies
@@ -55,6 +63,9 @@ class RedisHistory:
             where=where,
             every=every,
         )
+        if query.dimension == LAYER:
+            models = self._by(query, "model")
+            return in_order(by_layer(self._layers(query), models))
         if query.dimension is None:
             cells = self._cells(query, MIX)
             return grouped(query, cells, lambda text: query.names_of(Mix.unpack(text)))
@@ -79,10 +90,25 @@ class RedisHistory:
         rest = [step for step in everything.values() if step.steps]
         return in_order([*found, *rest])
 
+    def _layers(self, query: SpendQuery) -> list[Spend]:
+        """Reads the cells of layers, of which each hour has one."""
+        return added_up(
+            spend
+            for _, _, value in self._raw_cells(query, LAYER)
+            for spend in replies.layer_spends_from(value)
+        )
+
     def _cells(
         self, query: SpendQuery, dimension: str
     ) -> Iterator[tuple[int, str, tuple[int, ...]]]:
         """Yields the hour, the name and the sums of each cell."""
+        for hour, field, value in self._raw_cells(query, dimension):
+            yield hour, field.decode(), replies.amounts_from(value)
+
+    def _raw_cells(
+        self, query: SpendQuery, dimension: str
+    ) -> Iterator[tuple[int, bytes, bytes]]:
+        """Yields the hour, the name and the sums of each cell, as they are kept."""
         prefix = keys.project_prefix(query.project_id)
         size = MIX_HOURS_MAX if dimension == MIX else HOURS_MAX
         for start in range(0, len(query.hours), size):
@@ -93,7 +119,7 @@ class RedisHistory:
             answers = self._client.query(prefix, commands)
             for hour, found in zip(hours, answers, strict=True):
                 for field, value in zip(found[::2], found[1::2], strict=True):
-                    yield hour, field.decode(), replies.amounts_from(value)
+                    yield hour, field, value
 
     def session_accounts(
         self, *, project_id: str, session_ids: Sequence[str]

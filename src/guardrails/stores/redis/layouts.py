@@ -2,9 +2,11 @@
 
 import struct
 
+from guardrails.core.layers import LAYERS
 from guardrails.core.policy import Limits, Measure
 
 __all__ = [
+    "LAYER_SUMS",
     "MEASURES",
     "NUMBERS",
     "SEPARATOR",
@@ -19,6 +21,8 @@ __all__ = [
 NUMBERS = struct.Struct("<6q3i")
 TIMES = struct.Struct("<4q")
 SUMS = struct.Struct("<2q2i2q3i7q")
+LAYER_SUMS = struct.Struct(f"<{2 * len(LAYERS)}q")
+"""Tokens and cost of each layer: all layers of an hour are one cell."""
 SLOTS = {
     Measure.COST: 1,
     Measure.TOKENS: 4,

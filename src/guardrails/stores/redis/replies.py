@@ -7,6 +7,7 @@ from typing import Any
 
 from guardrails.core.accounts import Account, Charging, SessionState, Stop, StopReason
 from guardrails.core.events import Event
+from guardrails.core.layers import LAYERS
 from guardrails.core.limits import effective_limits
 from guardrails.core.loops import LoopFinding, LoopKind, ToolTrace
 from guardrails.core.operations import (
@@ -19,9 +20,11 @@ from guardrails.core.operations import (
     Settled,
     Verdict,
 )
+from guardrails.core.rollups import Spend, spend_of_layer
 from guardrails.stores import rows
 from guardrails.stores.alert_texts import who_from
 from guardrails.stores.redis.layouts import (
+    LAYER_SUMS,
     MEASURES,
     NUMBERS,
     SEPARATOR,
@@ -36,6 +39,7 @@ __all__ = [
     "account_from",
     "amounts_from",
     "event_from",
+    "layer_spends_from",
     "reserved_from",
     "settled_from",
     "totals_from",
@@ -239,6 +243,17 @@ def _trace_from(text: str) -> ToolTrace:
 def event_from(payload: bytes) -> Event:
     """Rebuilds an event from the stream."""
     return rows.event_from(json.loads(payload))
+
+
+def layer_spends_from(numbers: bytes) -> list[Spend]:
+    """Reads what an hour has of each layer."""
+    found = LAYER_SUMS.unpack(numbers.ljust(LAYER_SUMS.size, b"\0"))
+    pairs = zip(LAYERS, found[::2], found[1::2], strict=True)
+    return [
+        spend_of_layer(layer, tokens=tokens, cost_nano_usd=cost)
+        for layer, tokens, cost in pairs
+        if tokens
+    ]
 
 
 def amounts_from(sums: bytes) -> tuple[int, ...]:

@@ -9,15 +9,22 @@ from hashlib import blake2b
 from guardrails.core.accounts import Charging, Line, Stop
 from guardrails.core.calls import CallKind
 from guardrails.core.events import Event
+from guardrails.core.layers import LAYERS
 from guardrails.core.limits import effective_limits
 from guardrails.core.loops import ToolTrace, refused_trace
 from guardrails.core.operations import Reserve, Settle
 from guardrails.core.policy import Limits
-from guardrails.core.rollups import HOUR_MS, amounts_of, cells_of
+from guardrails.core.rollups import HOUR_MS, LAYER, amounts_of, cells_of
 from guardrails.stores import rows
 from guardrails.stores.alert_texts import who_text
 from guardrails.stores.redis import keys
-from guardrails.stores.redis.layouts import SEPARATOR, SLOTS, SUMS, raised_from
+from guardrails.stores.redis.layouts import (
+    LAYER_SUMS,
+    SEPARATOR,
+    SLOTS,
+    SUMS,
+    raised_from,
+)
 from guardrails.stores.redis.outbox import telling_text
 from guardrails.stores.redis.wire import Argument, Fragment
 
@@ -96,7 +103,10 @@ def _written(event: Event) -> tuple[tuple[str, str | None], ...]:
     there in another dimension has no name in it.
     """
     cells = cells_of(event)[1:]
-    return tuple([one for one in cells if one[1] is not None or one[0] in _COMPLETE])
+    found = [one for one in cells if one[1] is not None or one[0] in _COMPLETE]
+    if event.layers:
+        found.append((LAYER, None))  # The last one: see `_sums`.
+    return tuple(found)
 
 
 _COMPLETE = ("agent", "model", "tool")
@@ -248,7 +258,16 @@ def _number(number: int | None) -> Argument:
 
 
 def _sums(event: Event) -> bytes:
-    return SUMS.pack(*amounts_of(event))
+    """Writes what is added to each cell, and behind it what is added to the layers'."""
+    sums = SUMS.pack(*amounts_of(event))
+    if not event.layers:
+        return sums
+    parts = {part.layer: part for part in event.layers}
+    numbers: list[int] = []
+    for layer in LAYERS:
+        part = parts.get(layer)
+        numbers += (part.tokens, part.cost_nano_usd or 0) if part else (0, 0)
+    return sums + LAYER_SUMS.pack(*numbers)
 
 
 def _trace_text(trace: ToolTrace) -> str:

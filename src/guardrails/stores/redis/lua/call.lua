@@ -34,6 +34,7 @@ local TRACES_MAX, CLOCK_STEP_MS, DAY_MS = 64, 60000, 86400000
 -- steps, model calls, tool calls. A session's: started, last active, active and
 -- ended (-1 = not) in ms.
 local NUMBERS, TIMES, SUMS = '<i8i8i8i8i8i8i4i4i4', '<i8i8i8i8', '<i8i8i4i4i8i8i4i4i4i8i8i8i8i8i8i8'
+local SUMS_BYTES, LAYERS = 108, '<' .. string.rep('i8', 22) -- a cell's; tokens and cost by layer
 local COST, TOKENS, STEPS, MODELS, TOOLS, ACTIVE = 1, 4, 7, 8, 9, 12
 local STARTED, LAST, ENDED = 10, 11, 13
 
@@ -308,6 +309,22 @@ local function count_refusal(trace)
 end
 
 -- --------------------------------------------------------------- settle
+-- Adds numbers to a cell; `text` is how they are written, which is all a new one needs.
+local function add(i, format, text, numbers)
+  local key, name = K[TRACES + count + i], A[cells + i]
+  local known = call('HGET', key, name)
+  if known then
+    -- What an earlier version wrote is shorter: it did not know the last numbers.
+    local sums = {struct.unpack(format, known .. string.rep('\0', #text - #known))}
+    local size = #numbers - 1 -- behind them is the position that unpack returns last
+    for j = 1, size do sums[j] = sums[j] + numbers[j] end
+    call('HSET', key, name, struct.pack(format, unpack(sums, 1, size)))
+  else
+    call('HSET', key, name, text)
+    if call('HLEN', key) == 1 then call('EXPIRE', key, ROLLUP_TTL_S) end
+  end
+end
+
 local function settle()
   local id, now, cost, tokens, first = A[3], A[4] + 0, A[6] + 0, A[7] + 0, 31
   local hold, slot, known = call('HGET', K[HOLDS], id), 2, nil
@@ -365,20 +382,11 @@ local function settle()
   if told then text = '' end
   tell_crossings(crossed, now)
   call('XADD', K[EVENTS], 'MAXLEN', '~', A[30], '*', 'e', A[9])
-  local d = {struct.unpack(SUMS, A[11])}
-  for i = 1, A[cells] do
-    local key, name = K[TRACES + count + i], A[cells + i]
-    local sums = call('HGET', key, name)
-    if sums then
-      -- What an earlier version wrote is shorter: it did not know the last sums.
-      local s = {struct.unpack(SUMS, sums .. string.rep('\0', #A[11] - #sums))}
-      for j = 1, 16 do s[j] = s[j] + d[j] end
-      call('HSET', key, name, struct.pack(SUMS, unpack(s, 1, 16)))
-    else
-      call('HSET', key, name, A[11])
-      if call('HLEN', key) == 1 then call('EXPIRE', key, ROLLUP_TTL_S) end
-    end
-  end
+  local packed, layers = string.sub(A[11], 1, SUMS_BYTES), string.sub(A[11], SUMS_BYTES + 1)
+  local sums = {struct.unpack(SUMS, packed)}
+  local last = A[cells] - (layers == '' and 0 or 1)
+  for i = 1, last do add(i, SUMS, packed, sums) end
+  if layers ~= '' then add(last + 1, LAYERS, layers, {struct.unpack(LAYERS, layers)}) end
   local late = not hold or slot == 3
   if not late and #crossed == 0 and new_stop == '' and text == '' then return 1 end
   return {1, late and 1 or 0, crossed, new_stop, text}

@@ -1,0 +1,178 @@
+-- What the tokens of a model call were for: {"prompt.user":[tokens, nano-USD]}.
+ALTER TABLE events ADD COLUMN layers TEXT;
+
+DROP VIEW guardrails_events;
+CREATE VIEW guardrails_events AS
+SELECT
+    event_id,
+    strftime('%Y-%m-%dT%H:%M:%S', time_ms / 1000, 'unixepoch')
+        || printf('.%03dZ', time_ms % 1000) AS time,
+    project_id,
+    customer_id,
+    user_id,
+    feature,
+    agent,
+    coalesce(agent_path, CASE WHEN agent IS NULL THEN '[]' ELSE json_array(agent) END)
+        AS agent_path,
+    nullif(session_id, '') AS session_id,
+    agent_run_id,
+    prompt_version,
+    kind,
+    provider,
+    model,
+    server,
+    tool,
+    status,
+    error_type,
+    latency_ms,
+    bytes_in,
+    bytes_out,
+    CASE WHEN usage IS NOT NULL
+        THEN coalesce(json_extract(usage, '$.input_tokens'), 0) END AS input_tokens,
+    CASE WHEN usage IS NOT NULL
+        THEN coalesce(json_extract(usage, '$.cache_read_tokens'), 0)
+        END AS cache_read_tokens,
+    CASE WHEN usage IS NOT NULL
+        THEN coalesce(json_extract(usage, '$.cache_write_tokens'), 0)
+        END AS cache_write_tokens,
+    CASE WHEN usage IS NOT NULL
+        THEN coalesce(json_extract(usage, '$.output_tokens'), 0) END AS output_tokens,
+    CASE WHEN usage IS NOT NULL
+        THEN coalesce(json_extract(usage, '$.reasoning_tokens'), 0)
+        END AS reasoning_tokens,
+    -- Text, because a REAL drifts.
+    CASE WHEN cost_nano_usd IS NOT NULL THEN printf(
+        '%d.%09d', cost_nano_usd / 1000000000, cost_nano_usd % 1000000000
+    ) END AS cost_usd,
+    cost_nano_usd,
+    price_status,
+    price_source,
+    coalesce((
+        SELECT json_group_object(
+            json_extract(pair.value, '$[0]'), json_extract(pair.value, '$[1]')
+        )
+        FROM json_each(events.tags) AS pair
+    ), '{}') AS tags,
+    price_status = 'estimated' AS estimated,
+    attempt,
+    is_repeat,
+    refused_by,
+    -- Of a prompt that was seen, what is in no layer of a group is 0.
+    coalesce(
+        (
+            SELECT sum(json_extract(value, '$[0]')) FROM json_each(layers)
+            WHERE key LIKE 'prompt.%'
+        ),
+        (
+            SELECT 0 FROM json_each(layers)
+            WHERE key NOT LIKE 'response.%' AND json_extract(value, '$[0]') >= 0
+            LIMIT 1
+        )
+    ) AS prompt_tokens,
+    coalesce(
+        (
+            SELECT sum(json_extract(value, '$[0]')) FROM json_each(layers)
+            WHERE key LIKE 'tool.%'
+        ),
+        (
+            SELECT 0 FROM json_each(layers)
+            WHERE key NOT LIKE 'response.%' AND json_extract(value, '$[0]') >= 0
+            LIMIT 1
+        )
+    ) AS tool_tokens,
+    coalesce(
+        (
+            SELECT sum(json_extract(value, '$[0]')) FROM json_each(layers)
+            WHERE key LIKE 'memory.%'
+        ),
+        (
+            SELECT 0 FROM json_each(layers)
+            WHERE key NOT LIKE 'response.%' AND json_extract(value, '$[0]') >= 0
+            LIMIT 1
+        )
+    ) AS memory_tokens,
+    coalesce(
+        (
+            SELECT sum(json_extract(value, '$[0]')) FROM json_each(layers)
+            WHERE key LIKE 'response.%'
+        ),
+        (
+            SELECT 0 FROM json_each(layers)
+            WHERE key NOT LIKE 'response.%' AND json_extract(value, '$[0]') >= 0
+            LIMIT 1
+        )
+    ) AS response_tokens,
+    coalesce(
+        (
+            SELECT sum(json_extract(value, '$[1]')) FROM json_each(layers)
+            WHERE key LIKE 'prompt.%'
+        ),
+        (
+            SELECT 0 FROM json_each(layers)
+            WHERE key NOT LIKE 'response.%' AND json_extract(value, '$[1]') >= 0
+            LIMIT 1
+        )
+    ) AS prompt_nano_usd,
+    coalesce(
+        (
+            SELECT sum(json_extract(value, '$[1]')) FROM json_each(layers)
+            WHERE key LIKE 'tool.%'
+        ),
+        (
+            SELECT 0 FROM json_each(layers)
+            WHERE key NOT LIKE 'response.%' AND json_extract(value, '$[1]') >= 0
+            LIMIT 1
+        )
+    ) AS tool_nano_usd,
+    coalesce(
+        (
+            SELECT sum(json_extract(value, '$[1]')) FROM json_each(layers)
+            WHERE key LIKE 'memory.%'
+        ),
+        (
+            SELECT 0 FROM json_each(layers)
+            WHERE key NOT LIKE 'response.%' AND json_extract(value, '$[1]') >= 0
+            LIMIT 1
+        )
+    ) AS memory_nano_usd,
+    coalesce(
+        (
+            SELECT sum(json_extract(value, '$[1]')) FROM json_each(layers)
+            WHERE key LIKE 'response.%'
+        ),
+        (
+            SELECT 0 FROM json_each(layers)
+            WHERE key NOT LIKE 'response.%' AND json_extract(value, '$[1]') >= 0
+            LIMIT 1
+        )
+    ) AS response_nano_usd
+FROM events;
+
+DROP VIEW guardrails_spend_hourly;
+CREATE VIEW guardrails_spend_hourly AS
+SELECT
+    project_id,
+    strftime('%Y-%m-%dT%H:00:00Z', hour * 3600, 'unixepoch') AS hour,
+    dimension,
+    nullif(name, '') AS name,
+    printf(
+        '%d.%09d',
+        (model_nano_usd + tool_nano_usd) / 1000000000,
+        (model_nano_usd + tool_nano_usd) % 1000000000
+    ) AS cost_usd,
+    model_nano_usd + tool_nano_usd AS cost_nano_usd,
+    model_nano_usd,
+    tool_nano_usd,
+    model_calls,
+    tool_calls,
+    input_tokens,
+    output_tokens,
+    unpriced_calls,
+    estimated_calls,
+    failed_calls,
+    latency_ms
+FROM rollups
+WHERE dimension IN (
+    'project_id', 'agent', 'customer_id', 'user_id', 'feature', 'prompt_version',
+    'session_id', 'model', 'tool', 'layer'
+);

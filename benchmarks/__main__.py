@@ -8,6 +8,7 @@ means something.
 from itertools import chain
 
 from benchmarks.agent import measure_agent
+from benchmarks.alerts import measure_alerts
 from benchmarks.export import measure_export
 from benchmarks.imports import measure_imports
 from benchmarks.ledger import measure_ledger
@@ -25,6 +26,7 @@ def main() -> None:
         measure_redis_scale(),
         measure_export(),
         measure_agent(),
+        measure_alerts(),
         measure_mcp_proxy(),
         measure_imports(),
     )

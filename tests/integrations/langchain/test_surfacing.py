@@ -387,7 +387,7 @@ def test_the_outer_limit_ends_a_nested_session_too() -> None:
     assert not rig.record.started_after_stop()
 
 
-@pytest.mark.parametrize("construct", ["agent", "tool_retry", "tool_error"])
+@pytest.mark.parametrize("construct", ["agent", "tool_retry"])
 def test_a_failure_of_ours_hides_no_stop(
     construct: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -14,7 +14,7 @@ from guardrails import Attribution, Budget, Charge, Event, Limits, Policy, Price
 from guardrails.core.calls import CallKind, CallStatus
 from guardrails.core.policy import BudgetAction, Measure, SoftAlerts
 from guardrails.core.windows import Window
-from guardrails.reports import Simulation, simulated
+from guardrails.reports.simulation import Simulation, simulated
 
 DAY_MS = 86_400_000
 START_MS = 20_000 * DAY_MS

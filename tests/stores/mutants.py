@@ -234,8 +234,11 @@ CALL = {
     "a loop is told again": ("if told then text = '' end", ""),
     # History
     "no event": ("call('XADD', K[EVENTS], 'MAXLEN', '~', A[30], '*', 'e', A[9])", ""),
-    "no sums": ("for i = 1, A[cells] do", "for i = 1, 0 do"),
-    "sums hold the last call": ("s[j] = s[j] + d[j]", "s[j] = d[j]"),
+    "no sums": ("for i = 1, last do add", "for i = 1, 0 do add"),
+    "sums hold the last call": (
+        "sums[j] = sums[j] + numbers[j]",
+        "sums[j] = numbers[j]",
+    ),
     # Lifetimes
     "the version stays": (
         "if dirty > 0 or has_refused then version = call('INCR', K[VERSION]) end",

@@ -18,7 +18,7 @@ from guardrails.cli.options import (
 from guardrails.clock import SystemClock
 from guardrails.core.money import usd
 from guardrails.core.rollups import HOUR_MS
-from guardrails.reports import Refused, Simulation, simulated
+from guardrails.reports.simulation import Refused, Simulation, simulated
 
 __all__ = ["simulate"]
 

@@ -10,7 +10,7 @@ from guardrails.cli.amounts import money_cells
 from guardrails.cli.names import safe
 from guardrails.cli.table import Column, console_width, table_lines
 from guardrails.core.decisions import format_count
-from guardrails.reports import Refused, Simulation
+from guardrails.reports.simulation import Refused, Simulation
 
 __all__ = ["render_simulation"]
 

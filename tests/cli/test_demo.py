@@ -102,7 +102,8 @@ def test_the_tables_are_those_of_the_command(shown: str) -> None:
     assert re.search(r"^2-limited .* ■ cost", shown, re.MULTILINE)
     assert re.search(r"^3-looping .* ▲ loop", shown, re.MULTILINE)
     assert re.search(r"^4-wrapped .* ■ cost", shown, re.MULTILINE)
-    assert "▲ 1-unguarded cost $1.40, 9.9 times the median session" in shown
+    assert re.search(r"^Waste \$\d\.\d+ \(\d+%\): .*repeats", shown, re.MULTILINE)
+    assert "insufficient_data: " in shown, "four sessions have no usual cost"
     assert re.search(r"^geocoding-mcp/geocode +187 ", shown, re.MULTILINE)
 
 

@@ -10,6 +10,9 @@ Nothing here ever blocks or fails a call.
 An alert exists once in the fleet, and is sent at least once, always under the same id:
 what a process that is killed has not sent, or what a receiver does not take while a
 guard is closed, is sent by another process that shares the store, or by the next one.
+
+Anomalies, budgets that will not last and reports of days are told by `guardrails watch`
+alone: while none runs, nobody hears of them.
 """
 
 from guardrails.alerts.settings import AlertSettings, WebhookSettings

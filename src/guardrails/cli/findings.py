@@ -41,7 +41,8 @@ def sparse_line(anomalies: Anomalies) -> str | None:
     if not anomalies.insufficient:
         return None
     first = anomalies.insufficient[0]
-    name = safe(first.name) if first.name else "what has no name"
+    nobody = "no agent" if first.dimension == "agent" else "no customer"
+    name = safe(first.name) if first.name else f"what has {nobody}"
     count = len(anomalies.insufficient)
     others = f" and {format_count(count - 1, 'other')}" if count > 1 else ""
     noun = "sessions" if first.dimension == "agent" else "active days"

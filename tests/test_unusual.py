@@ -148,6 +148,8 @@ def test_every_store_finds_what_was_injected(store: Store) -> None:
         (AnomalyKind.EXPENSIVE_MODEL, "clerk", "opus"),
         (AnomalyKind.NEW_NAME, "opus", None),
     }
+    big = next(one for one in anomalies.found if one.name == "big")
+    assert big.customer_id == "acme"
     assert {one.name for one in anomalies.insufficient} >= {"b", "c", "d"}
 
 

@@ -4,16 +4,18 @@ from collections.abc import Mapping, Sequence
 
 from guardrails.core.accounts import Account
 from guardrails.core.anomaly_rules import BASELINE_DAYS, DAY_MS, AnomalyRules
-from guardrails.core.groups import in_order
-from guardrails.core.rollups import HOUR_MS, Spend
+from guardrails.core.rollups import HOUR_MS
 from guardrails.ports import History
 from guardrails.reports import (
     BEFORE_BY,
     NOW_BY,
     Anomalies,
+    Row,
     Span,
     Watched,
     find_anomalies,
+    rows_of,
+    summed,
 )
 
 __all__ = ["read_anomalies"]
@@ -52,17 +54,19 @@ def read_anomalies(
     if span.hours > HOURS_MAX:
         span = Span(hours=HOURS_MAX, until_ms=span.until_ms)
 
-    def spend(by: Sequence[str], since_ms: int, until_ms: int) -> Sequence[Spend]:
-        return history.spend(
-            project_id=project_id,
-            by=by,
-            since_ms=since_ms,
-            until_ms=until_ms,
-            where=where,
+    def rows(by: Sequence[str], since_ms: int, until_ms: int) -> list[Row]:
+        return rows_of(
+            history.spend(
+                project_id=project_id,
+                by=by,
+                since_ms=since_ms,
+                until_ms=until_ms,
+                where=where,
+            )
         )
 
-    now = spend(NOW_BY, span.since_ms, span.until_ms)
-    if sum(one.total_nano_usd for one in now) <= rules.excess_nano_usd_min:
+    least, now = rules.excess_nano_usd_min, rows(NOW_BY, span.since_ms, span.until_ms)
+    if sum(row.cost for row in now) <= least:
         return Anomalies()  # Nothing can be beyond the floor.
     first_day_ms = span.since_ms // DAY_MS * DAY_MS
     days = history.spend(
@@ -73,19 +77,30 @@ def read_anomalies(
         where=where,
         every="day",
     )
-    before = spend(
-        BEFORE_BY, span.since_ms - BASELINE_DAYS * DAY_MS, span.since_ms - HOUR_MS
-    )
+    before: list[Row] = []
+    if _is_any_beyond(least, now):
+        since_ms = span.since_ms - BASELINE_DAYS * DAY_MS
+        before = rows(BEFORE_BY, since_ms, span.since_ms - HOUR_MS)
     stopped = _stopped(history, project_id, now)
     watched = Watched(span=span, now=now, before=before, days=days, stopped=stopped)
     return find_anomalies(watched, rules)
 
 
+def _is_any_beyond(least: int, rows: Sequence[Row]) -> bool:
+    """Whether an agent, a tool or a model cost enough to be compared: that is slow."""
+    sums = (
+        *summed(rows, lambda row: ("root_agent", row.root_agent)).values(),
+        *summed(rows, lambda row: ("agent", row.agent)).values(),
+        *summed(rows, lambda row: ("called", row.called)).values(),
+    )
+    return any(found.cost > least for found in sums)
+
+
 def _stopped(
-    history: History, project_id: str, now: Sequence[Spend]
+    history: History, project_id: str, now: Sequence[Row]
 ) -> Sequence[Account]:
-    at = NOW_BY.index("session_id")
-    names = dict.fromkeys(spend.names[at] for spend in in_order(now))
+    dearest = sorted(now, key=lambda row: (-row.cost, row.session_id or ""))
+    names = dict.fromkeys(row.session_id for row in dearest)
     sessions = [name for name in names if name is not None][:SESSIONS_MAX]
     accounts = history.session_accounts(project_id=project_id, session_ids=sessions)
     return [account for account in accounts if account.stop is not None]

@@ -4,6 +4,7 @@ import json
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,14 +12,18 @@ import pytest
 from guardrails import Guard, TokenUsage
 from guardrails.clock import SystemClock
 from guardrails.core.attribution import Attribution
+from guardrails.core.daily import Daily
+from guardrails.core.deliveries import TellAlerts
 from guardrails.core.lines import account_key
 from guardrails.core.operations import Resume, StopSession
 from guardrails.core.rollups import ROLLUP_DIMENSIONS
+from guardrails.core.watch_alerts import alert_of_anomaly, alert_of_day
 from guardrails.core.windows import Window
 from guardrails.stores.sqlite import SQLiteStore
 from guardrails.testing import FakeClock
-from guardrails.testing.conformance import TELLING
+from guardrails.testing.conformance import PLACES, TELLING
 from tests.cli.conftest import Run
+from tests.cli.reports import OUTLIER
 from tests.servers.processes import Server
 
 DAY_MS = 86_400_000
@@ -261,3 +266,36 @@ def test_an_empty_ledger_has_nothing_to_forget(command: Run, config: Path) -> No
     for words in (("forget", "--customer", "acme", "--yes"), ("prune",)):
         done = command(*words, "--store", "sqlite:///none.sqlite3")
         assert done.code == 0
+
+
+def test_forgets_what_a_watch_told_of_the_customer(command: Run, path: Path) -> None:
+    """Also a report of a day that names it beside others, and an odd session of it."""
+    shares = (("globex", 2), ("acme", 1))
+    daily = Daily(
+        day_ms=0,
+        cost_nano_usd=3,
+        before_nano_usd=2,
+        sessions=1,
+        wasted_nano_usd=0,
+        anomalies=0,
+        customers=shares,
+    )
+    others = replace(daily, day_ms=DAY_MS, customers=shares[:1])
+    session = replace(OUTLIER, customer_id="acme")
+    told = TellAlerts(
+        project_id="default",
+        alerts=(
+            alert_of_day(daily, "default", now_ms=NOW_MS),
+            alert_of_day(others, "default", now_ms=NOW_MS),
+            alert_of_anomaly(session, "default", now_ms=NOW_MS),
+        ),
+        places=PLACES,
+    )
+    with closing(SQLiteStore(path)) as store:
+        store.execute(told)
+    url = f"sqlite:///{path}"
+    done = command("forget", "--customer", "acme", "--store", url, "--yes")
+
+    assert "3 alerts deleted" in done.out
+    assert "acme" not in everything(path)
+    assert others.customers[0][0] in everything(path)

@@ -5,7 +5,7 @@ import random  # noqa: TID251 - seeded, so that every run is alike
 from collections.abc import Callable, Iterable, Iterator
 
 from guardrails.core.rollups import Spend
-from guardrails.reports import Span, Watched
+from guardrails.reports import Span, Watched, rows_of
 
 DAY_MS = 86_400_000
 DAY = 20_420
@@ -121,4 +121,9 @@ def watched(
     earlier: Iterable[Spend] = (),
     days: Iterable[Spend] = (),
 ) -> Watched:
-    return Watched(span=SPAN, now=list(now), before=before(*earlier), days=list(days))
+    return Watched(
+        span=SPAN,
+        now=rows_of(now),
+        before=rows_of(before(*earlier)),
+        days=list(days),
+    )

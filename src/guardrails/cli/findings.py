@@ -104,6 +104,7 @@ def _anomaly(one: Anomaly) -> dict[str, object]:
         "severity": one.severity.value,
         "dimension": one.dimension,
         "name": one.name,
+        "customer_id": one.customer_id,
         "about": one.about,
         "instead": one.instead,
         "since": time_text(one.since_ms),

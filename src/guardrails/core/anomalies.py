@@ -56,6 +56,8 @@ class Anomaly:
     """What the name is of, as reports have it."""
     name: str | None
     """`None` for what was not attributed."""
+    customer_id: str | None = None
+    """Of a session: whose it is."""
     about: str | None = None
     """The tool or model that it is about, or that cost most."""
     instead: str | None = None

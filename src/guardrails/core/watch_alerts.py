@@ -31,7 +31,7 @@ def alert_of_anomaly(anomaly: Anomaly, project_id: str, *, now_ms: int) -> Alert
         subject=subject,
         attribution=Attribution(
             project_id=project_id,
-            customer_id=names.get("customer_id"),
+            customer_id=names.get("customer_id") or anomaly.customer_id,
             agent=names.get("agent"),
             session_id=names.get("session_id"),
         ),

@@ -2,7 +2,15 @@
 
 from guardrails.core.anomaly_rules import BASELINE_DAYS, DAY_MS, AnomalyRules
 from guardrails.reports.anomalies import Anomalies, find_anomalies
-from guardrails.reports.anomaly_rows import BEFORE_BY, NOW_BY, Sparse, Watched
+from guardrails.reports.anomaly_rows import (
+    BEFORE_BY,
+    NOW_BY,
+    Row,
+    Sparse,
+    Watched,
+    rows_of,
+    summed,
+)
 from guardrails.reports.costs import (
     CostReport,
     CostRow,
@@ -37,6 +45,7 @@ __all__ = [
     "CostReport",
     "CostRow",
     "Losses",
+    "Row",
     "Series",
     "SessionInfo",
     "SessionList",
@@ -54,7 +63,9 @@ __all__ = [
     "report_sessions",
     "report_top",
     "report_units",
+    "rows_of",
     "series_of",
     "sessions",
+    "summed",
     "unpriced_names",
 ]

@@ -34,21 +34,6 @@ K = TypeVar("K", bound=Hashable)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Watched:
-    """All that anomalies are looked for in."""
-
-    span: Span
-    now: Sequence[Spend] = ()
-    """Of the span, by `NOW_BY`."""
-    before: Sequence[Spend] = ()
-    """Of the 14 days before it, by `BEFORE_BY`."""
-    days: Sequence[Spend] = ()
-    """By customer and day: the days of the span, and at least 14 before them."""
-    stopped: Sequence[Account] = ()
-    """Sessions of the span that were stopped."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Sparse:
     """What cannot be judged, because too little is known."""
 
@@ -91,6 +76,21 @@ class Row:
     def cost(self) -> int:
         """Nano-USD, as far as it is known."""
         return self.spend.total_nano_usd
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Watched:
+    """All that anomalies are looked for in."""
+
+    span: Span
+    now: Sequence[Row] = ()
+    """Of the span, with all names."""
+    before: Sequence[Row] = ()
+    """Of the 14 days before it, without customers and waste."""
+    days: Sequence[Spend] = ()
+    """By customer and day: the days of the span, and at least 14 before them."""
+    stopped: Sequence[Account] = ()
+    """Sessions of the span that were stopped."""
 
 
 @dataclass(slots=True)
@@ -149,6 +149,7 @@ def an_anomaly(
     unit: Unit = Unit.COST,
     expected: int | None = None,
     n: int = 0,
+    customer_id: str | None = None,
     about: str | None = None,
     instead: str | None = None,
     calls: int | None = None,
@@ -166,6 +167,7 @@ def an_anomaly(
         kind=kind,
         dimension=dimension,
         name=name,
+        customer_id=customer_id,
         about=about,
         instead=instead,
         since_ms=since_ms,

@@ -4,14 +4,12 @@ from collections.abc import Callable, Iterable, Iterator
 
 from guardrails.core.anomalies import Anomaly, AnomalyKind, Unit
 from guardrails.core.anomaly_rules import DAY_MS, AnomalyRules
-from guardrails.core.rollups import Spend
 from guardrails.reports.anomaly_rows import (
     Row,
     Sum,
     Watched,
     an_anomaly,
     percent_of,
-    rows_of,
     summed,
 )
 
@@ -40,7 +38,7 @@ _SCOPES: tuple[tuple[str, Callable[[Row], str | None]], ...] = (
 
 def loops(watched: Watched, rules: AnomalyRules) -> Iterator[Anomaly]:
     """Looks for calls that were made again, and for sessions stopped for that."""
-    rows = rows_of(watched.now)
+    rows = watched.now
     spent = summed(rows, lambda row: (row.agent, row.called))
     lost = summed(
         (row for row in rows if row.waste == REPEAT),
@@ -102,7 +100,7 @@ def _retries_by(
     watched: Watched,
     rules: AnomalyRules,
 ) -> Iterator[Anomaly]:
-    rows = rows_of(watched.now)
+    rows = watched.now
     spent = summed(rows, name_of)
     lost = summed(
         (row for row in rows if row.waste in RETRIES),
@@ -238,8 +236,8 @@ def new_names(watched: Watched, rules: AnomalyRules) -> Iterator[Anomaly]:
     active = {(day.since_ms or 0) // DAY_MS for day in watched.days if day.steps}
     if sum(day < first for day in active) < rules.active_days_min:
         return  # Everything is new there.
-    known = {_kind_and_name(row) for row in rows_of(watched.before)}
-    for (kind, name), sums in summed(rows_of(watched.now), _kind_and_name).items():
+    known = {_kind_and_name(row) for row in watched.before}
+    for (kind, name), sums in summed(watched.now, _kind_and_name).items():
         if (kind, name) not in known:
             yield an_anomaly(
                 AnomalyKind.NEW_NAME,
@@ -259,10 +257,9 @@ def _kind_and_name(row: Row) -> tuple[str, str]:
     return "model" if row.tool is None else "tool", row.called
 
 
-def _in_sessions(spends: Iterable[Spend]) -> Iterator[Row]:
-    rows = rows_of(spends)
+def _in_sessions(rows: Iterable[Row]) -> Iterator[Row]:
     return (row for row in rows if row.tool is not None and row.session_id is not None)
 
 
-def _of_models(spends: Iterable[Spend]) -> Iterator[Row]:
-    return (row for row in rows_of(spends) if row.spend.model_calls)
+def _of_models(rows: Iterable[Row]) -> Iterator[Row]:
+    return (row for row in rows if row.spend.model_calls)

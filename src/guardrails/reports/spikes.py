@@ -13,7 +13,6 @@ from guardrails.reports.anomaly_rows import (
     Sum,
     Watched,
     an_anomaly,
-    rows_of,
     summed,
 )
 from guardrails.reports.baselines import (
@@ -67,8 +66,8 @@ def customer_spikes(watched: Watched, rules: AnomalyRules) -> Found:
 
 def session_outliers(watched: Watched, rules: AnomalyRules) -> Found:
     """Compares each session of the span with those of the same outermost agent."""
-    rows = rows_of(watched.now)
-    before = _sessions(rows_of(watched.before))
+    rows = watched.now
+    before = _sessions(watched.before)
     for agent, now in _sessions(rows).items():
         known = before.get(agent, {})
         costs = {name: cost + known.get(name, 0) for name, cost in now.items()}
@@ -90,13 +89,17 @@ def session_outliers(watched: Watched, rules: AnomalyRules) -> Found:
             median = _median_if_outlier(costs[name], usual, rules)
             if median is None:
                 continue
-            about, most = _dearest(row for row in rows if row.session_id == name)
+            of_session = [row for row in rows if row.session_id == name]
+            about, most = _dearest(of_session)
             yield an_anomaly(
                 AnomalyKind.SESSION_OUTLIER,
                 "session_id",
                 name,
                 watched=watched,
                 rules=rules,
+                customer_id=next(
+                    (row.customer_id for row in of_session if row.customer_id), None
+                ),
                 about=about,
                 calls=most.calls,
                 measured=costs[name],
@@ -135,7 +138,7 @@ def _median_if_outlier(
     return median if is_far else None
 
 
-def _dearest(rows: Iterator[Row]) -> tuple[str, Sum]:
+def _dearest(rows: Sequence[Row]) -> tuple[str, Sum]:
     """Returns the tool or model that most of the money went to."""
     sums = summed(rows, lambda row: row.called)
     return min(sums.items(), key=lambda item: (-item[1].cost, item[0]))

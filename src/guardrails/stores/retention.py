@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
+from guardrails.core.alerts import Alert
 from guardrails.core.outbox import KeptAlert
 from guardrails.core.rollups import HOUR_MS, MIX, SUM_NAMES, Mix
 from guardrails.ids import new_id
@@ -196,11 +197,7 @@ class SQLiteRetention:
                 (project_id,),
             )
             alerts = [kept_from(alert_id, text) for alert_id, text in found]
-        return [
-            kept
-            for kept in alerts
-            if (who := kept.alert.attribution) and who.customer_id == customer_id
-        ]
+        return [kept for kept in alerts if _is_about(kept.alert, customer_id)]
 
     # --- what is done -------------------------------------------------------
 
@@ -285,6 +282,14 @@ class SQLiteRetention:
                     "DELETE FROM calm WHERE subject = ?",
                     [(kept.alert.subject,) for kept in page],
                 )
+
+
+def _is_about(alert: Alert, customer_id: str) -> bool:
+    """Whether an alert names a customer: a report of a day names several."""
+    who, daily = alert.attribution, alert.daily
+    if daily is not None:
+        return customer_id in [name for name, _ in daily.customers]
+    return who is not None and who.customer_id == customer_id
 
 
 def _move(

@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+from guardrails import Guard
 from tests.cli.conftest import Run
 
 
@@ -70,3 +71,49 @@ def test_limits_that_are_wrong_are_said(command: Run, folder: Path) -> None:
 
     assert done.code == 2
     assert "unknown key" in done.err
+
+
+def test_suggested_limits_are_a_configuration_that_can_be_tried(
+    command: Run, folder: Path
+) -> None:
+    """Each has its reason; names are no patterns, and too few sessions say nothing."""
+    store = f"sqlite:///{folder / 'ledger.sqlite3'}"
+    guard = Guard({}, store=store)
+    for agent, sessions in (("bot[1]*", 25), ("new", 3)):
+        for number in range(sessions):
+            with guard.session(agent, session_id=f"{agent}-{number}"):
+                for _ in range(1 + number % 3):
+                    with guard.call(tool="t", cost_usd="0.01"):
+                        pass
+    guard.close()
+
+    done = command("simulate", "--suggest", "--since", "2d", "--store", store)
+
+    assert (done.code, done.err) == (0, "")
+    assert done.out.splitlines()[2:] == [
+        "version: 1",
+        "agents:",
+        '  "bot[[]1][*]":  # 25 sessions',
+        "    session:",
+        (
+            "      max_cost_usd: 0.045  "
+            "# half used up to $0.02, 99 % up to $0.03; none used more"
+        ),
+        "      max_steps: 4  # half used up to 2, 99 % up to 3; none used more",
+        "# new: 3 sessions, too few to say; 20 would do.",
+    ]
+    tried = limits(folder, done.out)
+    again = command("simulate", "--config", tried, "--since", "2d", "--store", store)
+    assert "Nothing would have been refused." in again.out
+    both = command("simulate", "--config", tried, "--suggest", "--store", store)
+    assert both.code == 2
+    document = json.loads(
+        command("simulate", "--suggest", "--json", "--store", store).out
+    )
+    assert document["agents"][0]["limits"]["max_cost_usd"] == {
+        "limit": "0.045",
+        "median": "0.02",
+        "p99": "0.03",
+        "most": "0.03",
+        "sessions_beyond": 0,
+    }

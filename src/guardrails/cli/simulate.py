@@ -8,17 +8,22 @@ import typer
 
 from guardrails.cli.ledgers import reading
 from guardrails.cli.options import (
-    HoursOption,
     JsonOption,
     LimitOption,
+    LookBackOption,
     ProjectOption,
+    SinceOption,
     StoreOption,
     configured,
+    hours_of,
 )
+from guardrails.cli.suggestions import suggestions_json, suggestions_yaml
 from guardrails.clock import SystemClock
 from guardrails.core.money import usd
 from guardrails.core.rollups import HOUR_MS
+from guardrails.errors import ConfigurationError
 from guardrails.reports.simulation import Refused, Simulation, simulated
+from guardrails.reports.suggestions import Suggestion, suggested
 
 __all__ = ["simulate"]
 
@@ -32,33 +37,57 @@ def simulate(
             metavar="FILE", help="The limits to try; else those configured here."
         ),
     ] = None,
-    hours: HoursOption = 24,
+    suggest: Annotated[
+        bool,
+        typer.Option(
+            "--suggest", help="Propose limits per agent from what its sessions used."
+        ),
+    ] = False,
+    hours: LookBackOption = None,
+    since: SinceOption = None,
     limit: LimitOption = 20,
     as_json: JsonOption = False,
     store: StoreOption = None,
     project: ProjectOption = None,
 ) -> None:
     """Try limits on calls that were made, before they stop anybody."""
-    tried = configured(config, store=store, project=project)
+    if suggest and config is not None:
+        raise ConfigurationError(
+            "--suggest and --config: the one makes limits, the other tries them. "
+            "Choose one."
+        )
+    tried, back = (
+        configured(config, store=store, project=project),
+        hours_of(hours, since),
+    )
     now_ms = SystemClock().now_ms()
     with reading(tried.store) as history:
-        result = simulated(
-            history.timeline(
-                project_id=tried.project_id,
-                since_ms=now_ms - hours * HOUR_MS,
-                until_ms=now_ms,
-            ),
-            tried.policy,
+        events = history.timeline(
+            project_id=tried.project_id,
+            since_ms=now_ms - back * HOUR_MS,
+            until_ms=now_ms,
         )
+        if suggest:
+            _print_suggestions(suggested(events), hours=back, as_json=as_json)
+            return
+        result = simulated(events, tried.policy)
     rows = result.refused[: limit or None]
     if as_json:
-        typer.echo(json.dumps(_document(result, rows, hours), indent=2))
+        typer.echo(json.dumps(_document(result, rows, back), indent=2))
     else:
         # Imported late: it brings rich, which JSON has no use for.
         from guardrails.cli.simulated import render_simulation
 
         name = str(config) if config is not None else _name(tried.sources)
-        render_simulation(result, rows, hours=hours, name=name)
+        render_simulation(result, rows, hours=back, name=name)
+
+
+def _print_suggestions(found: list[Suggestion], *, hours: int, as_json: bool) -> None:
+    if as_json:
+        typer.echo(suggestions_json(found, hours=hours))
+        return
+    for line in suggestions_yaml(found, hours=hours):
+        typer.echo(line)
 
 
 def _name(sources: tuple[str, ...]) -> str:

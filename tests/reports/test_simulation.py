@@ -85,6 +85,23 @@ def test_the_call_that_would_pass_the_limit_is_refused_and_those_after_it() -> N
     assert result.stopped_sessions == 1
 
 
+def test_a_session_that_was_nearly_done_may_be_a_false_alarm() -> None:
+    """One that had most of its calls before it is none."""
+    events = [
+        event(n, at_ms=START_MS + n * 10, session=session)
+        for session, calls in (("short", 4), ("long", 9))
+        for n in range(calls)
+    ]
+
+    result = simulated(sorted(events, key=lambda one: one.time_ms), policy(steps=3))
+
+    assert {row.session_id: row.session_calls for row in result.refused} == {
+        "short": 4,
+        "long": 9,
+    }
+    assert (result.stopped_sessions, result.false_alarm_candidates) == (2, 1)
+
+
 def test_without_limits_nothing_is_refused() -> None:
     events = [event(n, at_ms=START_MS + n) for n in range(5)]
 

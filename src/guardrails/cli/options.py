@@ -17,7 +17,6 @@ __all__ = [
     "ByOption",
     "ConfigOption",
     "CsvOption",
-    "HoursOption",
     "JsonOption",
     "LimitOption",
     "LookBackOption",
@@ -54,9 +53,6 @@ StoreOption = Annotated[
 ProjectOption = Annotated[
     str | None,
     typer.Option(metavar="NAME", help="The project, instead of the configured one."),
-]
-HoursOption = Annotated[
-    int, typer.Option(min=1, max=HOURS_MAX, metavar="N", help="How far to look back.")
 ]
 LookBackOption = Annotated[
     int | None,

@@ -67,6 +67,12 @@ def _lines(
     hidden = len(result.refused) - len(rows)
     if hidden:
         yield Text(f"… {hidden:,} more (--limit 0)", style="dim")
+    if result.false_alarm_candidates:
+        nearly = format_count(result.false_alarm_candidates, "session")
+        yield Text(
+            f"{nearly} had at most a quarter of their calls left: false alarms?",
+            style="yellow",
+        )
     if result.soft_alerts:
         yield Text(f"{format_count(result.soft_alerts, 'soft alert')} told")
 

@@ -8,6 +8,7 @@ behind.
 """
 
 import heapq
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from itertools import count
@@ -53,6 +54,16 @@ class Refused:
     calls: int = 0
     cost_nano_usd: int = 0
     """What the refused calls had cost."""
+    session_calls: int = 0
+    """Of a session's own limit: all calls that it had made."""
+
+    @property
+    def is_nearly_done(self) -> bool:
+        """Whether a session had at most a quarter of its calls left to make.
+
+        It may have been about to end well: then the limit is a false alarm.
+        """
+        return self.calls * 4 <= self.session_calls
 
 
 @dataclass(slots=True, kw_only=True)
@@ -73,6 +84,11 @@ class Simulation:
         """Sessions that one of their own limits would have ended."""
         return len({row.session_id for row in self.refused if row.session_id})
 
+    @property
+    def false_alarm_candidates(self) -> int:
+        """Sessions that a limit would have ended when they were nearly done."""
+        return len({row.session_id for row in self.refused if row.is_nearly_done})
+
 
 def simulated(events: Iterable[Event], policy: Policy) -> Simulation:
     """Puts calls to a policy again.
@@ -84,6 +100,7 @@ def simulated(events: Iterable[Event], policy: Policy) -> Simulation:
     run = _Run(policy)
     for instant in _instants(events):
         run.take(instant)
+    run.finish()
     run.result.refused.sort(key=lambda row: (-row.cost_nano_usd, -row.calls, row.at_ms))
     return run.result
 
@@ -125,6 +142,7 @@ class _Run:
         self._ledger = Ledger()
         self._open: dict[int, Charging] = {}
         self._paths: dict[str | None, tuple[str, ...]] = {}
+        self._calls: Counter[str | None] = Counter()
         self._rows: dict[tuple[str, Measure | None, str | None], Refused] = {}
 
     def take(self, instant: _Instant) -> None:
@@ -134,8 +152,15 @@ class _Run:
         elif (charging := self._open.pop(instant.number, None)) is not None:
             self._end(instant, charging)
 
+    def finish(self) -> None:
+        """Says of each session that was stopped how many calls it had made."""
+        for row in self.result.refused:
+            if row.session_id is not None:
+                row.session_calls = self._calls[row.session_id]
+
     def _begin(self, instant: _Instant) -> None:
         event, result = instant.event, self.result
+        self._calls[event.attribution.session_id] += 1
         cost = event.charge.cost_nano_usd or 0
         result.calls += 1
         result.cost_nano_usd += cost

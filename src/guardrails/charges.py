@@ -4,6 +4,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 from guardrails.core.accounts import Charging
 from guardrails.core.admission import Reservation
@@ -68,7 +69,6 @@ class Charges:
     ) -> None:
         self._policy = policy
         self._prices = prices
-        self._rates = prices if isinstance(prices, RateBook) else None
         self._contain = contain
         self.tools: dict[str, ToolPrice] = {}
         """Declared tools by name."""
@@ -81,7 +81,12 @@ class Charges:
         self._policy = policy
         if prices is not None:
             self._prices = prices
-            self._rates = prices if isinstance(prices, RateBook) else None
+            self.__dict__.pop("_rates", None)
+
+    @cached_property
+    def _rates(self) -> RateBook | None:
+        """The price book, if it knows rates. Asked late: a guard may be off."""
+        return self._prices if isinstance(self._prices, RateBook) else None
 
     def output_tokens(self, call: ModelCall, agent: str | None) -> int:
         """Bounds the output of a call that an agent is about to make."""

@@ -424,7 +424,10 @@ CALL |= {
         "tell_stop(i, now, id, TOKENS, used, A[p + 3])",
         "",
     ),
-    "alerts are added twice": ("if redis.call('HGET', all, id) then return end", ""),
+    "alerts are added twice": (
+        "if redis.call('HGET', all, id) then return false end",
+        "",
+    ),
 }
 ACCOUNT |= {
     "a raise is told to nobody": (

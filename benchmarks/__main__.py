@@ -15,6 +15,7 @@ from benchmarks.ledger import measure_ledger
 from benchmarks.mcp_proxy import measure_mcp_proxy
 from benchmarks.redis_ledger import measure_redis
 from benchmarks.redis_scale import measure_redis_scale
+from benchmarks.reports import measure_reports
 
 
 def main() -> None:
@@ -25,6 +26,7 @@ def main() -> None:
         measure_redis(),
         measure_redis_scale(),
         measure_export(),
+        measure_reports(),
         measure_agent(),
         measure_alerts(),
         measure_mcp_proxy(),

@@ -16,6 +16,7 @@ START_MS = 1_764_547_200_000
 """The first of December 2025."""
 
 DAY_MS = 86_400_000
+SESSION_MS = 1_200_000
 MODELS = (("openai", "gpt-4o", 2_500), ("anthropic", "claude-sonnet-4-5", 3_000))
 LOOP_CALLS = 120
 """How often one tool is called in a session that runs away."""
@@ -30,6 +31,7 @@ class Month:
     customers: int = 200
     agents: int = 20
     days: int = 30
+    start_ms: int = START_MS
 
     def all_events(self) -> Iterator[Event]:
         """Yields its calls, session by session."""
@@ -37,6 +39,11 @@ class Month:
         for number in range(self.events):
             session = number * self.sessions // self.events
             yield self._event(dice, session, number)
+
+    def _began_ms(self, session: int) -> int:
+        day = session * 7 % self.days
+        within = session * 7_919_333 % (DAY_MS - SESSION_MS)
+        return self.start_ms + day * DAY_MS + within
 
     def _event(self, dice: random.Random, session: int, number: int) -> Event:
         customer = session % self.customers
@@ -56,7 +63,7 @@ class Month:
         has_failed = number % 53 == 0
         return Event(
             event_id=f"e{number:08d}",
-            time_ms=START_MS + day * DAY_MS + dice.randrange(DAY_MS),
+            time_ms=self._began_ms(session) + dice.randrange(SESSION_MS),
             attribution=Attribution(
                 customer_id=None if customer == 11 else f"customer-{customer}",
                 user_id=f"user-{session % 997}",

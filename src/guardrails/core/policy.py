@@ -312,7 +312,8 @@ class Policy:
 
     def tool_rule(self, name: str) -> ToolRule | None:
         """Returns the rule of `server/tool`: the most specific glob wins."""
-        return max(self._rules_of(name), key=_rule_specificity, default=None)
+        matching = [rule for rule in self.tools if _fits(name, rule.pattern)]
+        return max(matching, key=lambda rule: _specificity(rule.pattern), default=None)
 
     def tool_limit(self, name: str) -> Budget | None:
         """Returns how often `server/tool` may be called in a session, if it is limited.
@@ -320,31 +321,23 @@ class Policy:
         Of the rules that say so the most specific glob wins. The budget's name is that
         glob: the tools that it stands for are counted together.
         """
-        if not self._limits_tools:
-            return None
-        rules = [rule for rule in self._rules_of(name) if rule.calls_max is not None]
-        if not rules:
-            return None
-        rule = max(rules, key=_rule_specificity)
-        return Budget(
-            name=rule.pattern,
-            per=("session_id",),
-            every=Window.SESSION,
-            limits=Limits(tool_calls=rule.calls_max),
-            soft_alerts=SoftAlerts(ratios=self.session.soft_alerts.ratios),
-        )
-
-    def _rules_of(self, name: str) -> list[ToolRule]:
-        bare = name.rpartition("/")[2]
-        return [
-            rule
-            for rule in self.tools
-            if fnmatchcase(name, rule.pattern) or fnmatchcase(bare, rule.pattern)
-        ]
+        limited = [budget for budget in self._tool_limits if _fits(name, budget.name)]
+        return max(limited, key=lambda one: _specificity(one.name), default=None)
 
     @cached_property
-    def _limits_tools(self) -> bool:
-        return any(rule.calls_max is not None for rule in self.tools)
+    def _tool_limits(self) -> tuple[Budget, ...]:
+        """One for each rule that limits calls, made once: every tool call asks."""
+        return tuple(
+            Budget(
+                name=rule.pattern,
+                per=("session_id",),
+                every=Window.SESSION,
+                limits=Limits(tool_calls=rule.calls_max),
+                soft_alerts=SoftAlerts(ratios=self.session.soft_alerts.ratios),
+            )
+            for rule in self.tools
+            if rule.calls_max is not None
+        )
 
     @cached_property
     def limits_nothing(self) -> bool:
@@ -354,15 +347,17 @@ class Policy:
             budgets += [budget, *(known for _, known in budget.known)]
             budgets += [] if budget.unknown is None else [budget.unknown]
         is_limited = any(not budget.limits.is_empty for budget in budgets)
-        return not (is_limited or self._limits_tools)
+        return not (is_limited or self._tool_limits)
 
 
 def _less(limit: int | None, reserve: int) -> int | None:
     return None if limit is None else max(0, limit - reserve)
 
 
-def _rule_specificity(rule: ToolRule) -> tuple[bool, int]:
-    return _specificity(rule.pattern)
+def _fits(name: str, pattern: str) -> bool:
+    """Whether a glob over `server/tool`, or over the bare tool, matches a tool."""
+    bare = name.rpartition("/")[2]
+    return fnmatchcase(name, pattern) or fnmatchcase(bare, pattern)
 
 
 def _specificity(pattern: str) -> tuple[bool, int]:

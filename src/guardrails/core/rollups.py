@@ -201,8 +201,7 @@ def cells_of(event: Event) -> tuple[tuple[str, str | None], ...]:
     """Returns the cells that an event belongs to, as (dimension, name)."""
     who = event.attribution
     if event.kind is CallKind.TOOL:
-        tool = f"{event.server}/{event.tool}" if event.server else event.tool
-        what = ("tool", tool)
+        what = ("tool", event.tool_name)
     else:
         what = ("model", event.model)
     return (

@@ -17,7 +17,15 @@ from guardrails.core.policy import Limits, Measure
 from guardrails.core.telling import AlertKind
 from guardrails.stores.watch_texts import watched_from, watched_text
 
-__all__ = ["PART", "alert_text", "kept_from", "limits_text", "who_from", "who_text"]
+__all__ = [
+    "PART",
+    "alert_text",
+    "finding_from",
+    "kept_from",
+    "limits_text",
+    "who_from",
+    "who_text",
+]
 
 PART, INNER, TOOL, PLACE = "\x1e", "\x1f", "\x1d", " "
 """Between the parts, the parts of a finding, the tools of a round, and places."""
@@ -161,7 +169,12 @@ def _finding_text(finding: LoopFinding | None) -> str:
 def _finding_from(text: str) -> LoopFinding | None:
     if not text:
         return None
-    kind, names, digest, count, cost = text.split(INNER)
+    return finding_from(text.split(INNER))
+
+
+def finding_from(parts: Sequence[str]) -> LoopFinding:
+    """Reads the parts of a finding, as the scripts of Redis write them too."""
+    kind, names, digest, count, cost = parts
     tools = names.split(TOOL)
     return LoopFinding(
         kind=LoopKind(kind),

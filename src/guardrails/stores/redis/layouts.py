@@ -13,7 +13,6 @@ __all__ = [
     "SLOTS",
     "SUMS",
     "TIMES",
-    "TOOLS_SEPARATOR",
     "raised_from",
 ]
 
@@ -33,8 +32,6 @@ SLOTS = {
 }
 MEASURES = {str(slot): measure for measure, slot in SLOTS.items()}
 SEPARATOR = "\x1f"
-TOOLS_SEPARATOR = "\x1d"
-"""Between the tools of one round of a cycle."""
 
 
 def raised_from(text: str) -> Limits | None:

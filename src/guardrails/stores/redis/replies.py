@@ -9,7 +9,7 @@ from guardrails.core.accounts import Account, Charging, SessionState, Stop, Stop
 from guardrails.core.events import Event
 from guardrails.core.layers import LAYERS
 from guardrails.core.limits import effective_limits
-from guardrails.core.loops import LoopFinding, LoopKind, ToolTrace
+from guardrails.core.loops import ToolTrace
 from guardrails.core.operations import (
     Conflict,
     Crossing,
@@ -22,7 +22,7 @@ from guardrails.core.operations import (
 )
 from guardrails.core.rollups import Spend, spend_of_layer
 from guardrails.stores import rows
-from guardrails.stores.alert_texts import who_from
+from guardrails.stores.alert_texts import finding_from, who_from
 from guardrails.stores.redis.layouts import (
     LAYER_SUMS,
     MEASURES,
@@ -30,7 +30,6 @@ from guardrails.stores.redis.layouts import (
     SEPARATOR,
     SUMS,
     TIMES,
-    TOOLS_SEPARATOR,
     raised_from,
 )
 from guardrails.stores.redis.orders import order_from
@@ -64,7 +63,7 @@ def settled_from(
         is_late=late == 1,
         crossings=_crossings(crossed, op.charging, raised),
         new_stop=_stop_from(stop),
-        finding=_finding_from(finding.decode().split(SEPARATOR)) if finding else None,
+        finding=finding_from(finding.decode().split(SEPARATOR)) if finding else None,
     )
 
 
@@ -100,7 +99,7 @@ def _refusal(answer: Sequence[Any], op: Reserve) -> tuple[Refusal, Stop | None]:
     line = op.charging.lines[answer[1] - 1]
     match answer[3]:
         case 2:
-            finding = _finding_from(answer[2].decode().split(SEPARATOR))
+            finding = finding_from(answer[2].decode().split(SEPARATOR))
             return Refusal(line=line, steps=steps, finding=finding), None
         case 0 if not answer[2]:
             measure = MEASURES[str(answer[5])]
@@ -161,22 +160,9 @@ def _stop_from(text: bytes) -> Stop | None:
         used=int(used),
         allowed=int(allowed),
         needed=int(needed) if needed else None,
-        finding=_finding_from(rest[:5]) if rest[0] else None,
+        finding=finding_from(rest[:5]) if rest[0] else None,
         by=rest[5] or None,
         note=rest[6] or None,
-    )
-
-
-def _finding_from(parts: Sequence[str]) -> LoopFinding:
-    kind, names, digest, count, cost = parts
-    tools = names.split(TOOLS_SEPARATOR)
-    return LoopFinding(
-        kind=LoopKind(kind),
-        tool=tools[-1],
-        tools=tuple(tools) if kind == LoopKind.CYCLE else (),
-        arguments_digest=digest,
-        count=int(count),
-        cost_nano_usd=int(cost),
     )
 
 

@@ -9,13 +9,7 @@ import asyncio
 import contextlib
 import logging
 import threading
-from collections.abc import (
-    Callable,
-    Coroutine,
-    Generator,
-    Mapping,
-    Sequence,
-)
+from collections.abc import Callable, Coroutine, Generator, Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -44,6 +38,7 @@ from guardrails.errors import (
     GuardrailsError,
     ReservationConflict,
     StoreUnavailable,
+    UnpricedModelError,
 )
 from guardrails.ids import new_key
 from guardrails.observing import Observer
@@ -145,7 +140,11 @@ class Engine:
         output_tokens = 0
         if isinstance(call, ModelCall):
             output_tokens = self.charges.output_tokens(call, charging.attribution.agent)
-            charge = self.charges.model_bound(call, output_tokens, charging, now_ms)
+            try:
+                charge = self.charges.model_bound(call, output_tokens, charging, now_ms)
+            except UnpricedModelError:
+                self._observer.refused(call, charging.attribution, now_ms=now_ms)
+                raise
         else:
             charge = self.charges.tool_charge(call)
         return plan_reserve(
@@ -331,7 +330,7 @@ class Engine:
         if not reply.is_applied:
             return
         who = op.charging.attribution
-        self.emit(lambda sink: sink.settled(op.event))
+        self._observer.settled(op.event)
         for crossing in reply.crossings:
             self.emit(lambda sink, crossing=crossing: sink.crossed(crossing, who))
         if reply.finding is not None:

@@ -1,22 +1,29 @@
-"""Observing: notes and tells what limits would have refused, where none binds."""
+"""Observing: tells sinks once of what they would otherwise hear with each call."""
 
 import threading
 from collections.abc import Callable
 from dataclasses import replace
 
 from guardrails.core.admission import Reservation
+from guardrails.core.attribution import Attribution
+from guardrails.core.calls import ModelCall
 from guardrails.core.decisions import refused_by
+from guardrails.core.events import Event
 from guardrails.core.operations import Conflict, Reserved
+from guardrails.core.unpriced import Unpriced
+from guardrails.core.windows import DAY_MS
 from guardrails.ports import EventSink
 
 __all__ = ["Observer"]
 
 TOLD_MAX = 10_000
-"""Accounts whose limits are remembered as told; then all are told once more."""
+"""Limits and models that are remembered as told; then all are told once more."""
 
 
 class Observer:
-    """Tells sinks once per account and limit. Thread safe.
+    """Tells sinks of limits that do not bind, and of prices that are missing.
+
+    Thread safe.
 
     Args:
         emit: Tells every sink.
@@ -25,7 +32,7 @@ class Observer:
     def __init__(self, emit: Callable[[Callable[[EventSink], None]], None]) -> None:
         self._emit = emit
         self._lock = threading.Lock()
-        self._told: set[tuple[str, str]] = set()
+        self._told: set[tuple[object, ...]] = set()
 
     def noted(
         self, reservation: Reservation, reply: Reserved | Conflict
@@ -39,7 +46,25 @@ class Observer:
             self._emit(lambda sink: sink.observed(what, who))
         return replace(reservation, refused_by=what)
 
-    def _is_new(self, told: tuple[str, str]) -> bool:
+    def refused(self, call: ModelCall, who: Attribution, *, now_ms: int) -> None:
+        """Notes a call that was refused because its price is not known."""
+        unpriced = Unpriced(model=call.model, provider=call.provider, is_refused=True)
+        self._tell_unpriced(unpriced, who, now_ms)
+
+    def settled(self, event: Event) -> None:
+        """Tells of a booked call, and of its model if that has no known price."""
+        self._emit(lambda sink: sink.settled(event))
+        if event.model is not None and event.charge.cost_nano_usd is None:
+            unpriced = Unpriced(
+                model=event.model, provider=event.provider, is_refused=False
+            )
+            self._tell_unpriced(unpriced, event.attribution, event.time_ms)
+
+    def _tell_unpriced(self, unpriced: Unpriced, who: Attribution, now_ms: int) -> None:
+        if self._is_new((who.project_id, unpriced, now_ms // DAY_MS)):
+            self._emit(lambda sink: sink.unpriced(unpriced, who))
+
+    def _is_new(self, told: tuple[object, ...]) -> bool:
         with self._lock:
             if told in self._told:
                 return False

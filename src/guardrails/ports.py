@@ -12,6 +12,7 @@ from guardrails.core.layers import TokenRates
 from guardrails.core.loops import LoopFinding
 from guardrails.core.operations import Crossing, Operation
 from guardrails.core.rollups import Spend
+from guardrails.core.unpriced import Unpriced
 from guardrails.core.usage import Charge, TokenUsage
 
 __all__ = [
@@ -253,6 +254,17 @@ class EventSink(Protocol):
 
         Args:
             refused_by: By what, such as `max_cost_usd of session`.
+            attribution: Whose call it was.
+        """
+        ...
+
+    def unpriced(self, unpriced: Unpriced, attribution: Attribution) -> None:
+        """The price of a model is not known.
+
+        Told once per project, model and day, by each process.
+
+        Args:
+            unpriced: The model, and whether its calls are refused.
             attribution: Whose call it was.
         """
         ...

@@ -19,6 +19,7 @@ from guardrails.core.attribution import Attribution
 from guardrails.core.loops import LoopFinding, LoopKind
 from guardrails.core.policy import Limits, Measure
 from guardrails.core.telling import AlertKind
+from guardrails.core.unpriced import Unpriced
 
 SLACK = "https://hooks.slack.com/services/T00000000/B00000000/hunter2hunter2hunter2"
 
@@ -90,6 +91,9 @@ def an_alert(kind: AlertKind = AlertKind.SOFT, **changes: Any) -> Alert:
         for key in ("attribution", "anomaly", "pace", "daily", "scope", "measure"):
             content[key] = getattr(sample, key)
         content |= {"used": sample.used, "limit": sample.limit}
+    if kind is AlertKind.UNPRICED:
+        model = Unpriced(model="our-model", provider="gateway", is_refused=True)
+        content |= {"attribution": WHO, "unpriced": model}
     content |= changes
     who = content.get("attribution")
     about = (

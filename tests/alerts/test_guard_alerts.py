@@ -31,6 +31,7 @@ from tests.alerts.conftest import (
     content_of,
 )
 from tests.servers.waiting import until
+from tests.stores.flaky import FlakyStore
 
 Start = Callable[..., Receiver]
 Open = Callable[..., Guard]
@@ -220,6 +221,82 @@ def test_what_people_do_is_told(receive: Start, opened: Open) -> None:
         assert content["data"]["by"] == "ann"
         assert content["data"]["customer_id"] == "acme"
         assert "hunter2" not in str(content)
+
+
+RATES = {"input_per_1m_usd": 1, "output_per_1m_usd": 1}
+
+
+def ask_model(guard: Guard, *, times: int = 2) -> None:
+    """Calls a model that no price book knows."""
+    for _ in range(times):
+        with guard.session("support-agent", customer_id="acme"):
+            with contextlib.suppress(CallRefused):
+                with guard.call(model="our-model", provider="us", input_tokens=9):
+                    pass
+
+
+@pytest.mark.parametrize("policy", ["refuse", "allow"])
+def test_a_missing_price_is_told_once(
+    receive: Start, opened: Open, policy: str
+) -> None:
+    """With the model's name, and whether its calls are refused or not counted."""
+    receiver = receive()
+    session = {"max_cost_usd": "0.10"}
+    guard = opened(receiver, defaults={"session": session, "on_unpriced": policy})
+    ask_model(guard, times=3)
+    guard.close()
+    assert types(receiver) == ["price.missing"]
+    [told] = received(receiver)
+    assert told["data"]["unpriced"] == {
+        "model": "our-model",
+        "provider": "us",
+        "is_refused": policy == "refuse",
+    }
+    assert told["data"]["customer_id"] == "acme"
+
+
+def test_a_known_price_and_a_tool_without_one_are_no_alert(
+    receive: Start, opened: Open
+) -> None:
+    """Most tools cost nothing; reports name those that have no price."""
+    receiver = receive()
+    guard = opened(receiver, models={"our-model": RATES})
+    ask_model(guard)
+    with guard.session("support-agent"), guard.call(tool="t"):
+        pass
+    guard.close()
+    assert not receiver.requests
+
+
+def test_processes_that_miss_the_same_price_tell_it_once(
+    receive: Start, tmp_path: Path
+) -> None:
+    receiver = receive()
+    webhook = {
+        "url": receiver.url(),
+        "secret": SECRET,
+        "allow_http": True,
+        "allow_private": True,
+    }
+    config = {"alerts": {"webhook": webhook}, "defaults": {"on_unpriced": "allow"}}
+    for _ in range(3):  # Each knows nothing of what the others have told.
+        guard = Guard(config, store=f"sqlite:///{tmp_path / 'ledger.sqlite3'}")
+        ask_model(guard)
+        guard.close()
+    assert types(receiver) == ["price.missing"]
+
+
+def test_a_missing_price_is_told_while_the_store_is_away(receive: Start) -> None:
+    receiver = receive()
+    to = {"url": receiver.url(), "allow_http": True, "allow_private": True}
+    alerts = {"webhook": {**to, "secret": SECRET}, "on": ["unpriced"]}
+    session = {"max_cost_usd": "0.10"}
+    store = FlakyStore()
+    guard = Guard({"alerts": alerts, "defaults": {"session": session}}, store=store)
+    store.is_away = True
+    ask_model(guard)
+    guard.close()
+    assert types(receiver) == ["price.missing"]
 
 
 def test_another_process_sends_what_one_has_left(

@@ -24,6 +24,7 @@ from guardrails.core.loops import LoopKind
 from guardrails.core.policy import Measure
 from guardrails.core.rollups import Spend
 from guardrails.core.telling import AlertKind
+from guardrails.core.unpriced import Unpriced
 from guardrails.core.watch_alerts import alert_of_anomaly
 from tests.alerts.conftest import FINDING, NOW_MS, an_alert
 from tests.cli.reports import OUTLIER as AN_OUTLIER
@@ -108,6 +109,14 @@ PAYLOADS = {
     "anomaly_session": slack_message(OUTLIER, INSIGHT),
     "pace": slack_message(an_alert(AlertKind.PACE), Insight()),
     "daily": slack_message(an_alert(AlertKind.DAILY), Insight()),
+    "unpriced": slack_message(an_alert(AlertKind.UNPRICED), INSIGHT),
+    "unpriced_made": slack_message(
+        an_alert(
+            AlertKind.UNPRICED,
+            unpriced=Unpriced(model="*our* <model>", provider=None, is_refused=False),
+        ),
+        Insight(),
+    ),
     "test": slack_message(an_alert(AlertKind.TEST, is_sample=True), Insight()),
     "digest": slack_digest(a_digest()),
 }

@@ -67,6 +67,7 @@ def test_the_body_is_the_documented_one() -> None:
             "anomaly": None,
             "pace": None,
             "daily": None,
+            "unpriced": None,
         },
     }
 

@@ -3,9 +3,10 @@
 Theory of operation. The ledger keeps what is to be told. An agent's thread that hears
 of it wakes the dispatcher, and goes on. Its thread asks the store, by an `Outlet` per
 project and destination, what to send next. Where processes share the store it also
-asks from time to time unasked: another one may have died with something to tell. Only
-what the store cannot keep, that it is away or back, goes through a queue of this
-process and a `Channel` per destination.
+asks from time to time unasked: another one may have died with something to tell. What
+the ledger does not write by itself goes through a queue of this process, whose thread
+has the store keep it; only what the store cannot keep, that it is away or back, goes to
+a `Channel` per destination.
 
 The thread begins with the first alert, or where processes share a store with the first
 call, and ends when there has been nothing to do for a while and nothing to look for.
@@ -57,6 +58,7 @@ class Dispatcher:
         clock: The time.
         cooldown_ms: How long repetitions are held back.
         outlets_of: Opens the outlets of a project, one per destination.
+        keep: Has the store keep an alert; returns whether it does.
         polls: Whether other processes share the store.
         release: Closes the store again, if the thread has used it after `close`.
     """
@@ -68,6 +70,7 @@ class Dispatcher:
         clock: Clock,
         cooldown_ms: int,
         outlets_of: Callable[[str], Sequence[Outlet]] | None = None,
+        keep: Callable[[Alert], bool] | None = None,
         polls: bool = False,
         release: Callable[[], None] | None = None,
     ) -> None:
@@ -77,6 +80,7 @@ class Dispatcher:
         self._clock = clock
         self._cooldown_ms = cooldown_ms
         self._outlets_of = outlets_of
+        self._keep = keep
         self._polls = polls
         self._release = release
         self._begin()
@@ -103,7 +107,7 @@ class Dispatcher:
         return self._thread is not None
 
     def tell(self, alert: Alert) -> None:
-        """Has an alert sent that the store cannot keep. Waits for nothing."""
+        """Has an alert sent that is not in the store. Waits for nothing."""
         if self._queue.qsize() < QUEUE_MAX:
             self._queue.put(alert)
         else:
@@ -248,6 +252,8 @@ class Dispatcher:
     def _take(self, alert: Alert | None) -> None:
         if alert is None:
             self._is_woken = False  # What is told from now on wakes again.
+            return
+        if self._keep is not None and self._keep(alert):
             return
         now_ms = self._clock.monotonic_ms()
         if self._cooldown.admits(alert, now_ms=now_ms):

@@ -12,7 +12,8 @@ from guardrails.core.loops import LoopFinding, LoopKind
 from guardrails.core.pace import Pace
 from guardrails.core.policy import Limits, Measure
 from guardrails.core.telling import AlertKind
-from guardrails.core.windows import Window, window_end_ms
+from guardrails.core.unpriced import Unpriced
+from guardrails.core.windows import DAY_MS, Window, window_end_ms
 from guardrails.ids import new_id
 
 __all__ = ["samples"]
@@ -27,8 +28,6 @@ _FINDING = LoopFinding(
 
 
 _NOBODY = Attribution()
-
-DAY_MS = 86_400_000
 
 
 def samples(kind: AlertKind, *, project_id: str, now_ms: int) -> tuple[Alert, ...]:
@@ -78,6 +77,10 @@ def samples(kind: AlertKind, *, project_id: str, now_ms: int) -> tuple[Alert, ..
         case AlertKind.RAISED:
             raised = Limits(cost_nano_usd=2_000_000_000)
             return (replace(of_session, raised=raised, by="sample-person"),)
+        case AlertKind.UNPRICED:
+            model = Unpriced(model="sample-model", provider=None, is_refused=True)
+            who = replace(_NOBODY, agent="sample-agent", session_id="sample-session")
+            return (replace(plain, attribution=who, unpriced=model),)
         case AlertKind.RECOVERED:
             return (replace(plain, outage_ms=12_000),)
         case AlertKind.ANOMALY | AlertKind.PACE | AlertKind.DAILY:

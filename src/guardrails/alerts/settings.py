@@ -14,6 +14,7 @@ KINDS = (
     AlertKind.LOOP,
     AlertKind.ANOMALY,
     AlertKind.DAILY,
+    AlertKind.UNPRICED,
     AlertKind.DEGRADED,
 )
 """What people can ask for."""
@@ -35,7 +36,7 @@ _IN_LEDGER = (
     AlertKind.LOOP,
     AlertKind.RAISED,
 )
-"""What the ledger tells of by itself; a watch tells of the rest."""
+"""What the ledger tells of by itself; a watch or a guard tells of the rest."""
 
 COOLDOWN_MS = 900_000
 """A quarter of an hour: long enough that a flapping store is no alarm clock."""

@@ -15,12 +15,15 @@ from guardrails.alerts.outlet import Asking, Outlet
 from guardrails.alerts.services import service_name
 from guardrails.alerts.settings import AlertSettings, WebhookSettings
 from guardrails.core.accounts import Stop
-from guardrails.core.alerts import Alert
+from guardrails.core.alerts import Alert, alert_of_unpriced
 from guardrails.core.attribution import Attribution
+from guardrails.core.deliveries import TellAlerts
 from guardrails.core.events import Event
 from guardrails.core.loops import LoopFinding
 from guardrails.core.operations import Crossing
 from guardrails.core.telling import AlertKind
+from guardrails.core.unpriced import Unpriced
+from guardrails.errors import StoreUnavailable
 from guardrails.ports import Clock, History
 
 if TYPE_CHECKING:
@@ -75,6 +78,7 @@ class AlertSink:
             clock=clock,
             cooldown_ms=settings.cooldown_ms,
             outlets_of=self._outlets_of,
+            keep=self._kept,
             polls=is_shared,
             release=release,
         )
@@ -96,10 +100,18 @@ class AlertSink:
         """Has people told of an agent that repeats itself; the ledger knows what."""
         self.dispatcher.wake(attribution.project_id)
 
-    # The reason may name hosts and paths: it stays in the log, and in `doctor`.
     def observed(self, refused_by: str, attribution: Attribution) -> None:
         """Says nothing: nobody has to act, and reports say it."""
 
+    def unpriced(self, unpriced: Unpriced, attribution: Attribution) -> None:
+        """Has people told that the price of a model is not known."""
+        if self._settings.includes(AlertKind.UNPRICED):
+            now_ms = self._clock.now_ms()
+            alert = alert_of_unpriced(unpriced, attribution, now_ms=now_ms)
+            self.dispatcher.wake(alert.project_id)
+            self.dispatcher.tell(alert)
+
+    # The reason may name hosts and paths: it stays in the log, and in `doctor`.
     def degraded(self, reason: str, *, seconds: float | None) -> None:  # noqa: ARG002
         """Tells of a store that is away, or back; the ledger cannot."""
         if self._settings.includes(AlertKind.DEGRADED):
@@ -110,6 +122,22 @@ class AlertSink:
     def close(self) -> None:
         """Sends what waits, as far as two seconds allow."""
         self.dispatcher.close()
+
+    def _kept(self, alert: Alert) -> bool:
+        """Has the store keep an alert, unless it is about the store or that is away."""
+        if alert.kind is not AlertKind.UNPRICED:
+            return False
+        try:
+            self._ask(
+                TellAlerts(
+                    project_id=alert.project_id,
+                    alerts=(alert,),
+                    places=tuple(self._settings.places),
+                )
+            )
+        except StoreUnavailable:
+            return False
+        return True
 
     def _outlets_of(self, project_id: str) -> list[Outlet]:
         return [

@@ -48,6 +48,7 @@ _SIGNS = {
     AlertKind.ANOMALY: "📈",
     AlertKind.PACE: "⏳",
     AlertKind.DAILY: "🧾",
+    AlertKind.UNPRICED: "🏷️",
     AlertKind.TEST: "🔔",
 }
 
@@ -120,7 +121,7 @@ def slack_digest(digest: Digest) -> dict[str, object]:
 
 def _meaning(alert: Alert) -> str:
     """Writes what an alert means, with a gap for the tools."""
-    return _escaped(meaning(alert, tool="\0", shown=_cut))
+    return _escaped(meaning(alert, tool="\0", shown=lambda name: f"`{_cut(name)}`"))
 
 
 def _payload(fallback: str, blocks: Sequence["Block"]) -> dict[str, object]:

@@ -19,11 +19,15 @@ none changes its meaning. What is not known is null, money is a decimal string:
 A stop by a person and a raised limit have `by`, a stop for a time has `until`, and a
 raised limit has `raised`: the limits by name, as people have raised them so far.
 
+What a watch tells has one of `anomaly`, `pace` and `daily`. A missing price has
+`unpriced`: the model, its provider, and whether its calls are refused.
+
 `limit` is the configuration's name of a limit, and `used`, `allowed` and `needed` are
 in its unit: USD and seconds as decimal strings, all else as numbers. Types are
 `budget.soft_limit_reached`, `budget.exceeded` (a shared one; its calls are refused),
 `session.stopped`, `scope.stopped` (a customer, an agent or everything, by a person),
-`loop.detected`, `limit.raised`, `store.degraded`, `store.recovered`, `alert.test` and
+`loop.detected`, `limit.raised`, `anomaly.detected`, `budget.pace`, `costs.daily`,
+`price.missing`, `store.degraded`, `store.recovered`, `alert.test` and
 `alerts.digest`; a digest's data has `counts` by kind, `lost`, `since` and `until`.
 
 Headers: `webhook-id` is the id in the body and stays the same when a message is sent
@@ -35,6 +39,7 @@ import base64
 import binascii
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from datetime import UTC, datetime
 from decimal import Decimal
 
@@ -66,6 +71,7 @@ _TYPES: Mapping[AlertKind, str] = {
     AlertKind.ANOMALY: "anomaly.detected",
     AlertKind.PACE: "budget.pace",
     AlertKind.DAILY: "costs.daily",
+    AlertKind.UNPRICED: "price.missing",
     AlertKind.TEST: "alert.test",
 }
 
@@ -195,6 +201,7 @@ def _what(alert: Alert, insight: Insight) -> dict[str, object]:
         else f"{alert.outage_ms / 1000:.3f}",
         "top": insight.texts(),
         **watch_content(alert),
+        "unpriced": alert.unpriced and asdict(alert.unpriced),
     }
 
 

@@ -23,6 +23,7 @@ from guardrails.core.loops import LoopKind
 from guardrails.core.money import format_usd
 from guardrails.core.policy import Measure
 from guardrails.core.telling import AlertKind
+from guardrails.core.unpriced import Unpriced
 
 __all__ = ["commands", "counted", "headline", "meaning", "share", "subject"]
 
@@ -33,6 +34,17 @@ _MEASURES: Mapping[Measure, str] = {
     Measure.MODEL_CALLS: "model call",
     Measure.TOOL_CALLS: "tool call",
     Measure.WALL_TIME: "time",
+}
+
+_HEADLINES: Mapping[AlertKind, str] = {
+    AlertKind.DEGRADED: "guardrails cannot reach its store",
+    AlertKind.RECOVERED: "guardrails reaches its store again",
+    AlertKind.TEST: "Alerts of guardrails arrive here",
+}
+
+_MEANINGS: Mapping[AlertKind, str] = {
+    AlertKind.DEGRADED: "Until it answers, limits are kept as on_store_error says.",
+    AlertKind.TEST: "Soft alerts, stops, loops and outages look much like this one.",
 }
 
 _COUNTED: Mapping[AlertKind, str] = {
@@ -46,6 +58,7 @@ _COUNTED: Mapping[AlertKind, str] = {
     AlertKind.ANOMALY: "anomaly",
     AlertKind.PACE: "fast budget",
     AlertKind.DAILY: "daily report",
+    AlertKind.UNPRICED: "missing price",
     AlertKind.TEST: "test",
 }
 
@@ -68,10 +81,6 @@ def headline(alert: Alert, *, who: str) -> str:
             return f"A person raised limits of {who}"
         case AlertKind.LOOP:
             return f"{who} repeats itself"
-        case AlertKind.DEGRADED:
-            return "guardrails cannot reach its store"
-        case AlertKind.RECOVERED:
-            return "guardrails reaches its store again"
         case AlertKind.ANOMALY:
             assert alert.anomaly is not None
             return anomaly_headline(alert.anomaly, who=who)
@@ -80,8 +89,10 @@ def headline(alert: Alert, *, who: str) -> str:
         case AlertKind.DAILY:
             assert alert.daily is not None
             return daily_headline(alert.daily)
-        case AlertKind.TEST:
-            return "Alerts of guardrails arrive here"
+        case AlertKind.UNPRICED:
+            return f"The price of {who} is not known"
+        case AlertKind.DEGRADED | AlertKind.RECOVERED | AlertKind.TEST:
+            return _HEADLINES[alert.kind]
         case _:
             assert_never(alert.kind)
 
@@ -113,15 +124,16 @@ def meaning(alert: Alert, *, tool: str, shown: Callable[[str], str] = str) -> st
             return f"Now: {_raised(alert)}."
         case AlertKind.LOOP:
             return f"{_repeated(alert, tool)} The agent goes on."
-        case AlertKind.DEGRADED:
-            return "Until it answers, limits are kept as on_store_error says."
         case AlertKind.RECOVERED:
             seconds = (alert.outage_ms or 0) / 1000
             return f"It was away for {seconds:.0f} s. Limits are exact again."
         case AlertKind.ANOMALY | AlertKind.PACE | AlertKind.DAILY:
             return watch_meaning(alert, shown=shown)
-        case AlertKind.TEST:
-            return "Soft alerts, stops, loops and outages look much like this one."
+        case AlertKind.UNPRICED:
+            assert alert.unpriced is not None
+            return _unpriced(alert.unpriced, shown)
+        case AlertKind.DEGRADED | AlertKind.TEST:
+            return _MEANINGS[alert.kind]
         case _:
             assert_never(alert.kind)
 
@@ -132,6 +144,8 @@ def commands(alert: Alert) -> tuple[str, ...]:
         return ("guardrails doctor",)
     if alert.kind in (AlertKind.ANOMALY, AlertKind.PACE, AlertKind.DAILY):
         return watch_commands(alert)
+    if alert.kind is AlertKind.UNPRICED:
+        return ("guardrails prices", "guardrails check")
     who = alert.attribution
     if alert.kind is AlertKind.TEST or who is None:
         return ("guardrails check",)
@@ -156,11 +170,13 @@ def commands(alert: Alert) -> tuple[str, ...]:
 
 
 def subject(alert: Alert) -> str:
-    """Names what an alert is about: its agent, or what a person stopped."""
+    """Names what an alert is about: its agent, a model, or what a person stopped."""
     if alert.kind is AlertKind.STOP and not alert.is_session and alert.scope:
         return alert.scope
     if alert.anomaly is not None:
         return subject_of(alert.anomaly)
+    if alert.unpriced is not None:
+        return alert.unpriced.model
     agent = alert.attribution.agent if alert.attribution else None
     return agent or "An agent"
 
@@ -222,6 +238,18 @@ def _target(who: Attribution) -> str:
     if who.customer_id is not None:
         return f"--customer={shlex.quote(who.customer_id)}"
     return "--all" if who.agent is None else f"--agent={shlex.quote(who.agent)}"
+
+
+def _unpriced(unpriced: Unpriced, shown: Callable[[str], str]) -> str:
+    """Says what happens to the calls of a model, and how to give it a price."""
+    of = f" ({shown(unpriced.provider)})" if unpriced.provider else ""
+    what = "made, and cost limits do not see what they cost"
+    if unpriced.is_refused:
+        what = "refused, because a cost limit applies"
+    return (
+        f"Calls of {shown(unpriced.model)}{of} are {what}. Give it a price in "
+        "guardrails.yaml: under models, or as another model under aliases."
+    )
 
 
 def _stopped(alert: Alert) -> str:

@@ -23,6 +23,8 @@ from guardrails.core.pace import Pace
 from guardrails.core.policy import Limits, Measure
 from guardrails.core.stops import StopKind, StopOrder, StopTarget
 from guardrails.core.telling import AlertKind
+from guardrails.core.unpriced import Unpriced
+from guardrails.core.windows import DAY_MS
 
 __all__ = [
     "Alert",
@@ -33,6 +35,7 @@ __all__ = [
     "alert_of_order",
     "alert_of_raise",
     "alert_of_stop",
+    "alert_of_unpriced",
     "digest_of",
 ]
 
@@ -83,6 +86,8 @@ class Alert:
     pace: Pace | None = None
     daily: Daily | None = None
     """What a watch tells, by kind."""
+    unpriced: Unpriced | None = None
+    """The model, if a price is not known."""
     is_sample: bool = False
     """Whether it only shows what such an alert looks like."""
 
@@ -257,6 +262,27 @@ def alert_of_raise(account: Account, *, by: str | None, now_ms: int) -> Alert:
         steps=account.steps if account.session is not None else None,
         by=by,
         raised=account.raised,
+    )
+
+
+def alert_of_unpriced(unpriced: Unpriced, who: Attribution, *, now_ms: int) -> Alert:
+    """Returns the alert of a price that is not known: one per model and day (UTC).
+
+    Args:
+        unpriced: The model.
+        who: Whose call it was.
+        now_ms: The time.
+    """
+    model = (who.project_id, unpriced.provider, unpriced.model, unpriced.is_refused)
+    subject = f"{AlertKind.UNPRICED.value} {model!r}"
+    return Alert(
+        alert_id=digest_of(f"{subject} {now_ms // DAY_MS}"),
+        kind=AlertKind.UNPRICED,
+        time_ms=now_ms,
+        project_id=who.project_id,
+        subject=subject,
+        attribution=who,
+        unpriced=unpriced,
     )
 
 

@@ -3,9 +3,7 @@
 import math
 from dataclasses import dataclass
 
-__all__ = ["BASELINE_DAYS", "DAY_MS", "AnomalyRules"]
-
-DAY_MS = 86_400_000
+__all__ = ["BASELINE_DAYS", "AnomalyRules"]
 
 BASELINE_DAYS = 14
 """Days that say what is usual: two of each weekday. More would lag behind growth."""

@@ -29,6 +29,8 @@ class AlertKind(enum.StrEnum):
     """A shared budget will be gone before its window ends."""
     DAILY = "daily"
     """What a day cost that is over."""
+    UNPRICED = "unpriced"
+    """The price of a model is not known."""
     TEST = "test"
     """Somebody tries whether alerts arrive."""
 

@@ -10,7 +10,7 @@ from typing import assert_never
 
 __all__ = ["Window", "window_end_ms", "window_name"]
 
-_DAY_MS = 86_400_000
+DAY_MS = 86_400_000
 _EPOCH = date(1970, 1, 1)
 
 
@@ -46,7 +46,7 @@ def window_end_ms(window: Window, *, now_ms: int) -> int | None:
         case Window.SESSION | Window.TOTAL:
             return None
         case Window.DAY:
-            return (now_ms // _DAY_MS + 1) * _DAY_MS
+            return (now_ms // DAY_MS + 1) * DAY_MS
         case Window.MONTH:
             first = _day(now_ms).replace(day=1)
             following = (first + timedelta(days=31)).replace(day=1)
@@ -57,4 +57,4 @@ def window_end_ms(window: Window, *, now_ms: int) -> int | None:
 
 
 def _day(now_ms: int) -> date:
-    return _EPOCH + timedelta(days=now_ms // _DAY_MS)
+    return _EPOCH + timedelta(days=now_ms // DAY_MS)

@@ -1,6 +1,7 @@
 """Reports: what the command line and other views show. Pure."""
 
-from guardrails.core.anomaly_rules import BASELINE_DAYS, DAY_MS, AnomalyRules
+from guardrails.core.anomaly_rules import BASELINE_DAYS, AnomalyRules
+from guardrails.core.windows import DAY_MS
 from guardrails.reports.anomalies import Anomalies, find_anomalies
 from guardrails.reports.anomaly_rows import (
     BEFORE_BY,

@@ -1,4 +1,4 @@
-"""Texts of what a watch tells, as JSON: a part of the text of an alert."""
+"""Texts of what the scripts never tell, as JSON: a part of the text of an alert."""
 
 import json
 from dataclasses import asdict
@@ -8,6 +8,7 @@ from guardrails.core.alerts import Alert
 from guardrails.core.anomalies import Anomaly, AnomalyKind, Severity, Unit
 from guardrails.core.daily import Daily
 from guardrails.core.pace import Pace
+from guardrails.core.unpriced import Unpriced
 from guardrails.core.windows import Window
 
 __all__ = ["WatchedFields", "watched_from", "watched_text"]
@@ -19,12 +20,13 @@ class WatchedFields(TypedDict, total=False):
     anomaly: Anomaly
     pace: Pace
     daily: Daily
+    unpriced: Unpriced
 
 
 def watched_text(alert: Alert) -> str:
     """Writes the one record that an alert has; empty if it has none."""
-    for name in ("anomaly", "pace", "daily"):
-        record: Anomaly | Pace | Daily | None = getattr(alert, name)
+    for name in ("anomaly", "pace", "daily", "unpriced"):
+        record: Anomaly | Pace | Daily | Unpriced | None = getattr(alert, name)
         if record is not None:
             content = {name: asdict(record)}
             # Without control characters: these part an alert's text.
@@ -40,6 +42,8 @@ def watched_from(text: str) -> WatchedFields:
     if name == "pace":
         values["window"] = Window(values["window"])
         return {"pace": Pace(**values)}
+    if name == "unpriced":
+        return {"unpriced": Unpriced(**values)}
     return {"daily": _daily(values)}
 
 

@@ -1,12 +1,13 @@
-"""Watched: an alert of each kind that a watch tells, for tests of stores."""
+"""Watched: an alert of each kind that scripts never tell, for tests of stores."""
 
 from guardrails.core.accounts import Line
-from guardrails.core.alerts import Alert
+from guardrails.core.alerts import Alert, alert_of_unpriced
 from guardrails.core.anomalies import Anomaly, AnomalyKind, Severity, Unit
 from guardrails.core.attribution import Attribution
 from guardrails.core.daily import Daily
 from guardrails.core.pace import Pace
 from guardrails.core.policy import Limits
+from guardrails.core.unpriced import Unpriced
 from guardrails.core.watch_alerts import alert_of_anomaly, alert_of_day, alert_of_pace
 from guardrails.core.windows import Window
 
@@ -17,7 +18,7 @@ HOSTILE = 'acme "\x85\u2028 名'
 
 
 def watched_alerts(project_id: str, *, now_ms: int) -> tuple[Alert, ...]:
-    """Returns three alerts, of an anomaly, of a pace and of a day."""
+    """Returns four alerts: of an anomaly, a pace, a day and a missing price."""
     anomaly = Anomaly(
         kind=AnomalyKind.CUSTOMER_SPIKE,
         dimension="customer_id",
@@ -50,10 +51,12 @@ def watched_alerts(project_id: str, *, now_ms: int) -> tuple[Alert, ...]:
         anomalies=0,
         customers=((HOSTILE, 2), (None, 1)),
     )
+    unpriced = Unpriced(model=HOSTILE, provider=None, is_refused=True)
     who = Attribution(project_id=project_id)
     line = Line(account=f"{project_id}/2025-11", scope="project", limits=Limits())
     return (
         alert_of_anomaly(anomaly, project_id, now_ms=now_ms),
         alert_of_pace(pace, line, who, used=1, limit=2, now_ms=now_ms),
         alert_of_day(daily, project_id, now_ms=now_ms),
+        alert_of_unpriced(unpriced, who, now_ms=now_ms),
     )

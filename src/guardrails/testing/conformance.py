@@ -1234,10 +1234,10 @@ class StoreConformance:
         assert store.execute(tell) == ids
         assert store.execute(tell) == ()
         assert store.execute(again) == ("another",)
-        kept = {log.alert.alert_id: log.alert for log in _told(store, 4)}
+        kept = {log.alert.alert_id: log.alert for log in _told(store, 5)}
         for alert in told:
             assert kept[alert.alert_id] == alert
-        assert len(store.execute(replace(_claim(), singles_max=0)).alerts) == 4
+        assert len(store.execute(replace(_claim(), singles_max=0)).alerts) == 5
         nothing = replace(tell, alerts=())
         assert store.execute(nothing) == ()
 

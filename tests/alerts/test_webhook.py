@@ -40,6 +40,7 @@ def test_the_body_is_the_documented_one() -> None:
         "created_at": "2025-11-24T16:00:00.000Z",
         "project_id": "shop",
         "sample": False,
+        "links": [],
         "data": {
             "customer_id": "acme",
             "user_id": "u-7",

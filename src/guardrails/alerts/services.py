@@ -6,12 +6,13 @@ applies to it. Whoever writes its addresses down decides whom to trust.
 
 import contextlib
 import logging
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from contextvars import ContextVar
 from typing import TYPE_CHECKING
 
 from guardrails.alerts.causes import Insight
 from guardrails.alerts.digest import Digest
+from guardrails.alerts.links import Link, links_of
 from guardrails.alerts.words import commands, counted, headline, meaning, subject
 from guardrails.core.alerts import Alert
 from guardrails.core.decisions import format_count, format_time
@@ -48,7 +49,9 @@ def service_name(address: str) -> str:
     return f"{address.partition('://')[0]}://***"
 
 
-def message_text(alert: Alert, insight: Insight) -> tuple[str, str]:
+def message_text(
+    alert: Alert, insight: Insight, links: Sequence[Link] = ()
+) -> tuple[str, str]:
     """Returns the title and the body of an alert."""
     sample = "Sample: " if alert.is_sample else ""
     title = f"{sample}{headline(alert, who=subject(alert)[:NAME_CHARACTERS_MAX])}"
@@ -64,6 +67,7 @@ def message_text(alert: Alert, insight: Insight) -> tuple[str, str]:
         for spend in insight.causes
     ]
     lines += ["", *commands(alert), ""]
+    lines += [f"{text}: {url}" for text, url in links_of(alert, links)]
     lines.append(f"project {alert.project_id}, {format_time(alert.time_ms)}")
     return title, "\n".join(lines)
 

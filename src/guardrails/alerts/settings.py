@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from hashlib import blake2b
 
+from guardrails.alerts.links import Link
 from guardrails.core.anomaly_rules import AnomalyRules
 from guardrails.core.telling import AlertKind, Telling
 
@@ -62,6 +63,8 @@ class AlertSettings:
     webhook: WebhookSettings | None = None
     services: tuple[str, ...] = field(default=(), repr=False)
     """Addresses of apprise, which hold secrets."""
+    links: tuple[Link, ...] = ()
+    """Pages that an alert leads to."""
     on: tuple[AlertKind, ...] = KINDS
     cooldown_ms: int = COOLDOWN_MS
     """How long an alert that only repeats an earlier one is held back."""

@@ -179,7 +179,7 @@ def senders(
     delivery: "Delivery | None" = None,
 ) -> list[tuple[str, Send]]:
     """Returns what sends to each destination, with its name, masked."""
-    writing = _Writing(project_id, history, clock, delivery)
+    writing = _Writing(settings, project_id, history, clock, delivery)
     found: list[tuple[str, Send]] = []
     if settings.slack is not None:
         send = partial(writing.slack, settings.slack)
@@ -199,11 +199,13 @@ class _Writing:
 
     def __init__(
         self,
+        settings: AlertSettings,
         project_id: str,
         history: Callable[[], History],
         clock: Clock,
         delivery: "Delivery | None",
     ) -> None:
+        self._links = settings.links
         self._project_id = project_id
         self._history = history
         self._clock = clock
@@ -219,7 +221,7 @@ class _Writing:
         if isinstance(content, Digest):
             payload = slack_digest(content)
         else:
-            payload = slack_message(content, self._insight(content))
+            payload = slack_message(content, self._insight(content), self._links)
         body = json.dumps(payload, ensure_ascii=False).encode()
         post = Post(url=url, headers=_JSON, body=body)
         return self._post(post, within_ms)
@@ -234,7 +236,7 @@ class _Writing:
         if isinstance(content, Digest):
             payload = webhook_digest(content, project_id=self._project_id)
         else:
-            payload = webhook_message(content, self._insight(content))
+            payload = webhook_message(content, self._insight(content), self._links)
         body, headers = signed(payload, to.secrets, now_ms=self._clock.now_ms())
         post = Post(
             url=to.url,
@@ -255,7 +257,9 @@ class _Writing:
 
         if isinstance(content, Digest):
             return notify(address, digest_text(content))
-        return notify(address, message_text(content, self._insight(content)))
+        return notify(
+            address, message_text(content, self._insight(content), self._links)
+        )
 
     def _post(self, post: "Post", within_ms: int) -> "Answer":
         if self._delivery is None:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, cast
 
 from guardrails.alerts.causes import Insight
 from guardrails.alerts.digest import Digest
+from guardrails.alerts.links import Link, links_of
 from guardrails.alerts.words import (
     commands,
     counted,
@@ -73,7 +74,9 @@ _FIELDS = (
 )
 
 
-def slack_message(alert: Alert, insight: Insight) -> dict[str, object]:
+def slack_message(
+    alert: Alert, insight: Insight, links: Sequence[Link] = ()
+) -> dict[str, object]:
     """Writes an alert as the payload of an incoming webhook."""
     from slack_sdk.models.blocks import SectionBlock
 
@@ -90,6 +93,7 @@ def slack_message(alert: Alert, insight: Insight) -> dict[str, object]:
     if insight.causes:
         blocks.append(_section("*Where it went*", *_causes(insight)))
     blocks.append(_section("*What to do*", *map(_command, commands(alert))))
+    blocks += _buttons(links_of(alert, links))
     scope = _scope(alert)
     threshold = [_escaped(_cut(alert.threshold))] if alert.threshold else []
     project = f"project {_escaped(_cut(alert.project_id))}"
@@ -195,6 +199,16 @@ def _header(text: str) -> "Block":
     from slack_sdk.models.blocks import HeaderBlock, PlainTextObject
 
     return HeaderBlock(text=PlainTextObject(text=_UNSEEN.sub("", text), emoji=False))
+
+
+def _buttons(links: Sequence[tuple[str, str]]) -> list["Block"]:
+    from slack_sdk.models.blocks import ActionsBlock, ButtonElement
+
+    buttons = [
+        ButtonElement(text=text, url=url, action_id=f"link-{index}")
+        for index, (text, url) in enumerate(links)
+    ]
+    return [ActionsBlock(elements=buttons)] if buttons else []
 
 
 def _section(*lines: str) -> "Block":

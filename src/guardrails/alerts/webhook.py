@@ -5,6 +5,7 @@ none changes its meaning. What is not known is null, money is a decimal string:
 
     {"id": "…", "type": "budget.soft_limit_reached", "schema_version": 1,
      "created_at": "2026-11-22T14:03:20.000Z", "project_id": "shop", "sample": false,
+     "links": [{"text": "Session", "url": "https://…/s-1"}],
      "data": {"customer_id": "acme", "user_id": "u-7", "feature": "triage",
        "agent": "support-agent", "agent_path": ["support-agent"],
        "session_id": "s-1", "agent_run_id": null, "prompt_version": "v12",
@@ -45,6 +46,7 @@ from decimal import Decimal
 
 from guardrails.alerts.causes import Insight
 from guardrails.alerts.digest import Digest
+from guardrails.alerts.links import Link, links_of
 from guardrails.alerts.watch_content import time_text, watch_content
 from guardrails.core.alerts import Alert
 from guardrails.core.decisions import amount
@@ -96,7 +98,9 @@ def checked_secret(text: str) -> str:
     return text
 
 
-def webhook_message(alert: Alert, insight: Insight) -> dict[str, object]:
+def webhook_message(
+    alert: Alert, insight: Insight, links: Sequence[Link] = ()
+) -> dict[str, object]:
     """Writes an alert as the content of its JSON."""
     return {
         "id": alert.alert_id,
@@ -105,6 +109,7 @@ def webhook_message(alert: Alert, insight: Insight) -> dict[str, object]:
         "created_at": time_text(alert.time_ms),
         "project_id": alert.project_id,
         "sample": alert.is_sample,
+        "links": [{"text": text, "url": url} for text, url in links_of(alert, links)],
         "data": _who(alert) | _what(alert, insight),
     }
 

@@ -346,6 +346,8 @@ def _alerts(configuration: Configuration, origins: _Origins) -> list[Row]:
         found["apprise"] = " ".join(map(service_name, alerts.services))
     if found:
         found["on"] = ", ".join(kind.value for kind in alerts.on) or "nothing"
+        links = {key_path("links", link.text): link.template for link in alerts.links}
+        found |= links
         found["cooldown_s"] = f"{alerts.cooldown_ms / 1000:g}"
     rules = alerts.anomaly
     if found or rules != AnomalyRules():

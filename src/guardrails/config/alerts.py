@@ -8,6 +8,12 @@ from dataclasses import dataclass, field, replace
 
 from guardrails.alerts import AlertKind, AlertSettings, WebhookSettings
 from guardrails.alerts.addresses import checked_slack_url, checked_url
+from guardrails.alerts.links import (
+    LINKS_MAX,
+    TEXT_CHARACTERS_MAX,
+    Link,
+    checked_template,
+)
 from guardrails.alerts.services import checked_service
 from guardrails.alerts.settings import COOLDOWN_MS, KINDS
 from guardrails.alerts.webhook import checked_secret
@@ -54,6 +60,7 @@ class WrittenAlerts:
     allow_http: bool = False
     allow_private: bool = False
     services: tuple[str, ...] | None = field(default=None, repr=False)
+    links: tuple[Link, ...] = ()
     on: tuple[AlertKind, ...] | None = None
     cooldown_ms: int | None = None
     anomaly: AnomalyRules = field(default_factory=AnomalyRules)
@@ -74,6 +81,7 @@ def read_alerts(section: Section) -> WrittenAlerts:
         allow_http=allow_http,
         allow_private=allow_private,
         services=section.read("apprise", _services, is_secret=True),
+        links=_links(section.section("links")),
         on=None if kinds is None else tuple(dict.fromkeys(map(AlertKind, kinds))),
         cooldown_ms=section.read("cooldown_s", _cooldown_ms),
         anomaly=_anomaly_rules(anomaly),
@@ -117,6 +125,7 @@ def alert_settings(
         services=section.read("apprise", _services, is_secret=True)
         or file.services
         or (),
+        links=file.links,
         on=KINDS if file.on is None else file.on,
         cooldown_ms=COOLDOWN_MS if file.cooldown_ms is None else file.cooldown_ms,
         anomaly=file.anomaly,
@@ -135,6 +144,24 @@ def _anomaly_rules(section: Section) -> AnomalyRules:
         session_times=rules.session_times if session is None else session,
         excess_nano_usd_min=rules.excess_nano_usd_min if least is None else least,
     )
+
+
+def _links(section: Section) -> tuple[Link, ...]:
+    links: list[Link] = []
+    for key, name in section.names():
+        template = section.read(key, _template)
+        if len(name) > TEXT_CHARACTERS_MAX:
+            section.report(f"longer than {TEXT_CHARACTERS_MAX} signs. Shorten it.", key)
+        elif template:
+            links.append(Link(text=name, template=template))
+    if len(links) > LINKS_MAX:
+        section.report(f"{len(links)} links. Write at most {LINKS_MAX}.")
+    section.close()
+    return tuple(links)
+
+
+def _template(value: object, /, *, name: str) -> str:
+    return _checked(value, name=name, check=checked_template)
 
 
 def _kind(value: object, /, *, name: str) -> str:

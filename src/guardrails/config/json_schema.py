@@ -181,6 +181,7 @@ def _alerts() -> Schema:
             "slack": _secret("https://hooks.slack.com/services/…"),
             "webhook": _object(webhook, "Signed JSON, by Standard Webhooks."),
             "apprise": _secret("Addresses of apprise, parted by spaces: msteams://…"),
+            "links": _named("Pages.", _text("https://…/{session_id}")),
             "on": _list_of({"anyOf": [kinds, _VARIABLE]}, "What people hear of."),
             "cooldown_s": _seconds("How long repetitions are held back."),
             "anomaly": _object(anomaly, "From when on spend is unusual."),

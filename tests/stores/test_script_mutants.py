@@ -121,6 +121,7 @@ Check = Callable[[Store, Server], None]
 
 
 LONG = (
+    "test_history_yields_pages_of_flat_events",
     "test_history_yields_the_events_of_a_span_as_they_were_booked",
     "test_many_stopped_sessions_keep_nobody_from_stopping_a_customer",
 )

@@ -7,6 +7,9 @@ PYTHON ?= $(shell for python in python3.11 python3.12 python3.13 python3.14 pyth
 	2>/dev/null && echo $$python && break; done)
 VENV ?= .venv
 OLDEST ?= $(VENV)-oldest
+FOCUS ?= $(VENV)-focus
+# The validator of FOCUS runs on no other.
+FOCUS_PYTHON ?= python3.12
 # One process per core; a test that hangs or crashes is named all the same.
 PARALLEL ?= -n auto --dist worksteal
 # Passed on to pytest: make test ARGS="-k ledger"
@@ -24,7 +27,8 @@ unexport PYTHONDONTWRITEBYTECODE
 # Verbs share environments; two of them must not be set up at the same time.
 .NOTPARALLEL:
 .PHONY: help demo test check check-format check-lint check-types check-imports \
-	check-spelling cover bench soak test-oldest clean
+	check-spelling cover bench soak test-oldest test-focus \
+	clean
 
 help: ## List the verbs
 	@sed -n 's/^\([a-z-]*\):.* ## \(.*\)/  make \1|\2/p' Makefile | \
@@ -74,8 +78,12 @@ test-oldest: $(OLDEST)/.test ## Run the adapters' tests on the oldest frameworks
 	@$(OLDEST)/bin/python -m pytest $(PARALLEL) tests/integrations/langchain \
 		tests/integrations/mcp tests/test_examples.py $(ARGS)
 
+test-focus: $(VENV)/.dev $(FOCUS)/.test ## Have FOCUS's own validator check the export (Python 3.12)
+	@FOCUS_PYTHON=$(abspath $(FOCUS))/bin/python $(BIN)/python -m pytest \
+		tests/exports/test_focus.py $(ARGS)
+
 clean: ## Remove environments, caches and reports
-	@rm -rf $(VENV) $(OLDEST) .hypothesis .pytest_cache .ruff_cache .import_linter_cache \
+	@rm -rf $(VENV) $(OLDEST) $(FOCUS) .hypothesis .pytest_cache .ruff_cache .import_linter_cache \
 		.coverage .coverage.* build dist htmlcov
 	@find . -path './.?*' -prune -o -name __pycache__ -type d -prune -exec rm -rf {} +
 
@@ -95,6 +103,12 @@ $(VENV)/.dev: pyproject.toml constraints.txt | $(BIN)/python
 $(OLDEST)/.test: pyproject.toml constraints-oldest.txt | $(OLDEST)/bin/python
 	@echo "Installing the oldest frameworks into $(OLDEST) (a minute, once)" >&2
 	@$(OLDEST)/bin/python $(PIP) -c constraints-oldest.txt -e ".[all,test,test-mcp1]"
+	@touch $@
+
+$(FOCUS)/.test: constraints-focus.txt
+	@echo "Installing the validator of FOCUS into $(FOCUS) (half a minute, once)" >&2
+	@$(FOCUS_PYTHON) -m venv $(FOCUS)
+	@$(FOCUS)/bin/python $(PIP) -c constraints-focus.txt focus-validator
 	@touch $@
 
 # MCP servers that only npm has. Without it their tests are skipped, and say so.

@@ -1,12 +1,15 @@
 """`guardrails alerts`: samples that arrive, and what has become of alerts."""
 
 import json
+import threading
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 from rich.cells import cell_len
 
+from guardrails import Guard
 from guardrails.alerts import AlertKind, AlertSettings, WebhookSettings
 from guardrails.cli.alerts import tries
 from guardrails.core.deliveries import (
@@ -231,3 +234,62 @@ def test_a_retry_says_what_it_does_not_understand(
 def test_without_alerts_the_log_says_so(command: Run, folder: Path) -> None:
     done = command("alerts", "log", "--store", URL)
     assert (done.code, done.out) == (0, "No alerts in the last days.\n")
+
+
+def test_what_a_command_orders_is_told_before_it_ends(
+    command: Run, folder: Path, receive: Start
+) -> None:
+    """No other process is there to tell it."""
+    receiver = receive()
+    configure(folder, receiver)
+    config = ("--store", URL)
+    session = ("--session", "ticket-7", "--reason", "r", "--by", "ann")
+    with (
+        closing(Guard({}, store=URL)) as guard,
+        guard.session("a", session_id="ticket-7"),
+        guard.call(tool="t", cost_usd="0.01"),
+    ):
+        pass
+
+    raised = command("budget", "raise", *session, "--max-cost-usd", "2", *config)
+    stopped = command("stop", *session, *config)
+    listed = command("stops", *config)
+
+    assert [raised.code, stopped.code, listed.code] == [0, 0, 0]
+    told = [content_of(body) for _, body in receiver.requests]
+    assert [one["type"] for one in told] == ["limit.raised", "session.stopped"]
+    assert {one["data"]["by"] for one in told} == {"ann"}
+
+
+def test_a_receiver_that_hangs_holds_no_order_up(
+    command: Run, folder: Path, receive: Start
+) -> None:
+    """It is in the ledger by then, and said; the alert is sent by whoever is next."""
+    let_go = threading.Event()
+    receiver = receive(lambda connection: let_go.wait(20))
+    configure(folder, receiver)
+
+    done = command("stop", "--all", "--reason", "r", "--store", URL)
+    let_go.set()
+
+    assert (done.code, done.out.startswith("everything is stopped")) == (0, True)
+    log = json.loads(command("alerts", "log", "--json", "--store", URL).out)
+    [alert] = log["alerts"]
+    assert alert["deliveries"][0]["state"] in ("waiting", "sending")
+
+
+def test_a_retry_sends_from_here(command: Run, folder: Path, receive: Start) -> None:
+    answers = iter(["404 Not Found"])
+    receiver = receive(
+        lambda connection: answering(next(answers, "200 OK"))(connection)
+    )
+    configure(folder, receiver)
+    assert command("stop", "--all", "--reason", "r", "--store", URL).code == 0
+    assert len(receiver.requests) == 1
+
+    done = command("alerts", "retry", "--all", "--store", URL)
+
+    assert done.out == "Deliveries that are tried again: 1\n"
+    assert len(receiver.requests) == 2
+    log = json.loads(command("alerts", "log", "--json", "--store", URL).out)
+    assert log["alerts"][0]["deliveries"][0]["state"] == "delivered"

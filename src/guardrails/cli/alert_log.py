@@ -14,6 +14,7 @@ from guardrails.cli.options import (
     StoreOption,
     configured,
 )
+from guardrails.cli.telling import telling
 from guardrails.cli.times import time_text
 from guardrails.clock import SystemClock
 from guardrails.core.deliveries import (
@@ -84,19 +85,24 @@ def retry_alerts(
         )
     configuration = configured(config, store=store, project=project)
     project_id = configuration.project_id
-    with opened(configuration.store) as ledger:
+    with (
+        opened(configuration.store) as ledger,
+        telling(ledger, configuration) as tell,
+    ):
         if alert_id is not None:
             alert_id = _known_id(ledger, project_id, alert_id)
         retry = RetryAlerts(
             project_id=project_id, now_ms=SystemClock().now_ms(), alert_id=alert_id
         )
         count = ledger.execute(retry)
-    typer.echo(f"Deliveries that are tried again: {count}")
-    if count:
-        typer.echo(
-            "A process with these destinations sends them, within half a minute.",
-            err=True,
-        )
+        typer.echo(f"Deliveries that are tried again: {count}")
+        if count:
+            typer.echo(
+                "What is not sent from here now is sent by the next process that has "
+                "these destinations, within half a minute.",
+                err=True,
+            )
+            tell()
 
 
 def _known_id(ledger: Store, project_id: str, text: str) -> str:

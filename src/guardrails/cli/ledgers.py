@@ -6,6 +6,7 @@ from pathlib import Path
 
 import typer
 
+from guardrails.cli.telling import telling
 from guardrails.clock import SystemClock
 from guardrails.config import Configuration
 from guardrails.errors import ConfigurationError
@@ -67,7 +68,7 @@ def opened(url: str | None, *, creates: bool = False) -> Generator[Store]:
 
 @contextlib.contextmanager
 def ordering(configuration: Configuration, *, creates: bool) -> Generator[Orders]:
-    """Lends what gives a ledger the orders of people.
+    """Lends what gives a ledger the orders of people, who are told of them.
 
     Args:
         configuration: Names the store, the project and the policy.
@@ -82,13 +83,17 @@ def ordering(configuration: Configuration, *, creates: bool) -> Generator[Orders
             "store: memory:// ends with the process that uses it, and nothing else can "
             "reach it. Configure a file, or Redis."
         )
-    with opened(configuration.store, creates=creates) as store:
+    with (
+        opened(configuration.store, creates=creates) as store,
+        telling(store, configuration) as tell,
+    ):
         yield Orders(
             store,
             project_id=configuration.project_id,
             clock=SystemClock(),
             policy=configuration.policy,
             telling=configuration.alerts.telling,
+            told=tell,
         )
 
 

@@ -80,8 +80,9 @@ def stop(
     configuration = configured(config, store=store, project=project)
     with ordering(configuration, creates=True) as orders:
         order = orders.stop(target, for_s=for_s, by=by or user_name(), reason=reason)
-    typer.echo(_said(order))
-    typer.echo(f"To let it go on: {_resuming(target)}", err=True)
+        # It holds already, while people are still being told.
+        typer.echo(_said(order))
+        typer.echo(f"To let it go on: {_resuming(target)}", err=True)
 
 
 def stops(

@@ -14,12 +14,12 @@ from guardrails.cli.options import (
     StoreOption,
     configured,
 )
+from guardrails.cli.telling import telling
 from guardrails.cli.times import time_text
 from guardrails.clock import SystemClock
 from guardrails.config import Configuration
 from guardrails.errors import ConfigurationError, StoreUnavailable
 from guardrails.ports import Clock, Store
-from guardrails.stores.memory import MemoryStore
 from guardrails.watching import Watch
 
 __all__ = ["watch", "watch_ledger"]
@@ -88,9 +88,6 @@ def watch_ledger(
     Raises:
         StoreUnavailable: If it looks once, and the store does not answer.
     """
-    # Imported late: the other commands send nothing.
-    from guardrails.alerts.sink import AlertSink
-
     clock = clock or SystemClock()
     watching = Watch(
         store,
@@ -98,23 +95,13 @@ def watch_ledger(
         settings=configuration.alerts,
         project_id=configuration.project_id,
     )
-    sink = AlertSink(
-        configuration.alerts,
-        project_id=configuration.project_id,
-        ask=store.execute,
-        history=lambda: store.history,
-        clock=clock,
-        is_shared=not isinstance(store, MemoryStore),
-    )
-    try:
+    with telling(store, configuration, clock=clock) as tell:
         while True:
             _look(watching, clock, is_last=every_s is None)
-            sink.dispatcher.wake(configuration.project_id)
+            tell()
             if every_s is None:
                 return
             clock.sleep(every_s)
-    finally:
-        sink.close()
 
 
 def _look(watching: Watch, clock: Clock, *, is_last: bool) -> None:

@@ -37,17 +37,21 @@ Start = Callable[..., Receiver]
 Open = Callable[..., Guard]
 
 
+def webhook_of(receiver: Receiver) -> dict[str, Any]:
+    return {
+        "url": receiver.url(),
+        "secret": SECRET,
+        "allow_http": True,
+        "allow_private": True,
+    }
+
+
 @pytest.fixture
 def opened() -> Iterator[Open]:
     guards: list[Guard] = []
 
     def open_guard(receiver: Receiver, **config: Any) -> Guard:
-        webhook = {
-            "url": receiver.url(),
-            "secret": f"{SECRET},{OLD_SECRET}",
-            "allow_http": True,
-            "allow_private": True,
-        }
+        webhook = webhook_of(receiver) | {"secret": f"{SECRET},{OLD_SECRET}"}
         alerts = {"webhook": webhook, **config.pop("alerts", {})}
         session = {"max_cost_usd": "0.10", "soft_alert_ratio": [0.5]}
         content = {"defaults": {"session": session}, "alerts": alerts, **config}
@@ -272,12 +276,7 @@ def test_processes_that_miss_the_same_price_tell_it_once(
     receive: Start, tmp_path: Path
 ) -> None:
     receiver = receive()
-    webhook = {
-        "url": receiver.url(),
-        "secret": SECRET,
-        "allow_http": True,
-        "allow_private": True,
-    }
+    webhook = webhook_of(receiver)
     config = {"alerts": {"webhook": webhook}, "defaults": {"on_unpriced": "allow"}}
     for _ in range(3):  # Each knows nothing of what the others have told.
         guard = Guard(config, store=f"sqlite:///{tmp_path / 'ledger.sqlite3'}")
@@ -288,8 +287,7 @@ def test_processes_that_miss_the_same_price_tell_it_once(
 
 def test_a_missing_price_is_told_while_the_store_is_away(receive: Start) -> None:
     receiver = receive()
-    to = {"url": receiver.url(), "allow_http": True, "allow_private": True}
-    alerts = {"webhook": {**to, "secret": SECRET}, "on": ["unpriced"]}
+    alerts = {"webhook": webhook_of(receiver), "on": ["unpriced"]}
     session = {"max_cost_usd": "0.10"}
     store = FlakyStore()
     guard = Guard({"alerts": alerts, "defaults": {"session": session}}, store=store)
@@ -302,14 +300,9 @@ def test_a_missing_price_is_told_while_the_store_is_away(receive: Start) -> None
 def test_another_process_sends_what_one_has_left(
     receive: Start, tmp_path: Path
 ) -> None:
-    """A person's command ends before anything is sent; a guard takes it up."""
+    """It dies before anything is sent; a guard takes it up."""
     receiver = receive()
-    webhook = {
-        "url": receiver.url(),
-        "secret": SECRET,
-        "allow_http": True,
-        "allow_private": True,
-    }
+    webhook = webhook_of(receiver)
     store = f"sqlite:///{tmp_path / 'ledger.sqlite3'}"
     script = (
         "import os, signal\n"
@@ -407,7 +400,7 @@ def test_a_message_that_cannot_be_written_holds_up_no_other(
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    def broken(alert: object, insight: object) -> dict[str, object]:
+    def broken(*content: object) -> dict[str, object]:
         raise RuntimeError("hunter2")
 
     monkeypatch.setattr(guardrails.alerts.slack, "slack_message", broken)
@@ -463,12 +456,7 @@ def test_a_guard_that_was_closed_tells_again(receive: Start, opened: Open) -> No
 
 def test_a_process_that_ends_sends_what_waits(receive: Start) -> None:
     receiver = receive()
-    webhook = {
-        "url": receiver.url(),
-        "secret": SECRET,
-        "allow_http": True,
-        "allow_private": True,
-    }
+    webhook = webhook_of(receiver)
     script = (
         "from guardrails import Guard\n"
         f"guard = Guard({{'alerts': {{'webhook': {webhook!r}}}}}, store='memory://',\n"

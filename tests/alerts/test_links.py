@@ -9,13 +9,13 @@ from hypothesis import strategies as st
 
 from guardrails import ConfigurationError, Guard
 from guardrails.alerts.causes import Insight
-from guardrails.alerts.links import NAMES, Link, checked_template, links_of
+from guardrails.alerts.links import Link, checked_template, links_of
 from guardrails.alerts.services import message_text
 from guardrails.alerts.slack import slack_message
 from guardrails.alerts.webhook import webhook_message
 from guardrails.config import load_configuration
 from guardrails.config.problems import shown
-from guardrails.core.attribution import Attribution
+from guardrails.core.attribution import DIMENSIONS, Attribution
 from guardrails.core.telling import AlertKind
 from tests.alerts.conftest import WHO, an_alert
 
@@ -30,7 +30,7 @@ LINKS = (SESSION, CUSTOMER)
 
 LONG = "x" * 76
 
-ALL_NAMES = f"{', '.join(NAMES)}."
+ALL_NAMES = f"{', '.join(DIMENSIONS)}."
 
 
 def test_an_alert_has_the_links_whose_names_it_knows() -> None:

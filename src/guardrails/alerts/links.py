@@ -12,10 +12,10 @@ from urllib.parse import quote
 
 from guardrails.alerts.addresses import checked_url
 from guardrails.core.alerts import Alert
+from guardrails.core.attribution import DIMENSIONS
 
 __all__ = [
     "LINKS_MAX",
-    "NAMES",
     "TEXT_CHARACTERS_MAX",
     "Link",
     "checked_template",
@@ -30,18 +30,6 @@ TEXT_CHARACTERS_MAX = 75
 
 URL_CHARACTERS_MAX = 3_000
 """What Slack takes behind a button."""
-
-NAMES = (
-    "project_id",
-    "customer_id",
-    "user_id",
-    "feature",
-    "agent",
-    "session_id",
-    "agent_run_id",
-    "prompt_version",
-)
-"""What may stand in braces."""
 
 _NAME = re.compile(r"\{([^{}]*)\}")
 
@@ -62,8 +50,10 @@ def checked_template(text: str) -> str:
         ValueError: If it is none, or has a name that alerts do not have.
     """
     for name in _NAME.findall(text):
-        if name not in NAMES:
-            raise ValueError(f"there is no {{{name}}}. Use one of {', '.join(NAMES)}.")
+        if name not in DIMENSIONS:
+            raise ValueError(
+                f"there is no {{{name}}}. Use one of {', '.join(DIMENSIONS)}."
+            )
     # No host has this in it: so no name stands there.
     example = _NAME.sub("%20", text).replace("#", "", 1)
     checked_url(example, allow_http=True, allow_private=True)
@@ -77,7 +67,7 @@ def links_of(alert: Alert, links: Sequence[Link]) -> tuple[tuple[str, str], ...]
 
 def _filled(alert: Alert, links: Sequence[Link]) -> Iterator[tuple[str, str]]:
     who = alert.attribution
-    names = {name: who and who.value(name) for name in NAMES}
+    names = {name: who and who.value(name) for name in DIMENSIONS}
     names["project_id"] = alert.project_id
     for link in links:
         values = [names[name] for name in _NAME.findall(link.template)]

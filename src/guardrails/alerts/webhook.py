@@ -49,6 +49,7 @@ from guardrails.alerts.digest import Digest
 from guardrails.alerts.links import Link, links_of
 from guardrails.alerts.watch_content import time_text, watch_content
 from guardrails.core.alerts import Alert
+from guardrails.core.attribution import DIMENSIONS
 from guardrails.core.decisions import amount
 from guardrails.core.money import usd_digits
 from guardrails.core.policy import Measure
@@ -164,15 +165,8 @@ def _who(alert: Alert) -> dict[str, object]:
     who = alert.attribution
     names: dict[str, object] = {
         key: who.value(key) if who else None
-        for key in (
-            "customer_id",
-            "user_id",
-            "feature",
-            "agent",
-            "session_id",
-            "agent_run_id",
-            "prompt_version",
-        )
+        for key in DIMENSIONS
+        if key != "project_id"
     }
     names["agent_path"] = list(who.agent_path) if who else []
     names["tags"] = dict(who.tags) if who else {}

@@ -11,6 +11,7 @@ from guardrails.core.groups import Every
 from guardrails.core.layers import TokenRates
 from guardrails.core.loops import LoopFinding
 from guardrails.core.operations import Crossing, Operation
+from guardrails.core.retention import Forgotten, Pruned
 from guardrails.core.rollups import Spend
 from guardrails.core.unpriced import Unpriced
 from guardrails.core.usage import Charge, TokenUsage
@@ -20,6 +21,8 @@ __all__ = [
     "Clock",
     "EventSink",
     "History",
+    "Keeper",
+    "KeptStore",
     "PriceBook",
     "RateBook",
     "RemoteStore",
@@ -186,6 +189,52 @@ class RemoteStore(Store, Protocol):
 
     def last_seen(self, account: str) -> Account | None:
         """Returns totals of an account as last told, without asking; a copy."""
+        ...
+
+
+class Keeper(Protocol):
+    """Deletes what a store keeps: what is old, and what belongs to one customer.
+
+    Agents go on meanwhile, and wait for no step longer than a few milliseconds. Each
+    step leaves totals as they were, and what is broken off is completed by doing it
+    again. A dry run counts, and changes nothing.
+    """
+
+    def prune(
+        self,
+        *,
+        project_id: str,
+        events_before_ms: int | None,
+        rollups_before_ms: int | None,
+        is_dry_run: bool,
+    ) -> Pruned:
+        """Deletes events and sums of before an instant; `None` keeps all.
+
+        Of sums, whole hours are deleted.
+        """
+        ...
+
+    def forget(
+        self, *, project_id: str, customer_id: str, now_ms: int, is_dry_run: bool
+    ) -> Forgotten:
+        """Makes what was recorded of a customer anonymous; totals stay.
+
+        Of its events the customer, user, session, run and tags go. Its sums, and
+        those of its users and sessions, are added to what is not attributed. Its
+        sessions are deleted unless they were active within a day, and so are alerts
+        about it. What is still in force stays: shared budgets of the customer, and
+        stops.
+        """
+        ...
+
+
+@runtime_checkable
+class KeptStore(Protocol):
+    """A store that outlives its processes, and so needs somebody who deletes."""
+
+    @property
+    def keeper(self) -> Keeper:
+        """Deletes what is in it."""
         ...
 
 

@@ -20,10 +20,10 @@ from guardrails.clock import SystemClock
 from guardrails.config import Configuration
 from guardrails.core.attribution import check_name
 from guardrails.core.decisions import format_count
+from guardrails.core.retention import Forgotten, Pruned
 from guardrails.core.rollups import HOUR_MS
 from guardrails.errors import ConfigurationError
-from guardrails.stores.retention import Forgotten, Pruned, SQLiteRetention
-from guardrails.stores.sqlite import SQLiteStore
+from guardrails.ports import Keeper, KeptStore
 
 __all__ = ["forget", "prune"]
 
@@ -104,17 +104,20 @@ def forget(
     _say(forgotten, customer_id, is_dry_run=dry_run)
 
 
-def _keeper(ledger: object, configuration: Configuration) -> SQLiteRetention | None:
+def _keeper(ledger: object, configuration: Configuration) -> Keeper | None:
     """Returns what deletes in a ledger; `None` if there is no ledger yet."""
-    if isinstance(ledger, SQLiteStore):
-        return SQLiteRetention(writing=ledger.writing, reading=ledger.reading)
-    url = configuration.store or "sqlite"
-    if url == "memory://":
+    if isinstance(ledger, KeptStore):
+        return ledger.keeper
+    if configuration.store == "memory://":
         raise ConfigurationError(
             "store: memory:// ends with the process that uses it, so nothing of it is "
             "kept. Configure a file."
         )
-    if "://" in url and not url.startswith("sqlite:"):
+    if (
+        configuration.store
+        and "://" in configuration.store
+        and not (configuration.store.startswith("sqlite:"))
+    ):
         raise ConfigurationError(
             "store: this works on SQLite files only. In Redis, sessions end 30 days "
             "after they were last active and hourly sums after 400 days, and the "

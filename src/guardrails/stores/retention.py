@@ -8,68 +8,54 @@ what is broken off is completed by doing it again.
 
 import sqlite3
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from typing import Protocol
 
-from guardrails.core.alerts import Alert
 from guardrails.core.outbox import KeptAlert
+from guardrails.core.retention import (
+    IN_USE_MS,
+    Forgotten,
+    Pruned,
+    is_about,
+    nameless,
+)
 from guardrails.core.rollups import HOUR_MS, MIX, SUM_NAMES, Mix
 from guardrails.ids import new_id
 from guardrails.stores.alert_texts import kept_from
 
-__all__ = ["Forgotten", "Pruned", "SQLiteRetention"]
+__all__ = ["LedgerFile", "SQLiteRetention"]
 
 PAGE = 1_000
 """Events changed in one transaction: about 20 ms."""
-
-IN_USE_MS = 24 * HOUR_MS
-"""A session that was active within a day may go on: its account is its limit."""
-
-Writing = Callable[[], AbstractContextManager[sqlite3.Connection]]
 
 _SUMS = ", ".join(SUM_NAMES)
 _TAKEN = ", ".join(f"{name} = {name} - ?" for name in SUM_NAMES)
 _ADDED = ", ".join(f"{name} = {name} + excluded.{name}" for name in SUM_NAMES)
 
 
-@dataclass(slots=True, kw_only=True)
-class Pruned:
-    """What was deleted for its age, or would be."""
+class LedgerFile(Protocol):
+    """A file that lends its connection."""
 
-    events: int = 0
-    rollups: int = 0
-    """Cells: one name of one dimension in one hour."""
+    def reading(self) -> AbstractContextManager[sqlite3.Connection]:
+        """Lends it as it is."""
+        ...
 
-
-@dataclass(slots=True, kw_only=True)
-class Forgotten:
-    """What was changed to forget a customer, or would be."""
-
-    events: int = 0
-    """Made anonymous: they keep what was called and what it cost."""
-    rollups: int = 0
-    """Sums of an hour that were moved to what is not attributed."""
-    sessions: int = 0
-    """Sessions whose accounts were deleted."""
-    sessions_in_use: int = 0
-    """Left as they are, because they were active within a day."""
-    alerts: int = 0
-    """Deleted with what has become of them, also if they were not sent yet."""
+    def writing(self) -> AbstractContextManager[sqlite3.Connection]:
+        """Lends it in a transaction, in fair turns with other processes."""
+        ...
 
 
 class SQLiteRetention:
     """Deletes what a file holds.
 
     Args:
-        writing: Lends the connection in a transaction of its own, in fair turns with
-            other processes; it is committed on leaving.
-        reading: Lends the connection.
+        file: The file.
     """
 
-    def __init__(self, *, writing: Writing, reading: Writing) -> None:
-        self._writing = writing
-        self._reading = reading
+    def __init__(self, file: LedgerFile) -> None:
+        self._writing = file.writing
+        self._reading = file.reading
 
     def prune(
         self,
@@ -197,7 +183,7 @@ class SQLiteRetention:
                 (project_id,),
             )
             alerts = [kept_from(alert_id, text) for alert_id, text in found]
-        return [kept for kept in alerts if _is_about(kept.alert, customer_id)]
+        return [kept for kept in alerts if is_about(kept.alert, customer_id)]
 
     # --- what is done -------------------------------------------------------
 
@@ -226,12 +212,11 @@ class SQLiteRetention:
             found = connection.execute(query, values).fetchall()
             for text, *sums in found:
                 mix = Mix.unpack(text)
-                nameless = mix._replace(customer_id=None, user_id=None, session_id=None)
                 moves = [
                     (dimension, getattr(mix, dimension), "")
                     for dimension in ("customer_id", "user_id", "session_id")
                 ]
-                for dimension, name, to in (*moves, (MIX, text, nameless.pack())):
+                for dimension, name, to in (*moves, (MIX, text, nameless(mix).pack())):
                     if name is not None:
                         _move(connection, (project_id, hour, dimension), name, to, sums)
         return len(found)
@@ -282,14 +267,6 @@ class SQLiteRetention:
                     "DELETE FROM calm WHERE subject = ?",
                     [(kept.alert.subject,) for kept in page],
                 )
-
-
-def _is_about(alert: Alert, customer_id: str) -> bool:
-    """Whether an alert names a customer: a report of a day names several."""
-    who, daily = alert.attribution, alert.daily
-    if daily is not None:
-        return customer_id in [name for name, _ in daily.customers]
-    return who is not None and who.customer_id == customer_id
 
 
 def _move(

@@ -61,6 +61,7 @@ from guardrails.stores.database import Turnstile, explain, open_database, transa
 from guardrails.stores.forks import close_at_fork
 from guardrails.stores.history import SQLiteHistory
 from guardrails.stores.outbox_rows import OutboxOperation, load_outbox, save_outbox
+from guardrails.stores.retention import SQLiteRetention
 
 __all__ = ["SQLiteStore"]
 
@@ -129,6 +130,8 @@ class SQLiteStore:
         self._turnstile: Turnstile | None = None
         self._process_id = os.getpid()
         self._history = SQLiteHistory(self.reading)
+        self.keeper: SQLiteRetention = SQLiteRetention(self)
+        """Deletes what is in it."""
         close_at_fork(self)
 
     @property

@@ -8,7 +8,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from guardrails.stores.redis import RedisStore
-from guardrails.stores.redis.rights import DIAGNOSIS, LEDGER, rules
+from guardrails.stores.redis.rights import DIAGNOSIS, LEDGER, RETENTION, rules
 from guardrails.testing.conformance import StoreConformance
 from tests.servers.configured import EXAMPLES, ConfiguredServer
 
@@ -71,6 +71,25 @@ def test_the_doctor_cannot_change_the_ledger(
         configured.ask_as("guardrails-doctor", *command)
 
 
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("FLUSHDB",),
+        ("KEYS", "*"),
+        ("DEL", "gr:secret"),
+        ("UNLINK", "theirs"),
+        ("CONFIG", "GET", "requirepass"),
+    ],
+    ids=" ".join,
+)
+def test_who_deletes_cannot_go_beyond_the_ledger(
+    configured: ConfiguredServer, command: tuple[str, ...]
+) -> None:
+    """Neither other keys, nor anything that concerns the server."""
+    with pytest.raises(redis.exceptions.NoPermissionError):
+        configured.ask_as("guardrails-keeper", *command)
+
+
 def test_nobody_gets_in_without_a_password(configured: ConfiguredServer) -> None:
     """The default user is off."""
     client = redis.Redis(port=configured.port, retry=Retry(NoBackoff(), 0))
@@ -88,9 +107,10 @@ def test_the_list_is_what_the_code_says() -> None:
         "user default off resetpass resetkeys resetchannels -@all",
         f"user guardrails on resetchannels {rules(LEDGER)}",
         f"user guardrails-doctor on resetchannels {rules(DIAGNOSIS)}",
+        f"user guardrails-keeper on resetchannels {rules(RETENTION)}",
     ]
     explained = [
         f"| `{name.upper().replace('|', ' ')}` | {reason} |"
-        for name, reason in {**LEDGER, **DIAGNOSIS}.items()
+        for name, reason in {**LEDGER, **DIAGNOSIS, **RETENTION}.items()
     ]
     assert [line for line in readme.splitlines() if line in explained] == explained

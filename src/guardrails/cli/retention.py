@@ -111,17 +111,7 @@ def _keeper(ledger: object, configuration: Configuration) -> Keeper | None:
     if configuration.store == "memory://":
         raise ConfigurationError(
             "store: memory:// ends with the process that uses it, so nothing of it is "
-            "kept. Configure a file."
-        )
-    if (
-        configuration.store
-        and "://" in configuration.store
-        and not (configuration.store.startswith("sqlite:"))
-    ):
-        raise ConfigurationError(
-            "store: this works on SQLite files only. In Redis, sessions end 30 days "
-            "after they were last active and hourly sums after 400 days, and the "
-            "stream of events keeps a number of them, oldest first to go."
+            "kept. Configure a file, or Redis."
         )
     return None
 

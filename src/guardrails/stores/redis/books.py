@@ -42,7 +42,7 @@ that was lost for good may outlive it. That is no damage."""
 DAY_MS = 86_400_000
 
 _NO_ACCOUNTS = ("events", "holds", "due", "lost", "version", "stops", "audit", "outbox")
-_NO_ACCOUNTS_BELOW = ("finished/", "hour/", "traces/", "outbox/")
+_NO_ACCOUNTS_BELOW = ("events/", "finished/", "hour/", "traces/", "outbox/")
 
 
 @dataclass(slots=True)

@@ -22,12 +22,14 @@ __all__ = [
     "holding",
     "holds",
     "lost",
+    "new_events",
     "outbox",
     "prefix_of",
     "project_prefix",
     "rollup",
     "stops",
     "traces_of",
+    "turn",
     "version",
 ]
 
@@ -102,6 +104,16 @@ def finished(prefix: str, now_ms: int) -> tuple[str, ...]:
 def events(prefix: str) -> str:
     """The stream of events."""
     return f"{prefix}events"
+
+
+def new_events(prefix: str) -> str:
+    """The stream that is to take the place of that of events."""
+    return f"{prefix}events/new"
+
+
+def turn(prefix: str) -> str:
+    """Who may rewrite the stream of events."""
+    return f"{prefix}events/turn"
 
 
 def stops(prefix: str) -> str:

@@ -6,7 +6,7 @@ subcommand away from nobody: so all is taken first, and then given one by one.
 
 from collections.abc import Mapping
 
-__all__ = ["DIAGNOSIS", "LEDGER", "rules"]
+__all__ = ["DIAGNOSIS", "LEDGER", "RETENTION", "rules"]
 
 LEDGER: Mapping[str, str] = {
     "evalsha": "runs the ledger's scripts",
@@ -57,6 +57,22 @@ DIAGNOSIS: Mapping[str, str] = {
     "acl|getuser": "sees the rights of a user",
 }
 """What `guardrails doctor` needs to answer everything. It changes nothing."""
+
+_CHANGING = (
+    *("evalsha", "script|load", "get", "set", "incr", "hget", "hmget", "hgetall"),
+    *("hset", "hdel", "expire", "persist", "zrem", "xadd", "xrange", "xrevrange"),
+    *("select", "ping", "info", "acl|whoami", "asking", "cluster|slots"),
+)
+
+RETENTION: Mapping[str, str] = {
+    **{name: LEDGER[name] for name in _CHANGING},
+    "scan": DIAGNOSIS["scan"],
+    "hscan": "looks through the sums of an hour, and through alerts",
+    "xdel": "deletes old events",
+    "rename": "puts the stream of events in place that has no names any more",
+    "unlink": "deletes old sums, and sessions, without blocking the server",
+}
+"""What `guardrails prune` and `guardrails forget` need. Agents need none of it."""
 
 
 def rules(commands: Mapping[str, str]) -> str:

@@ -48,6 +48,7 @@ from guardrails.core.operations import (
 )
 from guardrails.errors import StoreUnavailable
 from guardrails.ids import new_key
+from guardrails.ports import Keeper
 from guardrails.stores.redis import keys, orders, outbox, replies, requests
 from guardrails.stores.redis.attempts import Script
 from guardrails.stores.redis.client import Client
@@ -117,6 +118,14 @@ class RedisStore:
     def history(self) -> RedisHistory:
         """What was spent."""
         return self._history
+
+    @property
+    def keeper(self) -> Keeper:
+        """Deletes what is in it."""
+        # Imported late: whoever runs agents deletes nothing.
+        from guardrails.stores.redis.retention import RedisRetention
+
+        return RedisRetention(self._client)
 
     def watch(self, on_doubt: Callable[[], None]) -> None:
         """Has a function called whenever the store may have lost something.

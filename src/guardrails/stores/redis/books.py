@@ -15,7 +15,7 @@ from typing import Any
 from guardrails.stores.balance import Held, HeldBy, Imbalance, held_of, imbalance_of
 from guardrails.stores.redis import keys
 from guardrails.stores.redis.answers import Refused
-from guardrails.stores.redis.layouts import NUMBERS, SEPARATOR
+from guardrails.stores.redis.layouts import DIGESTS_BYTES, NUMBERS, SEPARATOR
 from guardrails.stores.redis.node import Node
 
 __all__ = ["Books", "mending", "read_books"]
@@ -31,9 +31,6 @@ TOGETHER_MAX = 500
 
 MEND_WIDTH = 56
 """Of the lines of a script that is shown."""
-
-DIGESTS_BYTES = 12
-"""In front of the accounts of a hold."""
 
 ACCOUNT_DAYS_MIN = 28
 """A session's account lives 30 days after its last active day, so that a hold

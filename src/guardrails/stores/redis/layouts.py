@@ -6,6 +6,7 @@ from guardrails.core.layers import LAYERS
 from guardrails.core.policy import Limits, Measure
 
 __all__ = [
+    "DIGESTS_BYTES",
     "LAYER_SUMS",
     "MEASURES",
     "NUMBERS",
@@ -32,6 +33,9 @@ SLOTS = {
 }
 MEASURES = {str(slot): measure for measure, slot in SLOTS.items()}
 SEPARATOR = "\x1f"
+
+DIGESTS_BYTES = 12
+"""In front of the accounts of a hold: of its content, and of the accounts."""
 
 
 def raised_from(text: str) -> Limits | None:

@@ -1,7 +1,6 @@
 """Walks: everything of a kind in a project, page by page, while agents go on."""
 
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 from guardrails.errors import StoreUnavailable
 from guardrails.stores.redis import keys
@@ -34,7 +33,9 @@ def fields_in(client: Client, prefix: str, key: str) -> Iterator[Pairs]:
         yield list(zip(found[::2], found[1::2], strict=True))
 
 
-def entries_in(client: Client, prefix: str, key: str, *, after: bytes = b"") -> Any:
+def entries_in(
+    client: Client, prefix: str, key: str, *, after: bytes = b""
+) -> Iterator[Pairs]:
     """Yields the ids and the texts of a stream's entries, oldest first."""
     last = after
     while True:

@@ -16,21 +16,39 @@ import redis
 from guardrails import Guard, TokenUsage
 from guardrails.clock import SystemClock
 from guardrails.core.attribution import Attribution
+from guardrails.core.calls import CallKind
 from guardrails.core.daily import Daily
 from guardrails.core.deliveries import TellAlerts
 from guardrails.core.lines import account_key
-from guardrails.core.operations import Resume, StopSession
+from guardrails.core.loops import LoopRule, ToolTrace
+from guardrails.core.operations import (
+    ReadAccount,
+    Release,
+    Resume,
+    StopSession,
+    Sweep,
+)
 from guardrails.core.rollups import ROLLUP_DIMENSIONS
 from guardrails.core.watch_alerts import alert_of_anomaly, alert_of_day
 from guardrails.core.windows import Window
 from guardrails.stores import open_store
 from guardrails.testing import FakeClock
-from guardrails.testing.conformance import PLACES, TELLING
+from guardrails.testing.conformance import (
+    CENT,
+    PLACES,
+    TELLING,
+    charging,
+    reserve,
+    settle,
+)
+from guardrails.testing.conformance import NOW_MS as LONG_AGO_MS
 from tests.cli.conftest import Run
 from tests.cli.reports import OUTLIER
 from tests.servers.configured import ConfiguredServer
 from tests.servers.processes import Cluster, Server
 from tests.servers.proxy import Fault, Proxy
+from tests.stores.running import SESSION
+from tests.stores.running import SHARED as SHARED_BUDGET
 
 DAY_MS = 86_400_000
 NOW_MS = SystemClock().now_ms()
@@ -403,6 +421,34 @@ class Retention:
         assert "3 alerts deleted" in done.out
         assert not found(ACME, place.traces())
         assert found(others.customers[0][0], place.traces())
+
+    def test_a_session_goes_as_a_whole_and_shared_budgets_keep_what_was_lost(
+        self, command: Run, empty: Place
+    ) -> None:
+        """Its parts too; a call whose owner died counts on, and the books are right."""
+        session, shared = charging().lines
+        part = replace(session, account=f"{SESSION}/of_tool=t", is_session=False)
+        to = replace(charging(), lines=(session, shared, part))
+        with closing(open_store(empty.url)) as store:
+            for number in range(3):
+                store.execute(reserve(f"h{number}", to, kind=CallKind.TOOL))
+            trace = ToolTrace(tool="t", arguments_digest="a", result_digest="r")
+            done = settle("h0", to, kind=CallKind.TOOL, trace=trace)
+            store.execute(replace(done, charging=replace(to, loop=LoopRule())))
+            store.execute(Release(hold_id="h1", account=SESSION, now_ms=LONG_AGO_MS))
+            store.execute(Sweep(now_ms=LONG_AGO_MS + 3_600_000))
+            before = store.execute(ReadAccount(account=SHARED_BUDGET))
+            done = command(
+                "forget", "--customer", "acme", "--store", empty.url, "--yes"
+            )
+            after = store.execute(ReadAccount(account=SHARED_BUDGET))
+
+        assert "1 session deleted" in done.out
+        assert not found(SESSION.rpartition("/")[2], empty.traces())
+        assert before == after
+        assert before is not None
+        assert (before.posted_nano_usd, before.unconfirmed_nano_usd) == (CENT, CENT)
+        assert "1 hold add up" in command("doctor", "--store", empty.url).out
 
     def test_calls_meanwhile_are_neither_lost_nor_doubled(
         self, command: Run, empty: Place

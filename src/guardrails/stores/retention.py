@@ -236,23 +236,44 @@ class SQLiteRetention:
             )
 
     def _forget_sessions(self, over: set[str]) -> None:
-        """Deletes accounts, and the holds that were settled on them."""
+        """Deletes accounts, those of parts too, and the holds that ended on them.
+
+        Holds come first: without the sessions nobody knows whose they are.
+        """
+        self._forget_holds(over)
         for key in sorted(over):
             with self._writing() as connection:
                 for table in ("traces", "sessions", "accounts"):
                     connection.execute(f"DELETE FROM {table} WHERE key = ?", (key,))
-        with self._reading() as connection:
-            found = connection.execute(
-                "SELECT hold_id, accounts FROM holds WHERE state <> 'open'"
-            )
-            holds = [
-                (id_,) for id_, keys in found if not over.isdisjoint(keys.split("\n"))
-            ]
-        for start in range(0, len(holds), PAGE):
-            with self._writing() as connection:
-                connection.executemany(
-                    "DELETE FROM holds WHERE hold_id = ?", holds[start : start + PAGE]
+                connection.execute(  # In keys 0 comes behind the slash.
+                    "DELETE FROM accounts WHERE key > ? AND key < ?",
+                    (f"{key}/", f"{key}0"),
                 )
+
+    def _forget_holds(self, over: set[str]) -> None:
+        """Deletes holds; of unconfirmed ones what they hold in shared budgets stays."""
+        with self._reading() as connection:
+            found: list[tuple[str, str, str]] = connection.execute(
+                "SELECT hold_id, state, accounts FROM holds WHERE state <> 'open'"
+            ).fetchall()
+        ended: list[tuple[str]] = []
+        lost: list[tuple[str, str]] = []
+        for hold_id, state, accounts in found:
+            keys = accounts.split("\n")
+            left = [key for key in keys if _session_in(key) not in over]
+            if left == keys:
+                continue
+            if left and state == "unconfirmed":
+                lost.append(("\n".join(left), hold_id))
+            else:
+                ended.append((hold_id,))
+        for sql, values in (
+            ("DELETE FROM holds WHERE hold_id = ?", ended),
+            ("UPDATE holds SET accounts = ? WHERE hold_id = ?", lost),
+        ):
+            for start in range(0, len(values), PAGE):
+                with self._writing() as connection:
+                    connection.executemany(sql, values[start : start + PAGE])
 
     def _forget_alerts(self, alerts: Sequence[KeptAlert]) -> None:
         for start in range(0, len(alerts), PAGE):
@@ -267,6 +288,11 @@ class SQLiteRetention:
                     "DELETE FROM calm WHERE subject = ?",
                     [(kept.alert.subject,) for kept in page],
                 )
+
+
+def _session_in(key: str) -> str:
+    """Returns the account of the session that an account is of, or of a part of."""
+    return "/".join(key.split("/")[:3])
 
 
 def _move(

@@ -7,12 +7,19 @@ from contextlib import closing
 
 import pytest
 
-from guardrails.core.operations import ReadAccount, Settled, Sweep
+from guardrails.core.deliveries import ClaimAlerts, DeliveryState, NoteAlerts
+from guardrails.core.operations import ReadAccount, Settled, StopSession, Sweep
 from guardrails.errors import StoreUnavailable
 from guardrails.stores.redis import RedisStore, keys
 from guardrails.stores.redis.rewriting import Keeping
 from guardrails.stores.redis.walks import PAGE, entries_in, keys_in
-from guardrails.testing.conformance import NOW_MS, charging, reserve, settle
+from guardrails.testing.conformance import (
+    NOW_MS,
+    TELLING,
+    charging,
+    reserve,
+    settle,
+)
 from tests.servers.fixtures import BINARIES
 from tests.servers.processes import Server
 from tests.servers.waiting import until
@@ -174,6 +181,76 @@ def test_a_copy_that_was_lost_is_not_gone_on_with(
             turn.rewrite(changed)
 
     assert server.ask("DUMP", EVENTS) == before
+
+
+def test_the_last_step_may_be_asked_for_twice(
+    server: Server, store: RedisStore, keeping: Keeping
+) -> None:
+    """Its reply can be lost: the stream was put in place all the same."""
+    book(store, 3)
+    last = ids(server)[-1]
+    with keeping.turn():
+        owner = server.ask("GET", keys.turn(PREFIX))
+        assert keeping.step("copy", owner, "", last) == last
+        assert server.ask("TTL", keys.new_events(PREFIX)) > 0
+        assert keeping.step("copy", owner, "", last) == last
+        assert [keeping.step("swap", owner, last, 9) for _ in range(2)] == [1, 1]
+
+    assert len(ids(server)) == 3
+
+
+def test_nothing_is_rewritten_where_nothing_is(
+    server: Server, store: RedisStore, keeping: Keeping
+) -> None:
+    with keeping.turn() as turn:
+        assert turn.rewrite(lambda text: text) == 0
+
+    assert not server.ask("EXISTS", EVENTS)
+
+
+# --- alerts -----------------------------------------------------------------
+
+
+def test_what_became_of_an_alert_goes_with_it(
+    server: Server, store: RedisStore
+) -> None:
+    """One was delivered and keeps others back for a while; one is waiting."""
+    place, owner = TELLING.places[0], "process"
+    for number in range(2):
+        to = charging(session=f"s{number}", telling=TELLING)
+        stop = StopSession(
+            account=to.accounts[0],
+            attribution=to.attribution,
+            now_ms=NOW_MS + number,
+            telling=TELLING,
+        )
+        store.execute(stop)
+    claimed = store.execute(
+        ClaimAlerts(
+            project_id="default",
+            place=place,
+            owner=owner,
+            now_ms=NOW_MS + 5,
+            until_ms=NOW_MS + 1_000,
+            singles_max=1_000,
+        )
+    )
+    noted = NoteAlerts(
+        project_id="default",
+        place=place,
+        owner=owner,
+        now_ms=NOW_MS + 6,
+        alert_ids=tuple(alert.alert_id for alert in claimed.alerts),
+        state=DeliveryState.DELIVERED,
+        cooldown_ms=DAY_MS,
+        label="it",
+        due_ms=0,
+    )
+    assert store.execute(noted) == 1
+    assert server.ask("KEYS", "*outbox/calm/*")
+    forget(store)
+
+    assert server.ask("KEYS", "*outbox*") == [f"{keys.outbox(PREFIX)}/places".encode()]
 
 
 # --- sessions and holds -----------------------------------------------------

@@ -72,7 +72,10 @@ def test_events_keep_their_places_in_the_stream(
     pages = entries_in(store.client, PREFIX, EVENTS)
     first = next(pages)
 
+    version = int(server.ask("GET", keys.version(PREFIX)))
+
     assert forget(store)[0] == PAGE + 20
+    assert int(server.ask("GET", keys.version(PREFIX))) > version
     assert ids(server) == before
     read = [entry_id for page in (first, *pages) for entry_id, _ in page]
     assert read == before
@@ -278,6 +281,10 @@ def test_a_session_that_holds_money_is_in_use(store: RedisStore) -> None:
     book(store, 1)
     store.execute(reserve("h", charging()))
 
+    dry = store.keeper.forget(
+        project_id="default", customer_id="acme", now_ms=LATER_MS, is_dry_run=True
+    )
+    assert (dry.sessions, dry.sessions_in_use) == (0, 1)
     assert forget(store) == (1, 0, 1)
 
 

@@ -12,6 +12,9 @@ __all__ = ["PAGE", "entries_in", "fields_in", "keys_in"]
 PAGE = 500
 """What is looked at in one step: less than a millisecond of a server's time."""
 
+EVENTS_AT_ONCE = 200
+"""The same of events, which are longer: copied by a script in a millisecond."""
+
 BEGUN_AGAIN_MAX = 10
 """How often another server may take over during one walk."""
 
@@ -40,10 +43,12 @@ def entries_in(
     last = after
     while True:
         start = b"(" + last if last else b"-"
-        [found] = client.query(prefix, [("XRANGE", key, start, "+", "COUNT", PAGE)])
+        [found] = client.query(
+            prefix, [("XRANGE", key, start, "+", "COUNT", EVENTS_AT_ONCE)]
+        )
         if found:
             yield [(entry_id, fields[1]) for entry_id, fields in found]
-        if len(found) < PAGE:
+        if len(found) < EVENTS_AT_ONCE:
             return
         last = found[-1][0]
 

@@ -8,12 +8,14 @@ from functools import cached_property
 
 from guardrails.core.accounts import Charging
 from guardrails.core.admission import Reservation
+from guardrails.core.attribution import Attribution
 from guardrails.core.calls import CallStatus, ModelCall, Outcome, ToolCall
 from guardrails.core.estimates import output_tokens_max
 from guardrails.core.events import Event
 from guardrails.core.layers import TokenRates
 from guardrails.core.money import LIMIT_NANO_USD_MAX
 from guardrails.core.policy import OnUnpriced, Policy
+from guardrails.core.unpriced import Unpriced
 from guardrails.core.usage import (
     TOKENS_MAX,
     UNPRICED,
@@ -58,6 +60,7 @@ class Charges:
         policy: The rules for tools and for models without a price.
         prices: What models cost.
         contain: Takes a failure of the price book: counts it and goes on.
+        missing: Told of a call, before it is made, whose price is not known.
     """
 
     def __init__(
@@ -66,10 +69,12 @@ class Charges:
         policy: Policy,
         prices: PriceBook,
         contain: Callable[[BaseException, str], None],
+        missing: Callable[[Unpriced, Attribution, int], None],
     ) -> None:
         self._policy = policy
         self._prices = prices
         self._contain = contain
+        self._missing = missing
         self.tools: dict[str, ToolPrice] = {}
         """Declared tools by name."""
         self._offered: OrderedDict[str, ToolOrigin] = OrderedDict()
@@ -114,12 +119,15 @@ class Charges:
                 now_ms=now_ms,
             )
         )
-        if charge.cost_nano_usd is None:
-            charge = self._worst_case(call, call.input_tokens_max, output_tokens)
-        is_unknown = charge.cost_nano_usd is None
-        if self._policy.on_unpriced is OnUnpriced.ALLOW or not is_unknown:
+        if charge.cost_nano_usd is not None:
             return charge
-        if charging.limits_cost and charging.is_enforced:
+        charge = self._worst_case(call, call.input_tokens_max, output_tokens)
+        if charge.cost_nano_usd is not None:
+            self._tell_missing(call, OnUnpriced.WORST_CASE, charging, now_ms)
+            return charge
+        is_allowed = self._policy.on_unpriced is OnUnpriced.ALLOW
+        if charging.limits_cost and charging.is_enforced and not is_allowed:
+            self._tell_missing(call, OnUnpriced.REFUSE, charging, now_ms)
             raise UnpricedModelError(
                 f"the price of model {call.model!r} (provider {call.provider!r}) is "
                 "not known and a cost limit applies, so the call was not made. Add "
@@ -128,6 +136,12 @@ class Charges:
                 "worst_case or allow."
             )
         return charge
+
+    def _tell_missing(
+        self, call: ModelCall, calls: OnUnpriced, charging: Charging, now_ms: int
+    ) -> None:
+        unpriced = Unpriced(model=call.model, provider=call.provider, calls=calls)
+        self._missing(unpriced, charging.attribution, now_ms)
 
     def origin(self, name: str) -> ToolOrigin:
         """Returns which tool a framework means: a declared one, else a server's."""

@@ -38,7 +38,6 @@ from guardrails.errors import (
     GuardrailsError,
     ReservationConflict,
     StoreUnavailable,
-    UnpricedModelError,
 )
 from guardrails.ids import new_key
 from guardrails.observing import Observer
@@ -88,8 +87,12 @@ class Engine:
         """What the ledger tells people of; `None` if nobody wants to know."""
         self.refused: Callable[[Attribution], object] = _ignore
         """Told that a shared budget has refused a call; must not block."""
+        self._observer = Observer(self.emit)
         self.charges: Charges = Charges(
-            policy=policy, prices=prices, contain=self.contain
+            policy=policy,
+            prices=prices,
+            contain=self.contain,
+            missing=self._observer.unpriced,
         )
         self.refresh: Callable[[], None] = lambda: None
         """Takes up a configuration that has changed. Sessions ask every few seconds."""
@@ -99,7 +102,6 @@ class Engine:
         """Failures of ours that were contained."""
         self._lock = threading.Lock()
         self._calls = 0
-        self._observer = Observer(self.emit)
 
     def adopt(self, policy: Policy, prices: PriceBook | None) -> None:
         """Goes on with another policy. Calls in flight settle as they were reserved.
@@ -140,11 +142,7 @@ class Engine:
         output_tokens = 0
         if isinstance(call, ModelCall):
             output_tokens = self.charges.output_tokens(call, charging.attribution.agent)
-            try:
-                charge = self.charges.model_bound(call, output_tokens, charging, now_ms)
-            except UnpricedModelError:
-                self._observer.refused(call, charging.attribution, now_ms=now_ms)
-                raise
+            charge = self.charges.model_bound(call, output_tokens, charging, now_ms)
         else:
             charge = self.charges.tool_charge(call)
         return plan_reserve(

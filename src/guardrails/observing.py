@@ -6,10 +6,10 @@ from dataclasses import replace
 
 from guardrails.core.admission import Reservation
 from guardrails.core.attribution import Attribution
-from guardrails.core.calls import ModelCall
 from guardrails.core.decisions import refused_by
 from guardrails.core.events import Event
 from guardrails.core.operations import Conflict, Reserved
+from guardrails.core.policy import OnUnpriced
 from guardrails.core.unpriced import Unpriced
 from guardrails.core.windows import DAY_MS
 from guardrails.ports import EventSink
@@ -46,21 +46,17 @@ class Observer:
             self._emit(lambda sink: sink.observed(what, who))
         return replace(reservation, refused_by=what)
 
-    def refused(self, call: ModelCall, who: Attribution, *, now_ms: int) -> None:
-        """Notes a call that was refused because its price is not known."""
-        unpriced = Unpriced(model=call.model, provider=call.provider, is_refused=True)
-        self._tell_unpriced(unpriced, who, now_ms)
-
     def settled(self, event: Event) -> None:
         """Tells of a booked call, and of its model if that has no known price."""
         self._emit(lambda sink: sink.settled(event))
         if event.model is not None and event.charge.cost_nano_usd is None:
             unpriced = Unpriced(
-                model=event.model, provider=event.provider, is_refused=False
+                model=event.model, provider=event.provider, calls=OnUnpriced.ALLOW
             )
-            self._tell_unpriced(unpriced, event.attribution, event.time_ms)
+            self.unpriced(unpriced, event.attribution, event.time_ms)
 
-    def _tell_unpriced(self, unpriced: Unpriced, who: Attribution, now_ms: int) -> None:
+    def unpriced(self, unpriced: Unpriced, who: Attribution, now_ms: int) -> None:
+        """Tells of a model whose price is not known, once a day."""
         if self._is_new((who.project_id, unpriced, now_ms // DAY_MS)):
             self._emit(lambda sink: sink.unpriced(unpriced, who))
 

@@ -9,6 +9,7 @@ from guardrails.core.decisions import format_amount, loop_text
 from guardrails.core.events import Event
 from guardrails.core.loops import LoopFinding
 from guardrails.core.operations import Crossing, Reserve, Settle
+from guardrails.core.policy import OnUnpriced
 from guardrails.core.unpriced import Unpriced
 from guardrails.ports import EventSink
 from guardrails.stores.listener import Listener
@@ -72,13 +73,13 @@ class LogSink:
 
     def unpriced(self, unpriced: Unpriced, attribution: Attribution) -> None:  # noqa: ARG002
         """Warns that the cost of calls is not known; who is refused one is told."""
-        if not unpriced.is_refused:
+        if unpriced.calls is not OnUnpriced.REFUSE:
             _log.warning(
-                "guardrails: the price of model %r (provider %r) is not known: cost "
-                "limits do not see its calls. Write it under models: in "
-                "guardrails.yaml.",
+                "guardrails: the price of model %r (provider %r) is not known "
+                "(on_unpriced: %s). Write it under models: in guardrails.yaml.",
                 unpriced.model,
                 unpriced.provider,
+                unpriced.calls.value,
             )
 
     def degraded(self, reason: str, *, seconds: float | None) -> None:

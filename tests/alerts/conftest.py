@@ -17,7 +17,7 @@ from guardrails.core.accounts import StopReason
 from guardrails.core.alerts import Alert
 from guardrails.core.attribution import Attribution
 from guardrails.core.loops import LoopFinding, LoopKind
-from guardrails.core.policy import Limits, Measure
+from guardrails.core.policy import Limits, Measure, OnUnpriced
 from guardrails.core.telling import AlertKind
 from guardrails.core.unpriced import Unpriced
 
@@ -92,7 +92,7 @@ def an_alert(kind: AlertKind = AlertKind.SOFT, **changes: Any) -> Alert:
             content[key] = getattr(sample, key)
         content |= {"used": sample.used, "limit": sample.limit}
     if kind is AlertKind.UNPRICED:
-        model = Unpriced(model="our-model", provider="gateway", is_refused=True)
+        model = Unpriced(model="our-model", provider="gateway", calls=OnUnpriced.REFUSE)
         content |= {"attribution": WHO, "unpriced": model}
     content |= changes
     who = content.get("attribution")

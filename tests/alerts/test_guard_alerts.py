@@ -239,13 +239,13 @@ def ask_model(guard: Guard, *, times: int = 2) -> None:
                     pass
 
 
-@pytest.mark.parametrize("policy", ["refuse", "allow"])
+@pytest.mark.parametrize("policy", ["refuse", "worst_case", "allow"])
 def test_a_missing_price_is_told_once(
     receive: Start, opened: Open, policy: str
 ) -> None:
     """With the model's name, and whether its calls are refused or not counted."""
     receiver = receive()
-    session = {"max_cost_usd": "0.10"}
+    session = {"max_cost_usd": "5.00"}
     guard = opened(receiver, defaults={"session": session, "on_unpriced": policy})
     ask_model(guard, times=3)
     guard.close()
@@ -254,7 +254,7 @@ def test_a_missing_price_is_told_once(
     assert told["data"]["unpriced"] == {
         "model": "our-model",
         "provider": "us",
-        "is_refused": policy == "refuse",
+        "calls": policy,
     }
     assert told["data"]["customer_id"] == "acme"
 

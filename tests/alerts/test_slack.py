@@ -21,7 +21,7 @@ from guardrails.core.accounts import StopReason
 from guardrails.core.alerts import Alert
 from guardrails.core.attribution import Attribution
 from guardrails.core.loops import LoopKind
-from guardrails.core.policy import Measure
+from guardrails.core.policy import Measure, OnUnpriced
 from guardrails.core.rollups import Spend
 from guardrails.core.telling import AlertKind
 from guardrails.core.unpriced import Unpriced
@@ -113,7 +113,9 @@ PAYLOADS = {
     "unpriced_made": slack_message(
         an_alert(
             AlertKind.UNPRICED,
-            unpriced=Unpriced(model="*our* <model>", provider=None, is_refused=False),
+            unpriced=Unpriced(
+                model="*our* <model>", provider=None, calls=OnUnpriced.ALLOW
+            ),
         ),
         Insight(),
     ),

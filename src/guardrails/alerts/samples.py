@@ -10,7 +10,7 @@ from guardrails.core.attribution import Attribution
 from guardrails.core.daily import Daily
 from guardrails.core.loops import LoopFinding, LoopKind
 from guardrails.core.pace import Pace
-from guardrails.core.policy import Limits, Measure
+from guardrails.core.policy import Limits, Measure, OnUnpriced
 from guardrails.core.telling import AlertKind
 from guardrails.core.unpriced import Unpriced
 from guardrails.core.windows import DAY_MS, Window, window_end_ms
@@ -27,7 +27,13 @@ _FINDING = LoopFinding(
 )
 
 
+_UNPRICED = Unpriced(
+    model="sample-model", provider="sample-provider", calls=OnUnpriced.REFUSE
+)
+
 _NOBODY = Attribution()
+
+_SOMEBODY = Attribution(agent="sample-agent", session_id="sample-session")
 
 
 def samples(kind: AlertKind, *, project_id: str, now_ms: int) -> tuple[Alert, ...]:
@@ -78,9 +84,7 @@ def samples(kind: AlertKind, *, project_id: str, now_ms: int) -> tuple[Alert, ..
             raised = Limits(cost_nano_usd=2_000_000_000)
             return (replace(of_session, raised=raised, by="sample-person"),)
         case AlertKind.UNPRICED:
-            model = Unpriced(model="sample-model", provider=None, is_refused=True)
-            who = replace(_NOBODY, agent="sample-agent", session_id="sample-session")
-            return (replace(plain, attribution=who, unpriced=model),)
+            return (replace(plain, attribution=_SOMEBODY, unpriced=_UNPRICED),)
         case AlertKind.RECOVERED:
             return (replace(plain, outage_ms=12_000),)
         case AlertKind.ANOMALY | AlertKind.PACE | AlertKind.DAILY:

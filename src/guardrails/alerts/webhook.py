@@ -21,7 +21,8 @@ A stop by a person and a raised limit have `by`, a stop for a time has `until`, 
 raised limit has `raised`: the limits by name, as people have raised them so far.
 
 What a watch tells has one of `anomaly`, `pace` and `daily`. A missing price has
-`unpriced`: the model, its provider, and whether its calls are refused.
+`unpriced`: the model, its provider, and what becomes of its `calls`: `refuse`,
+`worst_case` or `allow`.
 
 `limit` is the configuration's name of a limit, and `used`, `allowed` and `needed` are
 in its unit: USD and seconds as decimal strings, all else as numbers. Types are

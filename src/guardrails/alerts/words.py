@@ -21,7 +21,7 @@ from guardrails.core.attribution import Attribution
 from guardrails.core.decisions import format_amount, format_count, format_time
 from guardrails.core.loops import LoopKind
 from guardrails.core.money import format_usd
-from guardrails.core.policy import Measure
+from guardrails.core.policy import Measure, OnUnpriced
 from guardrails.core.telling import AlertKind
 from guardrails.core.unpriced import Unpriced
 
@@ -45,6 +45,12 @@ _HEADLINES: Mapping[AlertKind, str] = {
 _MEANINGS: Mapping[AlertKind, str] = {
     AlertKind.DEGRADED: "Until it answers, limits are kept as on_store_error says.",
     AlertKind.TEST: "Soft alerts, stops, loops and outages look much like this one.",
+}
+
+_CALLS: Mapping[OnUnpriced, str] = {
+    OnUnpriced.REFUSE: "refused, because a cost limit applies",
+    OnUnpriced.WORST_CASE: "charged at the rates of an expensive model",
+    OnUnpriced.ALLOW: "made, and cost limits do not see what they cost",
 }
 
 _COUNTED: Mapping[AlertKind, str] = {
@@ -243,9 +249,7 @@ def _target(who: Attribution) -> str:
 def _unpriced(unpriced: Unpriced, shown: Callable[[str], str]) -> str:
     """Says what happens to the calls of a model, and how to give it a price."""
     of = f" ({shown(unpriced.provider)})" if unpriced.provider else ""
-    what = "made, and cost limits do not see what they cost"
-    if unpriced.is_refused:
-        what = "refused, because a cost limit applies"
+    what = _CALLS[unpriced.calls]
     return (
         f"Calls of {shown(unpriced.model)}{of} are {what}. Give it a price in "
         "guardrails.yaml: under models, or as another model under aliases."

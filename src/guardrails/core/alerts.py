@@ -273,7 +273,7 @@ def alert_of_unpriced(unpriced: Unpriced, who: Attribution, *, now_ms: int) -> A
         who: Whose call it was.
         now_ms: The time.
     """
-    model = (who.project_id, unpriced.provider, unpriced.model, unpriced.is_refused)
+    model = (who.project_id, unpriced.provider, unpriced.model, unpriced.calls.value)
     subject = f"{AlertKind.UNPRICED.value} {model!r}"
     return Alert(
         alert_id=digest_of(f"{subject} {now_ms // DAY_MS}"),

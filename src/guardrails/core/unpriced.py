@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from guardrails.core.policy import OnUnpriced
+
 __all__ = ["Unpriced"]
 
 
@@ -11,6 +13,5 @@ class Unpriced:
 
     model: str
     provider: str | None
-    is_refused: bool
-    """Whether its calls are refused; otherwise they are made, and their cost is not
-    known."""
+    calls: OnUnpriced
+    """What becomes of its calls."""

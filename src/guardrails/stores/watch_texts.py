@@ -8,6 +8,7 @@ from guardrails.core.alerts import Alert
 from guardrails.core.anomalies import Anomaly, AnomalyKind, Severity, Unit
 from guardrails.core.daily import Daily
 from guardrails.core.pace import Pace
+from guardrails.core.policy import OnUnpriced
 from guardrails.core.unpriced import Unpriced
 from guardrails.core.windows import Window
 
@@ -43,6 +44,7 @@ def watched_from(text: str) -> WatchedFields:
         values["window"] = Window(values["window"])
         return {"pace": Pace(**values)}
     if name == "unpriced":
+        values["calls"] = OnUnpriced(values["calls"])
         return {"unpriced": Unpriced(**values)}
     return {"daily": _daily(values)}
 

@@ -6,7 +6,7 @@ from guardrails.core.anomalies import Anomaly, AnomalyKind, Severity, Unit
 from guardrails.core.attribution import Attribution
 from guardrails.core.daily import Daily
 from guardrails.core.pace import Pace
-from guardrails.core.policy import Limits
+from guardrails.core.policy import Limits, OnUnpriced
 from guardrails.core.unpriced import Unpriced
 from guardrails.core.watch_alerts import alert_of_anomaly, alert_of_day, alert_of_pace
 from guardrails.core.windows import Window
@@ -51,7 +51,7 @@ def watched_alerts(project_id: str, *, now_ms: int) -> tuple[Alert, ...]:
         anomalies=0,
         customers=((HOSTILE, 2), (None, 1)),
     )
-    unpriced = Unpriced(model=HOSTILE, provider=None, is_refused=True)
+    unpriced = Unpriced(model=HOSTILE, provider=None, calls=OnUnpriced.REFUSE)
     who = Attribution(project_id=project_id)
     line = Line(account=f"{project_id}/2025-11", scope="project", limits=Limits())
     return (

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from guardrails.cli.amounts import money_cells
-from guardrails.core.money import NANO_PER_USD
+from guardrails.core.money import LIMIT_NANO_USD_MAX, NANO_PER_USD, format_usd
 
 
 def nano(*amounts: str) -> list[int]:
@@ -56,3 +56,8 @@ def test_points_line_up_and_nothing_reads_as_zero(amounts: list[int | None]) -> 
     for amount, cell in zip(amounts, cells, strict=True):
         has_digit = bool(set(cell) & set("123456789"))
         assert has_digit == bool(amount)
+
+
+@given(st.integers(NANO_PER_USD, LIMIT_NANO_USD_MAX))
+def test_an_amount_reads_alike_in_a_column_and_in_a_sentence(nano_usd: int) -> None:
+    assert money_cells([nano_usd]) == [format_usd(nano_usd)]

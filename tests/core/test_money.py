@@ -150,6 +150,8 @@ def test_a_float_is_taken_as_it_is_written_or_refused(nano: int) -> None:
         (1_234_567_890, "$1.23"),
         (123, "$0.00"),
         (1_000, "$0.000001"),
+        (44_625_000_000, "$44.63"),
+        (1_234_567_890_000, "$1,234.57"),
     ],
 )
 def test_is_shown_with_cents_at_least(nano: int | None, text: str) -> None:

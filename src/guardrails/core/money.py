@@ -6,7 +6,7 @@ the doubles of Lua, so every store computes the same total.
 """
 
 import re
-from decimal import Decimal
+from decimal import ROUND_HALF_UP, Decimal
 
 __all__ = [
     "LIMIT_NANO_USD_MAX",
@@ -117,6 +117,8 @@ def format_usd(nano: int | None) -> str:
     if nano is None:
         return "-"
     decimals = 2 if abs(nano) >= NANO_PER_USD else 6
-    text = f"{usd(nano):.{decimals}f}"
+    # As columns do: one amount reads alike wherever it is shown.
+    rounded = usd(nano).quantize(Decimal(1).scaleb(-decimals), rounding=ROUND_HALF_UP)
+    text = f"{rounded:,f}"
     whole, _, fraction = text.partition(".")
     return f"${whole}.{fraction.rstrip('0').ljust(2, '0')}"

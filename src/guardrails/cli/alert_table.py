@@ -6,7 +6,7 @@ from rich.console import Console
 
 from guardrails.alerts.words import headline, subject
 from guardrails.cli.names import safe
-from guardrails.cli.table import Column, console_width, table_lines
+from guardrails.cli.table import Column, console_width, print_lines, table_lines
 from guardrails.core.decisions import format_time
 from guardrails.core.deliveries import AlertLog, Delivery, DeliveryState
 
@@ -42,8 +42,7 @@ def print_alerts(found: Sequence[AlertLog]) -> None:
         _column("Next", [_next(each) for _, each in rows], 3),
     ]
     *lines, _ = table_lines(columns, width=console_width(console))
-    for line in lines:
-        console.print(line, soft_wrap=True)
+    print_lines(lines, console)
 
 
 def _column(

@@ -10,7 +10,7 @@ from rich.text import Text
 
 from guardrails.cli.columns import limit_name
 from guardrails.cli.names import safe
-from guardrails.cli.table import Column, console_width, table_lines
+from guardrails.cli.table import Column, console_width, print_lines, table_lines
 from guardrails.core.decisions import format_amount, format_time
 from guardrails.reports.budgets import BudgetRow
 
@@ -34,8 +34,7 @@ def print_budgets(
         names = safe(", ".join(unnamed))
         note = f"Also kept per what was not named: {names}"
         lines += Text(note, style="yellow").wrap(console, console_width(console))
-    for line in lines:
-        console.print(line, soft_wrap=True)
+    print_lines(lines, console)
 
 
 def _columns(rows: Sequence[BudgetRow]) -> list[Column]:

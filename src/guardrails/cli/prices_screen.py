@@ -8,7 +8,7 @@ from rich.text import Text
 
 from guardrails.cli.names import safe
 from guardrails.cli.priced import Priced, label
-from guardrails.cli.table import Column, console_width, table_lines
+from guardrails.cli.table import Column, console_width, print_lines, table_lines
 from guardrails.core.decisions import format_count
 from guardrails.core.money import usd
 
@@ -28,8 +28,7 @@ def print_prices(rows: Sequence[Priced], *, days: int) -> None:
     """Prints a line per model and tool."""
     console = Console()
     width = console_width(console)
-    for line in _lines(rows, days, width, console):
-        console.print(line, soft_wrap=True)
+    print_lines(_lines(rows, days, width, console), console)
 
 
 def _lines(

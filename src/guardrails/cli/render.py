@@ -11,7 +11,7 @@ from guardrails.cli.amounts import money_cells
 from guardrails.cli.columns import OF_CALLS, TITLES, UNATTRIBUTED, columns_of
 from guardrails.cli.findings import anomaly_lines, loss_lines, sparse_line
 from guardrails.cli.names import safe
-from guardrails.cli.table import console_width, cut, table_lines
+from guardrails.cli.table import console_width, cut, print_lines, table_lines
 from guardrails.core.decisions import format_count
 from guardrails.core.rollups import LAYER, Spend
 from guardrails.reports import CostReport, Span
@@ -33,9 +33,7 @@ def render_costs(report: CostReport, console: Console | None = None) -> None:
     """Prints a report; columns fall away by importance until it fits."""
     console = console or Console()
     width = console_width(console)
-    for line in _lines(report, width, console):
-        # A `Text` is no markup, and a line that is too long stays one line.
-        console.print(line, soft_wrap=True)
+    print_lines(_lines(report, width, console), console)
 
 
 def _lines(report: CostReport, width: int, console: Console) -> Iterator[Text]:

@@ -9,7 +9,7 @@ from rich.text import Text
 from guardrails.cli.amounts import money_cells
 from guardrails.cli.columns import bar, known_cost, name_columns
 from guardrails.cli.render import by_text, headlines, notes, nothing
-from guardrails.cli.table import Column, console_width, table_lines
+from guardrails.cli.table import Column, console_width, print_lines, table_lines
 from guardrails.core.decisions import format_count
 from guardrails.core.groups import Every
 from guardrails.reports import Series, Span, UnitReport, UnitRow
@@ -22,15 +22,13 @@ _FORMATS = {"hour": "%b %d %H:%M", "day": "%a %b %d", "month": "%b %Y"}
 def render_series(series: Series, console: Console | None = None) -> None:
     """Prints a series: a line and a bar per step."""
     console = console or Console()
-    for line in _series_lines(series, console_width(console), console):
-        console.print(line, soft_wrap=True)
+    print_lines(_series_lines(series, console_width(console), console), console)
 
 
 def render_units(report: UnitReport, console: Console | None = None) -> None:
     """Prints what a session costs."""
     console = console or Console()
-    for line in _unit_lines(report, console_width(console), console):
-        console.print(line, soft_wrap=True)
+    print_lines(_unit_lines(report, console_width(console), console), console)
 
 
 def _series_lines(series: Series, width: int, console: Console) -> Iterator[Text]:

@@ -10,7 +10,7 @@ from guardrails.cli.amounts import money_cells
 from guardrails.cli.columns import end_cells, limit_name
 from guardrails.cli.names import safe
 from guardrails.cli.session import SessionReport
-from guardrails.cli.table import Column, console_width, table_lines
+from guardrails.cli.table import Column, console_width, print_lines, table_lines
 from guardrails.core.decisions import (
     format_amount,
     format_count,
@@ -31,9 +31,7 @@ NO_AGENT = "(no agent)"
 def print_session(report: SessionReport, console: Console | None = None) -> None:
     """Prints a session at the width of the terminal."""
     console = console or Console()
-    for line in _lines(report, console_width(console), console):
-        line.rstrip()  # Where it was wrapped.
-        console.print(line, soft_wrap=True)
+    print_lines(_lines(report, console_width(console), console), console)
 
 
 def _lines(report: SessionReport, width: int, console: Console) -> Iterator[Text]:

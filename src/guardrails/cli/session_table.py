@@ -10,7 +10,7 @@ from guardrails.cli.amounts import money_cells
 from guardrails.cli.columns import end_cells, known_cost
 from guardrails.cli.names import safe
 from guardrails.cli.render import headlines, notes, nothing
-from guardrails.cli.table import Column, console_width, table_lines
+from guardrails.cli.table import Column, console_width, print_lines, table_lines
 from guardrails.core.decisions import format_count
 from guardrails.reports import SessionInfo, SessionList
 
@@ -30,8 +30,7 @@ TIME_WIDTH = 12
 def render_sessions(found: SessionList, console: Console | None = None) -> None:
     """Prints a list of sessions."""
     console = console or Console()
-    for line in _lines(found, console_width(console), console):
-        console.print(line, soft_wrap=True)
+    print_lines(_lines(found, console_width(console), console), console)
 
 
 def _lines(found: SessionList, width: int, console: Console) -> Iterator[Text]:

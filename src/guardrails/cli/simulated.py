@@ -8,7 +8,7 @@ from rich.text import Text
 
 from guardrails.cli.amounts import money_cells
 from guardrails.cli.names import safe
-from guardrails.cli.table import Column, console_width, table_lines
+from guardrails.cli.table import Column, console_width, print_lines, table_lines
 from guardrails.core.decisions import format_count
 from guardrails.reports.simulation import Refused, Simulation
 
@@ -44,10 +44,8 @@ def render_simulation(
     """
     console = console or Console()
     width = console_width(console)
-    for line in _lines(result, rows, hours=hours, name=name, width=width):
-        console.print(line, soft_wrap=True)
-    for line in Text(_NOT_SIMULATED, style="dim").wrap(console, width):
-        console.print(line)
+    print_lines(_lines(result, rows, hours=hours, name=name, width=width), console)
+    print_lines(Text(_NOT_SIMULATED, style="dim").wrap(console, width), console)
 
 
 def _lines(

@@ -6,7 +6,7 @@ from rich.console import Console
 
 from guardrails.cli.limits import changed_limits
 from guardrails.cli.names import safe
-from guardrails.cli.table import Column, console_width, table_lines
+from guardrails.cli.table import Column, console_width, print_lines, table_lines
 from guardrails.core.decisions import format_time
 from guardrails.core.stops import AuditEntry, StopOrder
 
@@ -77,5 +77,4 @@ def _text(title: str, cells: Sequence[str | None], *, priority: int) -> Column:
 def _print(columns: Sequence[Column]) -> None:
     console = Console()
     *lines, _ = table_lines(columns, width=console_width(console))
-    for line in lines:
-        console.print(line, soft_wrap=True)
+    print_lines(lines, console)

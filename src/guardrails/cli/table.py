@@ -5,14 +5,14 @@ and lose what could move its cursor or reorder the line around them.
 """
 
 import unicodedata
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from rich.cells import cell_len, set_cell_size
 from rich.console import Console
 from rich.text import Text
 
-__all__ = ["Column", "console_width", "cut", "table_lines"]
+__all__ = ["Column", "console_width", "cut", "print_lines", "table_lines"]
 
 GAP = "  "
 
@@ -59,6 +59,14 @@ class Column:
 def console_width(console: Console) -> int:
     """Returns the columns that a table may take."""
     return console.width if console.is_terminal else max(console.width, WIDTH_PIPED)
+
+
+def print_lines(lines: Iterable[Text], console: Console) -> None:
+    """Prints lines, each as one: what is too long for the terminal is not broken."""
+    for line in lines:
+        line.rstrip()  # Where it was wrapped.
+        # A `Text` is no markup.
+        console.print(line, soft_wrap=True)
 
 
 def table_lines(columns: Sequence[Column], *, width: int) -> Iterator[Text]:

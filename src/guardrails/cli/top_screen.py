@@ -12,7 +12,7 @@ from guardrails.cli.amounts import money_cells
 from guardrails.cli.columns import bar, known_cost
 from guardrails.cli.render import notes
 from guardrails.cli.session_table import money_column, session_column, text_column
-from guardrails.cli.table import Column, console_width, cut, table_lines
+from guardrails.cli.table import Column, console_width, cut, print_lines, table_lines
 from guardrails.core.decisions import format_count
 from guardrails.reports import SessionInfo, Top
 
@@ -48,8 +48,7 @@ def show(
     """
     console = console or Console()
     if once or not console.is_terminal:
-        for line in _lines(read(), console, rows=ROWS_MAX):
-            console.print(line, soft_wrap=True)
+        print_lines(_lines(read(), console, rows=ROWS_MAX), console)
         return
     with (
         suppress(KeyboardInterrupt),

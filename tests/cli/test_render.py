@@ -1,6 +1,7 @@
 """Rendered reports: every line that a person sees, at their terminal's width."""
 
 import io
+import re
 from dataclasses import replace
 
 import pytest
@@ -82,6 +83,17 @@ globex            340  $17.90  $19.44  $37.34    39%  ███▉
 Total             980  $31.09  $65.71  $96.80
 """
     )
+
+
+def test_a_small_share_is_not_shown_as_none() -> None:
+    """Of a thousand a dollar is little, and a call for nothing is nothing."""
+    costs = {"a": 998_000, "b": 1_500, "c": 0}
+    report = report_of(
+        *(Spend(name=n, model_nano_usd=c, model_calls=1) for n, c in costs.items())
+    )
+
+    rows = rendered(report).splitlines()[2:5]
+    assert [re.search("<?[0-9]+%", row)[0] for row in rows] == ["100%", "<1%", "0%"]
 
 
 def test_tools_show_what_a_call_costs() -> None:

@@ -304,11 +304,16 @@ def _share(report: CostReport) -> Column:
         cells=[
             UNKNOWN
             if row.share is None or known_cost(row.spend) is None
-            else f"{row.share:.0%}"
+            else _percent(row.share)
             for row in report.rows
         ],
         priority=5,
     )
+
+
+def _percent(part: float) -> str:
+    """Writes a part of a whole; a little is not nothing."""
+    return f"{part:.0%}" if not part or part >= 0.005 else "<1%"
 
 
 def _bar(report: CostReport) -> Column:

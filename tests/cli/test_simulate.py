@@ -95,11 +95,10 @@ def test_suggested_limits_are_a_configuration_that_can_be_tried(
         "agents:",
         '  "bot[[]1][*]":  # 25 sessions',
         "    session:",
-        (
-            "      max_cost_usd: 0.045  "
-            "# half used up to $0.02, 99 % up to $0.03; none used more"
-        ),
-        "      max_steps: 4  # half used up to 2, 99 % up to 3; none used more",
+        "      # half used up to $0.02, 99 % up to $0.03; none used more",
+        "      max_cost_usd: 0.045",
+        "      # half used up to 2, 99 % up to 3; none used more",
+        "      max_steps: 4",
         "# new: 3 sessions, too few to say; 20 would do.",
     ]
     tried = limits(folder, done.out)

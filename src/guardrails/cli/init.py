@@ -31,8 +31,8 @@ BACKUP_SUFFIX = ".before-guardrails"
 _SAID = {
     State.OPEN: "is not guarded",
     State.GUARDED: "is guarded",
-    State.REMOTE: "is reached by its URL: guard.wrap(), or a bridge such as "
-    "`guardrails wrap -- npx mcp-remote URL`",
+    State.REMOTE: "is reached by its URL: guard.wrap(), or a bridge such as\n"
+    "    guardrails wrap -- npx mcp-remote URL",
     State.UNREADABLE: "has no command that can be read: left alone",
 }
 

@@ -147,11 +147,11 @@ def _say(forgotten: Forgotten, customer_id: str, *, is_dry_run: bool) -> None:
     if forgotten.sessions_in_use:
         typer.echo(
             f"{format_count(forgotten.sessions_in_use, 'session')} stay: they were "
-            "active within a day, and may go on. Do this again tomorrow.",
+            "active within a day, and may go on.\nDo this again tomorrow.",
             err=True,
         )
     typer.echo(
-        "What is in force stays: shared budgets of the customer until their window "
+        "What is in force stays: shared budgets of the customer until their window\n"
         "ends, stops, and the log of what people did. Exports and backups stay too.",
         err=True,
     )

@@ -64,8 +64,9 @@ def suggestions_json(found: Sequence[Suggestion], *, hours: int) -> str:
 def _session(one: Suggestion, *, indent: str) -> Iterator[str]:
     yield f"{indent}session:"
     for limit in one.limits:
-        key = f"{indent}  {limit.measure.value}: "
-        yield f"{key}{limit_text(limit.measure, limit.limit)}  # {_reason(limit)}"
+        yield f"{indent}  # {_reason(limit)}"
+        value = limit_text(limit.measure, limit.limit)
+        yield f"{indent}  {limit.measure.value}: {value}"
 
 
 def _reason(limit: SuggestedLimit) -> str:

@@ -27,8 +27,7 @@ unexport PYTHONDONTWRITEBYTECODE
 # Verbs share environments; two of them must not be set up at the same time.
 .NOTPARALLEL:
 .PHONY: help demo test check check-format check-lint check-types check-imports \
-	check-spelling cover bench soak test-oldest test-focus \
-	clean
+	check-spelling cover bench soak screens test-oldest test-focus clean
 
 help: ## List the verbs
 	@sed -n 's/^\([a-z-]*\):.* ## \(.*\)/  make \1|\2/p' Makefile | \
@@ -73,6 +72,9 @@ bench: $(VENV)/.dev $(VENV)/.node ## Measure what a guarded call costs
 
 soak: $(VENV)/.dev $(VENV)/.node ## Run the tests that take minutes
 	@$(BIN)/python -m pytest -m soak --timeout=1800 $(ARGS)
+
+screens: $(VENV)/.dev ## Write what commands show into docs/screens
+	@$(BIN)/python -m tests.screens
 
 test-oldest: $(OLDEST)/.test ## Run the adapters' tests on the oldest frameworks
 	@$(OLDEST)/bin/python -m pytest $(PARALLEL) tests/integrations/langchain \

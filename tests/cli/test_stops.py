@@ -198,7 +198,7 @@ def test_stops_are_listed_with_who_and_why(command: Run, ledger: str) -> None:
 
     titles, first, second = table.out.splitlines()
     assert shorter.out.endswith(": drill\n")
-    assert titles.split() == ["Stopped", "By", "Since", "Until", "Why"]
+    assert titles.split() == ["Stopped", "By", "Since", "UTC", "Until", "UTC", "Why"]
     assert first.split()[:2] == ["everything", "ops"]
     assert first.endswith("drill")
     assert second.startswith("session s-1")

@@ -66,6 +66,29 @@ def test_an_id_keeps_both_ends() -> None:
     assert lines(column, numbers("$1"), width=20)[1] == "0193a5…d55-aa     $1"
 
 
+def test_ids_that_differ_are_told_apart() -> None:
+    """Less important columns fall away for that, but not for ids of any length."""
+    tokens = numbers("1", "2", "3", title="Tokens", priority=2)
+    total = numbers("$1", "$2", "$3")
+    ids = [f"order-{number}-of-the-day" for number in (1, 2, 3)]
+    told = lines(names(*ids, width_max=40, keeps_end=True), tokens, total, width=30)
+    assert [line.split()[0] for line in told[1:4]] == [
+        "order-1…the-day",
+        "order-2…the-day",
+        "order-3…the-day",
+    ]
+    ids = [f"{'a' * 15}{number}{'z' * 15}" for number in (1, 2, 3)]
+    long = lines(names(*ids, width_max=40, keeps_end=True), tokens, total, width=30)
+    assert long[0].split() == ["Name", "Tokens", "Total"]
+
+
+def test_as_many_names_as_can_be_are_shown_in_full() -> None:
+    """What lacks least takes first what is left of the width."""
+    long, short = names("a-name-that-is-long", width_max=40), names("support-agent")
+
+    assert lines(long, short, width=27)[1] == "a-name-that…  support-agent"
+
+
 def test_wide_characters_take_two_cells() -> None:
     """A Japanese name moves no number out of its column."""
     wide, narrow = lines(names("研究", "abcd"), numbers("$1", "$2"))[1:3]

@@ -241,7 +241,7 @@ class _Shop:
                 "analyst-agent",
                 customer_id=CUSTOMERS[number % 2],
                 feature="monthly-report",
-                session_id=f"report-2026-11-{number:03d}-{'quarterly-margins-' * 2}eu",
+                session_id=f"quarterly-margins-of-all-regions-{number:03d}-2026",
             ),
         ):
             for turn in range(10 if number % 4 else 30):

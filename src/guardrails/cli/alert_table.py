@@ -15,7 +15,10 @@ __all__ = ["print_alerts"]
 ID_CHARACTERS = 10
 """Shown of an id: enough to tell some thousand alerts apart, and to type."""
 
-WHAT_WIDTH_MAX = 60
+WHAT_WIDTH_MIN, WHAT_WIDTH_MAX = 32, 60
+
+TIME_WIDTH = 11
+"""A time is never cut."""
 """Names are cut; the JSON has all of them."""
 
 _STATES = {
@@ -32,27 +35,32 @@ def print_alerts(found: Sequence[AlertLog]) -> None:
     headlines = [headline(alert, who=subject(alert)) for alert, _ in rows]
     console = Console(highlight=False)
     columns = [
-        _column("Id", [alert.alert_id[:ID_CHARACTERS] for alert, _ in rows], 1),
-        _column("When UTC", [_time(alert.time_ms) for alert, _ in rows], 2),
-        _column("What", headlines, 1, is_text=True),
-        _column("State", [_STATES[each.state] for _, each in rows], 1),
-        _column("Answer", [_answer(each) for _, each in rows], 1, is_text=True),
-        _column("To", [_where(each) for _, each in rows], 2, is_text=True),
-        _column("Tries", [str(each.attempts) for _, each in rows], 3),
-        _column("Next", [_next(each) for _, each in rows], 3),
+        _texts("Id", [alert.alert_id[:ID_CHARACTERS] for alert, _ in rows], 1),
+        _texts("When UTC", [_time(alert.time_ms) for alert, _ in rows], 2, TIME_WIDTH),
+        _texts("What", headlines, 1, WHAT_WIDTH_MIN),
+        _texts("State", [_STATES[each.state] for _, each in rows], 1),
+        _texts("Answer", [_answer(each) for _, each in rows], 1),
+        _texts("To", [_where(each) for _, each in rows], 3),
+        Column(
+            title="Tries",
+            cells=[f"{each.attempts:,}" for _, each in rows],
+            priority=4,
+        ),
+        _texts("Next UTC", [_next(each) for _, each in rows], 4, TIME_WIDTH),
     ]
     *lines, _ = table_lines(columns, width=console_width(console))
     print_lines(lines, console)
 
 
-def _column(
-    title: str, cells: Sequence[str], priority: int, *, is_text: bool = False
+def _texts(
+    title: str, cells: Sequence[str], priority: int, width_min: int = ID_CHARACTERS
 ) -> Column:
     return Column(
         title=title,
         cells=[safe(cell) for cell in cells],
         priority=priority,
-        is_text=is_text,
+        is_text=True,
+        width_min=width_min,
         width_max=WHAT_WIDTH_MAX,
     )
 

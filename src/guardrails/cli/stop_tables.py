@@ -14,7 +14,14 @@ __all__ = ["print_log", "print_stops"]
 
 UNKNOWN = "-"
 
-WHY_WIDTH_MAX = 60
+TEXT_WIDTH_MAX = 80
+
+TARGET_WIDTH_MIN = 24
+WHAT_WIDTH_MIN = 44
+"""What somebody did says also to what a limit was raised."""
+
+TIME_WIDTH = 16
+"""A time is never cut."""
 """A reason is a sentence; the JSON has all of it."""
 
 
@@ -23,16 +30,17 @@ def print_stops(orders: Sequence[StopOrder]) -> None:
     if not orders:
         Console(highlight=False).print("Nothing is stopped.")
         return
+    targets = [order.target.label for order in orders]
     ends = [
-        "resumed" if order.until_ms is None else format_time(order.until_ms)
+        "resumed" if order.until_ms is None else _time(order.until_ms)
         for order in orders
     ]
     _print(
         [
-            _text("Stopped", [order.target.label for order in orders], priority=1),
+            _text("Stopped", targets, priority=1, width_min=TARGET_WIDTH_MIN),
             _text("By", [order.by for order in orders], priority=2),
-            _text("Since", [format_time(o.at_ms) for o in orders], priority=3),
-            _text("Until", ends, priority=2),
+            _text("Since UTC", [_time(o.at_ms) for o in orders], priority=3),
+            _text("Until UTC", ends, priority=2),
             _text("Why", [order.note for order in orders], priority=1),
         ]
     )
@@ -45,11 +53,12 @@ def print_log(entries: Sequence[AuditEntry]) -> None:
             "Nobody has stopped, resumed or raised anything."
         )
         return
+    whats = [_what(entry) for entry in entries]
     _print(
         [
-            _text("When", [format_time(e.at_ms) for e in entries], priority=1),
+            _text("When UTC", [_time(e.at_ms) for e in entries], priority=1),
             _text("By", [entry.by for entry in entries], priority=2),
-            _text("What", [_what(entry) for entry in entries], priority=1),
+            _text("What", whats, priority=1, width_min=WHAT_WIDTH_MIN),
             _text("Why", [entry.note for entry in entries], priority=3),
         ]
     )
@@ -64,13 +73,20 @@ def _what(entry: AuditEntry) -> str:
     return f"{entry.action.value} {entry.subject}{until}{changes and f': {changes}'}"
 
 
-def _text(title: str, cells: Sequence[str | None], *, priority: int) -> Column:
+def _time(time_ms: int) -> str:
+    return format_time(time_ms).removesuffix(" UTC")
+
+
+def _text(
+    title: str, cells: Sequence[str | None], *, priority: int, width_min: int = 10
+) -> Column:
     return Column(
         title=title,
         cells=[safe(cell) if cell else UNKNOWN for cell in cells],
         priority=priority,
         is_text=True,
-        width_max=WHY_WIDTH_MAX,
+        width_min=TIME_WIDTH if title.endswith(" UTC") else width_min,
+        width_max=TEXT_WIDTH_MAX,
     )
 
 

@@ -5,6 +5,7 @@ and lose what could move its cursor or reorder the line around them.
 """
 
 import unicodedata
+from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
@@ -15,6 +16,9 @@ from rich.text import Text
 __all__ = ["Column", "console_width", "cut", "print_lines", "table_lines"]
 
 GAP = "  "
+
+ID_WIDTH = 24
+"""What ids may take from other columns, so that they are told apart."""
 
 WIDTH_PIPED = 80
 """Columns at least where there is no terminal with an edge."""
@@ -33,27 +37,36 @@ class Column:
     priority: int
     """Columns of the highest number fall away first; those of 1 always stay."""
     is_text: bool = False
-    """Aligned left, and may be cut. The first text column takes what is left."""
+    """Aligned left, and may be cut. What lacks least takes first what is left."""
     width_min: int = 10
     """Of text: cut further, it says nothing."""
     width_max: int = 16
     """Of text."""
     keeps_end: bool = False
-    """Whether a text is cut in its middle: ids differ at both ends."""
+    """Whether a text is an id: cut in its middle, and not so far that two that differ
+    look the same, if `ID_WIDTH` is enough for that."""
     styles: Sequence[str] = ()
     """One per cell, or none."""
     natural: int = field(init=False)
     """The width of the widest cell."""
+    narrowest: int = field(init=False)
+    """The least width that still says something."""
 
     def __post_init__(self) -> None:
         widest = max(cell_len(cell) for cell in (self.title, *self.cells, self.total))
         width = min(widest, self.width_max) if self.is_text else widest
         object.__setattr__(self, "natural", width)
 
-    @property
-    def narrowest(self) -> int:
-        """The least width that still says something."""
-        return min(self.natural, self.width_min) if self.is_text else self.natural
+        least = min(width, self.width_min) if self.is_text else width
+        if self.keeps_end:
+            most = max(least, min(width, ID_WIDTH))
+            widths = range(least, most)
+            least += bisect_left(widths, self._told_apart(most), key=self._told_apart)
+        object.__setattr__(self, "narrowest", least)
+
+    def _told_apart(self, width: int) -> int:
+        """Counts the ids that differ from one another in a width."""
+        return len({cut(cell, width, keeps_end=True) for cell in self.cells})
 
 
 def console_width(console: Console) -> int:
@@ -100,11 +113,11 @@ def _fitting(columns: Sequence[Column], width: int) -> list[Column]:
 
 
 def _widths(columns: Sequence[Column], width: int) -> list[int]:
-    """Gives what is left to the texts, the first of them first."""
+    """Gives what is left to the texts: as many as can be are shown in full."""
     widths = [column.narrowest for column in columns]
-    for index, column in enumerate(columns):
-        left = max(0, width - _taken(widths))
-        widths[index] += min(left, column.natural - widths[index])
+    lacking = [column.natural - column.narrowest for column in columns]
+    for index in sorted(range(len(columns)), key=lacking.__getitem__):
+        widths[index] += min(max(0, width - _taken(widths)), lacking[index])
     return widths
 
 

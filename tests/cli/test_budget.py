@@ -95,7 +95,7 @@ def test_shows_what_calls_may_have_cost_whose_process_died(
 
     titles, first = done.out.splitlines()[1:3]
     assert titles.split()[4:7] == ["Held", "Unconfirmed", "Left"]
-    assert first.split()[4:7] == ["$0.00", "$0.001", "$0.009"]
+    assert first.split()[4:7] == ["$0", "$0.001", "$0.009"]
     assert max(map(len, done.out.splitlines())) <= 80
 
 

@@ -135,7 +135,7 @@ def test_tools_show_how_long_they_take_and_how_much_they_move() -> None:
         rendered(report)
         == """\
 Costs by tool · last 24 h · 6 calls · since Nov 23, 16:00 UTC
-Tool        Calls      Mean    Bytes  Per call  Total  Share
+Tool        Calls   Latency    Bytes  Per call  Total  Share
 files/read      4     22 ms  12.3 MB     $0.25  $1.00    50%  █████
 web/crawl       2      16 s  0 bytes     $0.50  $1.00    50%  █████
 Total           6  5,182 ms  12.3 MB            $2.00

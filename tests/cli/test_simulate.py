@@ -90,7 +90,7 @@ def test_suggested_limits_are_a_configuration_that_can_be_tried(
     done = command("simulate", "--suggest", "--since", "2d", "--store", store)
 
     assert (done.code, done.err) == (0, "")
-    assert done.out.splitlines()[2:] == [
+    assert done.out.splitlines()[3:] == [
         "version: 1",
         "agents:",
         '  "bot[[]1][*]":  # 25 sessions',

@@ -90,7 +90,7 @@ def test_one_picture_at_80_columns() -> None:
         text
         == """\
 this hour $0.50 ($1.00/h) · today $0.57 · 2 sessions running · 16:30:00 UTC
-Session  Agent  Customer  Spent  Per hour  Limit
+Session  Agent  Customer  Spent  Per hour  Limit  Used
 s-1      s-1    acme      $0.90     $3.60  $1.00  █████████
 s-2      s-2    acme      $0.20     $0.80  $1.00  ██
 """

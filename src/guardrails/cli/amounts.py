@@ -1,11 +1,11 @@
-"""Amounts: money in a column, with one number of decimals so that points line up."""
+"""Amounts: money in a column, with decimals that line up, and parts of it."""
 
 from collections.abc import Sequence
 from decimal import ROUND_HALF_UP, Decimal
 
 from guardrails.core.money import usd
 
-__all__ = ["money_cells"]
+__all__ = ["money_cells", "percent_text"]
 
 DECIMALS_MIN = 2
 DECIMALS_MAX = 6
@@ -37,6 +37,11 @@ def money_cells(amounts_nano_usd: Sequence[int | None]) -> list[str]:
     known = [usd(nano) for nano in amounts_nano_usd if nano]
     decimals = _decimals(known) if known else 0
     return [_cell(nano, decimals) for nano in amounts_nano_usd]
+
+
+def percent_text(part: float) -> str:
+    """Writes a part of a whole; a little is not nothing."""
+    return f"{part:.0%}" if not part or part >= 0.005 else "<1%"
 
 
 def _decimals(amounts: Sequence[Decimal]) -> int:

@@ -8,10 +8,12 @@ from collections.abc import Callable, Sequence
 from rich.console import Console
 from rich.text import Text
 
+from guardrails.cli.amounts import money_cells
 from guardrails.cli.columns import limit_name
 from guardrails.cli.names import safe
 from guardrails.cli.table import Column, console_width, print_lines, table_lines
 from guardrails.core.decisions import format_amount, format_time
+from guardrails.core.policy import Measure
 from guardrails.reports.budgets import BudgetRow
 
 __all__ = ["print_budgets"]
@@ -41,7 +43,14 @@ def _columns(rows: Sequence[BudgetRow]) -> list[Column]:
     def amounts(
         title: str, amount: Callable[[BudgetRow], int], priority: int
     ) -> Column:
-        cells = [format_amount(row.measure, amount(row)) for row in rows]
+        costs = [amount(row) for row in rows if row.measure is Measure.COST]
+        money = iter(money_cells(costs))
+        cells = [
+            next(money)
+            if row.measure is Measure.COST
+            else format_amount(row.measure, amount(row))
+            for row in rows
+        ]
         return Column(title=title, cells=cells, priority=priority)
 
     ends = [

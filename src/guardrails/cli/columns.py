@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 
 from rich.filesize import decimal
 
-from guardrails.cli.amounts import money_cells
+from guardrails.cli.amounts import money_cells, percent_text
 from guardrails.cli.names import safe
 from guardrails.cli.table import Column
 from guardrails.core.policy import Measure
@@ -26,7 +26,9 @@ __all__ = [
 UNATTRIBUTED = "(unattributed)"
 UNKNOWN = "-"
 
-NAME_WIDTH_MAX = 40
+NAME_WIDTH_MIN, NAME_WIDTH_MAX = 24, 40
+"""Of the only name of a row. Of several, each is as wide as what has none."""
+
 SESSION_WIDTH_MIN = 14
 """An id that guardrails makes."""
 
@@ -118,7 +120,7 @@ def name_columns(
             ],
             priority=1,
             total=total if index == 0 else "",
-            width_max=NAME_WIDTH_MAX,
+            width_min=NAME_WIDTH_MIN if len(dimensions) == 1 else len(UNATTRIBUTED),
         )
         for index, dimension in enumerate(dimensions)
     ]
@@ -204,7 +206,7 @@ def _efforts(report: CostReport) -> list[Column]:
     if report.total.latency_ms:
         cells = [_duration(row.spend) for row in report.rows]
         total = _duration(report.total)
-        columns.append(Column(title="Mean", cells=cells, total=total, priority=4))
+        columns.append(Column(title="Latency", cells=cells, total=total, priority=4))
     if "tool" in report.dimensions and report.total.bytes_in + report.total.bytes_out:
         moved = [row.spend.bytes_in + row.spend.bytes_out for row in report.rows]
         total = decimal(report.total.bytes_in + report.total.bytes_out)
@@ -234,7 +236,7 @@ def _texts(
     *,
     priority: int,
     total: str = "",
-    width_max: int = 16,
+    width_min: int = 10,
 ) -> Column:
     return Column(
         title=title,
@@ -242,7 +244,8 @@ def _texts(
         total=total,
         priority=priority,
         is_text=True,
-        width_max=width_max,
+        width_min=width_min,
+        width_max=NAME_WIDTH_MAX,
     )
 
 
@@ -304,16 +307,11 @@ def _share(report: CostReport) -> Column:
         cells=[
             UNKNOWN
             if row.share is None or known_cost(row.spend) is None
-            else _percent(row.share)
+            else percent_text(row.share)
             for row in report.rows
         ],
         priority=5,
     )
-
-
-def _percent(part: float) -> str:
-    """Writes a part of a whole; a little is not nothing."""
-    return f"{part:.0%}" if not part or part >= 0.005 else "<1%"
 
 
 def _bar(report: CostReport) -> Column:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from guardrails.cli.amounts import money_cells
+from guardrails.cli.amounts import money_cells, percent_text
 from guardrails.cli.names import safe
 from guardrails.cli.times import time_text
 from guardrails.core.anomalies import Anomaly
@@ -62,7 +62,8 @@ def loss_lines(report: CostReport) -> Iterator[str]:
             if spend.total_nano_usd
         ]
         part = losses.wasted_nano_usd / report.total.total_nano_usd
-        yield f"Waste {_usd(losses.wasted_nano_usd)} ({part:.0%}): {', '.join(parts)}."
+        wasted = f"{_usd(losses.wasted_nano_usd)} ({percent_text(part)})"
+        yield f"Waste {wasted}: {', '.join(parts)}."
     if losses.refused:
         names = [safe(spend.name or "") for spend in losses.refused]
         more = len(names) - REFUSED_MAX

@@ -77,7 +77,7 @@ def _columns(rows: Sequence[Priced]) -> list[Column]:
             )
             for title, (key, priority) in _RATES.items()
         ),
-        Column(title="Call", cells=[_fee(row) for row in rows], priority=2),
+        Column(title="Per call", cells=[_fee(row) for row in rows], priority=2),
         Column(
             title="Source",
             cells=[row.source for row in rows],

@@ -12,6 +12,7 @@ from guardrails.cli.columns import OF_CALLS, TITLES, UNATTRIBUTED, columns_of
 from guardrails.cli.findings import anomaly_lines, loss_lines, sparse_line
 from guardrails.cli.names import safe
 from guardrails.cli.table import console_width, cut, print_lines, table_lines
+from guardrails.cli.times import back_text
 from guardrails.core.decisions import format_count
 from guardrails.core.rollups import LAYER, Spend
 from guardrails.reports import CostReport, Span
@@ -67,7 +68,7 @@ def _headline(report: CostReport, width: int) -> Iterator[Text]:
     total = report.total
     by_session = report.by == "session_id"
     what = "Costs" if by_session else f"Costs by {by_text(report.dimensions)}"
-    parts = [what, f"last {report.span.hours:,} h"]
+    parts = [what, back_text(report.span.hours)]
     parts += [format_count(report.names, "session")] if by_session else []
     noun = "call" if OF_CALLS & set(report.dimensions) else "step"
     parts += [] if report.by == LAYER else [format_count(total.steps, noun)]

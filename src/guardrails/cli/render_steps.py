@@ -10,9 +10,10 @@ from guardrails.cli.amounts import money_cells
 from guardrails.cli.columns import bar, known_cost, name_columns
 from guardrails.cli.render import by_text, headlines, notes, nothing
 from guardrails.cli.table import Column, console_width, print_lines, table_lines
+from guardrails.cli.times import back_text
 from guardrails.core.decisions import format_count
 from guardrails.core.groups import Every
-from guardrails.reports import Series, Span, UnitReport, UnitRow
+from guardrails.reports import Series, UnitReport, UnitRow
 
 __all__ = ["render_series", "render_units"]
 
@@ -35,7 +36,7 @@ def _series_lines(series: Series, width: int, console: Console) -> Iterator[Text
     by = f" and {by_text(series.dimensions)}" if series.by else ""
     parts = [
         f"Costs by {series.every}{by}",
-        _span(series.span),
+        back_text(series.span.hours),
         format_count(series.total.steps, "step"),
     ]
     yield from headlines(parts, series.span, series.where, width)
@@ -96,7 +97,7 @@ def _unit_lines(report: UnitReport, width: int, console: Console) -> Iterator[Te
     step = f" and {report.every}" if report.every else ""
     parts = [
         f"Cost of a session by {by_text(report.dimensions)}{step}",
-        _span(report.span),
+        back_text(report.span.hours),
         format_count(report.total.sessions, "session"),
     ]
     yield from headlines(parts, report.span, report.where, width)
@@ -174,7 +175,3 @@ def _step_column(every: Every, starts_ms: Sequence[int | None]) -> Column:
         is_text=True,
         width_min=12,
     )
-
-
-def _span(span: Span) -> str:
-    return f"last {span.hours:,} h"

@@ -11,6 +11,7 @@ from guardrails.cli.columns import end_cells, known_cost
 from guardrails.cli.names import safe
 from guardrails.cli.render import headlines, notes, nothing
 from guardrails.cli.table import Column, console_width, print_lines, table_lines
+from guardrails.cli.times import back_text
 from guardrails.core.decisions import format_count
 from guardrails.reports import SessionInfo, SessionList
 
@@ -37,7 +38,7 @@ def _lines(found: SessionList, width: int, console: Console) -> Iterator[Text]:
     state = f"{found.state} " if found.state else ""
     parts = [
         format_count(found.count, f"{state}session"),
-        f"last {found.span.hours:,} h",
+        back_text(found.span.hours),
         format_count(found.total.steps, "step"),
     ]
     yield from headlines(parts, found.span, found.where, width)
@@ -108,6 +109,7 @@ def text_column(title: str, cells: Sequence[str | None], *, priority: int) -> Co
         priority=priority,
         is_text=True,
         width_min=min(12, max(len(title), 8)),
+        width_max=NAME_WIDTH_MAX,
     )
 
 

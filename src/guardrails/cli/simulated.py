@@ -9,6 +9,7 @@ from rich.text import Text
 from guardrails.cli.amounts import money_cells
 from guardrails.cli.names import safe
 from guardrails.cli.table import Column, console_width, print_lines, table_lines
+from guardrails.cli.times import back_text
 from guardrails.core.decisions import format_count
 from guardrails.reports.simulation import Refused, Simulation
 
@@ -16,7 +17,8 @@ __all__ = ["render_simulation"]
 
 UNKNOWN = "-"
 
-WORD_WIDTH_MAX = 16
+WORD_WIDTH_MIN = 16
+NAME_WIDTH_MAX = 40
 """Of limits and times, which say nothing when they are cut."""
 
 _NOT_SIMULATED = (
@@ -53,7 +55,7 @@ def _lines(
 ) -> Iterator[Text]:
     total, refused = money_cells([result.cost_nano_usd, result.refused_nano_usd])
     made = format_count(result.calls, "call")
-    head = f"Simulated {safe(name)} · last {hours:,} h · {made} · {total}"
+    head = f"Simulated {safe(name)} · {back_text(hours)} · {made} · {total}"
     yield Text(head, style="bold")
     if not result.refused_calls:
         yield Text("Nothing would have been refused.")
@@ -85,7 +87,7 @@ def _columns(result: Simulation, rows: Sequence[Refused]) -> list[Column]:
             priority=1,
             is_text=True,
             width_min=20,
-            width_max=40,
+            width_max=NAME_WIDTH_MAX,
             keeps_end=True,
         ),
         _texts("Agent", [row.agent for row in rows], priority=4),
@@ -109,7 +111,8 @@ def _texts(title: str, cells: Sequence[str | None], *, priority: int) -> Column:
         cells=[safe(cell) if cell else UNKNOWN for cell in cells],
         priority=priority,
         is_text=True,
-        width_min=WORD_WIDTH_MAX,
+        width_min=WORD_WIDTH_MIN,
+        width_max=NAME_WIDTH_MAX,
     )
 
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from guardrails.cli.amounts import money_cells
 from guardrails.cli.limits import limit_text
 from guardrails.cli.names import safe
+from guardrails.cli.times import back_text
 from guardrails.core.decisions import format_amount, format_count
 from guardrails.core.policy import Measure
 from guardrails.reports.suggestions import SESSIONS_MIN, SuggestedLimit, Suggestion
@@ -20,8 +21,9 @@ _WILD = str.maketrans({"*": "[*]", "?": "[?]", "[": "[[]"})
 
 def suggestions_yaml(found: Sequence[Suggestion], *, hours: int) -> Iterator[str]:
     """Yields lines that are a configuration, with a reason behind each limit."""
-    yield f"# From the sessions of the last {hours:,} h: what 99 of 100 needed at most,"
-    yield "# half as much again, rounded up. Try it: guardrails simulate --config FILE"
+    yield f"# From the sessions of the {back_text(hours)}: what 99 of 100 needed at"
+    yield "# most, half as much again, rounded up."
+    yield "# Try it: guardrails simulate --config FILE"
     yield "version: 1"
     own = [one for one in found if one.limits]
     for one in own:

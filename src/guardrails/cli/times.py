@@ -2,7 +2,15 @@
 
 from datetime import UTC, datetime
 
-__all__ = ["time_text"]
+__all__ = ["back_text", "time_text"]
+
+DAY_HOURS = 24
+
+
+def back_text(hours: int) -> str:
+    """Says how far a report looks back: in days, if it is some whole ones."""
+    days, rest = divmod(hours, DAY_HOURS)
+    return f"last {hours:,} h" if rest or days < 2 else f"last {days:,} days"
 
 
 def time_text(time_ms: int | None) -> str | None:

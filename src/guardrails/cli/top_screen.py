@@ -95,7 +95,7 @@ def _columns(rows: Sequence[SessionInfo]) -> list[Column]:
         money_column("Per hour", [row.pace_nano_usd for row in rows], priority=1),
         money_column("Limit", limits, priority=2),
         Column(
-            title="",
+            title="Used",
             cells=[bar(_used(row)) for row in rows],
             styles=["red" if _used(row) >= 0.8 else "cyan" for row in rows],
             priority=5,

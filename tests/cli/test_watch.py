@@ -58,7 +58,7 @@ def test_a_scheduler_has_people_told_once(
 
     assert (first.code, first.err) == (0, "")
     lines = [line.split("  ", 1)[1] for line in first.out.splitlines()]
-    assert "anomaly  customer acme cost 10.0 times its usual day" in lines
+    assert "anomaly  customer acme cost 10 times its usual day" in lines
     assert (second.code, second.out) == (0, "")
     contents = [content_of(body) for _, body in receiver.requests]
     kinds = sorted(content["type"] for content in contents)

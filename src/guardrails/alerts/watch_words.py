@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 
 from guardrails.core.alerts import Alert
 from guardrails.core.anomalies import Anomaly, AnomalyKind
-from guardrails.core.anomaly_words import advice, command, reason
+from guardrails.core.anomaly_words import advice, command, reason, times_text
 from guardrails.core.daily import Daily, Shares
 from guardrails.core.decisions import format_count, format_time
 from guardrails.core.money import format_usd
@@ -33,7 +33,7 @@ _SINGULAR = {Window.DAY: "day", Window.MONTH: "month"}
 
 def anomaly_headline(anomaly: Anomaly, *, who: str) -> str:
     """Says in a line what is unusual."""
-    times = f"{anomaly.ratio or 0:,.1f} times"
+    times = times_text(anomaly)
     match anomaly.kind:
         case AnomalyKind.CUSTOMER_SPIKE:
             return f"{who} cost {times} its usual day"

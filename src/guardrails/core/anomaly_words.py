@@ -12,7 +12,7 @@ from guardrails.core.anomalies import Anomaly, AnomalyKind
 from guardrails.core.decisions import format_count
 from guardrails.core.money import format_usd
 
-__all__ = ["advice", "command", "reason", "subject_of"]
+__all__ = ["advice", "command", "reason", "subject_of", "times_text"]
 
 _NOUNS = {
     "customer_id": "customer",
@@ -52,13 +52,13 @@ def reason(anomaly: Anomaly, *, shown: Shown = str) -> str:
         case AnomalyKind.CUSTOMER_SPIKE:
             then = datetime.fromtimestamp(anomaly.since_ms / 1000, tz=UTC)
             return (
-                f"{who} cost {cost} on {then:%b %d}, {_times(anomaly)} the usual "
+                f"{who} cost {cost} on {then:%b %d}, {times_text(anomaly)} the usual "
                 f"{format_usd(usual)} "
                 f"(median of {format_count(anomaly.n, 'day')})."
             )
         case AnomalyKind.SESSION_OUTLIER:
             return (
-                f"{who} cost {cost}, {_times(anomaly)} the median of its agent "
+                f"{who} cost {cost}, {times_text(anomaly)} the median of its agent "
                 f"({format_usd(usual)}, {format_count(anomaly.n, 'session')}); mostly "
                 f"{about}: {calls}."
             )
@@ -136,7 +136,8 @@ def command(anomaly: Anomaly) -> str:
     return f"guardrails costs --by {by} --where {where}"
 
 
-def _times(anomaly: Anomaly) -> str:
+def times_text(anomaly: Anomaly) -> str:
+    """Says how many times the usual was measured."""
     ratio = anomaly.ratio or 0
     return f"{ratio:,.{1 if ratio < 10 else 0}f} times"
 

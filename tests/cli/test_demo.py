@@ -14,6 +14,7 @@ from rich.console import Console
 
 from guardrails_langchain import demo
 from tests.cli.conftest import Run
+from tests.screens.screens import DEMO, demo_page
 
 
 @pytest.fixture(scope="module")
@@ -54,6 +55,10 @@ def test_the_proxy_limits_an_agent_that_knows_nothing_of_it(shown: str) -> None:
     assert fact(wrapped, "Tool calls").startswith("9 asked for, 8 reached the server")
     assert "guardrails refused it" in fact(wrapped, "Model was told")
     assert fact(wrapped, "Ended by").startswith("its own answer: I tried 8 addresses")
+
+
+def test_the_screen_of_the_documentation_is_up_to_date(shown: str) -> None:
+    assert demo_page(shown) == DEMO.read_text("utf-8"), "make screens"
 
 
 def test_every_line_fits_80_columns(shown: str) -> None:

@@ -52,6 +52,16 @@ tools:
   geocoding-mcp/geocode: { cost_per_call_usd: 0.005 }
 """
 
+WATCHED = (
+    CONFIGURATION.replace("ledger.sqlite3", "watched.sqlite3")
+    + """\
+alerts:
+  webhook: { url: http://127.0.0.1:9/hook, allow_http: true, allow_private: true,
+      secret: whsec_aHVudGVyMmh1bnRlcjJodW50ZXIyaHVudGVyMmh1bnRlcjI= }
+"""
+)
+"""Tells a receiver that is not there."""
+
 EDITOR = """\
 {
   "mcpServers": {
@@ -81,6 +91,7 @@ def write_ledger(folder: Path) -> None:
         "../.cursor/mcp.json": EDITOR,
         "guardrails.yaml": CONFIGURATION,
         "stricter.yaml": STRICTER,
+        "watched.yaml": WATCHED,
         "prices.yaml": PRICES,
     }.items():
         (folder / name).write_text(text, encoding="utf-8")

@@ -53,12 +53,12 @@ def print_log(entries: Sequence[AuditEntry]) -> None:
             "Nobody has stopped, resumed or raised anything."
         )
         return
-    whats = [_what(entry) for entry in entries]
+    deeds = [_what(entry) for entry in entries]
     _print(
         [
             _text("When UTC", [_time(e.at_ms) for e in entries], priority=1),
             _text("By", [entry.by for entry in entries], priority=2),
-            _text("What", whats, priority=1, width_min=WHAT_WIDTH_MIN),
+            _text("What", deeds, priority=1, width_min=WHAT_WIDTH_MIN),
             _text("Why", [entry.note for entry in entries], priority=3),
         ]
     )

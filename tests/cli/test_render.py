@@ -155,7 +155,7 @@ def test_an_unknown_price_is_not_nothing() -> None:
 
     assert lines[3] == "globex      2   -        $0   -         -"
     assert " ".join(lines[5:]) == (
-        "2 calls had no price (ft, a, b and 2 more) and count as nothing above. "
+        "2 calls had no price (ft, a, b and 2 more) and counted as nothing above. "
         "Give them one in guardrails.yaml, under models: or tools:."
     )
     assert max(map(len, lines)) <= 80

@@ -130,9 +130,9 @@ def notes(total: Spend, unpriced: Sequence[str]) -> Iterator[str]:
         more = f" and {len(names) - NAMES_MAX:,} more" if len(names) > NAMES_MAX else ""
         of = f" ({', '.join(names[:NAMES_MAX])}{more})" if names else ""
         yield (
-            f"{format_count(total.unpriced_calls, 'call')} had no price{of} and count "
-            "as nothing above. Give them one in guardrails.yaml, under models: or "
-            "tools:."
+            f"{format_count(total.unpriced_calls, 'call')} had no price{of} and "
+            "counted as nothing above. Give them one in guardrails.yaml, under models: "
+            "or tools:."
         )
     if total.estimated_calls:
         yield (

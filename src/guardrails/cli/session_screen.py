@@ -193,8 +193,8 @@ def _usd(tally: Tally) -> str:
 def _notes(total: Tally) -> Iterator[str]:
     if total.unpriced:
         yield (
-            f"{format_count(total.unpriced, 'call')} had no price and count as nothing "
-            "above: guardrails prices"
+            f"{format_count(total.unpriced, 'call')} had no price and counted as "
+            "nothing above: guardrails prices"
         )
     if total.estimated:
         yield (

@@ -90,6 +90,58 @@ def test_a_session_may_be_left_in_another_context(guard: Guard) -> None:
     assert guard.current_session() is not session
 
 
+def test_sessions_may_be_left_in_another_order_than_they_were_entered(
+    guard: Guard,
+) -> None:
+    """As when generators with a session each take turns."""
+    first, second, third = (guard.session() for _ in range(3))
+    for session in (first, second, third):
+        session.__enter__()
+
+    second.__exit__(None, None, None)
+    assert guard.current_session() is third
+    first.__exit__(None, None, None)
+    assert guard.current_session() is third
+    third.__exit__(None, None, None)
+
+    assert guard.enclosing_session() is None
+
+
+def test_sessions_that_were_left_elsewhere_are_entered_again(guard: Guard) -> None:
+    """This context still has them, and must not go round in them for ever."""
+    first, second, other = (
+        guard.session(),
+        guard.session(),
+        Guard({}, store="memory://"),
+    )
+    for session in (first, second):
+        session.__enter__()
+    for session in (second, first):
+        contextvars.Context().run(session.__exit__, None, None, None)
+
+    with first, second:
+        assert guard.current_session() is second
+        assert other.enclosing_session() is None
+
+    assert guard.enclosing_session() is None
+
+
+async def test_a_task_outlives_a_session_and_leaves_its_own(guard: Guard) -> None:
+    """It stays in the session that it was made in."""
+    left = asyncio.Event()
+
+    async def work() -> None:
+        with guard.session():
+            await left.wait()
+        assert guard.current_session() is outer
+
+    with guard.session() as outer:
+        task = asyncio.create_task(work())
+        await asyncio.sleep(0)
+    left.set()
+    await task
+
+
 def test_a_session_of_another_guard_hides_none_of_ours(guard: Guard) -> None:
     other = Guard({}, store="memory://")
 

@@ -1,8 +1,6 @@
 """Sessions: one agent interaction with one budget."""
 
 import asyncio
-import contextlib
-import contextvars
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -34,7 +32,6 @@ __all__ = ["Session"]
 
 EVENTS_MAX = 1_000
 """Events that `Session.events` returns at most."""
-
 
 ExitHook = Callable[["Session"], None]
 """What an adapter wants done when a session is left. What it raises is contained."""
@@ -71,7 +68,8 @@ class Session:
         self.efforts: Efforts = Efforts()
         self._chargings = Chargings()
         self._active_from_ms: int | None = None
-        self._token: contextvars.Token[Session | None] | None = None
+        self.is_entered: bool = False
+        """Whether code holds it open by `with`, so that leaving it can raise."""
         self._outer: Session | None = None
         self._was_left = False
         self.unsurfaced: SessionStopped | None = None
@@ -158,13 +156,15 @@ class Session:
     # --- context ------------------------------------------------------------
 
     def __enter__(self) -> Self:
-        if self._token is not None:
+        if self.is_entered:
             raise ConfigurationError(
                 "session: this object is entered already. Open another session with "
                 "the same session_id for concurrent work."
             )
+        self._step_out()  # It may have been left where this context did not see it.
         self._outer = current_session.get()
-        self._token = current_session.set(self)
+        self.is_entered = True
+        current_session.set(self)
         self.activate()
         return self
 
@@ -175,7 +175,7 @@ class Session:
         traceback: TracebackType | None,
     ) -> None:
         self._leave()
-        self._close_in_store()
+        self.pause()
         self._surface(error)
 
     async def __aenter__(self) -> Self:
@@ -188,7 +188,7 @@ class Session:
         traceback: TracebackType | None,
     ) -> None:
         self._leave()
-        await asyncio.to_thread(self._close_in_store)
+        await asyncio.to_thread(self.pause)
         self._surface(error)
 
     def activate(self) -> None:
@@ -199,27 +199,6 @@ class Session:
 
     def pause(self) -> None:
         """Stops the wall time and says so in the store: nothing runs now."""
-        self._close_in_store()
-
-    def rest(self) -> None:
-        """Stops the wall time between two calls, without telling the store."""
-        with self._lock:
-            self._active_from_ms = None
-
-    def _leave(self) -> None:
-        if self._token is not None:
-            # A generator may be closed in another context than it was entered in.
-            with contextlib.suppress(ValueError):
-                current_session.reset(self._token)
-            self._token = self._outer = None
-        self._was_left = True
-        for hook in self.exits:
-            try:
-                hook(self)
-            except Exception as error:
-                self._engine.contain(error, "leaving a session")
-
-    def _close_in_store(self) -> None:
         with self._lock:
             active_ms, self._active_from_ms = self._active_ms(), None
         is_off = self._engine.policy.mode is Mode.OFF
@@ -235,6 +214,32 @@ class Session:
             )
         except Exception as error:
             self._engine.contain(error, "closing a session")
+
+    def rest(self) -> None:
+        """Stops the wall time between two calls, without telling the store."""
+        with self._lock:
+            self._active_from_ms = None
+
+    def _leave(self) -> None:
+        if self.is_entered:
+            self._step_out()
+            self.is_entered, self._outer = False, None
+        self._was_left = True
+        for hook in self.exits:
+            try:
+                hook(self)
+            except Exception as error:
+                self._engine.contain(error, "leaving a session")
+
+    def _step_out(self) -> None:
+        """Takes it out of the context, also from between sessions that stay open."""
+        inner = current_session.get()
+        if inner is self:
+            current_session.set(self._outer)
+        while inner is not None and inner._outer is not self:
+            inner = inner._outer
+        if inner is not None:
+            inner._outer = self._outer
 
     def _surface(self, error: BaseException | None) -> None:
         """Raises a stop that a framework swallowed, unless it is on its way."""
@@ -267,11 +272,6 @@ class Session:
     def is_inside(self, other: "Session") -> bool:
         """Whether it is this session or one around it, so that both are charged."""
         return any(session is other for session in self.chain())
-
-    @property
-    def is_entered(self) -> bool:
-        """Whether code holds it open by `with`, so that leaving it can raise."""
-        return self._token is not None
 
     @property
     def account_key(self) -> str:

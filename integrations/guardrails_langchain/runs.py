@@ -21,6 +21,10 @@ all, is raised again when the session is left.
 
 Not every start has an end: a cancelled call reports nothing. What is open when
 its root run ends, or its session is left, is booked as broken off.
+
+The id of a run may come again while it is open, because people can choose it: in a
+second call at once, or after one that was cancelled. Whose end is reported then is
+not known, so that of the first all is booked that was reserved.
 """
 
 import contextlib
@@ -59,6 +63,9 @@ _METADATA_NAMES = {
 _SESSION_NAMES = ("session_id", "langfuse_session_id", "thread_id")
 
 
+_BROKEN_OFF = Outcome(status=CallStatus.BROKEN_OFF, output_tokens_max=0)
+
+
 @dataclass(slots=True, eq=False)
 class Root:
     """What all runs below one root run share."""
@@ -90,6 +97,8 @@ class Run:
     call: GuardedCall | None = None
     batch: object | None = None
     """The object that all model runs of one batch share; they start together."""
+    metadata: Mapping[str, object] | None = None
+    """As reported at its start, the same object to all handlers."""
     stop: SessionStopped | None = None
     """A stop that was raised in here and has not left this run yet."""
 
@@ -141,13 +150,17 @@ class RunTree:
     ) -> Run | None:
         """Follows a run; `None` if another handler of this guard does so."""
         with self._lock:
-            if run_id in self._runs:
-                return None
+            known = self._runs.get(run_id)
+            if known is not None:
+                if known.metadata is metadata:
+                    return None
+                self._give_up(known, Outcome())
             parent = self.find(parent_run_id)
             if parent is None:
                 run = self._root(run_id, metadata or {}, options)
             else:
                 run = self._child(run_id, parent, metadata or {})
+            run.metadata = metadata
             self._runs[run_id] = run
             run.root.runs[run_id] = run
             found = _started.get()
@@ -210,12 +223,12 @@ class RunTree:
         for run in left:
             self._give_up(run)
 
-    def _give_up(self, run: Run) -> None:
+    def _give_up(self, run: Run, outcome: Outcome = _BROKEN_OFF) -> None:
         with self._lock:
             self._runs.pop(run.run_id, None)
             run.root.runs.pop(run.run_id, None)
         if run.call is not None:
-            run.call.finish(Outcome(status=CallStatus.BROKEN_OFF, output_tokens_max=0))
+            run.call.finish(outcome)
 
     def _root(
         self,

@@ -169,6 +169,7 @@ class SlowChatModel(ScriptedChatModel):
     async def started(self) -> None:
         """Waits until the provider was called."""
         await self._started.wait()
+        self._started.clear()
 
     def go_on(self) -> None:
         self._goes_on.set()

@@ -1,13 +1,16 @@
 """However a guard is attached, and however often: each call counts once."""
 
+import asyncio
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib.metadata import version
 from typing import Any, TypeVar
+from uuid import uuid4
 
 import pytest
 from langchain.agents import create_agent
 from langchain.agents.middleware import ModelRetryMiddleware
+from langchain_core.messages import AIMessage
 
 import guardrails_langchain
 from guardrails import BudgetExceeded, Event
@@ -17,7 +20,7 @@ from guardrails.testing import FakeClock
 from guardrails_langchain import GuardCallbackHandler, GuardMiddleware
 from tests.integrations.langchain.constructs import ASK, CONSTRUCTS, NO_WAIT
 from tests.integrations.langchain.modes import ASYNC, SYNC
-from tests.integrations.langchain.rig import Rig, says
+from tests.integrations.langchain.rig import Rig, SlowChatModel, says
 
 R = TypeVar("R")
 
@@ -135,6 +138,46 @@ def test_counts_once_with_everything_at_once(mode: str, construct: str) -> None:
         else:
             with pytest.raises(BudgetExceeded):
                 SYNC[mode](target, built.value, config)
+    check(rig)
+
+
+# --- ids of runs that people choose -----------------------------------------
+
+
+async def test_calls_at_once_under_one_run_id_are_each_guarded() -> None:
+    """LangSmith's users choose `run_id`; one that is used twice is no way around."""
+    rig = Rig(max_model_calls=3)
+    model = rig.model(says(), kind=SlowChatModel)
+    config: Any = {"run_id": uuid4()}
+    async with rig.guard.session("main", **NAMES) as session:
+        calls = [asyncio.create_task(model.ainvoke("x", config)) for _ in range(5)]
+        await model.started()
+        model.go_on()
+        results = await asyncio.gather(*calls, return_exceptions=True)
+
+    assert [type(result) for result in results].count(AIMessage) == 3
+    assert model.calls == session.steps == len(session.events()) == 3
+    check(rig)
+
+
+@pytest.mark.parametrize("attach", [wrapped, twice])
+async def test_a_call_that_is_tried_again_under_its_run_id_counts_again(
+    attach: Attach,
+) -> None:
+    """The first one was cancelled, of which LangChain tells nobody."""
+    rig = Rig(max_model_calls=3)
+    model = rig.model(says(), kind=SlowChatModel)
+    config: Any = {"run_id": uuid4()}
+    async with rig.guard.session("main", **NAMES):
+        for _ in range(3):
+            call = asyncio.create_task(attach(rig, model).ainvoke("x", config))
+            await model.started()
+            call.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await call
+        with pytest.raises(BudgetExceeded):
+            await attach(rig, model).ainvoke("x", config)
+
     check(rig)
 
 

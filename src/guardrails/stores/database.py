@@ -1,11 +1,10 @@
 """The database file: creating, opening and migrating it, and saying what is wrong."""
 
-import contextlib
 import errno
 import os
 import sqlite3
 import time
-from collections.abc import Generator, Iterator
+from collections.abc import Iterator
 from importlib.resources import files
 from pathlib import Path
 
@@ -16,7 +15,7 @@ try:
 except ImportError:  # Windows: SQLite's own busy handler has to do.
     fcntl = None
 
-__all__ = ["WAIT_SECONDS_MAX", "Turnstile", "explain", "open_database", "transaction"]
+__all__ = ["WAIT_SECONDS_MAX", "Transaction", "Turnstile", "explain", "open_database"]
 
 APPLICATION_ID = 0x6772646C
 """`grdl` in the file's header: this is a guardrails ledger."""
@@ -85,13 +84,15 @@ class Turnstile:
 
     Only for fairness: SQLite's own lock guards the file. So where there are no
     file locks, passing through at once is correct.
+
+    A context manager: it waits for a turn, and ends it on leaving.
     """
 
     def __init__(self, path: Path) -> None:
         flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0)
         self._file = os.open(f"{path}-lock", flags, 0o600)
 
-    def enter(self) -> None:
+    def __enter__(self) -> None:
         """Waits for a turn, at most `WAIT_SECONDS_MAX`.
 
         Raises:
@@ -114,41 +115,32 @@ class Turnstile:
             else:
                 return
 
-    def leave(self) -> None:
-        """Ends the turn."""
+    def __exit__(self, *error: object) -> None:
         if fcntl is not None:
             fcntl.flock(self._file, fcntl.LOCK_UN)
-
-    @contextlib.contextmanager
-    def turn(self) -> Generator[None]:
-        """Waits for a turn, and ends it on leaving.
-
-        Raises:
-            TimeoutError: If another process kept its turn for so long.
-        """
-        self.enter()
-        try:
-            yield
-        finally:
-            self.leave()
 
     def close(self) -> None:
         """Closes the lock file."""
         os.close(self._file)
 
 
-@contextlib.contextmanager
-def transaction(connection: sqlite3.Connection) -> Generator[None]:
-    """Begins an immediate transaction; it is committed on leaving, or rolled back."""
-    connection.execute("BEGIN IMMEDIATE")
-    try:
-        yield
-        connection.execute("COMMIT")
-    except BaseException:
-        # A full disk may have rolled back already.
-        if connection.in_transaction:
-            connection.execute("ROLLBACK")
-        raise
+class Transaction:
+    """An immediate transaction; it is committed on leaving, or rolled back."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._connection = connection
+
+    def __enter__(self) -> None:
+        self._connection.execute("BEGIN IMMEDIATE")
+
+    def __exit__(self, kind: type[BaseException] | None, *error: object) -> None:
+        try:
+            if kind is None:
+                self._connection.execute("COMMIT")
+        finally:
+            # A commit may fail, and a full disk may have rolled back already.
+            if self._connection.in_transaction:
+                self._connection.execute("ROLLBACK")
 
 
 def _create(path: Path) -> None:

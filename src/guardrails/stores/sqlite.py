@@ -24,9 +24,8 @@ import os
 import sqlite3
 import threading
 from collections.abc import Generator, Sequence
-from functools import lru_cache
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Any, Never, TypeVar, cast
 
 from guardrails.core.accounts import Account, Hold, HoldState
 from guardrails.core.attribution import Attribution
@@ -56,8 +55,8 @@ from guardrails.core.outbox import Outbox
 from guardrails.core.stops import Stops, project_in, project_of
 from guardrails.errors import StoreUnavailable
 from guardrails.ids import new_key
-from guardrails.stores import rows, stop_rows
-from guardrails.stores.database import Turnstile, explain, open_database, transaction
+from guardrails.stores import rows, statements, stop_rows
+from guardrails.stores.database import Transaction, Turnstile, explain, open_database
 from guardrails.stores.forks import close_at_fork
 from guardrails.stores.history import SQLiteHistory
 from guardrails.stores.outbox_rows import OutboxOperation, load_outbox, save_outbox
@@ -69,46 +68,6 @@ R = TypeVar("R")
 
 _ACCOUNTS = ", ".join(rows.ACCOUNT_COLUMNS)
 _UNKNOWN = Attribution()
-
-
-def _upsert(
-    table: str,
-    columns: Sequence[str],
-    *,
-    keys: int,
-    add: bool = False,
-    count: int = 1,
-) -> str:
-    """Writes an upsert of `count` rows; `add` sums instead of replacing."""
-    marks = ", ".join([f"({', '.join('?' * len(columns))})"] * count)
-    changes = ", ".join(
-        f"{name} = {f'{name} + ' if add else ''}excluded.{name}"
-        for name in columns[keys:]
-    )
-    conflict = ", ".join(columns[:keys])
-    return (
-        f"INSERT INTO {table} ({', '.join(columns)}) VALUES {marks} "
-        f"ON CONFLICT ({conflict}) DO UPDATE SET {changes}"
-    )
-
-
-_ADD_ACCOUNT = _upsert("accounts", rows.ACCOUNT_COLUMNS, keys=1)
-# An update of a known row costs half of an upsert.
-_CHANGE_ACCOUNT = (
-    f"UPDATE accounts SET {' = ?, '.join(rows.ACCOUNT_COLUMNS[1:])} = ? WHERE key = ?"
-)
-_SAVE_SESSION = _upsert("sessions", rows.SESSION_COLUMNS, keys=1)
-_SAVE_HOLD = _upsert("holds", rows.HOLD_COLUMNS, keys=1)
-_SAVE_TRACES = _upsert("traces", ("key", "traces"), keys=1)
-_ADD_EVENT = (
-    f"INSERT INTO events ({', '.join(rows.EVENT_COLUMNS)}) "
-    f"VALUES ({', '.join('?' * len(rows.EVENT_COLUMNS))})"
-)
-
-
-@lru_cache(maxsize=16)  # An event has at most 11 layers.
-def _add_rollups(count: int) -> str:
-    return _upsert("rollups", rows.ROLLUP_COLUMNS, keys=4, add=True, count=count)
 
 
 class SQLiteStore:
@@ -149,10 +108,10 @@ class SQLiteStore:
         with self._lock:
             try:
                 connection, turnstile = self._opened()
-                with turnstile.turn():
+                with turnstile:
                     return cast("R", _execute(connection, operation))
-            except (sqlite3.Error, OSError) as error:
-                raise StoreUnavailable(explain(self._path, error)) from error
+            except BaseException as error:
+                self._fail(error)
 
     async def aexecute(self, operation: Operation[R]) -> R:
         """Applies an operation in a thread, since it waits for the disk."""
@@ -173,11 +132,12 @@ class SQLiteStore:
     def close(self) -> None:
         """Closes the file. The next operation opens it again."""
         with self._lock:
-            if self._connection is not None:
-                self._connection.close()
-            if self._turnstile is not None:
-                self._turnstile.close()
-            self._connection = self._turnstile = None
+            connection, self._connection = self._connection, None
+            turnstile, self._turnstile = self._turnstile, None
+            if connection is not None:
+                connection.close()
+            if turnstile is not None:
+                turnstile.close()
 
     def before_fork(self) -> None:
         """Waits for the running operation, keeps others out, and closes."""
@@ -194,18 +154,27 @@ class SQLiteStore:
         with self._lock:
             try:
                 yield self._opened()[0]
-            except (sqlite3.Error, OSError) as error:
-                raise StoreUnavailable(explain(self._path, error)) from error
+            except BaseException as error:
+                self._fail(error)
 
     @contextlib.contextmanager
     def writing(self) -> Generator[sqlite3.Connection]:
         """Lends the connection in a transaction, in turn with other processes."""
-        with (
-            self.reading() as connection,
-            self._opened()[1].turn(),
-            transaction(connection),
-        ):
+        with self.reading() as connection, self._opened()[1], Transaction(connection):
             yield connection
+
+    def _fail(self, error: BaseException) -> Never:
+        """Raises an error on, and leaves nothing locked.
+
+        Ctrl-C or an alarm can come between any two steps, such as the beginning of a
+        transaction and what would end it. SQLite's own errors come where they can be
+        dealt with.
+        """
+        if not isinstance(error, sqlite3.Error):
+            self.close()
+        if isinstance(error, sqlite3.Error | OSError):
+            raise StoreUnavailable(explain(self._path, error)) from error
+        raise error
 
     def _opened(self) -> tuple[sqlite3.Connection, Turnstile]:
         """Returns what this process has open; the caller holds the lock."""
@@ -229,7 +198,7 @@ def _execute(connection: sqlite3.Connection, operation: Operation[Any]) -> Any:
     if isinstance(operation, Turn):
         settled = _execute(connection, operation.settle)
         return Turned(settled=settled, reserved=_execute(connection, operation.reserve))
-    with transaction(connection):
+    with Transaction(connection):
         loaded = _load(connection, operation)
         reply = loaded.ledger.apply(operation)
         _save(connection, loaded, operation)
@@ -374,18 +343,18 @@ def _save(connection: sqlite3.Connection, loaded: _Loaded, operation: object) ->
     for row in ledger.changed_accounts:
         key, *columns = rows.account_row(row)
         if key in loaded.accounts:
-            connection.execute(_CHANGE_ACCOUNT, (*columns, key))
+            connection.execute(statements.CHANGE_ACCOUNT, (*columns, key))
         else:
-            connection.execute(_ADD_ACCOUNT, (key, *columns))
+            connection.execute(statements.ADD_ACCOUNT, (key, *columns))
         if row.session is None:
             continue
         if row.key not in loaded.sessions:
-            connection.execute(_SAVE_SESSION, rows.session_row(row))
+            connection.execute(statements.SAVE_SESSION, rows.session_row(row))
         if row.session.traces != loaded.traces.get(row.key, ()):
             text = rows.traces_text(row.session.traces)
-            connection.execute(_SAVE_TRACES, (row.key, text))
+            connection.execute(statements.SAVE_TRACES, (row.key, text))
     for hold in ledger.changed_holds:
-        connection.execute(_SAVE_HOLD, rows.hold_row(hold))
+        connection.execute(statements.SAVE_HOLD, rows.hold_row(hold))
     for hold in ledger.removed_holds:
         connection.execute("DELETE FROM holds WHERE hold_id = ?", (hold.hold_id,))
     stop_rows.save_stops(connection, ledger.stops)
@@ -394,7 +363,7 @@ def _save(connection: sqlite3.Connection, loaded: _Loaded, operation: object) ->
 
 def _book(connection: sqlite3.Connection, event: Event) -> None:
     """Writes an event and its rollups."""
-    connection.execute(_ADD_EVENT, rows.event_row(event))
+    connection.execute(statements.ADD_EVENT, rows.event_row(event))
     columns = rows.rollup_columns(event)
     count = len(columns) // len(rows.ROLLUP_COLUMNS)
-    connection.execute(_add_rollups(count), columns)
+    connection.execute(statements.add_rollups(count), columns)

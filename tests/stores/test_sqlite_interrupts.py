@@ -1,0 +1,98 @@
+"""Ctrl-C in the SQLite store: wherever it comes, the file stays usable for all."""
+
+import dis
+import itertools
+import sys
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from types import CodeType, FrameType
+from typing import Any
+
+from guardrails.core.operations import ReadAccount, Reserve, Settle
+from guardrails.stores import database, sqlite
+from guardrails.stores.sqlite import SQLiteStore
+from guardrails.testing.conformance import CENT, charging, reserve, settle
+
+SESSION = "default/session/session_id=s"
+TO = charging()
+FILES = {database.__file__, sqlite.__file__}
+
+
+class Interrupt:
+    """Raises KeyboardInterrupt after the n-th call that the store's code makes.
+
+    Python looks for signals after each call, so also between what takes a lock and
+    what would give it back.
+    """
+
+    def __init__(self, number: int) -> None:
+        self._left = number
+        self._points: dict[CodeType, set[int]] = {}
+
+    def __enter__(self) -> None:
+        self._before = sys.gettrace()
+        sys.settrace(self._entered)
+
+    def __exit__(self, *error: object) -> None:
+        sys.settrace(self._before)
+
+    @property
+    def has_come(self) -> bool:
+        return self._left <= 0
+
+    def _entered(self, frame: FrameType, event: str, _: object) -> Any:
+        if frame.f_code.co_filename not in FILES:
+            return None
+        frame.f_trace_opcodes = True
+        return self._stepped
+
+    def _stepped(self, frame: FrameType, event: str, _: object) -> Any:
+        if event == "opcode" and frame.f_lasti in self._after_calls(frame.f_code):
+            self._left -= 1
+            if self._left == 0:
+                sys.settrace(self._before)
+                raise KeyboardInterrupt
+        return self._stepped
+
+    def _after_calls(self, code: CodeType) -> set[int]:
+        if code not in self._points:
+            steps = itertools.pairwise(dis.get_instructions(code))
+            calls = ((step.opname, after.offset) for step, after in steps)
+            self._points[code] = {at for name, at in calls if name.startswith("CALL")}
+        return self._points[code]
+
+
+def interrupted(folder: Path, op: Reserve | Settle) -> Iterator[KeyboardInterrupt]:
+    """Has an operation interrupted at each point, on a ledger of its own each time."""
+    for number in itertools.count(1):
+        with closing(SQLiteStore(folder / f"{number}.sqlite3")) as store:
+            store.execute(reserve("first", TO))
+            interrupt = Interrupt(number)
+            try:
+                with interrupt:
+                    store.execute(op)
+            except KeyboardInterrupt as error:
+                _goes_on(store, op)
+                yield error
+            if not interrupt.has_come:
+                return
+
+
+def _goes_on(store: SQLiteStore, op: Reserve | Settle) -> None:
+    """Another process, and this one, can write at once; what was begun is whole."""
+    with closing(SQLiteStore(store.path)) as other:
+        other.execute(settle("other", TO))
+    store.execute(op)  # It says whether it was done before.
+
+    account = store.execute(ReadAccount(account=SESSION))
+    assert account is not None
+    booked = (account.steps, account.held_nano_usd)
+    assert booked == ((2, 0) if isinstance(op, Settle) else (3, 2 * CENT))
+
+
+def test_an_interrupted_operation_leaves_nothing_locked(tmp_path: Path) -> None:
+    """The interrupt is in flight meanwhile, so nothing was tidied up by chance."""
+    for op in (reserve("h", TO), settle("first", TO)):
+        folder = tmp_path / type(op).__name__
+        assert sum(1 for _ in interrupted(folder, op)) > 20

@@ -266,6 +266,39 @@ def test_a_file_that_is_away_for_a_while_fails_only_meanwhile(
     assert reply.verdict is Verdict.ALLOW
 
 
+@pytest.mark.parametrize("endings", [("", "-wal", "-shm", "-lock"), ("",)])
+def test_a_deleted_file_is_left_for_the_one_that_has_its_name(
+    store: SQLiteStore, endings: tuple[str, ...], caplog: pytest.LogCaptureFixture
+) -> None:
+    """All processes go on with one ledger, and not each with one of its own."""
+    store.execute(reserve("before", TO))
+    for ending in endings:
+        Path(f"{store.path}{ending}").unlink()
+    with closing(SQLiteStore(store.path)) as other:
+        other.execute(reserve("there", TO))
+        store.execute(reserve("here", TO))
+        store.execute(reserve("here, too", TO))
+
+        assert session(other).steps == 3
+    assert session(store).steps == 3
+    assert caplog.text.count("was deleted or replaced") == 1
+
+
+def test_a_file_that_was_restored_is_what_counts(store: SQLiteStore) -> None:
+    """A backup that is moved into its place is read from the next call on."""
+    store.execute(reserve("kept", TO))
+    backup = store.path.with_name("backup.sqlite3")
+    with closing(sqlite3.connect(store.path)) as connection:
+        connection.execute("VACUUM INTO ?", (str(backup),))
+    store.execute(reserve("lost", TO))
+    Path(f"{store.path}-wal").unlink()  # It belongs to the file before.
+    backup.rename(store.path)
+
+    assert session(store).steps == 1
+    store.execute(reserve("lost", TO))
+    assert session(store).steps == 2
+
+
 def test_a_closed_store_may_be_used_again(store: SQLiteStore) -> None:
     """Closing gives up the file, not the totals."""
     store.execute(reserve("h", TO))

@@ -15,7 +15,14 @@ try:
 except ImportError:  # Windows: SQLite's own busy handler has to do.
     fcntl = None
 
-__all__ = ["WAIT_SECONDS_MAX", "Transaction", "Turnstile", "explain", "open_database"]
+__all__ = [
+    "WAIT_SECONDS_MAX",
+    "Transaction",
+    "Turnstile",
+    "explain",
+    "file_id",
+    "open_database",
+]
 
 APPLICATION_ID = 0x6772646C
 """`grdl` in the file's header: this is a guardrails ledger."""
@@ -51,6 +58,15 @@ def open_database(path: Path) -> sqlite3.Connection:
         connection.close()
         raise
     return connection
+
+
+def file_id(path: Path) -> tuple[int, int] | None:
+    """Returns which file has a name now; `None` if there is none."""
+    try:
+        found = path.stat()
+    except FileNotFoundError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 def explain(path: Path, error: Exception) -> str:

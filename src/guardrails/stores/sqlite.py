@@ -16,10 +16,14 @@ A closed store may be used again: the connection is opened when it is needed.
 None is carried across a fork. SQLite would take the parent's locks for the
 child's own, and the parent's closing would delete the log that the child goes
 on writing to. So a fork waits for the running operation and closes first.
+
+A file that was deleted or replaced is left for the one that has its name now: what
+went on in the old one would be seen by nobody.
 """
 
 import asyncio
 import contextlib
+import logging
 import os
 import sqlite3
 import threading
@@ -56,7 +60,13 @@ from guardrails.core.stops import Stops, project_in, project_of
 from guardrails.errors import StoreUnavailable
 from guardrails.ids import new_key
 from guardrails.stores import rows, statements, stop_rows
-from guardrails.stores.database import Transaction, Turnstile, explain, open_database
+from guardrails.stores.database import (
+    Transaction,
+    Turnstile,
+    explain,
+    file_id,
+    open_database,
+)
 from guardrails.stores.forks import close_at_fork
 from guardrails.stores.history import SQLiteHistory
 from guardrails.stores.outbox_rows import OutboxOperation, load_outbox, save_outbox
@@ -65,6 +75,8 @@ from guardrails.stores.retention import SQLiteRetention
 __all__ = ["SQLiteStore"]
 
 R = TypeVar("R")
+
+_log = logging.getLogger("guardrails")
 
 _ACCOUNTS = ", ".join(rows.ACCOUNT_COLUMNS)
 _UNKNOWN = Attribution()
@@ -87,6 +99,7 @@ class SQLiteStore:
         self._lock = threading.RLock()
         self._connection: sqlite3.Connection | None = None
         self._turnstile: Turnstile | None = None
+        self._file_id: tuple[int, int] | None = None
         self._process_id = os.getpid()
         self._history = SQLiteHistory(self.reading)
         self.keeper: SQLiteRetention = SQLiteRetention(self)
@@ -184,8 +197,12 @@ class SQLiteStore:
             # while the parent's connection is open, this process takes no locks.
             self.close()
             self._process_id = process_id
+        if self._connection is not None and file_id(self._path) != self._file_id:
+            _log.warning("guardrails: %s was deleted or replaced.", self._path)
+            self.close()
         if self._connection is None:
             self._connection = open_database(self._path)
+            self._file_id = file_id(self._path)
         if self._turnstile is None:
             self._turnstile = Turnstile(self._path)
         return self._connection, self._turnstile

@@ -107,6 +107,7 @@ BAD_AMOUNTS: dict[str, object] = {
     "list": [1],
     "megabyte": "x" * MEGABYTE,
     "more digits than Python writes": 10**5_000,
+    "ten thousand digits": Decimal("1" * 10_000),
 }
 
 
@@ -156,6 +157,20 @@ def test_an_amount_that_is_none_is_refused_by_key_and_value(
     assert says(message, amount)
     assert message.count(". ") >= 1, "says what is wrong, and how to mend it"
     assert len(message) < 1_000, "a megabyte is not repeated"
+
+
+class Float64(float):
+    """A float that writes itself as NumPy's does."""
+
+    def __repr__(self) -> str:
+        return f"np.float64({float(self)})"
+
+
+@pytest.mark.parametrize("place", PLACES_OF_AMOUNTS)
+def test_an_amount_of_numpy_is_a_float(place: str) -> None:
+    _, use = PLACES_OF_AMOUNTS[place]
+
+    use(Float64(0.5))
 
 
 def test_a_drifting_amount_is_refused_with_the_amount_that_was_meant() -> None:

@@ -59,8 +59,7 @@ def amount_nano_usd(value: object, /, *, name: str) -> int:
             f"{name}: {shown(value)} is not an amount in USD. "
             'Write a number or a decimal string, for example "0.50".'
         )
-    # A subclass, such as NumPy's float64, may have a repr that is no number.
-    return nano_usd(float(value) if isinstance(value, float) else value, name=name)
+    return nano_usd(value, name=name)
 
 
 def rate_usd(value: object, /, *, name: str) -> Decimal:

@@ -68,10 +68,10 @@ def _shown(amount: object) -> str:
     """Names a value that is no amount; its own repr might raise or be huge."""
     if isinstance(amount, int) and amount.bit_length() > CHARACTERS_SHOWN_MAX * 3:
         return f"an integer of {amount.bit_length()} bits"
-    if isinstance(amount, int | float | str | Decimal):
-        return repr(
-            amount[:CHARACTERS_SHOWN_MAX] if isinstance(amount, str) else amount
-        )
+    if isinstance(amount, str):
+        return repr(amount[:CHARACTERS_SHOWN_MAX])
+    if isinstance(amount, int | float | Decimal):
+        return repr(amount)[: CHARACTERS_SHOWN_MAX * 2]
     return f"a value of type {type(amount).__name__}"
 
 
@@ -85,7 +85,9 @@ def _plain(amount: object, *, name: str) -> str:
     if isinstance(amount, str):
         text = amount.strip()
     else:
-        exact = Decimal(repr(amount)) if isinstance(amount, float) else Decimal(amount)
+        # Not repr: NumPy's floats are floats, and write themselves `np.float64(0.5)`.
+        digits = float.__repr__(amount) if isinstance(amount, float) else amount
+        exact = Decimal(digits)
         # An exponent is bounded before it is written out: 1e400 has 401 digits.
         large = exact.is_finite() and abs(exact.adjusted()) > 40
         text = str(exact) if large else f"{exact:f}"

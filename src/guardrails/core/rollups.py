@@ -13,7 +13,7 @@ from typing import NamedTuple, Self
 
 from guardrails.core.calls import CallKind, CallStatus
 from guardrails.core.events import Event
-from guardrails.core.layers import INPUT_LAYERS, Layer
+from guardrails.core.layers import INPUT_LAYERS, Layer, LayerPart
 from guardrails.core.usage import PriceStatus, TokenUsage
 
 __all__ = [
@@ -28,6 +28,7 @@ __all__ = [
     "amounts_of",
     "by_layer",
     "cells_of",
+    "layer_amounts",
     "layer_spends",
     "ranked",
     "spend_of",
@@ -252,6 +253,23 @@ def layer_spends(event: Event) -> list[Spend]:
         )
         for part in event.layers or ()
     ]
+
+
+def layer_amounts(part: LayerPart) -> list[int]:
+    """Returns what a part of an event adds to the cell of its layer, as `SUM_NAMES`."""
+    amounts = [0] * len(SUM_NAMES)
+    amounts[_COST] = part.cost_nano_usd or 0
+    amounts[_INPUT if part.layer in _INPUT_LAYERS else _OUTPUT] = part.tokens
+    if part.layer is Layer.RESPONSE_REASONING:
+        amounts[_REASONING] = part.tokens
+    return amounts
+
+
+_COST, _INPUT, _OUTPUT, _REASONING = (
+    SUM_NAMES.index(name)
+    for name in ("model_nano_usd", "input_tokens", "output_tokens", "reasoning_tokens")
+)
+_INPUT_LAYERS = frozenset(INPUT_LAYERS)
 
 
 def spend_of_layer(layer: Layer, *, tokens: int, cost_nano_usd: int) -> Spend:

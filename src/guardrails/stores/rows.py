@@ -3,7 +3,6 @@
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, fields
-from operator import attrgetter
 from typing import Any
 
 from guardrails.core.accounts import (
@@ -26,7 +25,7 @@ from guardrails.core.rollups import (
     SUM_NAMES,
     amounts_of,
     cells_of,
-    layer_spends,
+    layer_amounts,
 )
 from guardrails.core.usage import Charge, PriceStatus, TokenUsage
 
@@ -104,7 +103,6 @@ EVENT_COLUMNS = (
     "layers",
 )
 ROLLUP_COLUMNS = ("project_id", "hour", "dimension", "name", *SUM_NAMES)
-_sums = attrgetter(*SUM_NAMES)
 _USAGE = tuple(field.name for field in fields(TokenUsage))
 
 
@@ -357,8 +355,8 @@ def rollup_columns(event: Event) -> list[Column]:
     columns: list[Column] = []
     for dimension, name in cells_of(event):
         columns += (project_id, hour, dimension, name or "", *sums)
-    for spend in layer_spends(event):
-        columns += (project_id, hour, LAYER, spend.name, *_sums(spend))
+    for part in event.layers or ():
+        columns += (project_id, hour, LAYER, part.layer.value, *layer_amounts(part))
     return columns
 
 

@@ -17,7 +17,7 @@ from guardrails.core.attribution import Attribution
 from guardrails.core.calls import CallKind, CallStatus
 from guardrails.core.events import Event
 from guardrails.core.layers import Layer, LayerPart
-from guardrails.core.loops import LoopFinding, LoopKind, ToolTrace
+from guardrails.core.loops import LoopFinding, LoopKind
 from guardrails.core.policy import Limits, Measure
 from guardrails.core.rollups import (
     HOUR_MS,
@@ -199,44 +199,6 @@ def attribution_from(text: str) -> Attribution:
     path = tuple(values.pop("agent_path"))
     tags = tuple((name, value) for name, value in values.pop("tags"))
     return Attribution(**values, agent_path=path, tags=tags)
-
-
-def traces_text(traces: tuple[ToolTrace, ...]) -> str:
-    """Writes the traces of a session, oldest first."""
-    text = json.dumps(
-        [
-            (t.tool, t.arguments_digest, t.result_digest, t.call_id, t.cost_nano_usd)
-            for t in traces
-        ]
-    )
-    if len(_written) >= TRACES_WRITTEN_MAX:
-        _written.clear()
-    _written[text] = traces
-    return text
-
-
-TRACES_WRITTEN_MAX = 256
-"""Texts whose traces are remembered: 2 MB. Most are read again by the next call of
-their session, in the process that wrote them, and reading one takes 65 us."""
-
-_written: dict[str, tuple[ToolTrace, ...]] = {}
-
-
-def traces_from(text: str) -> tuple[ToolTrace, ...]:
-    """Reads the traces of a session, oldest first."""
-    known = _written.get(text)
-    if known is not None:
-        return known
-    return tuple(
-        ToolTrace(
-            tool=tool,
-            arguments_digest=arguments,
-            result_digest=result,
-            call_id=call_id,
-            cost_nano_usd=cost,
-        )
-        for tool, arguments, result, call_id, cost in json.loads(text)
-    )
 
 
 def hold_row(hold: Hold) -> tuple[Column, ...]:

@@ -71,6 +71,7 @@ from guardrails.stores.forks import close_at_fork
 from guardrails.stores.history import SQLiteHistory
 from guardrails.stores.outbox_rows import OutboxOperation, load_outbox, save_outbox
 from guardrails.stores.retention import SQLiteRetention
+from guardrails.stores.trace_texts import traces_from, traces_text
 
 __all__ = ["SQLiteStore"]
 
@@ -350,7 +351,7 @@ def _traces(
     found = connection.execute(query, (key,)).fetchone()
     if found is None:
         return {}
-    account.session.traces = rows.traces_from(found[0])
+    account.session.traces = traces_from(found[0])
     return {key: account.session.traces}
 
 
@@ -367,8 +368,9 @@ def _save(connection: sqlite3.Connection, loaded: _Loaded, operation: object) ->
             continue
         if row.key not in loaded.sessions:
             connection.execute(statements.SAVE_SESSION, rows.session_row(row))
-        if row.session.traces != loaded.traces.get(row.key, ()):
-            text = rows.traces_text(row.session.traces)
+        before = loaded.traces.get(row.key, ())
+        if row.session.traces != before:
+            text = traces_text(row.session.traces, before)
             connection.execute(statements.SAVE_TRACES, (row.key, text))
     for hold in ledger.changed_holds:
         connection.execute(statements.SAVE_HOLD, rows.hold_row(hold))

@@ -11,11 +11,14 @@ from typing import Any, cast
 from langchain.agents.middleware.types import ModelRequest
 from langchain_core.language_models import BaseChatModel
 
+from guardrails.core.attribution import clean_name
 from guardrails.core.estimates import OUTPUT_TOKENS_MIN
 from guardrails.core.usage import TOKENS_MAX
 from guardrails.session import Session
 from guardrails_langchain.offers import Offer
 from guardrails_langchain.pieces import instruction
+from guardrails_langchain.shapes import message_tokens_max
+from guardrails_langchain.translate import model_name
 
 __all__ = ["closing", "lowered", "offer_for"]
 
@@ -58,6 +61,7 @@ def offer_for(
     request: ModelRequest[Any],
     *,
     clamps: bool,
+    bound: int | None,
     is_last: bool,
     is_closing: bool,
 ) -> Offer:
@@ -67,25 +71,43 @@ def offer_for(
         session: Whose call it is.
         request: What is asked for.
         clamps: Whether the request may be lowered, if that is possible.
+        bound: The bound on output that the attempt before has lowered it to.
         is_last: Whether it is the last attempt.
         is_closing: Whether it is the session's closing call.
     """
     return Offer(
         session=session,
+        model=_model_name(request),
+        last_tokens_max=message_tokens_max(request.messages[-1])
+        if request.messages
+        else None,
         lowers=clamps and _output_key(request.model) is not None,
         model_max=_model_max(request.model),
         least=OUTPUT_TOKENS_MIN + _thinking_tokens(request.model),
+        bound=bound,
         is_last=is_last,
         is_closing=is_closing,
     )
 
 
-def lowered(request: ModelRequest[Any], output_tokens: int) -> ModelRequest[Any]:
-    """Returns the request with its bound on output lowered."""
+def lowered(
+    request: ModelRequest[Any], output_tokens: int, *, model: str | None
+) -> tuple[ModelRequest[Any], int]:
+    """Returns the request with its bound on output lowered, and that bound.
+
+    Args:
+        request: What is asked for.
+        output_tokens: What there is room for.
+        model: Whose call did not fit. The bound of the request's own model is never
+            raised: that may have been another call of it on the way.
+    """
     key = _output_key(request.model)
     assert key is not None
+    if model == _model_name(request):
+        own = request.model_settings.get(key) or _params(request).get("ls_max_tokens")
+        output_tokens = min(output_tokens, _tokens(own) or output_tokens)
     settings = {**request.model_settings, key: output_tokens}
-    return request.override(model_settings=settings)
+    return request.override(model_settings=settings), output_tokens
 
 
 def closing(request: ModelRequest[Any]) -> ModelRequest[Any]:
@@ -108,11 +130,26 @@ def closing(request: ModelRequest[Any]) -> ModelRequest[Any]:
 
 def _provider(model: BaseChatModel) -> str | None:
     """Returns LangChain's name of the model's provider."""
+    return _params_of(model, {}).get("ls_provider")
+
+
+def _model_name(request: ModelRequest[Any]) -> str | None:
+    """Returns the model's name as the start of its call reports it."""
+    name = clean_name(_params(request).get("ls_model_name"))
+    return model_name(name) if name else None
+
+
+def _params(request: ModelRequest[Any]) -> Mapping[str, Any]:
+    return _params_of(request.model, request.model_settings)
+
+
+def _params_of(model: BaseChatModel, settings: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Returns what LangChain says of a call of the model."""
     try:
-        # The only source of the name that every integration fills.
-        return model._get_ls_params().get("ls_provider")
+        # The only source of the names that every integration fills.
+        return cast("Mapping[str, Any]", model._get_ls_params(**settings))
     except Exception:
-        return None
+        return {}
 
 
 def _output_key(model: BaseChatModel) -> str | None:

@@ -13,7 +13,7 @@ from guardrails_langchain.prompts import (
     text_bytes,
 )
 
-__all__ = ["prompt_shape"]
+__all__ = ["message_tokens_max", "prompt_shape"]
 
 _REPLIES = ("ai", "AIMessageChunk")
 
@@ -32,7 +32,7 @@ def prompt_shape(
         invocation_params: What else is sent. Of it, tools and schemas count.
     """
     sent = [message for batch in messages or () for message in batch]
-    bounds = [MESSAGE_OVERHEAD_TOKENS + content_tokens_max(m) for m in sent]
+    bounds = [message_tokens_max(message) for message in sent]
     bounds += [MESSAGE_OVERHEAD_TOKENS + text_bytes(prompt) for prompt in prompts or ()]
     replies = [message.type in _REPLIES for message in sent]
     tools_bytes = definitions_tokens_max(invocation_params or {})
@@ -43,3 +43,8 @@ def prompt_shape(
         tools_weight=tools_bytes * DEFINITION_BYTE_WEIGHT,
         pieces=pieces_of(sent, prompts),
     )
+
+
+def message_tokens_max(message: BaseMessage) -> int:
+    """Returns an upper bound of the tokens of one message."""
+    return MESSAGE_OVERHEAD_TOKENS + content_tokens_max(message)

@@ -30,6 +30,7 @@ from guardrails_langchain.usage import (
 __all__ = [
     "is_cache_hit",
     "model_call",
+    "model_name",
     "model_of",
     "outcome_of_llm_end",
     "outcome_of_llm_error",
@@ -103,13 +104,18 @@ def model_call(
     model = next(filter(None, map(clean_name, candidates)), UNKNOWN_MODEL)
     provider = clean_name(names.get("ls_provider"))
     return ModelCall(
-        model=model.removeprefix("models/"),  # Gemini's resource names.
+        model=model_name(model),
         provider=_PROVIDERS.get(provider, provider) if provider else None,
         prompt=prompt_shape(
             messages=messages, prompts=prompts, invocation_params=invocation_params
         ),
         output_tokens_max=output_limit(invocation_params, metadata),
     )
+
+
+def model_name(name: str) -> str:
+    """Returns a model's name as calls have it, without what Gemini puts before it."""
+    return name.removeprefix("models/")
 
 
 def received_tokens_max(response: LLMResult | None) -> int:

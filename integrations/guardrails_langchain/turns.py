@@ -110,11 +110,13 @@ class Turns:
         self, request: ModelRequest[Any], *, is_closing: bool = False
     ) -> ModelTurn:
         """Makes a model call, lowered to what is left if it does not fit."""
+        bound: int | None = None
         for attempt in range(1, ATTEMPTS_MAX + 1):
             offer = offer_for(
                 self._session,
                 request,
                 clamps=self._clamps,
+                bound=bound,
                 is_last=attempt == ATTEMPTS_MAX,
                 is_closing=is_closing,
             )
@@ -129,7 +131,7 @@ class Turns:
                     raise as_bubble(offer.stop)
                 if offer.lowered_to is None:
                     return response
-            request = lowered(request, offer.lowered_to)
+            request, bound = lowered(request, offer.lowered_to, model=offer.too_large)
         raise AssertionError("the last attempt is not lowered")
 
 

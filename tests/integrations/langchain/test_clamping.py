@@ -4,13 +4,14 @@ Output costs ten dollars per million tokens here and input nothing, so a cent is
 thousand tokens.
 """
 
+import contextlib
 import threading
 from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
 from langchain.agents import create_agent
-from langchain.agents.middleware import ModelRetryMiddleware
+from langchain.agents.middleware import AgentMiddleware, ModelRetryMiddleware
 from langchain_core.messages import AIMessage
 from pydantic import Field
 
@@ -22,7 +23,8 @@ from tests.integrations.langchain.constructs import ASK, NO_WAIT
 from tests.integrations.langchain.rig import Rig
 
 CENT_TOKENS = 1_000
-MODELS = {"gpt-4o": {"input_per_1m_usd": 0, "output_per_1m_usd": 10}}
+PRICE = {"input_per_1m_usd": 0, "output_per_1m_usd": 10}
+MODELS = {"gpt-4o": PRICE, "gpt-4o-mini": PRICE}
 
 
 def rig_of(*, config: Any = None, **limits: Any) -> Rig:
@@ -224,6 +226,80 @@ def test_a_retry_inside_cannot_swallow_it() -> None:
         agent_of(rig, model, ModelRetryMiddleware(**NO_WAIT)).invoke(ASK)
 
     assert asked_of(model) == [None, 2 * CENT_TOKENS]
+
+
+class Asks(AgentMiddleware):
+    """Asks a model of its own around each call of the agent's."""
+
+    def __init__(self, model: ScriptedChatModel, *, is_forgiving: bool = False) -> None:
+        super().__init__()
+        self._model = model
+        self._forgives: tuple[type[Exception], ...] = ()
+        if is_forgiving:
+            self._forgives = (Exception,)
+
+    def wrap_model_call(self, request: Any, handler: Any) -> Any:
+        with contextlib.suppress(*self._forgives):
+            self._model.invoke("Is this all right?")
+        return handler(request)
+
+
+@pytest.mark.parametrize("name", ["gpt-4o", "gpt-4o-mini"])
+def test_a_model_inside_that_nobody_lowers_is_not_taken_to_be_lowered(
+    name: str,
+) -> None:
+    """It would write for ten cents, where there are two."""
+    rig = rig_of(max_cost_usd="0.02")
+    inner = chatty(rig, model=name, max_tokens=10 * CENT_TOKENS)
+    outer = rig.model(lambda number, messages: AIMessage("done"))
+    with pytest.raises(BudgetExceeded):
+        agent_of(rig, outer, Asks(inner)).invoke(ASK)
+
+    assert inner.calls == 0
+    assert spent_cents(rig) == 0
+
+
+def test_a_model_inside_that_does_not_fit_raises_no_bound_of_the_agents_own() -> None:
+    rig = rig_of(max_cost_usd="0.08")
+    inner = chatty(rig, max_tokens=10 * CENT_TOKENS)
+    inner.output_tokens = CENT_TOKENS
+    outer = rig.model(lambda number, messages: AIMessage("done"))
+    agent_of(rig, outer, Asks(inner)).invoke(ASK)
+
+    assert asked_of(outer) == [300]
+    assert spent_cents(rig) == 1.05
+
+
+class Chooses(AgentMiddleware):
+    """Has another model answer."""
+
+    def __init__(self, model: ScriptedChatModel) -> None:
+        super().__init__()
+        self._model = model
+
+    def wrap_model_call(self, request: Any, handler: Any) -> Any:
+        return handler(request.override(model=self._model))
+
+
+def test_a_model_that_is_chosen_inside_is_lowered() -> None:
+    rig = rig_of(max_cost_usd="0.05")
+    asked, chosen = rig.model(rig.calls_tool()), chatty(rig, model="gpt-4o-mini")
+    with pytest.raises(BudgetExceeded):
+        agent_of(rig, asked, Chooses(chosen)).invoke(ASK)
+
+    assert asked_of(asked) == []
+    assert asked_of(chosen) == [None, 2 * CENT_TOKENS]
+    assert spent_cents(rig) == 5
+
+
+def test_an_answer_is_not_paid_twice_where_a_model_inside_did_not_fit() -> None:
+    """Whoever asks may do without the answer."""
+    rig = rig_of(max_cost_usd="0.02")
+    inner = chatty(rig, max_tokens=10 * CENT_TOKENS)
+    outer = rig.model(lambda number, messages: AIMessage("done"))
+    agent_of(rig, outer, Asks(inner, is_forgiving=True)).invoke(ASK)
+
+    assert (inner.calls, outer.calls) == (0, 1)
 
 
 def test_threads_on_one_budget_never_pass_it() -> None:

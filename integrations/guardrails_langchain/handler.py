@@ -10,7 +10,7 @@ import functools
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import Any, ParamSpec
+from typing import Any, ParamSpec, Self
 from uuid import UUID
 
 from langchain_core.callbacks import BaseCallbackHandler
@@ -117,6 +117,10 @@ class GuardCallbackHandler(BaseCallbackHandler):
         self.engine = engine
         self._options = options
         self._tree = tree_of(engine)
+
+    def __deepcopy__(self, memo: object) -> Self:
+        """Returns itself: a copy of a configuration is guarded by the same."""
+        return self
 
     # --- chains -------------------------------------------------------------
 

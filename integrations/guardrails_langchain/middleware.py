@@ -10,7 +10,7 @@ import contextlib
 import threading
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Generator, Sequence
-from typing import Annotated, Any, NotRequired
+from typing import Annotated, Any, NotRequired, Self
 
 from langchain.agents.middleware.types import (
     AgentMiddleware,
@@ -117,6 +117,10 @@ class GuardMiddleware(AgentMiddleware[GuardState, Any, Any]):
         self._lock = threading.Lock()
         self._sessions: OrderedDict[str, Session] = OrderedDict()
         self._users: dict[str, int] = {}
+
+    def __deepcopy__(self, memo: object) -> Self:
+        """Returns itself: a copy of a list of middlewares is guarded by the same."""
+        return self
 
     def before_agent(
         self, state: GuardState, runtime: Runtime[Any]

@@ -11,7 +11,7 @@ from datetime import timedelta
 from decimal import Decimal
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Never, ParamSpec, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Never, ParamSpec, Self, TypeVar, cast
 
 from guardrails.adapters import load_adapters, loaded_adapters
 from guardrails.asking import (
@@ -234,6 +234,10 @@ class Guard:
         self._own_lock = threading.Lock()
         atexit.register(_close_at_exit, weakref.ref(self))
         load_adapters()
+
+    def __deepcopy__(self, memo: object) -> Self:
+        """Returns itself: what holds it may be copied, and it counts for all."""
+        return self
 
     @property
     def engine(self) -> Engine:

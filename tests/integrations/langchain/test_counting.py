@@ -1,6 +1,7 @@
 """However a guard is attached, and however often: each call counts once."""
 
 import asyncio
+import copy
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib.metadata import version
@@ -298,6 +299,22 @@ def test_the_middleware_rests_between_its_calls() -> None:
     assert account is not None
     assert account.session is not None
     assert account.session.active_ms == 2_000 * rig.provider_calls == 8_000
+
+
+def test_a_copy_of_what_carries_a_guard_counts_with_it() -> None:
+    """Configurations and middlewares are copied, deeply, and locks cannot be."""
+    rig = Rig(max_steps=5)
+    handler = GuardCallbackHandler(rig.guard, agent="main", **NAMES)
+    middleware = GuardMiddleware(rig.guard, agent="main", **NAMES)
+    config = copy.deepcopy({"callbacks": [handler]})
+    model = rig.model(rig.calls_tool())
+    agent = create_agent(model, [rig.tool()], middleware=[copy.deepcopy(middleware)])
+    for one in (config, {}):
+        with pytest.raises(BudgetExceeded):
+            agent.invoke(ASK, one)
+
+    check(rig)
+    assert copy.deepcopy(rig.guard) is rig.guard
 
 
 # --- failures of our own ----------------------------------------------------

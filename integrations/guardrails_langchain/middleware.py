@@ -217,8 +217,7 @@ class GuardMiddleware(AgentMiddleware[GuardState, Any, Any]):
 
     def _session(self, state: Any) -> Session:
         """Returns the session of this run: given, the thread's, or the run's."""
-        metadata = get_config().get("metadata", {})
-        thread = clean_name(str(metadata.get("thread_id") or "")[:256])
+        thread = _thread()
         outer = current_session.get()
         session_id = (
             self._names.get("session_id")
@@ -238,3 +237,13 @@ class GuardMiddleware(AgentMiddleware[GuardState, Any, Any]):
                     self._sessions.popitem(last=False)
             self._sessions.move_to_end(session_id)
             return session
+
+
+def _thread() -> str | None:
+    """Returns the thread's id; LangGraph leaves one that is 0 out of the metadata."""
+    config = get_config()
+    for found in (config.get("metadata", {}), config.get("configurable", {})):
+        thread = found.get("thread_id")
+        if thread is not None:
+            return clean_name(str(thread))
+    return None

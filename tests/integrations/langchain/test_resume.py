@@ -13,7 +13,7 @@ from langgraph.checkpoint.sqlite import SqliteSaver
 
 from guardrails import Attribution, BudgetExceeded
 from guardrails.core.accounts import Stop
-from guardrails_langchain import GuardCallbackHandler
+from guardrails_langchain import GuardCallbackHandler, GuardMiddleware
 from tests.integrations.langchain.rig import Rig, TellsNobody, tool_calls
 
 THREAD: dict[str, Any] = {"configurable": {"thread_id": "t-1"}}
@@ -101,6 +101,29 @@ def test_the_session_of_a_thread_has_its_id() -> None:
 
     assert first.session_id == second.session_id == "t-1"
     assert second.steps == rig.record.runs == 10
+
+
+@pytest.mark.parametrize(
+    ("thread", "other"), [(0, 1), ("x" * 300 + "a", "x" * 300 + "b")]
+)
+def test_the_middleware_keeps_one_session_per_thread(thread: Any, other: Any) -> None:
+    """Whatever threads are called: numbers from 0 on, or long texts alike at first."""
+    rig = Rig(max_steps=6)
+    guard = GuardMiddleware(rig.guard, agent="main")
+    saver = InMemorySaver()
+    agent = create_agent(
+        two_rounds(rig), [rig.tool()], middleware=[guard], checkpointer=saver
+    )
+
+    def ask(thread_id: Any) -> None:
+        agent.invoke(ASK, {"configurable": {"thread_id": thread_id}})
+
+    ask(thread)
+    with pytest.raises(BudgetExceeded):
+        ask(thread)
+    ask(other)
+
+    assert [s.calls for s in rig.guard.sessions(sort="steps")] == [6, 5]
 
 
 Attach = Callable[[Rig, Any], Any]

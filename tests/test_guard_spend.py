@@ -161,12 +161,59 @@ def test_lists_sessions_with_their_limits(guard: Guard, clock: FakeClock) -> Non
         (lambda g: g.spend(every="day", compare=True), "steps are not compared"),
         (lambda g: g.sessions(status="gone"), "status: 'gone' is not known"),
         (lambda g: g.sessions(sort="name"), "sort: 'name' is not known"),
+        (lambda g: g.audit(limit="all"), "limit: 'all' is no number of rows"),
+        (lambda g: g.audit(limit=-1), "limit: -1 is no number of rows"),
     ],
 )
 def test_a_bad_argument_is_named(read: Callable[[Any], object], said: str) -> None:
     with closing(Guard({}, store="memory://")) as guard:
         with pytest.raises(ConfigurationError, match=said):
             read(guard)
+
+
+class Unwritable:
+    """A value that cannot be written."""
+
+    def __repr__(self) -> str:
+        raise RuntimeError
+
+
+@pytest.mark.parametrize(
+    "read",
+    [
+        lambda g, value: g.spend(by=value),
+        lambda g, value: g.spend(by=[value]),
+        lambda g, value: g.spend(since=value),
+        lambda g, value: g.spend(where=value),
+        lambda g, value: g.spend(where={"agent": value}),
+        lambda g, value: g.spend(limit=value),
+        lambda g, value: g.sessions(status=value),
+        lambda g, value: g.sessions(sort=value),
+        lambda g, value: g.audit(limit=value),
+    ],
+)
+@pytest.mark.parametrize("value", ["x" * 10**6, Unwritable()], ids=["long", "broken"])
+def test_a_value_that_cannot_be_shown_is_described(
+    read: Callable[[Any, Any], object], value: object
+) -> None:
+    with closing(Guard({}, store="memory://")) as guard:
+        with pytest.raises(ConfigurationError) as error:
+            read(guard, value)
+    assert len(str(error.value)) < 500
+
+
+def test_the_audit_is_whole_with_a_limit_of_0() -> None:
+    with closing(Guard({}, store="memory://")) as guard:
+        guard.stop("a")
+        guard.stop("b")
+        targets = [entry.target for entry in guard.audit(limit=0)]
+    assert [target and target.name for target in targets] == ["b", "a"]
+
+
+@pytest.mark.parametrize("store", [7, {}, object()])
+def test_what_is_no_store_is_named(store: Any) -> None:
+    with pytest.raises(ConfigurationError, match="neither a URL nor a store"):
+        Guard({}, store=store)
 
 
 def test_an_empty_store_has_no_rows() -> None:

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import cast
 
+from guardrails.config.problems import shown
 from guardrails.core.attribution import NAME_BYTES_MAX
 from guardrails.core.groups import SPEND_DIMENSIONS, UNATTRIBUTED, Every
 from guardrails.core.rollups import LAYER
@@ -55,14 +56,16 @@ def checked_by(given: object, *, key: str = "by") -> tuple[str, ...]:
     parts: object = given.split(",") if isinstance(given, str) else given
     if not isinstance(parts, Sequence) or not parts:
         raise ConfigurationError(
-            f"{key}: {given!r} names no dimension. Use one of {_known()}, or several."
+            f"{key}: {shown(given)} names no dimension. Use one of {_known()}, or "
+            "several."
         )
     if tuple(cast("Sequence[object]", parts)) == (LAYER,):
         return (LAYER,)
     names = tuple(_dimension(name, key=key) for name in cast("Sequence[object]", parts))
     if len(set(names)) != len(names) or len(names) > BY_MAX:
         raise ConfigurationError(
-            f"{key}: {given!r} must name each dimension once, and at most {BY_MAX}."
+            f"{key}: {shown(given)} must name each dimension once, and at most "
+            f"{BY_MAX}."
         )
     return names
 
@@ -82,8 +85,8 @@ def checked_where(
     """
     if not isinstance(cast("object", given), Mapping | None):
         raise ConfigurationError(
-            f"{key}: {given!r} is no mapping of dimensions to patterns. Pass one, as "
-            'in where={"agent": "onboarding_*"}.'
+            f"{key}: {shown(given)} is no mapping of dimensions to patterns. Pass one, "
+            'as in where={"agent": "onboarding_*"}.'
         )
     found: dict[str, tuple[str, ...]] = {}
     for name, patterns in (given or {}).items():
@@ -130,12 +133,13 @@ def checked_hours(since: object, *, key: str = "since") -> int:
         seconds = seconds_of(since, option=key)
     else:
         raise ConfigurationError(
-            f'{key}: {since!r} is no time. Pass a text such as "7d", or a timedelta.'
+            f'{key}: {shown(since)} is no time. Pass a text such as "7d", or a '
+            "timedelta."
         )
     hours = math.ceil(seconds / 3_600)
     if not 1 <= hours <= HOURS_MAX:
         raise ConfigurationError(
-            f"{key}: {since!r} is not between 1 hour and {HOURS_MAX // 24} days."
+            f"{key}: {shown(since)} is not between 1 hour and {HOURS_MAX // 24} days."
         )
     return hours
 
@@ -148,7 +152,8 @@ def checked_limit(given: object, *, key: str = "limit") -> int:
     """
     if type(given) is not int or given < 0:
         raise ConfigurationError(
-            f"{key}: {given!r} is no number of rows. Pass a whole number; 0 is all."
+            f"{key}: {shown(given)} is no number of rows. Pass a whole number; 0 is "
+            "all."
         )
     return given
 
@@ -160,7 +165,7 @@ def _dimension(given: object, *, key: str) -> str:
         raise _layers_alone(key)
     if dimension not in SPEND_DIMENSIONS:
         raise ConfigurationError(
-            f"{key}: {given!r} is not a dimension. Use one of {_known()}."
+            f"{key}: {shown(given)} is not a dimension. Use one of {_known()}."
         )
     return dimension
 
@@ -170,7 +175,7 @@ def _pattern(given: object, *, key: str) -> str:
         return UNATTRIBUTED
     if not isinstance(given, str) or len(given) > NAME_BYTES_MAX:
         raise ConfigurationError(
-            f"{key}: {repr(given)[:40]} is no pattern. Pass a name, with * and ? for "
+            f"{key}: {shown(given)} is no pattern. Pass a name, with * and ? for "
             f"what may differ, of at most {NAME_BYTES_MAX} characters."
         )
     return given
@@ -184,7 +189,7 @@ def check_one_of(given: object, known: Sequence[str], *, key: str) -> None:
     """
     if given not in known:
         raise ConfigurationError(
-            f"{key}: {given!r} is not known. Use one of {', '.join(known)}."
+            f"{key}: {shown(given)} is not known. Use one of {', '.join(known)}."
         )
 
 

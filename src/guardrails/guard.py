@@ -39,7 +39,7 @@ from guardrails.core.calls import ModelCall, ToolCall
 from guardrails.core.money import usd_digits
 from guardrails.core.operations import Operation
 from guardrails.core.policy import Mode, Policy
-from guardrails.core.stops import AuditEntry, StopOrder
+from guardrails.core.stops import AUDIT_MAX, AuditEntry, StopOrder
 from guardrails.engine import Engine
 from guardrails.errors import ConfigurationError, StoreUnavailable
 from guardrails.guarded_call import GuardedCall
@@ -192,7 +192,7 @@ class Guard:
             url = configuration.store or "sqlite"
             real_store = open_store(url)
         else:
-            real_store = cast("Store", store)
+            real_store = _checked_store(store)
         if policy.mode is not Mode.OFF:
             real_store.secret()  # Says now, not in the agent, what is wrong with it.
         resilient = ResilientStore(
@@ -695,10 +695,14 @@ class Guard:
     def audit(self, *, limit: int = 100) -> Sequence[AuditEntry]:
         """Returns who stopped, resumed and raised what, and why, newest first.
 
+        Args:
+            limit: Entries to return; 0 returns all that are kept.
+
         Raises:
+            ConfigurationError: If the limit is no whole number of at least 0.
             StoreUnavailable: If the store cannot be reached.
         """
-        return self._orders.audit(limit)
+        return self._orders.audit(checked_limit(limit) or AUDIT_MAX)
 
     # --- reading spend ------------------------------------------------------
 
@@ -982,6 +986,17 @@ class _Asking:
     def _is_away(self) -> bool:
         resilient = self._resilient()
         return resilient is not None and resilient.is_degraded
+
+
+def _checked_store(store: object) -> Store:
+    """Returns a store of the user's own, or says that it is none."""
+    if not callable(getattr(store, "execute", None)):
+        raise ConfigurationError(
+            f"store: {shown(store)} is neither a URL nor a store. Use "
+            '"sqlite", "redis://host:6379/0", or an object with the methods of '
+            "guardrails.ports.Store."
+        )
+    return cast("Store", store)
 
 
 def _is_url(store: object) -> bool:

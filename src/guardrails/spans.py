@@ -19,7 +19,7 @@ def seconds_of(text: str, *, option: str) -> float:
     found = _SPAN.fullmatch(text)
     if found is None:
         raise ConfigurationError(
-            f"{option}: {text!r} is no time. Write a number and its unit, s, m, h or "
-            "d, as in 30m or 1h."
+            f"{option}: {text[:60]!r} is no time. Write a number and its unit, s, m, h "
+            "or d, as in 30m or 1h."
         )
     return float(found[1]) * _UNIT_SECONDS[found[2]]

@@ -57,7 +57,7 @@ def test_shows_each_budget_of_a_session(command: Run, guard: Guard) -> None:
     lines = done.out.splitlines()
     assert done.code == 0
     assert lines[0] == "Budgets · session s"
-    titles = ["Budget", "Of", "Limit", "Used", "Held", "Left", "Ends"]
+    titles = ["Budget", "Measure", "Limit", "Used", "Held", "Left", "Ends"]
     assert lines[1].split() == titles
     assert lines[2].split() == [
         *("session", "cost", "$0.02", "$0.01", "$0.001", "$0.009", "-")

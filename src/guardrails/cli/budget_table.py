@@ -71,7 +71,7 @@ def _columns(rows: Sequence[BudgetRow]) -> list[Column]:
             width_max=NAME_WIDTH_MAX,
         ),
         Column(
-            title="Of",
+            title="Measure",
             cells=[limit_name(row.measure) for row in rows],
             priority=1,
             is_text=True,

@@ -6,7 +6,7 @@ neither case is a call lost that was made.
 
 import asyncio
 import contextvars
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, Callable
 from decimal import Decimal
 from typing import Any
 
@@ -140,6 +140,30 @@ async def test_a_task_outlives_a_session_and_leaves_its_own(guard: Guard) -> Non
         await asyncio.sleep(0)
     left.set()
     await task
+
+
+async def test_a_session_of_a_generator_that_nobody_reads_on_is_over(
+    guard: Guard,
+) -> None:
+    """The event loop closes it in a task of its own; here it counts no more."""
+
+    async def answers() -> AsyncGenerator[int]:
+        async with guard.session(session_id="acme"):
+            for number in range(3):
+                yield number
+
+    with guard.session() as around:
+        reading = answers()
+        async for _ in reading:
+            break
+        await asyncio.create_task(reading.aclose())
+        with one_cent(guard):
+            pass
+        assert guard.current_session() is around
+
+    assert around.steps == 1
+    assert guard.account("acme") is None
+    assert guard.enclosing_session() is None
 
 
 def test_a_session_of_another_guard_hides_none_of_ours(guard: Guard) -> None:

@@ -6,7 +6,7 @@ from langchain_core.tracers.context import register_configure_hook
 
 from guardrails import Guard, Session
 from guardrails.engine import Engine
-from guardrails.scope import current_session
+from guardrails.scope import open_session
 from guardrails_langchain.handler import GuardCallbackHandler, handler_for, tree_of
 
 __all__ = ["hook", "install", "running_session", "uninstall"]
@@ -30,7 +30,7 @@ class _AmbientHandler:
 
     def get(self, default: object = None) -> BaseCallbackHandler | None:
         """Returns the guard's handler; without any session, the installed one."""
-        session = current_session.get()
+        session = open_session()
         if session is None:
             return self.installed
         engines = [session.engine]

@@ -31,7 +31,7 @@ from guardrails import Guard, Session
 from guardrails.core.attribution import clean_name
 from guardrails.core.policy import OnLimit
 from guardrails.ids import new_id
-from guardrails.scope import current_session
+from guardrails.scope import current_session, open_session
 from guardrails_langchain import notes
 from guardrails_langchain.deadlines import checked_timeout, in_time
 from guardrails_langchain.handler import tree_of
@@ -204,7 +204,7 @@ class GuardMiddleware(AgentMiddleware[GuardState, Any, Any]):
 
     def _session_around(self) -> Session | None:
         """Returns the session of this agent, or the run's own, that is around."""
-        outer = current_session.get()
+        outer = open_session()
         if outer is None or outer.engine is not self._guard.engine:
             config = get_config()
             parent = getattr(config.get("callbacks"), "parent_run_id", None)
@@ -218,7 +218,7 @@ class GuardMiddleware(AgentMiddleware[GuardState, Any, Any]):
     def _session(self, state: Any) -> Session:
         """Returns the session of this run: given, the thread's, or the run's."""
         thread = _thread()
-        outer = current_session.get()
+        outer = open_session()
         session_id = (
             self._names.get("session_id")
             or (thread if outer is None else None)

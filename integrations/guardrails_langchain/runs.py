@@ -39,7 +39,7 @@ from guardrails.core.calls import CallStatus, Outcome
 from guardrails.engine import Engine
 from guardrails.errors import SessionStopped
 from guardrails.guarded_call import GuardedCall
-from guardrails.scope import current_session
+from guardrails.scope import open_session
 from guardrails.session import Session
 from guardrails.threads import WeakList
 
@@ -304,7 +304,7 @@ def started() -> Generator[list[UUID]]:
 
 def _ambient(engine: Engine) -> Session | None:
     """Returns the innermost open session of this guard."""
-    session = current_session.get()
+    session = open_session()
     while session is not None and session.engine is not engine:
         session = session.outer  # A session of another guard hides none of ours.
     return session

@@ -56,7 +56,7 @@ from guardrails.ports import Clock, EventSink, PriceBook, Store
 from guardrails.prices import Prices
 from guardrails.reloading import ConfigFile, kept
 from guardrails.reports import Span
-from guardrails.scope import call_of, current_session
+from guardrails.scope import call_of, open_session
 from guardrails.session import Session
 from guardrails.sinks import LogSink, StoreListener
 from guardrails.spend_rows import (
@@ -887,7 +887,7 @@ class Guard:
         That is the innermost open one, else that of the tool call around the code,
         else that of the framework's run.
         """
-        session, call = current_session.get(), call_of(self._engine)
+        session, call = open_session(), call_of(self._engine)
         while session is not None and session.engine is not self._engine:
             session = session.outer  # A session of another guard hides none of ours.
         if session is None and call is not None:

@@ -5,11 +5,13 @@ by themselves. Bare threads and executors start with an empty context;
 `carried` takes the scope along.
 """
 
+import asyncio
 import contextlib
 import contextvars
 import functools
+import weakref
 from collections.abc import Callable, Generator
-from typing import TYPE_CHECKING, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeAlias, TypeVar
 
 from guardrails.core.layers import INPUT_LAYERS, Layer
 from guardrails.errors import ConfigurationError
@@ -19,16 +21,21 @@ if TYPE_CHECKING:
     from guardrails.session import Session
 
 __all__ = [
+    "TaskReference",
     "call_of",
     "carried",
     "current_call",
     "current_layer",
     "current_session",
     "layer",
+    "open_session",
+    "running_task",
 ]
 
 P = ParamSpec("P")
 T = TypeVar("T")
+
+TaskReference: TypeAlias = weakref.ref[asyncio.Task[Any]]
 
 current_session: "contextvars.ContextVar[Session | None]" = contextvars.ContextVar(
     "guardrails_session", default=None
@@ -72,6 +79,33 @@ def layer(name: str) -> Generator[None]:
         yield
     finally:
         current_layer.reset(token)
+
+
+def open_session() -> "Session | None":
+    """Returns the innermost session of this context.
+
+    A generator that nobody reads on is closed in another context than that of the task
+    which entered its session, and which still has it. There it counts no more.
+    """
+    session = current_session.get()
+    while session is not None and _is_abandoned(session):
+        session = session.outer
+    return session
+
+
+def _is_abandoned(session: "Session") -> bool:
+    """Whether the running task has entered a session that another one has left."""
+    task = session.entered_by
+    return not session.is_entered and task is not None and task == running_task()
+
+
+def running_task() -> "TaskReference | None":
+    """Returns which task runs; `None` outside of asyncio."""
+    try:
+        task = asyncio.current_task()
+    except RuntimeError:  # No event loop runs in this thread.
+        return None
+    return None if task is None else weakref.ref(task)
 
 
 def call_of(engine: object) -> "GuardedCall | None":

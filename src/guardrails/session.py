@@ -26,7 +26,7 @@ from guardrails.engine import Engine
 from guardrails.errors import ConfigurationError, SessionStopped
 from guardrails.guarded_call import GuardedCall
 from guardrails.ids import new_id
-from guardrails.scope import current_session
+from guardrails.scope import TaskReference, current_session, open_session, running_task
 
 __all__ = ["Session"]
 
@@ -72,6 +72,8 @@ class Session:
         """Whether code holds it open by `with`, so that leaving it can raise."""
         self._outer: Session | None = None
         self._was_left = False
+        self.entered_by: TaskReference | None = None
+        """The task that entered it last, if it was one."""
         self.unsurfaced: SessionStopped | None = None
         """A stop that was raised inside a framework and has not been seen to
         reach the code around it. Leaving the session raises it again."""
@@ -85,7 +87,7 @@ class Session:
         """The id: as given, else the thread's of the first run inside, else new."""
         with self._lock:
             if self._attribution.session_id is None:
-                self._bind(new_id("s"))
+                self.bind(new_id("s"))
             assert self._attribution.session_id is not None
             return self._attribution.session_id
 
@@ -162,7 +164,7 @@ class Session:
                 "the same session_id for concurrent work."
             )
         self._step_out()  # It may have been left where this context did not see it.
-        self._outer = current_session.get()
+        self._outer, self.entered_by = open_session(), running_task()
         self.is_entered = True
         current_session.set(self)
         self.activate()
@@ -223,7 +225,7 @@ class Session:
     def _leave(self) -> None:
         if self.is_entered:
             self._step_out()
-            self.is_entered, self._outer = False, None
+            self.is_entered = False
         self._was_left = True
         for hook in self.exits:
             try:
@@ -284,7 +286,7 @@ class Session:
         """Takes a thread's id, if the session has no id yet."""
         with self._lock:
             if self._attribution.session_id is None:
-                self._bind(session_id)
+                self._attribution = replace(self._attribution, session_id=session_id)
 
     def begin(
         self,
@@ -384,9 +386,6 @@ class Session:
                 chain.append(session)
             session = session._parent
         return chain
-
-    def _bind(self, session_id: str) -> None:
-        self._attribution = replace(self._attribution, session_id=session_id)
 
     def _active_ms(self) -> int:
         started_ms = self._active_from_ms

@@ -124,7 +124,7 @@ class SessionScreen:
             assert "Did you mean s-long?" in done.err
         done = command("session", f"{ESCAPE}nothing", "--store", url)
 
-        assert done.code == 1
+        assert done.code == 2
         assert "Did you mean" not in done.err
         assert ESCAPE not in done.err
 
@@ -164,3 +164,16 @@ def test_names_do_no_harm_to_the_screen(
     assert done.code == 0
     assert "\u202e" not in done.out
     assert all(len(line) <= 80 for line in done.out.splitlines())
+
+
+def test_an_id_that_cannot_be_one_is_refused(command: Run, folder: Path) -> None:
+    done = command("session", "")
+    assert (done.code, done.out) == (2, "")
+    assert done.err.startswith("guardrails: ID: ")
+
+
+def test_a_file_is_not_called_memory(command: Run, folder: Path) -> None:
+    done = command("session", "s", "--store", "sqlite:///:memory:")
+    assert (done.code, done.out) == (2, "")
+    assert "memory://" in done.err
+    assert not list(folder.iterdir())

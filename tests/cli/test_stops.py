@@ -272,18 +272,18 @@ def test_resuming_says_what_still_stands_in_the_way(command: Run, ledger: str) -
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
-        (("stop", "--reason", "r"), 2, "give one of session_id, agent"),
-        (("stop", "--all", "--agent", "a", "--reason", "r"), 2, "give one of"),
+        (("stop", "--reason", "r"), 2, "name one thing: --session"),
+        (("stop", "--all", "--agent", "a", "--reason", "r"), 2, "name one thing"),
         (("stop", "--all"), 2, "--reason"),
         (("stop", "--agent", "a*", "--reason", "r"), 2, "'a*' is a pattern"),
         (("stop", "--customer", "", "--reason", "r"), 2, "customer_id"),
         (("stop", "--all", "--for", "soon", "--reason", "r"), 2, "--for: 'soon'"),
-        (("stop", "--all", "--for", "0s", "--reason", "r"), 2, "no time to stop for"),
+        (("stop", "--all", "--for", "0s", "--reason", "r"), 2, "--for: '0s' is"),
         (("stop", "--all", "--for", "9999d", "--reason", "r"), 2, "at most"),
         (("stop", "--all", "--reason", "r" * 300), 2, "reason: "),
         (("stop", "--all", "--reason", "r", "--store", "memory://"), 2, "memory://"),
         (("stop", "--all", "--reason", "r", "--store", "redis://h:1/0"), 4, "redis"),
-        (("resume",), 2, "give one of"),
+        (("resume",), 2, "name one thing"),
     ],
 )
 def test_what_is_wrong_is_said(

@@ -22,6 +22,7 @@ from guardrails.cli.options import (
 from guardrails.cli.times import time_text
 from guardrails.core.decisions import format_time
 from guardrails.core.stops import AuditEntry, StopKind, StopOrder, StopTarget
+from guardrails.errors import ConfigurationError
 from guardrails.orders import target_of
 from guardrails.spans import seconds_of
 
@@ -73,9 +74,7 @@ def stop(
     config: ConfigOption = None,
 ) -> None:
     """Stop sessions, agents, customers or all. It holds from their next call."""
-    target = target_of(
-        session_id=session, agent=agent, customer_id=customer, everything=everything
-    )
+    target = _target(session, agent, customer, everything=everything)
     for_s = None if span is None else seconds_of(span, option="--for")
     configuration = configured(config, store=store, project=project)
     with ordering(configuration, creates=True) as orders:
@@ -136,9 +135,7 @@ def resume(
     config: ConfigOption = None,
 ) -> None:
     """Lift a stop. Of a session it lifts any, also that of a budget or a loop."""
-    target = target_of(
-        session_id=session, agent=agent, customer_id=customer, everything=everything
-    )
+    target = _target(session, agent, customer, everything=everything)
     configuration = configured(config, store=store, project=project)
     with ordering(configuration, creates=False) as orders:
         was_stopped = orders.resume(target, by=by or user_name(), reason=reason)
@@ -150,6 +147,24 @@ def resume(
     typer.echo(f"{what} goes on." if was_stopped else f"{what} was not stopped.")
     if others:
         typer.echo("Other stops are in force: guardrails stops", err=True)
+
+
+def _target(
+    session: str | None, agent: str | None, customer: str | None, *, everything: bool
+) -> StopTarget:
+    """Returns what the options name.
+
+    Raises:
+        ConfigurationError: If it is not exactly one thing, or no name.
+    """
+    names = [name for name in (session, agent, customer) if name is not None]
+    if len(names) + everything != 1:
+        raise ConfigurationError(
+            "name one thing: --session ID, --agent NAME, --customer ID or --all."
+        )
+    return target_of(
+        session_id=session, agent=agent, customer_id=customer, everything=everything
+    )
 
 
 def _said(order: StopOrder) -> str:

@@ -50,6 +50,11 @@ def open_store(url: str | os.PathLike[str]) -> Store:
     if text == "memory://":
         return MemoryStore()
     path = Path(text).expanduser() if isinstance(url, os.PathLike) else _path(text)
+    if path is not None and path.name == ":memory:":
+        raise ConfigurationError(
+            f'store: {text!r} would be a file of that name. Use "memory://" for one '
+            "that ends with its process."
+        )
     if path is not None:
         return _sqlite(path)
     if _is_redis(text):

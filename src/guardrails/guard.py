@@ -273,7 +273,9 @@ class Guard:
 
         Use it as a context manager, sync or async. Inside another session of
         this guard it inherits the names that are not given, and is charged to
-        both: neither budget is passed.
+        both: neither budget is passed. It holds for the task that enters it, and for
+        the tasks that this one starts: open it around what reads a generator, and
+        not in the generator.
 
         Args:
             agent: Who acts; chooses the budget.

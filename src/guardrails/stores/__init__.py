@@ -59,8 +59,9 @@ def open_store(url: str | os.PathLike[str]) -> Store:
         return _sqlite(path)
     if _is_redis(text):
         return _redis(text)
+    shown = _masked(text).partition("?")[0]
     raise ConfigurationError(
-        f"store: {_masked(text)!r} is not a store of this version. Use "
+        f"store: {shown!r} is not a store of this version. Use "
         '"sqlite", "sqlite:///ledger.sqlite3", "redis://host:6379/0" or "memory://".'
     )
 

@@ -64,15 +64,20 @@ class Topology:
         scheme = url.partition("://")[0]
         try:
             if "+" not in scheme:
-                return cls._of_server(url)
-            return cls._of_group(url, *scheme.split("+"))
-        except (ValueError, KeyError) as error:
+                topology = cls._of_server(url)
+            else:
+                topology = cls._of_group(url, *scheme.split("+"))
+            topology.connection(("localhost", PORT))  # Says which options there are.
+        except (ValueError, KeyError, TypeError):
+            # Not what the error says: it may quote a part of the password.
             raise ConfigurationError(
-                f"store: {masked(url)!r} cannot be read: {error}. Use "
-                "redis://host:6379/0, rediss://..., unix:///path, "
+                f"store: {masked(url)!r} cannot be read. Use redis://host:6379/0, "
+                "rediss://..., unix:///path, "
                 "redis+sentinel://host:26379,other:26379/service/0 or "
-                "redis+cluster://host:6379,other:6379."
+                "redis+cluster://host:6379,other:6379, after ? only options of "
+                "redis-py, and in a password %2F for /, %3F for ? and %23 for #."
             ) from None
+        return topology
 
     @classmethod
     def _of_server(cls, url: str) -> "Topology":
@@ -94,7 +99,7 @@ class Topology:
         for host in hosts.split(","):
             found = re.fullmatch(r"(\[.+\]|[^:]+)(?::(\d+))?", host)
             if found is None:
-                raise ValueError(f"{host!r} is no host:port")
+                raise ValueError("one is no host:port")
             seeds.append((found[1].strip("[]"), int(found[2] or default)))
         query = f"?{parts.query}" if parts.query else ""
         database = path[1] if kind == "sentinel" and len(path) > 1 else "0"
@@ -227,5 +232,7 @@ def masked(url: str) -> str:
     rest, _, query = rest.partition("?")
     if "@" in rest:
         rest = f"***@{rest.rpartition('@')[2]}"
+    elif "@" in query:  # What looks like a host may be the half of a password.
+        rest = "***"
     names = "&".join(f"{name}=***" for name in parse_qs(query))
     return f"{scheme}://{rest}{'?' if names else ''}{names}"

@@ -3,10 +3,10 @@ was sent is booked, however far the call had come."""
 
 import asyncio
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Coroutine, Iterator
 from decimal import Decimal
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import pytest
 
@@ -121,6 +121,48 @@ async def test_tasks_that_are_cancelled_anywhere_leave_nothing_held(
     assert account.steps == entered
     assert account.posted_nano_usd > 0
     assert {type(end) for end in ended} <= {asyncio.CancelledError, type(None)}
+    assert not guard.engine.failures
+
+
+def test_a_call_that_is_thrown_away_after_its_loop_is_booked(store: Store) -> None:
+    """Its coroutine cannot wait for anything; what was not sent is given back."""
+    guard = Guard({}, store=store)
+    seen: list[BaseException] = []
+
+    async def work(inside: asyncio.Event, *, releases: bool) -> None:
+        try:
+            async with guard.session(session_id="shared"), one_cent(guard) as call:
+                if releases:
+                    call.release()
+                inside.set()
+                await asyncio.Event().wait()
+        except BaseException as error:
+            seen.append(error)
+            raise
+
+    async def begin() -> list[Coroutine[Any, Any, None]]:
+        works: list[Coroutine[Any, Any, None]] = []
+        for releases in (True, False, False):
+            inside = asyncio.Event()
+            works.append(work(inside, releases=releases))
+            tasks.append(asyncio.create_task(works[-1]))
+            await inside.wait()
+        return works
+
+    tasks: list[asyncio.Task[None]] = []
+    loop = asyncio.new_event_loop()
+    loop.set_exception_handler(lambda *_: None)  # It says that tasks are pending.
+    works = loop.run_until_complete(begin())
+    loop.run_until_complete(loop.shutdown_default_executor())
+    loop.close()
+    for thrown_away in works:
+        thrown_away.close()
+
+    assert [type(error) for error in seen] == [GeneratorExit] * 3
+    account = guard.account("shared")
+    assert account is not None
+    assert account.held_nano_usd == 0
+    assert account.steps == 2
     assert not guard.engine.failures
 
 

@@ -197,10 +197,15 @@ class GuardedCall:
         traceback: TracebackType | None,
     ) -> None:
         self.leave_scope()
+        outcome = self._outcome or self._fallback or self.outcome_of(error)
+        if kind is GeneratorExit:  # Thrown away, maybe after its loop: it cannot wait.
+            if self._is_released and self._reservation is not None:
+                self._engine.release(self._reservation)
+            self.finish(outcome)
+            return
         if self._is_released:
             assert self._reservation is not None
             await self._engine.arelease(self._reservation)
-        outcome = self._outcome or self._fallback or self.outcome_of(error)
         op = self._settlement(outcome)
         if op is not None:
             await self._engine.asettle(op)

@@ -111,8 +111,7 @@ class Session:
             return None
         if account and account.raised and account.raised.cost_nano_usd is not None:
             limit = max(limit, account.raised.cost_nano_usd)
-        used = account.used_nano_usd if account else 0
-        return usd(max(0, limit - used))
+        return usd(max(0, limit - (account.used_nano_usd if account else 0)))
 
     @property
     def steps(self) -> int:
@@ -190,7 +189,10 @@ class Session:
         traceback: TracebackType | None,
     ) -> None:
         self._leave()
-        await asyncio.to_thread(self.pause)
+        if kind is GeneratorExit:  # Thrown away, maybe after its loop: it cannot wait.
+            self.pause()
+        else:
+            await asyncio.to_thread(self.pause)
         self._surface(error)
 
     def activate(self) -> None:
@@ -203,8 +205,7 @@ class Session:
         """Stops the wall time and says so in the store: nothing runs now."""
         with self._lock:
             active_ms, self._active_from_ms = self._active_ms(), None
-        is_off = self._engine.policy.mode is Mode.OFF
-        if is_off or self._attribution.session_id is None:
+        if self._engine.policy.mode is Mode.OFF or self._attribution.session_id is None:
             return
         try:
             self._engine.store.execute(

@@ -291,6 +291,24 @@ def test_a_reader_that_has_seen_enough_is_no_error(ledger: str) -> None:
     assert "Traceback" not in errors
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+@pytest.mark.parametrize("command", ["costs", "export"])
+def test_a_full_disk_is_said_without_a_traceback(command: str, ledger: str) -> None:
+    with Path("/dev/full").open("wb") as full:
+        done = subprocess.run(
+            [*GUARDRAILS, command, "--store", ledger],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            timeout=50,
+            check=False,
+        )
+
+    errors = done.stderr.decode()
+    assert done.returncode == 1
+    assert errors.count("\n") == 1
+    assert "No space left on device" in errors
+
+
 def test_reading_changes_nothing(command: Run, ledger: str) -> None:
     """A report may run beside agents as often as one likes."""
     path = Path(ledger.removeprefix("sqlite:///"))

@@ -5,6 +5,7 @@ configuration, 3 a finding, 4 store unreachable; `wrap` returns its child's.
 """
 
 import io
+import os
 import sys
 from collections.abc import Iterable
 from importlib import import_module
@@ -19,6 +20,9 @@ __all__ = ["assembled", "run"]
 EXIT_FAILURE = 1
 EXIT_CONFIGURATION = 2
 EXIT_STORE = 4
+
+_STDOUT = 1
+"""The number of its file."""
 
 _GROUPS = ("alerts", "budget")
 _COMMANDS = {
@@ -94,6 +98,20 @@ def _root(
 def run() -> None:
     """Runs the command that the command line names."""
     _replace_unknown_signs(sys.stdout)
+    try:
+        try:
+            _run()
+        finally:
+            if sys.stdout is not None:  # Closed, as by `>&-`.
+                sys.stdout.flush()
+    except OSError as error:
+        typer.echo(f"guardrails: {error}", err=True)
+        # What is left to write would fail again at the end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), _STDOUT)
+        sys.exit(EXIT_FAILURE)
+
+
+def _run() -> None:
     asked = sys.argv[1] if len(sys.argv) > 1 else ""
     try:
         assembled([asked] if asked in _COMMANDS else tuple(_COMMANDS))()

@@ -160,6 +160,15 @@ def test_prices_are_taken_up(guard: Guard, file: Path, clock: FakeClock) -> None
     assert model.charge.cost_nano_usd == 10**9
 
 
+def test_reloading_at_once_holds_from_the_next_call(guard: Guard, file: Path) -> None:
+    """Also in an open session, whose limits are else looked up every few seconds."""
+    with guard.session("support-agent"):
+        with guard.call(tool="search"):
+            file.write_text(LIMIT.format(steps=1), encoding="utf-8")
+            guard.reload()
+        assert calls_until_stopped(guard) == 0
+
+
 def test_reloading_at_once_raises_what_is_wrong(guard: Guard, file: Path) -> None:
     file.write_text("defaults: { session: { max_steps: many } }\n", encoding="utf-8")
 

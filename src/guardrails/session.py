@@ -342,7 +342,7 @@ class Session:
         now_ms = self._engine.clock.now_ms()
         with self._lock:
             known = self._chargings.find(who, tool, self._policy, now_ms)
-            if known is not None:
+            if known is not None and self._policy is self._engine.policy:
                 return known
             self._refresh()
             charging = self._charged(who, tool, now_ms)

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from guardrails import (
+    BudgetExceeded,
     ConfigurationError,
     Guard,
     GuardedCall,
@@ -21,6 +22,7 @@ from guardrails import (
     TokenUsage,
 )
 from guardrails.errors import ReservationConflict
+from guardrails.testing import FakeClock
 
 
 @pytest.fixture
@@ -398,3 +400,23 @@ def test_a_session_of_another_project_inside_is_refused() -> None:
         with pytest.raises(ConfigurationError, match="inside a session of project"):
             guard.session("inner", project_id="other")
         assert guard.session("inner", project_id="shop").attribution.agent == "inner"
+
+
+def test_a_clock_that_is_set_back_turns_the_windows_back() -> None:
+    """A machine that has begun in the future charges today once it knows better."""
+    clock = FakeClock()
+    day = {"name": "day", "per": ["customer_id"], "every": "day", "max_steps": 2}
+    guard = Guard({"budgets": [day]}, store="memory://", clock=clock)
+    today_ms = clock.now_ms()
+    with guard.session("today", customer_id="acme"):
+        for _ in range(2):
+            with guard.call(tool="t"):
+                pass
+
+    clock.set(today_ms + 40 * 86_400_000)
+    with guard.session("future", customer_id="acme"):
+        with guard.call(tool="t"):
+            pass
+        clock.set(today_ms)
+        with pytest.raises(BudgetExceeded), guard.call(tool="t"):
+            pass

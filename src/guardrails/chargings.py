@@ -22,14 +22,14 @@ class Chargings:
     """The chargings of one session. Not thread safe."""
 
     def __init__(self) -> None:
-        self._known: OrderedDict[_Key, tuple[Charging, int]] = OrderedDict()
+        self._known: OrderedDict[_Key, tuple[Charging, range]] = OrderedDict()
 
     def find(
         self, who: Attribution, tool: str | None, policy: Policy, now_ms: int
     ) -> Charging | None:
         """Returns a charging that is still remembered."""
         found = self._known.get(_key(who, tool, policy))
-        return found[0] if found is not None and now_ms < found[1] else None
+        return found[0] if found is not None and now_ms in found[1] else None
 
     def keep(
         self, charging: Charging, tool: str | None, policy: Policy, now_ms: int
@@ -39,7 +39,8 @@ class Chargings:
         assert midnight_ms is not None
         until_ms = min(midnight_ms, now_ms + REMEMBERED_MS)
         key = _key(charging.attribution, tool, policy)
-        self._known[key] = (charging, until_ms)
+        # From now on: a clock that is set back turns windows back, too.
+        self._known[key] = (charging, range(now_ms, until_ms))
         if len(self._known) > CHARGINGS_MAX:
             self._known.popitem(last=False)
 

@@ -992,7 +992,8 @@ class _Asking:
 
 def _checked_store(store: object) -> Store:
     """Returns a store of the user's own, or says that it is none."""
-    if not callable(getattr(store, "execute", None)):
+    # Asked of the class: a store is not touched before it is needed.
+    if not any(hasattr(type(store), name) for name in ("execute", "__getattr__")):
         raise ConfigurationError(
             f"store: {shown(store)} is neither a URL nor a store. Use "
             '"sqlite", "redis://host:6379/0", or an object with the methods of '

@@ -240,9 +240,13 @@ class GuardMiddleware(AgentMiddleware[GuardState, Any, Any]):
 
 
 def _thread() -> str | None:
-    """Returns the thread's id; LangGraph leaves one that is 0 out of the metadata."""
+    """Returns the thread's id.
+
+    Metadata come second: they lack a thread that is 0, and in an earlier LangGraph they
+    may be those of a run before that has failed.
+    """
     config = get_config()
-    for found in (config.get("metadata", {}), config.get("configurable", {})):
+    for found in (config.get("configurable", {}), config.get("metadata", {})):
         thread = found.get("thread_id")
         if thread is not None:
             return clean_name(str(thread))

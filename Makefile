@@ -10,8 +10,9 @@ OLDEST ?= $(VENV)-oldest
 FOCUS ?= $(VENV)-focus
 # The validator of FOCUS runs on no other.
 FOCUS_PYTHON ?= python3.12
-# One process per core; a test that hangs or crashes is named all the same.
-PARALLEL ?= -n auto --dist worksteal
+# One process more than there are cores: many tests wait for servers and processes.
+# A test that hangs or crashes is named all the same.
+PARALLEL ?= -n $(shell expr $$(getconf _NPROCESSORS_ONLN) + 1) --dist worksteal
 # Passed on to pytest: make test ARGS="-k ledger"
 ARGS ?=
 

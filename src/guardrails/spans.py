@@ -17,9 +17,9 @@ def seconds_of(text: str, *, option: str) -> float:
         ConfigurationError: If it is none.
     """
     found = _SPAN.fullmatch(text)
-    if found is None or not float(found[1]):
+    if found is None:
         raise ConfigurationError(
-            f"{option}: {text[:60]!r} is no time. Write a number above 0 and its unit, "
-            "s, m, h or d, as in 30m or 1h."
+            f"{option}: {text[:60]!r} is no time. Write a number and its unit, s, m, h "
+            "or d, as in 30m or 1h."
         )
     return float(found[1]) * _UNIT_SECONDS[found[2]]

@@ -76,6 +76,8 @@ def stop(
     """Stop sessions, agents, customers or all. It holds from their next call."""
     target = _target(session, agent, customer, everything=everything)
     for_s = None if span is None else seconds_of(span, option="--for")
+    if for_s == 0:
+        raise ConfigurationError(f"--for: {span!r} is no time. Write more than 0.")
     configuration = configured(config, store=store, project=project)
     with ordering(configuration, creates=True) as orders:
         order = orders.stop(target, for_s=for_s, by=by or user_name(), reason=reason)

@@ -72,7 +72,7 @@ bench: $(VENV)/.dev $(VENV)/.node ## Measure what a guarded call costs
 	@$(BIN)/python -m benchmarks
 
 soak: $(VENV)/.dev $(VENV)/.node ## Run the tests that take minutes
-	@$(BIN)/python -m pytest -m soak --timeout=1800 $(ARGS)
+	@ALL_SERVERS=1 $(BIN)/python -m pytest -m soak --timeout=1800 $(ARGS)
 
 screens: $(VENV)/.dev ## Write what commands show into docs/screens
 	@$(BIN)/python -m tests.screens

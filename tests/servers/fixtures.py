@@ -1,5 +1,6 @@
 """Fixtures that start real servers: one per binary for the whole run."""
 
+import os
 from collections.abc import Iterator
 
 import pytest
@@ -8,6 +9,30 @@ from tests.servers.configured import ConfiguredServer
 from tests.servers.processes import Cluster, Server, binaries
 
 BINARIES = binaries()
+
+ON_EACH = ("test_conformance.py", "test_against_ledger.py", "test_redis_rights.py")
+"""What runs on each server of this machine; all else on the first, unless
+`ALL_SERVERS` is set, as `make soak` does: ten minutes have to do for everything."""
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(
+    config: pytest.Config, items: list[pytest.Item]
+) -> None:
+    """Leaves out what tells the servers of this machine apart a second time."""
+    if os.environ.get("ALL_SERVERS"):
+        return
+    others = set(list(BINARIES)[1:])
+    left = [item for item in items if _names_of(item) & others]
+    left = [item for item in left if item.path.name not in ON_EACH]
+    config.hook.pytest_deselected(items=left)
+    items[:] = [item for item in items if item not in set(left)]
+
+
+def _names_of(item: pytest.Item) -> set[object]:
+    spec = getattr(item, "callspec", None)
+    values = spec.params.values() if spec is not None else ()
+    return {value for value in values if isinstance(value, str)}
 
 
 @pytest.fixture(scope="session", params=BINARIES)

@@ -16,10 +16,10 @@ ID_CHARACTERS = 10
 """Shown of an id: enough to tell some thousand alerts apart, and to type."""
 
 WHAT_WIDTH_MIN, WHAT_WIDTH_MAX = 32, 60
+"""Names are cut; the JSON has all of them."""
 
 TIME_WIDTH = 11
 """A time is never cut."""
-"""Names are cut; the JSON has all of them."""
 
 _STATES = {
     DeliveryState.WAITING: "waiting",

@@ -18,8 +18,9 @@ __all__ = ["render_simulation"]
 UNKNOWN = "-"
 
 WORD_WIDTH_MIN = 16
-NAME_WIDTH_MAX = 40
 """Of limits and times, which say nothing when they are cut."""
+
+NAME_WIDTH_MAX = 40
 
 _NOT_SIMULATED = (
     "Wall time and loops are not simulated, and nobody knows what an agent would have "

@@ -15,6 +15,7 @@ __all__ = ["print_log", "print_stops"]
 UNKNOWN = "-"
 
 TEXT_WIDTH_MAX = 80
+"""A reason is a sentence; the JSON has all of it."""
 
 TARGET_WIDTH_MIN = 24
 WHAT_WIDTH_MIN = 44
@@ -22,7 +23,6 @@ WHAT_WIDTH_MIN = 44
 
 TIME_WIDTH = 16
 """A time is never cut."""
-"""A reason is a sentence; the JSON has all of it."""
 
 
 def print_stops(orders: Sequence[StopOrder]) -> None:

@@ -13,7 +13,7 @@ from typing import NamedTuple, Self
 
 from guardrails.core.calls import CallKind, CallStatus
 from guardrails.core.events import Event
-from guardrails.core.layers import INPUT_LAYERS, Layer, LayerPart
+from guardrails.core.layers import INPUT_LAYERS, Layer
 from guardrails.core.usage import PriceStatus, TokenUsage
 
 __all__ = [
@@ -255,13 +255,13 @@ def layer_spends(event: Event) -> list[Spend]:
     ]
 
 
-def layer_amounts(part: LayerPart) -> list[int]:
-    """Returns what a part of an event adds to the cell of its layer, as `SUM_NAMES`."""
+def layer_amounts(layer: Layer, *, tokens: int, cost_nano_usd: int) -> list[int]:
+    """Returns what tokens of one layer come to, as `SUM_NAMES`."""
     amounts = [0] * len(SUM_NAMES)
-    amounts[_COST] = part.cost_nano_usd or 0
-    amounts[_INPUT if part.layer in _INPUT_LAYERS else _OUTPUT] = part.tokens
-    if part.layer is Layer.RESPONSE_REASONING:
-        amounts[_REASONING] = part.tokens
+    amounts[_COST] = cost_nano_usd
+    amounts[_INPUT if layer in _INPUT_LAYERS else _OUTPUT] = tokens
+    if layer is Layer.RESPONSE_REASONING:
+        amounts[_REASONING] = tokens
     return amounts
 
 
@@ -274,14 +274,9 @@ _INPUT_LAYERS = frozenset(INPUT_LAYERS)
 
 def spend_of_layer(layer: Layer, *, tokens: int, cost_nano_usd: int) -> Spend:
     """Returns what tokens of one layer come to."""
-    is_input = layer in INPUT_LAYERS
-    return Spend(
-        name=layer.value,
-        model_nano_usd=cost_nano_usd,
-        input_tokens=tokens if is_input else 0,
-        output_tokens=0 if is_input else tokens,
-        reasoning_tokens=tokens if layer is Layer.RESPONSE_REASONING else 0,
-    )
+    amounts = layer_amounts(layer, tokens=tokens, cost_nano_usd=cost_nano_usd)
+    sums = dict(zip(SUM_NAMES, amounts, strict=True))
+    return replace(Spend(name=layer.value), **sums)
 
 
 def by_layer(layers: Iterable[Spend], models: Iterable[Spend]) -> list[Spend]:

@@ -318,7 +318,10 @@ def rollup_columns(event: Event) -> list[Column]:
     for dimension, name in cells_of(event):
         columns += (project_id, hour, dimension, name or "", *sums)
     for part in event.layers or ():
-        columns += (project_id, hour, LAYER, part.layer.value, *layer_amounts(part))
+        amounts = layer_amounts(
+            part.layer, tokens=part.tokens, cost_nano_usd=part.cost_nano_usd or 0
+        )
+        columns += (project_id, hour, LAYER, part.layer.value, *amounts)
     return columns
 
 

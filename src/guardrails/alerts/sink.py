@@ -125,7 +125,7 @@ class AlertSink:
 
     def _kept(self, alert: Alert) -> bool:
         """Has the store keep an alert, unless it is about the store or that is away."""
-        if alert.kind is not AlertKind.UNPRICED:
+        if alert.kind in (AlertKind.DEGRADED, AlertKind.RECOVERED):
             return False
         try:
             self._ask(

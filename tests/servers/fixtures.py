@@ -23,10 +23,13 @@ def pytest_collection_modifyitems(
     if os.environ.get("ALL_SERVERS"):
         return
     others = set(list(BINARIES)[1:])
-    left = [item for item in items if _names_of(item) & others]
-    left = [item for item in left if item.path.name not in ON_EACH]
+    kept: list[pytest.Item] = []
+    left: list[pytest.Item] = []
+    for item in items:
+        is_other = item.path.name not in ON_EACH and _names_of(item) & others
+        (left if is_other else kept).append(item)
     config.hook.pytest_deselected(items=left)
-    items[:] = [item for item in items if item not in set(left)]
+    items[:] = kept
 
 
 def _names_of(item: pytest.Item) -> set[object]:

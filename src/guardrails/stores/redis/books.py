@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from guardrails.core.windows import DAY_MS
 from guardrails.stores.balance import Held, HeldBy, Imbalance, held_of, imbalance_of
 from guardrails.stores.redis import keys
 from guardrails.stores.redis.answers import Refused
@@ -35,8 +36,6 @@ MEND_WIDTH = 56
 ACCOUNT_DAYS_MIN = 28
 """A session's account lives 30 days after its last active day, so that a hold
 that was lost for good may outlive it. That is no damage."""
-
-DAY_MS = 86_400_000
 
 _NO_ACCOUNTS = ("events", "holds", "due", "lost", "version", "stops", "audit", "outbox")
 _NO_ACCOUNTS_BELOW = ("events/", "finished/", "hour/", "traces/", "outbox/")

@@ -181,15 +181,15 @@ CALL = {
         "a[3] == b[3]\n",
     ),
     "a round is one call too long": (
-        "calls >= period * A[22] then",
-        "calls > period * A[22] then",
+        "calls >= period * of_cycles then",
+        "calls > period * of_cycles then",
     ),
     "rounds are short": (
         "math.max(2, same_call + 1), CYCLE_PERIOD_MAX do",
         "math.max(2, same_call + 1), 2 do",
     ),
     "a run of one call is a round": ("math.max(2, same_call + 1)", "2"),
-    "all that is remembered is in view": ("math.min(n, A[25] + 0)", "n"),
+    "all that is remembered is in view": ("math.min(n, within + 0)", "n"),
     "a cycle names its last tool alone": (
         "for i = n - period + 1, n do tools",
         "for i = n, n do tools",
@@ -208,12 +208,12 @@ CALL = {
         "for i = #traces, #traces do",
     ),
     "a tool that fails is asked with other arguments": (
-        "if finding[1] == 'repeated_error' then return trace[1] == finding[2] end",
-        "",
+        "return next_one[1] == finding[2] and finding or nil\n",
+        "\n",
     ),
     "refusing goes on for ever": (
-        "if count_refusal(A[19]) > A[27] + 0 then",
-        "if count_refusal(A[19]) < 0 then",
+        "if loops().count_refusal(A[19]) > A[27] + 0 then",
+        "if loops().count_refusal(A[19]) < 0 then",
     ),
     "one refusal too many": ("> A[27] + 0 then", "> A[27] + 1 then"),
     "observing counts refusals": (
@@ -221,15 +221,15 @@ CALL = {
         "if true then\n        has_refused",
     ),
     "a call that asks again counts again": (
-        "elseif known ~= id then kept",
+        "elseif known[4] ~= id then kept",
         "else kept",
     ),
-    "refusals are not forgotten": ("if result ~= REFUSED and (id", "if (id"),
+    "refusals are not forgotten": ("if known[3] ~= REFUSED and (id", "if (id"),
     "a refusal is a result": ("if trace[3] == REFUSED then break end", ""),
     "a refusal leaves the version": ("dirty > 0 or has_refused", "dirty > 0"),
     "a call that is run again repeats itself": (
-        "result ~= REFUSED and (id == '' or known ~= id)",
-        "result ~= REFUSED",
+        "known[3] ~= REFUSED and (id == '' or known[4] ~= id)",
+        "known[3] ~= REFUSED",
     ),
     "a loop is told again": ("if told then text = '' end", ""),
     # History
@@ -261,7 +261,7 @@ CALL = {
         "call('EXPIREAT', key, int(A[p + 8] / 1000 + GRACE_S))",
         "",
     ),
-    "traces live for ever": ("call('EXPIRE', K[TRACES], SESSION_TTL_S)", ""),
+    "traces live for ever": ("redis.call('EXPIRE', key, TRACES_TTL_S)", ""),
 }
 
 RELEASE = {
@@ -370,9 +370,12 @@ STOPS = {
 }
 
 CALL |= {
-    "thresholds are told to nobody": ("tell_crossings(crossed, now)\n  call", "call"),
+    "thresholds are told to nobody": (
+        "if #crossed > 0 then telling().crossings(crossed, now) end\n  call",
+        "call",
+    ),
     "thresholds that a reservation crosses are told to nobody": (
-        "tell_crossings(crossed, now)\n  if not answer",
+        "if #crossed > 0 then telling().crossings(crossed, now) end\n  if not answer",
         "if not answer",
     ),
     "everything is told to everybody": (
@@ -389,39 +392,39 @@ CALL |= {
         "'', {finding = text}",
     ),
     "a loop and its stop are told": (
-        "\n    and not (A[26] == 'stop' and enforced and wants('stop')) then",
-        " then",
+        "not wants('loop') or is_stop and wants('stop') then",
+        "not wants('loop') then",
     ),
     "a run of repetitions is told at each": (
-        "if finding and not told and wants('loop')",
-        "if finding and wants('loop')",
+        "if finding and not told then telling()",
+        "if finding then telling()",
     ),
     "a full budget is told to nobody": (
-        "elseif final and enforced then tell_limit(where, now, why) end",
+        "elseif final and enforced then telling().limit(where, now, why) end",
         "end",
     ),
     "a full budget is told while calls may wait": (
-        "elseif final and enforced then tell_limit",
-        "elseif enforced then tell_limit",
+        "elseif final and enforced then telling()",
+        "elseif enforced then telling()",
     ),
     "a full budget is told each time": (
         "if not note_told(row, 'reached ' .. name) then return end",
         "",
     ),
     "that a full budget was told is forgotten": (
-        "  row.dirty = true\n  tell_of",
-        "  tell_of",
+        "    row.dirty = true\n    about(",
+        "    about(",
     ),
     "a stop that refuses is told to nobody": (
-        "tell_stop(where, now, id, why[1], why[2], why[3], why[4])",
+        "telling().stop(where, now, id, why[1], why[2], why[3], why[4])",
         "",
     ),
     "an overrun is told to nobody": (
-        "tell_stop(i, now, id, COST, money, A[p + 2])",
+        "telling().stop(i, now, id, COST, money, A[p + 2])",
         "",
     ),
     "an overrun of tokens is told to nobody": (
-        "tell_stop(i, now, id, TOKENS, used, A[p + 3])",
+        "telling().stop(i, now, id, TOKENS, used, A[p + 3])",
         "",
     ),
     "alerts are added twice": (
@@ -487,7 +490,7 @@ OUTBOX = {
     ),
     "what is lost is told again": ("math.max(0, state[5] - A[10])", "state[5]"),
     "nothing is forgotten": (
-        "    forget(prefix, id)\n  end\n  local claim_max",
+        "    outbox.forget(id)\n  end\n  local claim_max",
         "  end\n  local claim_max",
     ),
     "what was delivered is retried": ("if row[1] ~= 'delivered' then", "if true then"),
@@ -502,7 +505,7 @@ OUTBOX = {
         "A[11], A[13]",
     ),
     "places live for ever": (
-        "redis.call('EXPIRE', prefix .. 'outbox/places', OUTBOX_TTL_S)",
+        "redis.call('EXPIRE', places, OUTBOX_TTL_S)",
         "",
     ),
     "what repeats is known for ever": (", A[12], 'PX', A[7])", ", A[12])"),

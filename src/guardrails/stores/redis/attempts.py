@@ -50,8 +50,13 @@ RETRY_AFTER_S = (0.002, 0.05)
 """The first and the longest pause between two attempts."""
 
 
-TELLING = ("call", "account", "stops", "outbox")
-"""Scripts that add to the outbox, or take from it: `tell.lua` stands before them."""
+LIBRARIES = {
+    "call": ("tell", "loops"),
+    "account": ("tell",),
+    "stops": ("tell",),
+    "outbox": ("tell",),
+}
+"""What stands before a script, because it uses it."""
 
 
 class Script:
@@ -59,7 +64,7 @@ class Script:
 
     def __init__(self, name: str) -> None:
         folder = files("guardrails.stores.redis") / "lua"
-        parts = ("tell", name) if name in TELLING else (name,)
+        parts = (*LIBRARIES.get(name, ()), name)
         texts = [(folder / f"{part}.lua").read_bytes() for part in parts]
         self.name: str = name
         self.text: bytes = b"".join(texts)

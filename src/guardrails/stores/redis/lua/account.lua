@@ -40,7 +40,7 @@ elseif order == 'raise' then
     call('EXPIRE', K[4], AUDIT_TTL_S)
   end
   if raised ~= before and A[9] ~= '' then
-    tell_order(string.sub(K[1], 1, -8), A[9], raised, A[11], K[2], A[10], raised)
+    outbox_of(string.sub(K[1], 1, -8)).tell_order(A[9], raised, A[11], K[2], A[10], raised)
   end
 end
 if changed then

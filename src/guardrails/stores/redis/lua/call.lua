@@ -8,6 +8,8 @@
 -- Only strings go into redis.call: how Lua prints a number there depends on the
 -- server's version. Sums stay below 2^53, where doubles are exact.
 --
+-- What few calls need is in loops.lua and tell.lua, which stand before it.
+--
 -- KEYS 1 version, 2 holds, 3 due, 4 lost, 5-8 finished, 9 events, 10 stops,
 --      11 traces of the session, then one account per line, then one rollup per cell
 -- ARGV 1-2   known version, lines
@@ -28,12 +30,13 @@
 local call, A, K = redis.call, ARGV, KEYS
 local VERSION, HOLDS, DUE, LOST, DONE, EVENTS, STOPS, TRACES = 1, 2, 3, 4, 5, 9, 10, 11
 local SESSION_TTL_S, DONE_TTL_S, ROLLUP_TTL_S, GRACE_S = '2592000', '144000', '34560000', 3456000
-local TRACES_MAX, CLOCK_STEP_MS, DAY_MS = 64, 60000, 86400000
+local CLOCK_STEP_MS, DAY_MS = 60000, 86400000
 
 -- A row: money posted, held, unconfirmed; tokens posted, held, unconfirmed;
 -- steps, model calls, tool calls. A session's: started, last active, active and
 -- ended (-1 = not) in ms.
 local NUMBERS, TIMES, SUMS = '<i8i8i8i8i8i8i4i4i4', '<i8i8i8i8', '<i8i8i4i4i8i8i4i4i4i8i8i8i8i8i8i8'
+local NO_NUMBERS = string.rep('\0', 60)
 local SUMS_BYTES, LAYERS = 108, '<' .. string.rep('i8', 22) -- a cell's; tokens and cost by layer
 local COST, TOKENS, STEPS, MODELS, TOOLS, ACTIVE = 1, 4, 7, 8, 9, 12
 local STARTED, LAST, ENDED = 10, 11, 13
@@ -53,13 +56,13 @@ local at = cells + 1 + A[cells]
 local rows, line = {}, {} -- line[i]: flags, scope, 6 limits, expiry, who, raised, thresholds
 for i = 1, count do
   local found = call('HMGET', K[TRACES + i], 'n', 't', 'x')
-  local row = {0, 0, 0, 0, 0, 0, 0, 0, 0}
-  if found[1] then row = {struct.unpack(NUMBERS, found[1])} else row.is_new = true end
+  -- All at once, because a table that grows costs as much as a command.
+  local row = {dirty = false, is_new = not found[1], stop = '', raised = '', alerted = '',
+    struct.unpack(NUMBERS, found[1] or NO_NUMBERS)}
   row[STARTED] = nil -- the position that unpack returns last
   if found[2] then
     row[STARTED], row[LAST], row[ACTIVE], row[ENDED] = struct.unpack(TIMES, found[2])
   end
-  row.stop, row.raised, row.alerted = '', '', ''
   if found[3] then
     row.stop, row.raised, row.alerted = string.match(found[3], '^(.-)\30(.-)\30(.*)$')
   end
@@ -126,56 +129,70 @@ local function stop_of(reason, now, measure, scope, used, allowed, needed, findi
 end
 
 -- ---------------------------------------------------------------- telling
--- Behind whether limits are enforced: kinds, whose call it is, and places.
-local kinds, who_calls, to_places = string.match(A[20], '^.\30(.-)\30(.-)\30(.*)$')
-local function wants(kind) return kinds and string.find(kinds, kind, 1, true) end
+-- What people are told. One function makes the others, as in loops.lua.
+local function telling()
+  local LIMIT_AT = {[COST] = 2, [TOKENS] = 3, [STEPS] = 4, [MODELS] = 5, [TOOLS] = 6, [ACTIVE] = 7}
+  local MEASURE = {[COST] = 'max_cost_usd', [TOKENS] = 'max_tokens', [STEPS] = 'max_steps',
+    [MODELS] = 'max_model_calls', [TOOLS] = 'max_tool_calls', [ACTIVE] = 'max_wall_time_s'}
+  -- Behind whether limits are enforced: kinds, whose call it is, and places.
+  local kinds, who_calls, to_places = string.match(A[20], '^.\30(.-)\30(.-)\30(.*)$')
+  local function wants(kind) return kinds and string.find(kinds, kind, 1, true) end
 
--- Tells about line i. `id` parts what has the same subject, if anything does.
-local function tell_of(kind, i, now, about, id, fields)
-  local p, key = line[i], K[TRACES + i]
-  local project, rest = string.match(key, '^gr:{(.-)}:(.*)$')
-  local subject = kind .. ' ' .. project .. '/' .. rest .. ' ' .. about
-  local owner = A[p + 9] == '' and who_calls or A[p + 9]
-  local session = is_session(i)
-  local text = table.concat({kind, int(now), owner, A[p + 1], session and '1' or '0',
-    fields.measure or '', fields.used or '', fields.limit or '', fields.needed or '',
-    fields.threshold or '', fields.reason or '', session and int(rows[i][STEPS]) or '',
-    fields.finding or '', '', '', '', subject, to_places}, '\30')
-  tell(string.sub(K[VERSION], 1, -8), redis.sha1hex(subject .. id), int(now), text)
-end
-
-local LIMIT_AT = {[COST] = 2, [TOKENS] = 3, [STEPS] = 4, [MODELS] = 5, [TOOLS] = 6, [ACTIVE] = 7}
-local function tell_crossings(crossed, now)
-  if not wants('soft') then return end
-  for _, found in ipairs(crossed) do
-    local p = line[found[1]] + 9 + 3 * found[2]
-    local slot, label = A[p] + 0, A[p + 2]
-    local limit = A[line[found[1]] + LIMIT_AT[slot]]
-    tell_of('soft', found[1], now, label .. ' ' .. limit, '', {measure = MEASURE[slot],
-      used = found[3], limit = limit, threshold = label})
+  -- Tells about line i. `id` parts what has the same subject, if anything does.
+  local function about(kind, i, now, what, id, fields)
+    local p, key = line[i], K[TRACES + i]
+    local project, rest = string.match(key, '^gr:{(.-)}:(.*)$')
+    local subject = kind .. ' ' .. project .. '/' .. rest .. ' ' .. what
+    local owner = A[p + 9] == '' and who_calls or A[p + 9]
+    local session = is_session(i)
+    local text = table.concat({kind, int(now), owner, A[p + 1], session and '1' or '0',
+      fields.measure or '', fields.used or '', fields.limit or '', fields.needed or '',
+      fields.threshold or '', fields.reason or '', session and int(rows[i][STEPS]) or '',
+      fields.finding or '', '', '', '', subject, to_places}, '\30')
+    outbox_of(string.sub(K[VERSION], 1, -8)).tell(
+      redis.sha1hex(subject .. id), int(now), text)
   end
-end
 
-local function tell_stop(i, now, id, measure, used, allowed, needed, finding)
-  if not wants('stop') then return end
-  if measure then
-    tell_of('stop', i, now, MEASURE[measure] .. ' ' .. int(allowed), '', {
-      measure = MEASURE[measure], used = int(used), limit = int(allowed),
-      needed = needed and int(needed), reason = 'budget_exceeded'})
-  else
-    tell_of('stop', i, now, '', ' ' .. id, {reason = 'loop_detected', finding = finding})
+  local function crossings(crossed, now)
+    if not wants('soft') then return end
+    for _, found in ipairs(crossed) do
+      local p = line[found[1]] + 9 + 3 * found[2]
+      local slot, label = A[p] + 0, A[p + 2]
+      local limit = A[line[found[1]] + LIMIT_AT[slot]]
+      about('soft', found[1], now, label .. ' ' .. limit, '', {measure = MEASURE[slot],
+        used = found[3], limit = limit, threshold = label})
+    end
   end
-end
 
--- Tells once that a shared account refuses; its row remembers that. A session has one
--- account beside its own that is no budget.
-local function tell_limit(i, now, why)
-  local row, scope, name = rows[i], A[line[i] + 1], MEASURE[why[1]]
-  if scope == A[line[1] + 1] or not wants('limit') then return end
-  if not note_told(row, 'reached ' .. name) then return end
-  row.dirty = true
-  tell_of('limit', i, now, name .. ' ' .. int(why[3]), '', {measure = name,
-    used = int(why[2]), limit = int(why[3]), needed = int(why[4])})
+  local function stop(i, now, id, measure, used, allowed, needed, finding)
+    if not wants('stop') then return end
+    if measure then
+      about('stop', i, now, MEASURE[measure] .. ' ' .. int(allowed), '', {
+        measure = MEASURE[measure], used = int(used), limit = int(allowed),
+        needed = needed and int(needed), reason = 'budget_exceeded'})
+    else
+      about('stop', i, now, '', ' ' .. id, {reason = 'loop_detected', finding = finding})
+    end
+  end
+
+  -- Tells once that a shared account refuses; its row remembers that. A session has one
+  -- account beside its own that is no budget.
+  local function limit(i, now, why)
+    local row, scope, name = rows[i], A[line[i] + 1], MEASURE[why[1]]
+    if scope == A[line[1] + 1] or not wants('limit') then return end
+    if not note_told(row, 'reached ' .. name) then return end
+    row.dirty = true
+    about('limit', i, now, name .. ' ' .. int(why[3]), '', {measure = name,
+      used = int(why[2]), limit = int(why[3]), needed = int(why[4])})
+  end
+
+  -- Tells of a loop, unless that it stops the session is told in its place.
+  local function loop(now, id, finding, text, is_stop)
+    if not wants('loop') or is_stop and wants('stop') then return end
+    about('loop', 1, now, string.match(finding[2], '([^\29]*)$'), ' ' .. id, {finding = text})
+  end
+
+  return {crossings = crossings, stop = stop, limit = limit, loop = loop}
 end
 
 -- How an id has finished: s (settled) or r (released), with its digests. A released
@@ -194,119 +211,7 @@ local function finish(id, text)
   if call('HLEN', K[DONE]) == 1 then call('EXPIRE', K[DONE], DONE_TTL_S) end
 end
 
--- --------------------------------------------------------------- loops
--- A trace is the tool, the digests of its arguments and of its result, the id and the
--- cost of the call. The result of a call that failed begins with '!', so that it is
--- never that of one that did not; '' is not known; '-' is a call that was refused,
--- because it would have gone on with a loop. Those are behind all others.
-local CYCLE_PERIOD_MAX, REFUSED = 8, '-'
-
-local function is_like(a, b) return a[1] == b[1] and a[2] == b[2] end
-local function brings_the_same(a, b)
-  return a[3] ~= '' and a[3] == b[3] and is_like(a, b)
-end
-local function fails_the_same(a, b)
-  return string.sub(a[3], 1, 1) == '!' and a[3] == b[3] and a[1] == b[1]
-end
-
-local function completed(list)
-  local traces = {}
-  for i, text in ipairs(list) do
-    local trace = {split(text)}
-    if trace[3] == REFUSED then break end
-    traces[i] = trace
-  end
-  return traces
-end
-
--- {kind, tools, arguments, calls, cost}: what is told of a loop; and its period.
-local function find_loop(traces)
-  local n = #traces
-  local seen = math.min(n, A[25] + 0)
-  if n == 0 then return end
-  -- How many calls at the end repeat those of `period` calls before them.
-  local function repeating(is_same, period)
-    local calls = period
-    while calls < seen and is_same(traces[n - calls + period], traces[n - calls]) do
-      calls = calls + 1
-    end
-    return calls
-  end
-  local function finding(kind, calls, period)
-    local cost, tools = 0, {}
-    for i = n - calls + 1, n do cost = cost + (tonumber(traces[i][5]) or 0) end
-    for i = n - period + 1, n do tools[#tools + 1] = traces[i][1] end
-    return {kind, table.concat(tools, '\29'), traces[n][2], int(calls), int(cost), period = period}
-  end
-  local identical = repeating(brings_the_same, 1)
-  if identical >= A[21] + 0 then return finding('identical', identical, 1) end
-  -- A round of one call is none: its results may alternate while it polls.
-  local same_call = repeating(is_like, 1)
-  for period = math.max(2, same_call + 1), CYCLE_PERIOD_MAX do
-    local calls = repeating(brings_the_same, period)
-    if calls >= period * A[22] then return finding('cycle', calls, period) end
-  end
-  local calls = repeating(fails_the_same, 1)
-  if calls >= A[23] + 0 then return finding('repeated_error', calls, 1) end
-  if same_call >= A[24] + 0 then return finding('polling', same_call, 1) end
-end
-
--- Whether what was found one call earlier is the same run of repetitions. Two runs of
--- equal rounds that overlap by a round are one.
-local function is_one_run(now, earlier)
-  if not earlier or now[1] ~= earlier[1] then return false end
-  if now[1] == 'cycle' then return now.period == earlier.period end
-  return now[2] == earlier[2] and (now[1] == 'repeated_error' or now[3] == earlier[3])
-end
-
--- Whether a call would go on with a loop. Of a cycle that is any of its calls: an agent
--- that leaves one out is not out of it.
-local function goes_on(trace, finding, traces)
-  if finding[1] == 'repeated_error' then return trace[1] == finding[2] end
-  for i = #traces - finding.period + 1, #traces do
-    if is_like(trace, traces[i]) then return true end
-  end
-end
-
-local function remember(list, kept, trace)
-  if #kept < #list then
-    call('DEL', K[TRACES])
-    if #kept > 0 then call('RPUSH', K[TRACES], unpack(kept)) end
-  end
-  call('RPUSH', K[TRACES], trace)
-  call('LTRIM', K[TRACES], '-' .. TRACES_MAX, '-1')
-  call('EXPIRE', K[TRACES], SESSION_TTL_S)
-end
-
--- Remembers a tool call that ended. The same call id replaces its earlier trace: a
--- framework that runs a tool again after an interrupt repeats itself. What was refused
--- before it counts no longer.
-local function learn(trace)
-  local list, kept, id = call('LRANGE', K[TRACES], '0', '-1'), {}, ({split(trace)})[4]
-  for _, text in ipairs(list) do
-    local _, _, result, known = split(text)
-    if result ~= REFUSED and (id == '' or known ~= id) then kept[#kept + 1] = text end
-  end
-  remember(list, kept, trace)
-  local earlier = find_loop(completed(list))
-  kept[#kept + 1] = trace
-  local finding = find_loop(completed(kept))
-  return finding, finding and is_one_run(finding, earlier)
-end
-
--- Remembers a tool call that is refused, and returns how many are by now. The same call
--- counts once, however often it asks.
-local function count_refusal(trace)
-  local list, kept, id = call('LRANGE', K[TRACES], '0', '-1'), {}, ({split(trace)})[4]
-  local refusals = 1
-  for _, text in ipairs(list) do
-    local _, _, result, known = split(text)
-    if result ~= REFUSED then kept[#kept + 1] = text
-    elseif known ~= id then kept[#kept + 1], refusals = text, refusals + 1 end
-  end
-  remember(list, kept, trace)
-  return refusals
-end
+local function loops() return loops_of(K[TRACES], A[21], A[22], A[23], A[24], A[25]) end
 
 -- --------------------------------------------------------------- settle
 -- Adds numbers to a cell; `text` is how they are written, which is all a new one needs.
@@ -315,7 +220,8 @@ local function add(i, format, text, numbers)
   local known = call('HGET', key, name)
   if known then
     -- What an earlier version wrote is shorter: it did not know the last numbers.
-    local sums = {struct.unpack(format, known .. string.rep('\0', #text - #known))}
+    if #known < #text then known = known .. string.rep('\0', #text - #known) end
+    local sums = {struct.unpack(format, known)}
     local size = #numbers - 1 -- behind them is the position that unpack returns last
     for j = 1, size do sums[j] = sums[j] + numbers[j] end
     call('HSET', key, name, struct.pack(format, unpack(sums, 1, size)))
@@ -357,30 +263,28 @@ local function settle()
       local money, used = row[1] + row[3], row[4] + row[6]
       if A[p + 2] ~= '' and money - A[p + 2] > 0 then
         row.stop = stop_of('budget_exceeded', now, COST, A[p + 1], money, A[p + 2])
-        tell_stop(i, now, id, COST, money, A[p + 2])
+        telling().stop(i, now, id, COST, money, A[p + 2])
       elseif A[p + 3] ~= '' and used - A[p + 3] > 0 then
         row.stop = stop_of('budget_exceeded', now, TOKENS, A[p + 1], used, A[p + 3])
-        tell_stop(i, now, id, TOKENS, used, A[p + 3])
+        telling().stop(i, now, id, TOKENS, used, A[p + 3])
       end
       if new_stop == '' then new_stop = row.stop end
     end
   end
   local crossed = crossings(before)
   local finding, told
-  if A[10] ~= '' and A[26] ~= '' then finding, told = learn(A[10]) end
+  if A[10] ~= '' and A[26] ~= '' then finding, told = loops().learn(A[10]) end
   local text = finding and table.concat(finding, '\31') or ''
-  if finding and not told and wants('loop')
-    and not (A[26] == 'stop' and enforced and wants('stop')) then
-    tell_of('loop', 1, now, string.match(finding[2], '([^\29]*)$'), ' ' .. id, {finding = text})
-  end
-  if finding and A[26] == 'stop' and enforced and rows[1].stop == '' then
+  local is_stop = finding and A[26] == 'stop' and enforced
+  if finding and not told then telling().loop(now, id, finding, text, is_stop) end
+  if is_stop and rows[1].stop == '' then
     rows[1].stop = stop_of('loop_detected', now, '', A[line[1] + 1], 0, 0, nil, text)
-    tell_stop(1, now, id, nil, 0, 0, nil, text)
+    telling().stop(1, now, id, nil, 0, 0, nil, text)
     if new_stop == '' then new_stop = rows[1].stop end
     told = false
   end
   if told then text = '' end
-  tell_crossings(crossed, now)
+  if #crossed > 0 then telling().crossings(crossed, now) end
   call('XADD', K[EVENTS], 'MAXLEN', '~', A[30], '*', 'e', A[9])
   local packed, layers = string.sub(A[11], 1, SUMS_BYTES), string.sub(A[11], SUMS_BYTES + 1)
   local sums = {struct.unpack(SUMS, packed)}
@@ -431,9 +335,8 @@ local function refusal(now, cost, tokens, calls, first)
     end
   end
   if A[19] ~= '' and A[26] == 'block' and not rows[1].opens then
-    local traces = completed(call('LRANGE', K[TRACES], '0', '-1'))
-    local finding = find_loop(traces)
-    if finding and goes_on({split(A[19])}, finding, traces) then return finding, 1, true end
+    local finding = loops().continued(A[19])
+    if finding then return finding, 1, true end
   end
   return waiting, where, false
 end
@@ -473,9 +376,9 @@ local function reserve()
       answer = {'deny', where, text, 2, int(row[STEPS])}
       if enforced then
         has_refused = true
-        if count_refusal(A[19]) > A[27] + 0 then -- it was told, and goes on all the same
+        if loops().count_refusal(A[19]) > A[27] + 0 then -- it was told, and goes on all the same
           row.stop = stop_of('loop_detected', now, '', A[line[1] + 1], 0, 0, nil, text)
-          tell_stop(1, now, id, nil, 0, 0, nil, text)
+          telling().stop(1, now, id, nil, 0, 0, nil, text)
           touch(1, now, first)
           answer = {'deny', where, row.stop, 1, int(row[STEPS])}
         end
@@ -486,10 +389,10 @@ local function reserve()
       if final and enforced and is_session(where) then
         row.stop = stop_of('budget_exceeded', now, why[1], A[line[where] + 1],
           why[2], why[3], why[4])
-        tell_stop(where, now, id, why[1], why[2], why[3], why[4])
+        telling().stop(where, now, id, why[1], why[2], why[3], why[4])
         touch(where, now, first)
         answer = {'deny', where, row.stop, 1, int(row[STEPS])}
-      elseif final and enforced then tell_limit(where, now, why) end
+      elseif final and enforced then telling().limit(where, now, why) end
     end
   end
   if answer then
@@ -506,7 +409,7 @@ local function reserve()
     row[STEPS], row[calls] = row[STEPS] + 1, row[calls] + 1
   end
   local crossed = crossings(before)
-  tell_crossings(crossed, now)
+  if #crossed > 0 then telling().crossings(crossed, now) end
   if not answer and #crossed == 0 then return 1 end
   return {answer or {'allow'}, crossed}
 end

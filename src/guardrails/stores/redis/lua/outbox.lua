@@ -16,7 +16,9 @@
 --        note and retry a number; tell the ids that are new; read {places, {id, text, {place, row, ...}}, ...}
 local call, A = redis.call, ARGV
 local order, now, place = A[1], A[2] + 0, A[3]
-local prefix = string.sub(KEYS[1], 1, -7)
+local outbox = outbox_of(string.sub(KEYS[1], 1, -7))
+local places_of, place_of, keep_place = outbox.places_of, outbox.place_of, outbox.keep_place
+local PLACE_OPEN = {waiting = true, sending = true}
 local all, ages = KEYS[1], KEYS[1] .. '/ages'
 local due, to = KEYS[1] .. '/due/' .. place, KEYS[1] .. '/to/' .. place
 local calm = KEYS[1] .. '/calm/' .. place .. '/'
@@ -37,13 +39,13 @@ end
 
 local function claim()
   for _, id in ipairs(call('ZRANGEBYSCORE', ages, '-inf', A[8], 'LIMIT', '0', A[9])) do
-    forget(prefix, id)
+    outbox.forget(id)
   end
   local claim_max, singles = A[7] + 0, A[6] + 0
   local found = call('ZRANGEBYSCORE', due, '-inf', '+inf', 'WITHSCORES', 'LIMIT', '0',
     int(claim_max + 1))
   if #found == 0 then return {''} end
-  local state = place_of(prefix, place)
+  local state = place_of(place)
   if state[1] ~= '' and state[1] ~= A[4] and state[2] - now > 0 then return {state[2]} end
   local free = state[3]
   if A[10] == '0' and state[7] - free > 0 then free = state[7] end
@@ -85,7 +87,7 @@ local function claim()
     return {int(next_due)}
   end
   state[1], state[2] = A[4], A[5]
-  keep_place(prefix, place, state)
+  keep_place(place, state)
   call('EXPIRE', to, OUTBOX_TTL_S)
   local reply = {'', message, state[4], state[5]}
   for _, id in ipairs(members) do
@@ -96,7 +98,7 @@ local function claim()
 end
 
 local function note()
-  local state, count, delivered = place_of(prefix, place), 0, A[5] == 'delivered'
+  local state, count, delivered = place_of(place), 0, A[5] == 'delivered'
   for i = 14, #A do
     local id, row = A[i], row_of(to, A[i])
     if PLACE_OPEN[row[1]] and call('HGET', all, id) then
@@ -116,7 +118,7 @@ local function note()
   if A[5] == 'dead' then state[5] = state[5] + count end
   state[5], state[6], state[7] = int(state[5]), A[11], A[13]
   call('EXPIRE', to, OUTBOX_TTL_S)
-  keep_place(prefix, place, state)
+  keep_place(place, state)
   return count
 end
 
@@ -137,10 +139,10 @@ local function retry()
           call('EXPIRE', key, OUTBOX_TTL_S)
         end
         count = count + 1
-        local state = place_of(prefix, name)
+        local state = place_of(name)
         if state[3] - now > 0 then
           state[3] = A[2]
-          keep_place(prefix, name, state)
+          keep_place(name, state)
         end
       end
     end
@@ -164,7 +166,7 @@ end
 local function tell_all()
   local new = {}
   for i = 4, #A, 3 do
-    if tell(prefix, A[i], A[i + 1], A[i + 2]) then new[#new + 1] = A[i] end
+    if outbox.tell(A[i], A[i + 1], A[i + 2]) then new[#new + 1] = A[i] end
   end
   return new
 end

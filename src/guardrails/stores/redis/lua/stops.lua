@@ -97,7 +97,7 @@ if is_told then
   call('EXPIRE', K[3], AUDIT_TTL_S)
 end
 if is_told and order == 'stop' and A[10] ~= '' then
-  tell_order(string.sub(K[1], 1, -8), A[10], A[2], A[2], K[4])
+  outbox_of(string.sub(K[1], 1, -8)).tell_order(A[10], A[2], A[2], K[4])
 end
 if changed or is_told then call('INCR', K[1]) end
 if not K[4] then return {in_force, {}, {}} end

@@ -36,8 +36,7 @@ local CLOCK_STEP_MS, DAY_MS = 60000, 86400000
 -- steps, model calls, tool calls. A session's: started, last active, active and
 -- ended (-1 = not) in ms.
 local NUMBERS, TIMES, SUMS = '<i8i8i8i8i8i8i4i4i4', '<i8i8i8i8', '<i8i8i4i4i8i8i4i4i4i8i8i8i8i8i8i8'
-local NO_NUMBERS = string.rep('\0', 60)
-local SUMS_BYTES, LAYERS = 108, '<' .. string.rep('i8', 22) -- a cell's; tokens and cost by layer
+local SUMS_BYTES = 108
 local COST, TOKENS, STEPS, MODELS, TOOLS, ACTIVE = 1, 4, 7, 8, 9, 12
 local STARTED, LAST, ENDED = 10, 11, 13
 
@@ -58,7 +57,7 @@ for i = 1, count do
   local found = call('HMGET', K[TRACES + i], 'n', 't', 'x')
   -- All at once, because a table that grows costs as much as a command.
   local row = {dirty = false, is_new = not found[1], stop = '', raised = '', alerted = '',
-    struct.unpack(NUMBERS, found[1] or NO_NUMBERS)}
+    struct.unpack(NUMBERS, found[1] or string.rep('\0', 60))}
   row[STARTED] = nil -- the position that unpack returns last
   if found[2] then
     row[STARTED], row[LAST], row[ACTIVE], row[ENDED] = struct.unpack(TIMES, found[2])
@@ -290,7 +289,10 @@ local function settle()
   local sums = {struct.unpack(SUMS, packed)}
   local last = A[cells] - (layers == '' and 0 or 1)
   for i = 1, last do add(i, SUMS, packed, sums) end
-  if layers ~= '' then add(last + 1, LAYERS, layers, {struct.unpack(LAYERS, layers)}) end
+  if layers ~= '' then -- tokens and cost of each
+    local format = '<' .. string.rep('i8', 22)
+    add(last + 1, format, layers, {struct.unpack(format, layers)})
+  end
   local late = not hold or slot == 3
   if not late and #crossed == 0 and new_stop == '' and text == '' then return 1 end
   return {1, late and 1 or 0, crossed, new_stop, text}

@@ -2,6 +2,8 @@
 
 import asyncio
 import random  # noqa: TID251 - seeded, so that every run is alike
+import subprocess
+import sys
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import contextmanager, suppress
@@ -116,3 +118,35 @@ async def go_on_while_it_hangs(server: Server, agent: Agent) -> None:
     assert was_degraded
     assert max(blocked.seconds) <= BLOCKED_SECONDS_MAX + SLACK_SECONDS
     assert [a.steps for a in accounts if a is not None] == [CALLS] * AGENTS
+
+
+CLOSED_LOOP = """
+import asyncio, sys
+from guardrails import Guard
+
+guard = Guard({}, store=sys.argv[1], max_cost_usd="10")
+
+async def call(seconds):
+    async with guard.session(), guard.call(tool="t", cost_usd="0.001"):
+        await asyncio.sleep(seconds)
+
+loop = asyncio.new_event_loop()
+loop.run_until_complete(call(0))
+calling = loop.create_task(call(60))
+loop.call_soon(loop.stop)
+loop.run_forever()
+loop.close()
+"""
+
+
+def test_a_loop_that_is_closed_with_a_call_in_flight_ends_quietly() -> None:
+    """What holds the connection is destroyed with the process, and must not raise."""
+    with Server(FIRST) as server:
+        ended = subprocess.run(
+            [sys.executable, "-c", CLOSED_LOOP, server.unix_url],
+            capture_output=True,
+            text=True,
+            timeout=30,
+            check=True,
+        )
+    assert "Exception ignored" not in ended.stderr

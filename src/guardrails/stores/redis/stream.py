@@ -230,6 +230,9 @@ class _Stream(asyncio.Protocol):
             self._watch = self._loop.call_at(due, self._check)
 
     def end(self, error: exceptions.RedisError) -> None:
+        """Fails all questions and closes the connection."""
+        if self._loop.is_closed():
+            return  # Nobody is left who waits, and a transport cannot be closed.
         self.ended.set()
         questions, self._questions = self._questions, deque()
         self._fail_some(questions, error)

@@ -203,7 +203,7 @@ class Forgetting:
             arguments: list[Argument] = []
             for text in page:
                 mix = Mix.unpack(text.decode())
-                names = (mix.customer_id, mix.user_id, mix.session_id)
+                names = (mix.customer_id, mix.user_id)
                 arguments += [text, nameless(mix).pack(), *[one or "" for one in names]]
             self._keeping.step("sums", hour, *arguments)
 

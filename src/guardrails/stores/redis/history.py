@@ -71,7 +71,7 @@ class RedisHistory:
         if query.dimension == LAYER:
             models = self._by(query, "model")
             return in_order(by_layer(self._layers(query), models))
-        if query.dimension is None:
+        if query.dimension in (None, "session_id"):
             return self._by_mixes(query)
         return self._by(query, query.dimension)
 

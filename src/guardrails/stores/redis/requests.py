@@ -100,14 +100,20 @@ def _written(event: Event) -> tuple[tuple[str, str | None], ...]:
     """Returns the cells that are written; the history derives the others.
 
     Every call has a cell by agent, so they sum up to the project; what is missing
-    there in another dimension has no name in it.
+    there in another dimension has no name in it. A session has few mixes in an hour.
     """
-    cells = cells_of(event)[1:]
-    found = [one for one in cells if one[1] is not None or one[0] in _COMPLETE]
+    found = [
+        (dimension, name)
+        for dimension, name in cells_of(event)
+        if dimension not in _DERIVED and (name is not None or dimension in _COMPLETE)
+    ]
     if event.layers:
         found.append((LAYER, None))  # The last one: see `_sums`.
     return tuple(found)
 
+
+_DERIVED = ("project_id", "session_id")
+"""Dimensions without cells of their own."""
 
 _COMPLETE = ("agent", "model", "tool")
 

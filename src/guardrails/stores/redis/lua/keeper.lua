@@ -9,7 +9,7 @@
 --               then id and text of what is copied as another text
 --      swap:    2 owner, 3 last id that was copied, 4 events copied here at most
 --      leave:   2 owner
---      sums:    2 hour, then per mix: its name, the name it gets, customer, user, session
+--      sums:    2 hour, then per mix: its name, the name it gets, customer, user
 --      sessions: 2 instant since which a session is in use, then per session: key of
 --               the account, key of the traces, number of its parts, their keys
 --      holds:   id, text and new text ('' = none) of unconfirmed holds
@@ -97,8 +97,8 @@ end
 -- What has no name in a dimension has no cell there: it is the rest of all calls.
 local function sums()
   local hour = prefix .. 'hour/' .. A[2] .. '/'
-  local mixes, named = hour .. 'mix', {'customer_id', 'user_id', 'session_id'}
-  for i = 3, #A, 5 do
+  local mixes, named = hour .. 'mix', {'customer_id', 'user_id'}
+  for i = 3, #A, 4 do
     local text = call('HGET', mixes, A[i])
     if text then
       local moved = sums_of(text)

@@ -1,8 +1,12 @@
 """Rollups: the cells of an event, and the names in them."""
 
+from dataclasses import replace
+
 from hypothesis import given
 from hypothesis import strategies as st
 
+from guardrails.core.attribution import Attribution
+from guardrails.core.calls import CallKind, CallStatus
 from guardrails.core.events import Event
 from guardrails.core.rollups import (
     MIX,
@@ -12,6 +16,7 @@ from guardrails.core.rollups import (
     cells_of,
     spend_of,
 )
+from guardrails.core.usage import Charge, PriceStatus, TokenUsage
 from tests.stores.spending import event_lists
 
 texts = st.none() | st.text(min_size=1)
@@ -56,3 +61,68 @@ def test_parts_are_never_more_than_their_whole(events: list[Event]) -> None:
     assert total.reasoning_tokens <= total.output_tokens
     assert total.failed_nano_usd <= total.total_nano_usd
     assert total.minus(total) == Spend(name=None)
+
+
+def test_what_a_model_call_adds() -> None:
+    """Each number once: they are kept by their place."""
+    event = Event(
+        event_id="e",
+        time_ms=0,
+        attribution=Attribution(),
+        kind=CallKind.MODEL,
+        model="m",
+        usage=TokenUsage(
+            input_tokens=90,
+            output_tokens=60,
+            cache_read_tokens=10,
+            cache_write_tokens=20,
+            reasoning_tokens=30,
+        ),
+        charge=Charge(cost_nano_usd=7, status=PriceStatus.ESTIMATED, source="s"),
+        status=CallStatus.OK,
+        reserved_nano_usd=9,
+        latency_ms=8,
+    )
+
+    assert spend_of(event, name="m") == Spend(
+        name="m",
+        model_nano_usd=7,
+        model_calls=1,
+        input_tokens=90,
+        output_tokens=60,
+        cache_read_tokens=10,
+        cache_write_tokens=20,
+        reasoning_tokens=30,
+        estimated_calls=1,
+        latency_ms=8,
+    )
+
+
+def test_what_a_tool_call_that_failed_adds() -> None:
+    event = Event(
+        event_id="e",
+        time_ms=0,
+        attribution=Attribution(),
+        kind=CallKind.TOOL,
+        tool="t",
+        charge=Charge(cost_nano_usd=7, status=PriceStatus.PRICED, source="s"),
+        status=CallStatus.ERROR,
+        reserved_nano_usd=9,
+        bytes_in=3,
+        bytes_out=4,
+    )
+    unpriced = replace(
+        event,
+        charge=Charge(cost_nano_usd=None, status=PriceStatus.UNPRICED, source="s"),
+    )
+
+    assert spend_of(event) == Spend(
+        name=None,
+        tool_nano_usd=7,
+        tool_calls=1,
+        failed_calls=1,
+        failed_nano_usd=7,
+        bytes_in=3,
+        bytes_out=4,
+    )
+    assert spend_of(unpriced).unpriced_calls == 1

@@ -218,31 +218,36 @@ def cells_of(event: Event) -> tuple[tuple[str, str | None], ...]:
     )
 
 
-def spend_of(event: Event, *, name: str | None = None) -> Spend:
-    """Returns what one event adds to each of its cells."""
+def amounts_of(event: Event) -> tuple[int, ...]:
+    """Returns what one event adds to each of its cells, as `SUM_NAMES`."""
     is_model = event.kind is CallKind.MODEL
     cost = event.charge.cost_nano_usd or 0
     usage = event.usage or _NO_USAGE
     has_failed = event.status is not CallStatus.OK
-    return Spend(
-        name=name,
-        model_nano_usd=cost if is_model else 0,
-        tool_nano_usd=0 if is_model else cost,
-        model_calls=int(is_model),
-        tool_calls=int(not is_model),
-        input_tokens=usage.input_tokens,
-        output_tokens=usage.output_tokens,
-        unpriced_calls=int(event.charge.status is PriceStatus.UNPRICED),
-        estimated_calls=int(event.charge.status is PriceStatus.ESTIMATED),
-        failed_calls=int(has_failed),
-        latency_ms=event.latency_ms or 0,
-        bytes_in=event.bytes_in or 0,
-        bytes_out=event.bytes_out or 0,
-        cache_read_tokens=usage.cache_read_tokens,
-        cache_write_tokens=usage.cache_write_tokens,
-        reasoning_tokens=usage.reasoning_tokens,
-        failed_nano_usd=cost if has_failed else 0,
+    return (
+        cost if is_model else 0,
+        0 if is_model else cost,
+        int(is_model),
+        int(not is_model),
+        usage.input_tokens,
+        usage.output_tokens,
+        int(event.charge.status is PriceStatus.UNPRICED),
+        int(event.charge.status is PriceStatus.ESTIMATED),
+        int(has_failed),
+        event.latency_ms or 0,
+        event.bytes_in or 0,
+        event.bytes_out or 0,
+        usage.cache_read_tokens,
+        usage.cache_write_tokens,
+        usage.reasoning_tokens,
+        cost if has_failed else 0,
     )
+
+
+def spend_of(event: Event, *, name: str | None = None) -> Spend:
+    """Returns what one event adds to each of its cells."""
+    sums = dict(zip(SUM_NAMES, amounts_of(event), strict=True))
+    return replace(Spend(name=name), **sums)
 
 
 def layer_spends(event: Event) -> list[Spend]:
@@ -299,12 +304,6 @@ def by_layer(layers: Iterable[Spend], models: Iterable[Spend]) -> list[Spend]:
         reasoning_tokens=rest(lambda spend: spend.reasoning_tokens),
     )
     return known if unknown == Spend(name=None) else [*known, unknown]
-
-
-def amounts_of(event: Event) -> tuple[int, ...]:
-    """Returns what one event adds to each of its cells, as `SUM_NAMES`."""
-    spend = spend_of(event)
-    return tuple([getattr(spend, name) for name in SUM_NAMES])
 
 
 def added_up(spends: Iterable[Spend]) -> list[Spend]:

@@ -36,6 +36,9 @@ DIGEST_BYTES = 6
 CELLS_MAX = 4_096
 """Sets of rollup cells whose names are kept written out."""
 
+_compact = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
+"""Made once: making one takes as long as what it does."""
+
 _NO_SETTLE: tuple[Argument, ...] = ("",) * 9
 _NO_RESERVE: tuple[Argument, ...] = ("",) * 8
 
@@ -230,7 +233,7 @@ def _settled(op: Settle, static: _Static) -> tuple[Argument, ...]:
         op.cost_nano_usd,
         op.tokens,
         _content(op.kind, op.cost_nano_usd, op.tokens, static),
-        json.dumps(rows.event_row(op.event), ensure_ascii=False),
+        _compact(rows.event_row(op.event)),
         "" if op.trace is None else _trace_text(op.trace),
         _sums(op.event),
     )

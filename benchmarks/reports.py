@@ -39,6 +39,7 @@ KEYS = 4
 
 ASKED: dict[str, tuple[list[str], dict[str, list[str]]]] = {
     "customer": (["customer_id"], {}),
+    "session": (["session_id"], {}),
     "layer": (["layer"], {}),
     "customer and feature": (["customer_id", "feature"], {}),
     "model, of agent-1*": (["model"], {"agent": ["agent-1*"]}),
@@ -198,7 +199,7 @@ def _fill_redis(client: redis.Redis, cells: Cells) -> None:
             place = 2 * [layer.value for layer in LAYERS].index(name)
             numbers = layers.setdefault(hour, [0] * 2 * len(LAYERS))
             numbers[place : place + 2] = [sums[4] + sums[5], sums[0]]
-        elif dimension != "project_id":
+        elif dimension not in ("project_id", "session_id"):
             pipe.hset(keys.rollup(prefix, hour, dimension), name, SUMS.pack(*sums))
         if len(pipe) >= 1_000:
             pipe.execute()

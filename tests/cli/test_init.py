@@ -132,6 +132,14 @@ def test_the_first_backup_is_kept(command: Run, home: Path) -> None:
     assert commands(cursor(home))["new"][-1] == "another"
 
 
+@pytest.mark.parametrize("comment", ["/" * 200, "// x " * 40, "/* x */" * 40])
+def test_a_ruler_of_comments_takes_no_longer_to_read(comment: str) -> None:
+    """What follows a comma is looked through; in one way, not in all there are."""
+    text = f'{{"mcpServers": {{"a": {{"command": "x"}}, {comment}\n "b": {{}},}},}}'
+
+    assert [server.name for server in servers_in(text, "mcpServers")] == ["a", "b"]
+
+
 def test_a_file_that_is_no_json_is_left_alone(command: Run, home: Path) -> None:
     cursor(home).write_text('{"mcpServers": {', encoding="utf-8")
 

@@ -15,7 +15,8 @@ __all__ = ["Edit", "Span", "edited", "find", "parse"]
 _TOKEN = re.compile(
     r'"(?:[^"\\]|\\.)*"'  # A string, in which nothing is a comment.
     r"|//[^\n]*|/\*.*?\*/"
-    r"|,(?=(?:\s|//[^\n]*|/\*.*?\*/)*[}\]])",  # A comma before the end.
+    # A comma before the end. Atomic: a ruler of slashes is read one way only.
+    r"|,(?=(?>\s|//[^\n]*|/\*.*?\*/)*+[}\]])",
     re.DOTALL,
 )
 _SPACE = re.compile(r"\s*")

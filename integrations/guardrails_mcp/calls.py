@@ -218,10 +218,10 @@ class Wrapping:
         if self.engine.policy.mode is Mode.OFF:
             return None
         try:
-            held = self.rounds.take(self._round(request), request.tool.rounds)
-            if held is not None and held.call.is_open:
-                self._waiting.pop(held, None)
-                return held
+            while held := self.rounds.take(self._round(request), request.tool.rounds):
+                if held.call.is_open:  # Others were given up.
+                    self._waiting.pop(held, None)
+                    return held
             return await self._reserved(request)
         except (SessionStopped, CallRefused):
             raise

@@ -90,10 +90,11 @@ class GuardMiddleware(Middleware):
         tool, params = context.message.name, _params_of(context)
         if self._is_mounted(host, tool):
             return await call_next(context)
-        call = self._rounds.take(tool, params)
         try:
+            activity = self._activities.of(self._names(context))
+            call = self._rounds.take(_round(activity, tool), params)
             if call is None:
-                call = await self._opened(context, tool)
+                call = await self._opened(context, activity, tool)
             else:
                 call.activity.begin()
         except GuardrailsError as error:
@@ -121,8 +122,8 @@ class GuardMiddleware(Middleware):
             _running.reset(token)
             call.leave_scope()
         asked = getattr(result, "input_required", None)
-        tool = context.message.name
-        if asked is None or not self._rounds.keep(tool, _wire(asked), opened):
+        name = _round(opened.activity, context.message.name)
+        if asked is None or not self._rounds.keep(name, _wire(asked), opened):
             await call.afinish(_outcome(call, result))
         return result
 
@@ -138,13 +139,14 @@ class GuardMiddleware(Middleware):
         is_same_tool = name == tool or name.endswith((f"_{tool}", f"/{tool}"))
         return is_same_guard and is_same_tool and call.claim(name)
 
-    async def _opened(self, context: MiddlewareContext[Any], tool: str) -> "_Call":
+    async def _opened(
+        self, context: MiddlewareContext[Any], activity: Activity, tool: str
+    ) -> "_Call":
         """Reserves a call.
 
         Raises:
             GuardrailsError: If it is refused.
         """
-        activity = self._activities.of(self._names(context))
         arguments = context.message.arguments or {}
         planned = tool_call(
             clean_name(tool) or "?",
@@ -198,6 +200,11 @@ class GuardMiddleware(Middleware):
 class _Call:
     activity: Activity
     guarded: GuardedCall
+
+
+def _round(activity: Activity, tool: str) -> str:
+    """Names what a round belongs to: no client goes on with the call of another."""
+    return f"{activity.session.session_id}/{tool}"
 
 
 def _optional_name(value: str | None, key: str) -> str | None:

@@ -8,7 +8,7 @@ a made-up field would be a way past the budget.
 """
 
 import threading
-from collections import OrderedDict
+from collections import deque
 from collections.abc import Mapping
 from typing import Generic, TypeVar, cast
 
@@ -24,10 +24,15 @@ _Key = tuple[str, object]
 
 
 class Rounds(Generic[T]):
-    """The calls that wait for their next round. Thread safe."""
+    """The calls that wait for their next round. Thread safe.
+
+    Calls that nothing tells apart, as a server without states asks them, go on in the
+    order in which they were asked.
+    """
 
     def __init__(self) -> None:
-        self._waiting: OrderedDict[_Key, T] = OrderedDict()
+        self._waiting: deque[tuple[_Key, T]] = deque()
+        """Oldest first."""
         self._lock = threading.Lock()
 
     def keep(self, tool: str, result: Mapping[str, object], value: T) -> bool:
@@ -47,10 +52,9 @@ class Rounds(Generic[T]):
         if key is None:
             return False
         with self._lock:
-            self._waiting[key] = value
-            self._waiting.move_to_end(key)
+            self._waiting.append((key, value))
             if len(self._waiting) > ROUNDS_MAX:
-                self._waiting.popitem(last=False)
+                self._waiting.popleft()
         return True
 
     def take(self, tool: str, params: Mapping[str, object]) -> T | None:
@@ -62,7 +66,11 @@ class Rounds(Generic[T]):
         if key is None or not self._waiting:
             return None
         with self._lock:
-            return self._waiting.pop(key, None)
+            for at, (known, value) in enumerate(self._waiting):
+                if known == key:
+                    del self._waiting[at]
+                    return value
+        return None
 
 
 def _key(tool: str, state: object, inputs: object) -> _Key | None:

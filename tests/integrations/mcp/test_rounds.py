@@ -1,5 +1,6 @@
 """Rounds: a call that asks for input takes several requests, and counts once."""
 
+import asyncio
 import warnings
 from decimal import Decimal
 from typing import Any
@@ -27,46 +28,46 @@ if not FIRST:
     from mcp.server.mcpserver import MCPServer
 
 
-def asking_server(requests: list[str], rounds: int = 1, method: str = "elicit") -> Any:
-    """A server whose tool asks that many times before it answers."""
-    question: Any = {
-        "elicit": lambda: types.ElicitRequest(
-            params=types.ElicitRequestFormParams(
-                message="Which city?",
-                requested_schema={
-                    "type": "object",
-                    "properties": {"city": {"type": "string"}},
-                },
-            )
-        ),
-        "sample": lambda: types.CreateMessageRequest(
+def serving(call: Any) -> Any:
+    async def tools(ctx: Any, params: Any) -> Any:
+        tool = types.Tool(name="ask", input_schema={"type": "object"})
+        return types.ListToolsResult(tools=[tool])
+
+    return Server("geo", on_call_tool=call, on_list_tools=tools)
+
+
+def question(method: str = "elicit") -> Any:
+    if method == "sample":
+        hints = [types.ModelHint(name="gpt-4o")]
+        return types.CreateMessageRequest(
             params=types.CreateMessageRequestParams(
                 messages=[],
                 max_tokens=100,
-                model_preferences=types.ModelPreferences(
-                    hints=[types.ModelHint(name="gpt-4o")]
-                ),
+                model_preferences=types.ModelPreferences(hints=hints),
             )
-        ),
-    }[method]
+        )
+    schema = {"type": "object", "properties": {"city": {"type": "string"}}}
+    return types.ElicitRequest(
+        params=types.ElicitRequestFormParams(
+            message="Which city?", requested_schema=schema
+        )
+    )
+
+
+def asking_server(requests: list[str], rounds: int = 1, method: str = "elicit") -> Any:
+    """A server whose tool asks that many times before it answers."""
 
     async def call(ctx: Any, params: Any) -> Any:
         requests.append(params.name)
         done = int((params.request_state or "0").partition(":")[0])
         if done < rounds:
             return types.InputRequiredResult(
-                input_requests={"city": question()},
+                input_requests={"city": question(method)},
                 request_state=f"{done + 1}:{params.arguments}",
             )
         return types.CallToolResult(content=[types.TextContent(text="found")])
 
-    async def tools(ctx: Any, params: Any) -> Any:
-        schema = {"type": "object"}
-        return types.ListToolsResult(
-            tools=[types.Tool(name="ask", input_schema=schema)]
-        )
-
-    return Server("geo", on_call_tool=call, on_list_tools=tools)
+    return serving(call)
 
 
 def hosted(app: Any) -> Any:
@@ -137,6 +138,22 @@ async def test_a_round_is_continued_once() -> None:
             await send("ask", {}, request_state=asked.request_state)
 
     assert len(requests) == 3
+
+
+async def test_calls_that_ask_for_the_same_at_once_count_once_each() -> None:
+    """A server without states tells them apart by nothing."""
+    guard = guarded(max_steps=3)
+
+    async def call(ctx: Any, params: Any) -> Any:
+        if params.input_responses is None:
+            return types.InputRequiredResult(input_requests={"city": question()})
+        return types.CallToolResult(content=[types.TextContent(text="found")])
+
+    client = Client(serving(call), elicitation_callback=says_paris)
+    async with guard.wrap(client, **NAMES):
+        await asyncio.gather(*(client.call_tool("ask", {"q": q}) for q in "abc"))
+
+    assert [event.status for event in events(guard)] == [CallStatus.OK] * 3
 
 
 async def test_a_call_whose_next_round_never_comes_is_booked_at_the_end() -> None:

@@ -383,6 +383,22 @@ def test_a_round_goes_on_once() -> None:
     assert len(books.calls) == 3
 
 
+def test_calls_that_ask_for_the_same_at_once_each_go_on() -> None:
+    """A server without states tells them apart by nothing."""
+    books = Books()
+    relay = relay_of(books)
+    for key in (1, 2, 3):
+        relay.from_host(call(key))
+        asked = {"who": {}}
+        relay.after_host(answer(key, resultType="input_required", inputRequests=asked))
+
+    for key in (4, 5, 6):
+        relay.from_host(call(key, inputResponses={"who": {}}))
+        relay.after_host(answer(key, content=[]))
+
+    assert [len(c.answers) for c in books.calls] == [1, 1, 1]
+
+
 # --- sampling ----------------------------------------------------------------
 
 ASK = line({"id": 9, "method": "sampling/createMessage", "params": {"maxTokens": 5}})

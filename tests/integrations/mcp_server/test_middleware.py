@@ -218,6 +218,25 @@ async def test_the_rounds_of_one_call_are_one_call() -> None:
     assert place.steps() == 1
 
 
+async def test_a_client_goes_on_with_its_own_call_and_with_no_other() -> None:
+    place = shop(options={"identity_meta": "who"})
+    says = mt.ElicitResult(action="accept", content={"who": "me"})
+
+    async with Client(place.mcp) as client:
+        for responses in (None, {"who": says}):
+            for who in ("one", "two"):
+                await client.session.call_tool(
+                    "ask",
+                    meta={"who": who},
+                    input_responses=responses,
+                    allow_input_required=True,
+                )
+
+    for who in ("one", "two"):
+        assert [event.tool for event in place.events(who)] == ["ask"]
+        assert place.steps(who) == 1
+
+
 # --- servers of others -------------------------------------------------------
 
 

@@ -72,6 +72,13 @@ class Rounds(Generic[T]):
                     return value
         return None
 
+    def end(self) -> list[T]:
+        """Returns the values of the calls that will not go on, oldest first."""
+        with self._lock:
+            ended = [value for _, value in self._waiting]
+            self._waiting.clear()
+        return ended
+
 
 def _key(tool: str, state: object, inputs: object) -> _Key | None:
     """Names a round: by the server's state, else by what the server asks for."""

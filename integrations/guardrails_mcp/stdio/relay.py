@@ -310,6 +310,11 @@ class Relay:
         gone = Answer(error_type="server_gone", is_broken_off=True)
         for waiting in (waiting for calls in pending.values() for waiting in calls):
             waiting.call.settle(gone)
+        for asking in self._rounds.end():
+            asking.call.go_on()
+            asking.call.settle(gone)
+            for call in asking.asked.values():
+                call.settle(gone)
         self._sampling.end(gone)
 
     def not_written(self, passage: Passage) -> None:

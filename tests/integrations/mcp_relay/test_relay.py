@@ -399,6 +399,21 @@ def test_calls_that_ask_for_the_same_at_once_each_go_on() -> None:
     assert [len(c.answers) for c in books.calls] == [1, 1, 1]
 
 
+def test_a_call_that_waits_for_input_is_booked_when_the_server_is_gone() -> None:
+    books = Books()
+    relay = relay_of(books)
+    relay.from_host(call(1))
+    asked = {"think": {"method": "sampling/createMessage", "params": {}}}
+    reply = answer(1, resultType="input_required", inputRequests=asked)
+    assert relay.before_host(reply) is None
+    relay.after_host(reply)
+
+    relay.server_is_gone()
+
+    assert [[a.is_broken_off for a in c.answers] for c in books.calls] == [[True]] * 2
+    assert books.calls[0].pauses == 0
+
+
 # --- sampling ----------------------------------------------------------------
 
 ASK = line({"id": 9, "method": "sampling/createMessage", "params": {"maxTokens": 5}})

@@ -270,6 +270,29 @@ def test_the_projects_of_claude_code_count_too() -> None:
     assert inner["args"] == ["wrap", "--server", "b", "--", "y"]
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        "guardrails wrap npx -y server",
+        "guardrails wrap --server files npx -y server",
+        "guardrails wrap --server=files --config=g.yaml -- npx -y server",
+        "bin/guardrails wrap --config g.yaml -- npx -y server",
+        r"bin\guardrails.exe wrap -- npx -y server",
+        "uvx --from guardrails-runtime guardrails wrap -- npx -y server",
+    ],
+)
+def test_what_people_have_guarded_themselves_is_not_guarded_twice(words: str) -> None:
+    """Two proxies in a row would count and charge each call twice."""
+    program, *arguments = words.split()
+    entry = {"command": program, "args": arguments}
+    text = json.dumps({"mcpServers": {"files": entry}})
+
+    assert rewired(text, servers_in(text, "mcpServers"), ["guardrails", "wrap"]) == text
+    old = unwired(text, servers_in(text, "mcpServers"))
+    left = json.loads(old)["mcpServers"]["files"]
+    assert [left["command"], *left["args"]] == ["npx", "-y", "server"]
+
+
 # --- any file ----------------------------------------------------------------
 
 NAMES = st.text(max_size=8)

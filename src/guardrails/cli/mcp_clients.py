@@ -17,6 +17,10 @@ from guardrails.cli.jsonc import Edit, Span, edited, find, parse
 __all__ = ["Client", "Server", "State", "clients", "rewired", "servers_in", "unwired"]
 
 
+_WITH_VALUE = ("--server", "--config")
+"""Options of `guardrails wrap` that the next word belongs to."""
+
+
 class State(StrEnum):
     """What can be done about a server."""
 
@@ -161,17 +165,30 @@ def _server(name: str, path: tuple[str, ...], entry: object) -> Server:
 
 
 def _is_guarded(command: Sequence[str]) -> bool:
-    names = {PurePosixPath(command[0]).stem, PureWindowsPath(command[0]).stem}
-    is_ours = "guardrails" in names and command[1:2] == ("wrap",)
-    return is_ours and _own_words(command) < len(command)
+    return 0 < _own_words(command) < len(command)
 
 
 def _own_words(command: Sequence[str]) -> int:
-    """Returns where the server's own command begins, behind the first `--`."""
-    at = 2
-    while at < len(command) and command[at] != "--":
-        at += 2 if command[at] == "--server" else 1  # A name may be a `--`.
-    return at + 1
+    """Returns where the server's own command begins behind ours; 0 without ours.
+
+    People who have put ours there themselves may have left out its `--`, or run it by
+    something like uvx.
+    """
+    at = next((at for at in range(len(command) - 1) if _is_ours(command, at)), None)
+    if at is None:
+        return 0
+    at += 2
+    while at < len(command) and command[at].startswith("--"):
+        word = command[at]
+        if word == "--":
+            return at + 1
+        at += 2 if word in _WITH_VALUE else 1  # A value may be a `--`.
+    return at
+
+
+def _is_ours(command: Sequence[str], at: int) -> bool:
+    names = {PurePosixPath(command[at]).stem, PureWindowsPath(command[at]).stem}
+    return "guardrails" in names and command[at + 1] == "wrap"
 
 
 def _members(value: object) -> Iterator[tuple[str, object]]:

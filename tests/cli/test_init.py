@@ -105,6 +105,19 @@ def test_undo_leaves_every_byte_as_it_was(command: Run, home: Path) -> None:
     assert not list(home.rglob("*.before-guardrails"))
 
 
+def test_a_wrong_configuration_is_no_reason_not_to_undo(
+    command: Run, home: Path, folder: Path
+) -> None:
+    """Behind it no server starts, so it is when people want to be rid of it."""
+    command("init")
+    (folder / "guardrails.yaml").write_text("tols: {}\n", encoding="utf-8")
+
+    assert command("init").code == 2
+    assert command("init", "--undo").code == 0
+
+    assert cursor(home).read_text(encoding="utf-8") == CURSOR
+
+
 def test_undo_keeps_what_was_changed_meanwhile(command: Run, home: Path) -> None:
     command("init")
     text = cursor(home).read_text(encoding="utf-8").replace("// mine", "// ours")

@@ -23,6 +23,7 @@ from guardrails.cli.mcp_clients import (
 from guardrails.cli.options import configured
 from guardrails.cli.template import TEMPLATE
 from guardrails.config.loading import FILE_NAME
+from guardrails.errors import ConfigurationError
 
 __all__ = ["init"]
 
@@ -51,7 +52,12 @@ def init(
 ) -> None:
     """Guard the MCP servers of Claude, Cursor, VS Code and Windsurf."""
     places = _chosen(only)
-    prefix = [_program(), "wrap", "--config", str(_configuration(dry_run or undo))]
+    prefix = [
+        _program(),
+        "wrap",
+        "--config",
+        str(_configuration(is_undo=undo, is_dry=dry_run)),
+    ]
     is_well = [
         _rewire(place, prefix, is_undo=undo, is_dry=dry_run)
         for place in places
@@ -94,13 +100,19 @@ def _program() -> str:
     return found or "guardrails"
 
 
-def _configuration(is_reading: bool) -> Path:
-    """Returns the configuration for the servers; writes one if there is none."""
-    found = configured(None, store=None, project=None).path
+def _configuration(*, is_undo: bool, is_dry: bool) -> Path:
+    """Returns the configuration for the servers; writes one if there is none.
+
+    Raises:
+        ConfigurationError: If it is wrong. That is no reason to keep what was done.
+    """
+    found: Path | None = None
+    with contextlib.suppress(*(ConfigurationError,) if is_undo else ()):
+        found = configured(None, store=None, project=None).path
     if found is not None:
         return found
     path = Path.cwd() / FILE_NAME
-    if not is_reading:
+    if not is_undo and not is_dry:
         path.write_text(TEMPLATE, encoding="utf-8")
         typer.echo(f"Wrote {path}: nothing is limited before you say so there.")
     return path

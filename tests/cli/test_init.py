@@ -227,12 +227,15 @@ def test_a_configuration_that_is_there_is_used_and_not_overwritten(
     assert str(folder / "guardrails.yaml") in commands(cursor(home))["files"]
 
 
-def test_the_rewired_command_runs(home: Path, folder: Path, command: Run) -> None:
-    content = {"mcpServers": {"cat": {"command": "cat"}}}
+@pytest.mark.parametrize("name", ["cat", "--config", "--", "half \ud800"])
+def test_the_rewired_command_runs(
+    home: Path, folder: Path, command: Run, name: str
+) -> None:
+    content = {"mcpServers": {name: {"command": "cat"}}}
     cursor(home).write_text(json.dumps(content), encoding="utf-8")
-    command("init")
+    assert command("init").code == 0
 
-    program, *arguments = commands(cursor(home))["cat"]
+    program, *arguments = commands(cursor(home))[name]
     if not Path(program).exists():
         program, arguments = (
             sys.executable,

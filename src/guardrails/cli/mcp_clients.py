@@ -121,7 +121,10 @@ def rewired(text: str, servers: Sequence[Server], prefix: Sequence[str]) -> str:
     edits: list[Edit] = []
     for server in servers:
         if server.state is State.OPEN:
-            wrapped = (*prefix, "--server", server.name, "--", *server.command)
+            name = server.name.encode("utf-8", "replace").decode()
+            # Behind a space, a name that begins with a dash would be an option.
+            named = (f"--server={name}",) if name[:1] == "-" else ("--server", name)
+            wrapped = (*prefix, *named, "--", *server.command)
             edits += _edits(text, server.path, wrapped)
     return edited(text, edits)
 
@@ -137,10 +140,7 @@ def unwired(text: str, servers: Sequence[Server]) -> str:
 
 
 def _edits(text: str, path: Sequence[str], command: Sequence[str]) -> Iterator[Edit]:
-    program, arguments = (
-        json.dumps(value, ensure_ascii=False)
-        for value in (command[0], list(command[1:]))
-    )
+    program, arguments = _written(command[0]), _written(list(command[1:]))
     at, args = find(text, (*path, "command")), find(text, (*path, "args"))
     assert at is not None
     if args is None:
@@ -148,6 +148,13 @@ def _edits(text: str, path: Sequence[str], command: Sequence[str]) -> Iterator[E
     else:
         yield Edit(at, program)
         yield Edit(Span(args.start, args.end), arguments)
+
+
+def _written(value: object) -> str:
+    text = json.dumps(value, ensure_ascii=False)
+    # Half a character cannot be written but as an escape.
+    is_whole = not any("\ud800" <= character <= "\udfff" for character in text)
+    return text if is_whole else json.dumps(value)
 
 
 def _server(name: str, path: tuple[str, ...], entry: object) -> Server:

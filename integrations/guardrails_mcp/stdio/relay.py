@@ -82,6 +82,9 @@ class Relay:
         self._sampling = Sampling(meter)
         self._rounds: Rounds[_Pending] = Rounds()
         self._lock = threading.Lock()
+        self._opening = threading.Lock()
+        """Held while a call is opened."""
+        self._is_gone = False
         self._is_booked = threading.Event()
         """Whether no answer is on its way that is not booked yet."""
         self._is_booked.set()
@@ -94,7 +97,11 @@ class Relay:
     # --- host to server -----------------------------------------------------
 
     def from_host(self, line: bytes | Oversized) -> Passage:
-        """Decides about a line of the host."""
+        """Decides about a line of the host.
+
+        Raises:
+            OSError: If it is a call, and the server or the guard is gone.
+        """
         if isinstance(line, Oversized):
             return self._too_long_for_server(line)
         if not self._sampling.is_waiting and not messages.is_interesting(line):
@@ -139,12 +146,21 @@ class Relay:
     def _open(
         self, request: ToolRequest, passage: Passage
     ) -> Mapping[str, object] | None:
+        self._is_booked.wait(BOOKING_WAIT_S)
+        meter = self._meter()
+        with self._opening:
+            if self._is_gone:
+                raise BrokenPipeError
+            return self._opened(request, passage, meter)
+
+    def _opened(
+        self, request: ToolRequest, passage: Passage, meter: Meter
+    ) -> Mapping[str, object] | None:
         tool = request.tool if isinstance(request.tool, str) else ""
         earlier = self._rounds.take(tool, request.params)
         if earlier is None:
-            self._is_booked.wait(BOOKING_WAIT_S)
             try:
-                call = self._meter().open_tool(request)
+                call = meter.open_tool(request)
             except GuardrailsError as error:
                 return _refusal(request, error)
             passage.opened.append(call)
@@ -304,7 +320,9 @@ class Relay:
     # --- both ---------------------------------------------------------------
 
     def server_is_gone(self) -> None:
-        """Settles all calls that will not be answered any more."""
+        """Settles all calls that will not be answered any more, and opens no more."""
+        with self._opening:  # Else the call that is being opened would be missed.
+            self._is_gone = True
         with self._lock:
             pending, self._pending = self._pending, {}
         gone = Answer(error_type="server_gone", is_broken_off=True)

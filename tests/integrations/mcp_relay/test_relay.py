@@ -1,14 +1,17 @@
 """The relay: no tool call passes unpaid, and nothing else is touched."""
 
 import json
+import threading
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor, wait
 
 import pytest
 
 from guardrails_mcp.refusals import REFUSAL_KEY
 from guardrails_mcp.stdio.lines import Oversized
+from guardrails_mcp.stdio.messages import ToolRequest
 from guardrails_mcp.stdio.relay import READ_BYTES_MAX
-from tests.integrations.mcp_relay.metering import Books, relay_of
+from tests.integrations.mcp_relay.metering import Books, Call, relay_of
 
 CALL = (
     b'{"jsonrpc":"2.0","id":7,"method":"tools/call",'
@@ -349,6 +352,32 @@ def test_a_call_that_never_reached_the_server_is_given_back() -> None:
 
     assert [c.is_released for c in books.calls] == [False, True]
     assert not books.calls[1].answers
+
+
+def test_a_call_that_is_opened_while_the_server_ends_is_not_forgotten() -> None:
+    is_opening, may_open = threading.Event(), threading.Event()
+
+    class Slow(Books):
+        def open_tool(self, request: ToolRequest) -> Call:
+            is_opening.set()
+            may_open.wait(20)
+            return super().open_tool(request)
+
+    books = Slow()
+    relay = relay_of(books)
+    with ThreadPoolExecutor() as threads:
+        opened = threads.submit(relay.from_host, call(1))
+        is_opening.wait()
+        gone = threads.submit(relay.server_is_gone)
+        wait([gone], timeout=0.05)  # It has to wait, so it does not end before.
+        may_open.set()
+        gone.result()
+        opened.result()
+
+    assert [c.answers[0].is_broken_off for c in books.calls] == [True]
+    with pytest.raises(BrokenPipeError):
+        relay.from_host(call(2))
+    assert len(books.calls) == 1
 
 
 # --- rounds ------------------------------------------------------------------

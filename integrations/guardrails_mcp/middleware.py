@@ -241,13 +241,16 @@ def _params_of(context: MiddlewareContext[Any]) -> Mapping[str, object]:
 def _connection_of(context: MiddlewareContext[Any]) -> str | None:
     """Returns the id of a connection that lasts.
 
-    Since 2026-07-28 there is none: every request has an id of its own, and a limit per
-    id would never be reached.
+    Since 2026-07-28 there is none, and before that none to a server with
+    `stateless_http`: every request has an id of its own, or whatever its header says,
+    and a limit per id would never be reached.
     """
     request = _request_of(context)
     version = getattr(request, "protocol_version", None)
     if request is None or not isinstance(version, str) or version >= "2026":
         return None
+    if getattr(request.session, "client_params", None) is None:
+        return None  # Nobody has introduced themselves on it: it began just now.
     assert context.fastmcp_context is not None
     return context.fastmcp_context.session_id
 

@@ -82,10 +82,10 @@ def shop(*, auth: Any = None, options: Mapping[str, Any] = {}, **limits: Any) ->
 
 
 @contextlib.asynccontextmanager
-async def served(mcp: FastMCP) -> AsyncIterator[str]:
+async def served(mcp: FastMCP, **options: Any) -> AsyncIterator[str]:
     """Serves over HTTP on a free port of this machine."""
     config = uvicorn.Config(
-        mcp.http_app(), host="127.0.0.1", port=0, log_level="error", ws="none"
+        mcp.http_app(**options), host="127.0.0.1", port=0, log_level="error", ws="none"
     )
     server = uvicorn.Server(config)
     serving = asyncio.create_task(server.serve())
@@ -285,6 +285,18 @@ async def test_a_connection_that_lasts_is_a_client() -> None:
         Client(place.mcp, mode="legacy") as two,
     ):
         assert [await bought(one, 3), await bought(two, 3)] == [2, 2]
+
+
+async def test_a_server_without_connections_serves_nobody_beyond_the_limit() -> None:
+    """Each request of an older client has an id of its own there, or one made up."""
+    place = shop(max_steps=2)
+    async with served(place.mcp, stateless_http=True, json_response=True) as url:
+        for name in ("one", "two"):
+            transport = StreamableHttpTransport(url, headers={"mcp-session-id": name})
+            async with Client(transport, mode="legacy") as client:
+                await bought(client, 3)
+
+    assert len(place.served) == 2
 
 
 async def test_a_verified_token_beats_what_a_client_says_of_itself() -> None:

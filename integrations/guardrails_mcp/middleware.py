@@ -34,10 +34,23 @@ __all__ = ["GuardMiddleware"]
 EVERYBODY = "everybody"
 """The client of a request that says nothing of itself."""
 
-_running: "contextvars.ContextVar[tuple[object, GuardedCall] | None]" = (
-    contextvars.ContextVar("guardrails_mcp_running", default=None)
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Running:
+    """A call and how far down mounted servers it has come."""
+
+    call: GuardedCall
+    tool: str
+    """As the last of the servers was asked for it."""
+    arguments: object
+    hosts: tuple[object, ...]
+    """The servers, outermost first."""
+
+
+_running: "contextvars.ContextVar[_Running | None]" = contextvars.ContextVar(
+    "guardrails_mcp_running", default=None
 )
-"""The server and the call that this context is inside of."""
+"""The call that this context is inside of."""
 
 
 class GuardMiddleware(Middleware):
@@ -86,10 +99,10 @@ class GuardMiddleware(Middleware):
         self, context: MiddlewareContext[Any], call_next: CallNext[Any, Any]
     ) -> Any:
         """Reserves, calls the tool, and settles."""
-        host = _server_of(context)
         tool, params = context.message.name, _params_of(context)
-        if self._is_mounted(host, tool):
-            return await call_next(context)
+        mounted = self._mounted(context)
+        if mounted is not None:
+            return await _run_in(mounted, context, call_next)
         try:
             activity = self._activities.of(self._names(context))
             call = self._rounds.take(_round(activity, tool), params)
@@ -112,14 +125,12 @@ class GuardMiddleware(Middleware):
     ) -> Any:
         call = opened.guarded
         call.enter_scope(is_offered=True)
-        token = _running.set((_server_of(context), call))
         try:
-            result = await call_next(context)
+            result = await _run_in(_running_at(context, call), context, call_next)
         except BaseException as error:
             await call.afinish(call.outcome_of(error))
             raise
         finally:
-            _running.reset(token)
             call.leave_scope()
         asked = getattr(result, "input_required", None)
         name = _round(opened.activity, context.message.name)
@@ -127,17 +138,26 @@ class GuardMiddleware(Middleware):
             await call.afinish(_outcome(call, result))
         return result
 
-    def _is_mounted(self, host: object, tool: str) -> bool:
-        """Whether the call is the same that the server around this one has opened."""
-        outer = _running.get()
-        if outer is None or outer[0] is host:
-            return False  # A tool that calls tools of its own server makes new calls.
-        call = outer[1]
-        is_same_guard = call.session.engine is self._guard.engine
-        name = call.call.tool if isinstance(call.call, ToolCall) else ""
+    def _mounted(self, context: MiddlewareContext[Any]) -> _Running | None:
+        """Returns the call, if it is the same that a server around has opened."""
+        outer, host = _running.get(), _server_of(context)
+        if outer is None or any(host is one for one in outer.hosts):
+            return None  # A tool that calls tools of its own server makes new calls.
+        tool, call = context.message.name, outer.call
         # A mounted tool's name may have a namespace before it.
-        is_same_tool = name == tool or name.endswith((f"_{tool}", f"/{tool}"))
-        return is_same_guard and is_same_tool and call.claim(name)
+        is_same = outer.tool == tool or outer.tool.endswith((f"_{tool}", f"/{tool}"))
+        inner = _running_at(context, call, outer)
+        # Further down it could also be a call that the mounted tool makes.
+        is_same = is_same and (
+            len(outer.hosts) == 1 or inner.arguments == outer.arguments
+        )
+        name = call.call.tool if isinstance(call.call, ToolCall) else ""
+        if call.session.engine is not self._guard.engine or not is_same:
+            return None
+        if not call.claim(name):
+            return None
+        call.offer()  # To what is mounted below.
+        return inner
 
     async def _opened(
         self, context: MiddlewareContext[Any], activity: Activity, tool: str
@@ -200,6 +220,30 @@ class GuardMiddleware(Middleware):
 class _Call:
     activity: Activity
     guarded: GuardedCall
+
+
+def _running_at(
+    context: MiddlewareContext[Any], call: GuardedCall, outer: _Running | None = None
+) -> _Running:
+    """Returns the call as it is at this server, below those that it came through."""
+    above = () if outer is None else outer.hosts
+    message = context.message
+    return _Running(
+        call=call,
+        tool=message.name,
+        arguments=message.arguments or {},
+        hosts=(*above, _server_of(context)),
+    )
+
+
+async def _run_in(
+    running: _Running, context: MiddlewareContext[Any], call_next: CallNext[Any, Any]
+) -> Any:
+    token = _running.set(running)
+    try:
+        return await call_next(context)
+    finally:
+        _running.reset(token)
 
 
 def _round(activity: Activity, tool: str) -> str:

@@ -194,6 +194,31 @@ async def test_the_call_of_a_mounted_tool_counts_once() -> None:
     assert place.guard.account("child:everybody") is None
 
 
+async def test_the_call_of_a_tool_that_is_mounted_twice_over_counts_once() -> None:
+    place, inner, innermost = shop(), FastMCP("inner"), FastMCP("innermost")
+    for server in (inner, innermost):
+        server.add_middleware(GuardMiddleware(place.guard, server="shop"))
+
+    @innermost.tool
+    async def look() -> str:
+        return "seen"
+
+    @innermost.tool
+    async def twice() -> str:
+        await innermost.call_tool("look")
+        await inner.call_tool("b_look")
+        return "seen"
+
+    inner.mount(innermost, namespace="b")
+    place.mcp.mount(inner, namespace="a")
+    async with Client(place.mcp) as client:
+        await client.call_tool("a_b_look")
+        assert place.steps() == 1
+        await client.call_tool("a_b_twice")
+
+    assert place.steps() == 1 + 3
+
+
 async def test_a_tool_that_calls_tools_of_its_server_makes_calls() -> None:
     place = shop()
     async with Client(place.mcp) as client:

@@ -226,6 +226,8 @@ class Relay:
             return self._too_long_for_host(line)
         if self._pending:
             self._is_booked.clear()
+        if self._sampling.is_waiting and messages.is_interesting(line):
+            self._sampling.cancelled(messages.messages_in(line) or ())
         if not messages.mentions_sampling(line):
             return None
         batch = messages.messages_in(line)

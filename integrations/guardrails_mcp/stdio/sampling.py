@@ -6,7 +6,7 @@ call brings what the model said. Both are model calls.
 """
 
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import cast
 
 from guardrails import GuardrailsError
@@ -81,6 +81,17 @@ class Sampling:
         call = self._taken(key)
         if call is not None:
             call.settle(Answer(error_type="answer_too_long"))
+
+    def cancelled(self, batch: Iterable[object]) -> None:
+        """Settles the model calls that messages of the server take back.
+
+        The host may have made them, and does not answer any more.
+        """
+        for message in batch:
+            key = messages.cancelled_key(message)
+            call = None if key is None else self._taken(key)
+            if call is not None:
+                call.settle(Answer(is_broken_off=True))
 
     def end(self, answer: Answer) -> None:
         """Settles all that will not be answered any more."""

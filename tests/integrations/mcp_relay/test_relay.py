@@ -448,6 +448,19 @@ def test_a_call_that_waits_for_input_is_booked_when_the_server_is_gone() -> None
 ASK = line({"id": 9, "method": "sampling/createMessage", "params": {"maxTokens": 5}})
 
 
+def test_sampling_that_the_server_takes_back_is_over() -> None:
+    """Nobody answers it, and until then the wall time of its session would pass."""
+    books = Books()
+    relay = relay_of(books)
+    relay.before_host(ASK)
+
+    cancel = {"method": "notifications/cancelled", "params": {"requestId": 9}}
+    assert relay.before_host(line(cancel)) is None
+    relay.from_host(answer(9, model="m"))
+
+    assert [a.is_broken_off for a in books.calls[0].answers] == [True]
+
+
 def test_sampling_is_a_model_call_that_the_hosts_answer_settles() -> None:
     books = Books()
     relay = relay_of(books)

@@ -23,6 +23,8 @@ class FlakyStore:
         self.is_away = False
         self.goes_away_after: int | None = None
         self.forgets_to_answer = False
+        self.meanwhile: Callable[[], object] | None = None
+        """Done once, while the store is busy with the next operation."""
         self.asked = 0
 
     @property
@@ -36,6 +38,9 @@ class FlakyStore:
             self.goes_away_after -= 1
         if self.is_away:
             raise StoreUnavailable("store: away.")
+        if self.meanwhile is not None:
+            meanwhile, self.meanwhile = self.meanwhile, None
+            meanwhile()
         reply = self.real.execute(operation)
         if self.forgets_to_answer:
             raise StoreUnavailable("store: timed out.")

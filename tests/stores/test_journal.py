@@ -123,7 +123,7 @@ def test_keeps_for_a_minute_what_was_acknowledged(
     """A store that fails over may have lost it."""
     to = charging()
     journal.before(settle("1", to))
-    journal.done("1")
+    journal.done(settle("1", to))
     at_once = list(journal.recent())
     clock.advance(seconds=KEPT_MS / 1000 + 1)
 
@@ -137,7 +137,7 @@ def test_the_minute_begins_with_the_acknowledgement(
     """What waited for an hour is as new to the store as anything."""
     journal.keep(settle("1", charging()))
     clock.advance(seconds=3_600)
-    journal.done("1")
+    journal.done(settle("1", charging()))
     clock.advance(seconds=KEPT_MS / 1000 - 1)
 
     assert [op.hold_id for op in journal.recent()] == ["1"]
@@ -149,7 +149,7 @@ def test_deletes_what_is_no_longer_needed(journal: Journal, clock: FakeClock) ->
     journal.keep(settle("waits", to))
     for number in range(3 * PRUNED_EVERY):
         journal.before(settle(f"{number}", to))
-        journal.done(f"{number}")
+        journal.done(settle(f"{number}", to))
         clock.advance(seconds=1)
     with sqlite3.connect(journal.path) as database:
         rows = database.execute("SELECT count(*) FROM operations").fetchone()[0]
@@ -161,7 +161,7 @@ def test_deletes_what_is_no_longer_needed(journal: Journal, clock: FakeClock) ->
 def test_leaves_no_file_that_nobody_needs(open_journal: Open, clock: FakeClock) -> None:
     journal = open_journal()
     journal.before(settle("1", charging()))
-    journal.done("1")
+    journal.done(settle("1", charging()))
     folder = journal.path.parent
     clock.advance(seconds=KEPT_MS / 1000 + 1)
     journal.close()
@@ -194,7 +194,7 @@ def test_the_next_process_sends_what_the_dead_one_left(open_journal: Open) -> No
     """Acknowledged or not: sending again changes nothing."""
     dead, to = open_journal(), charging()
     dead.before(settle("acknowledged", to))
-    dead.done("acknowledged")
+    dead.done(settle("acknowledged", to))
     dead.keep(settle("waits", to))
     path = abandon(dead)
     sent: list[Entry] = []

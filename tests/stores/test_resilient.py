@@ -42,6 +42,8 @@ Build = Callable[[OnStoreError], ResilientStore]
 SESSION = "default/session/session_id=s"
 SHARED = "default/total/customer_id=acme"
 
+GIVE_BACK = Release(hold_id="h", account=SESSION, now_ms=NOW_MS)
+
 
 @pytest.fixture
 def real() -> FlakyStore:
@@ -365,9 +367,7 @@ def test_a_hold_from_before_can_be_given_back_meanwhile(
     to = charging()
     local.execute(reserve("h", to))
     real.is_away = True
-    reply = local.execute(
-        Release(hold_id="h", account="default/session/session_id=s", now_ms=NOW_MS)
-    )
+    reply = local.execute(GIVE_BACK)
     real.is_away = False
     clock.advance(seconds=1)
     local.execute(reserve("2", to, cost=0))
@@ -375,6 +375,62 @@ def test_a_hold_from_before_can_be_given_back_meanwhile(
     assert reply == Released(is_applied=True)
     assert real.account().steps == 1
     assert real.account().held_nano_usd == 0
+
+
+def test_a_call_that_ends_while_its_reservation_is_booked_is_booked_too(
+    local: ResilientStore, real: FlakyStore, clock: FakeClock
+) -> None:
+    """Its settlement takes the place of what is just being sent, and waits."""
+    to = charging()
+    real.is_away = True
+    local.execute(reserve("h", to))
+    real.is_away = False
+    real.meanwhile = lambda: local.execute(settle("h", to))
+    clock.advance(seconds=1)
+
+    assert [event.event_id for event in real.events()] == ["h"]
+    assert real.account().held_nano_usd == 0
+    assert local.waiting == 0
+
+
+@pytest.mark.parametrize("is_answered_by_the_store", [False, True])
+def test_a_call_given_back_while_its_reservation_is_booked_holds_nothing(
+    local: ResilientStore,
+    real: FlakyStore,
+    clock: FakeClock,
+    *,
+    is_answered_by_the_store: bool,
+) -> None:
+    """Whoever answers the release, the store hears of it after the reservation."""
+    real.is_away = True
+    local.execute(reserve("h", charging()))
+    real.is_away = False
+
+    def give_back() -> None:
+        if is_answered_by_the_store:
+            local._end_outage()  # Another thread's look at the store.
+        local.execute(GIVE_BACK)
+
+    real.meanwhile = give_back
+    clock.advance(seconds=1)
+
+    assert (real.account().steps, real.account().held_nano_usd) == (0, 0)
+    assert local.waiting == 0
+
+
+def test_a_call_whose_answer_was_lost_can_be_given_back(
+    local: ResilientStore, real: FlakyStore, clock: FakeClock
+) -> None:
+    """The store may hold it, although it was admitted here."""
+    real.forgets_to_answer = True
+    local.execute(reserve("h", charging()))
+    held = real.account().held_nano_usd
+    real.forgets_to_answer = False
+    local.execute(GIVE_BACK)
+    clock.advance(seconds=1)
+
+    assert (held, real.account().held_nano_usd) == (CENT, 0)
+    assert real.account().steps == 0
 
 
 def test_calls_that_were_admitted_meanwhile_are_booked_above_the_limit(

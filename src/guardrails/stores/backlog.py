@@ -26,12 +26,15 @@ class Backlog(Protocol):
         """Keeps an operation that the store has not acknowledged."""
         ...
 
-    def done(self, hold_id: str) -> None:
-        """Notes that the store has acknowledged what was kept of a hold."""
+    def done(self, op: Entry) -> None:
+        """Notes that the store has acknowledged an operation.
+
+        What has taken its place meanwhile still waits.
+        """
         ...
 
-    def drop(self, hold_id: str) -> bool:
-        """Forgets what is kept of a hold; returns whether there was anything."""
+    def __contains__(self, hold_id: object) -> bool:
+        """Returns whether something of a hold was not acknowledged."""
         ...
 
     def waiting(self, count: int) -> Sequence[Entry]:
@@ -71,15 +74,16 @@ class MemoryBacklog:
         with self._lock:
             self._waiting[op.hold_id] = op
 
-    def done(self, hold_id: str) -> None:
+    def done(self, op: Entry) -> None:
         """Forgets what the store has acknowledged."""
         with self._lock:
-            self._waiting.pop(hold_id, None)
+            kept = self._waiting.get(op.hold_id)
+            if isinstance(op, Settle) or type(kept) is type(op):
+                self._waiting.pop(op.hold_id, None)
 
-    def drop(self, hold_id: str) -> bool:
-        """Forgets what is kept of a hold."""
-        with self._lock:
-            return self._waiting.pop(hold_id, None) is not None
+    def __contains__(self, hold_id: object) -> bool:
+        """Returns whether something of a hold is kept."""
+        return hold_id in self._waiting
 
     def waiting(self, count: int) -> Sequence[Entry]:
         """Returns the oldest operations."""

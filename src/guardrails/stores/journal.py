@@ -89,8 +89,8 @@ class Journal:
         self._clock = clock
         self._name = blake2b(store.encode(), digest_size=8).hexdigest()
         self._lock = threading.RLock()
-        self._unacknowledged: dict[str, int] = {}
-        """Ids by when they were written."""
+        self._unacknowledged: dict[str, tuple[str, int]] = {}
+        """By id: what was written, and when."""
         self._chargings: dict[int, tuple[Charging, bytes]] = {}
         self._count = 0
         self._background = Background(clock)
@@ -127,33 +127,33 @@ class Journal:
             OSError: Likewise.
         """
         with self._lock:
-            if op.hold_id in self._unacknowledged and isinstance(op, Settle):
-                kept = self._opened().kind_of(op.hold_id)
-                if kept == "settle":
-                    return
+            kept, _ = self._unacknowledged.get(op.hold_id, ("", 0))
+            if isinstance(op, Settle) and kept == _kind(op):
+                return
             file, now_ms = self._opened(), self._clock.now_ms()
-            self._unacknowledged[op.hold_id] = now_ms
             file.write(_row(op, now_ms, self._charging_of(op, file)))
+            self._unacknowledged[op.hold_id] = (_kind(op), now_ms)
             self._count += 1
             if self._count % PRUNED_EVERY == 0:
                 self._background.soon(0, self._tidy)
 
-    def done(self, hold_id: str) -> None:
-        """Notes that the store has acknowledged it. The row stays for a while."""
-        with self._lock:
-            written_ms = self._unacknowledged.pop(hold_id, None)
-            now_ms = self._clock.now_ms()
-            if written_ms is not None and now_ms - written_ms > LATE_MS:
-                self._opened().stamp(hold_id, now_ms)
+    def done(self, op: Entry) -> None:
+        """Notes that the store has acknowledged it. The row stays for a while.
 
-    def drop(self, hold_id: str) -> bool:
-        """Deletes the row of a hold that was never sent."""
+        A row that has taken its place meanwhile still waits.
+        """
         with self._lock:
-            if hold_id not in self._unacknowledged:
-                return False
-            del self._unacknowledged[hold_id]
-            self._opened().delete(hold_id)
-            return True
+            kind, written_ms = self._unacknowledged.get(op.hold_id, ("", 0))
+            if not kind or (kind != _kind(op) and not isinstance(op, Settle)):
+                return
+            del self._unacknowledged[op.hold_id]
+            now_ms = self._clock.now_ms()
+            if now_ms - written_ms > LATE_MS:
+                self._opened().stamp(op.hold_id, now_ms)
+
+    def __contains__(self, hold_id: object) -> bool:
+        """Returns whether something of a hold was not acknowledged."""
+        return hold_id in self._unacknowledged
 
     def waiting(self, count: int) -> Sequence[Entry]:
         """Returns the oldest operations that were not acknowledged."""
@@ -163,8 +163,9 @@ class Journal:
             rows = [row for one in wanted for row in file.rows(hold_id=one)]
         found = [op for op, _ in self._read(rows, file)]
         # What cannot be read was put aside, or the disk has lost it.
-        for hold_id in {*wanted} - {op.hold_id for op in found}:
-            self.done(hold_id)
+        with self._lock:
+            for hold_id in {*wanted} - {op.hold_id for op in found}:
+                self._unacknowledged.pop(hold_id, None)
         return found
 
     def recent(self) -> Iterator[Entry]:
@@ -293,7 +294,7 @@ class Journal:
             if isinstance(op, Settle):
                 self.keep(op)  # It may be lost again while it is new.
             unknown += send(op)
-            self.done(op.hold_id)
+            self.done(op)
             file.delete(op.hold_id)  # Taken up again, it goes on from here.
         return unknown
 
@@ -330,13 +331,22 @@ def _row(op: Entry, now_ms: int, charging: bytes | None) -> tuple[object, ...]:
     match op:
         case Settle():
             content = _settle.dump_json(op, exclude={"charging"})
-            return (op.hold_id, "settle", now_ms, charging, content)
         case Reserve():
             content = _reserve.dump_json(op, exclude={"charging"})
-            return (op.hold_id, "reserve", now_ms, charging, content)
         case Release():
             content = _release.dump_json(op)
-            return (op.hold_id, "release", now_ms, None, content)
+    return (op.hold_id, _kind(op), now_ms, charging, content)
+
+
+def _kind(op: Entry) -> str:
+    """Returns what a row of an operation is called."""
+    match op:
+        case Settle():
+            return "settle"
+        case Reserve():
+            return "reserve"
+        case Release():
+            return "release"
 
 
 def _operation(kind: str, content: bytes, charging: object) -> Entry:

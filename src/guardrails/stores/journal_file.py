@@ -75,12 +75,6 @@ class JournalFile:
         statement = "UPDATE operations SET written_ms = ? WHERE hold_id = ?"
         self._database().execute(statement, (now_ms, hold_id))
 
-    def kind_of(self, hold_id: str) -> str | None:
-        """Returns what is kept of a hold."""
-        query = "SELECT kind FROM operations WHERE hold_id = ?"
-        found = self._database().execute(query, (hold_id,)).fetchone()
-        return None if found is None else found[0]
-
     def rows(
         self,
         *,

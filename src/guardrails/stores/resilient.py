@@ -224,9 +224,10 @@ class ResilientStore:
         if isinstance(operation, Turn):
             operation = operation.settle
         if isinstance(operation, Settle):
-            self._backlog.done(operation.hold_id)
-        elif isinstance(operation, Release) and len(self._backlog):
-            self._backlog.drop(operation.hold_id)
+            self._backlog.done(operation)
+        elif isinstance(operation, Release) and operation.hold_id in self._backlog:
+            # Its reservation waits, or is being booked: this has to come after it.
+            self._keep(operation, None)
 
     # --- while it does not ----------------------------------------------------
 
@@ -253,8 +254,8 @@ class ResilientStore:
             case Release():
                 with self._lock:
                     released = outage.release(operation)
-                if not self._backlog.drop(operation.hold_id):
-                    self._keep(operation, outage)  # A hold that the store knows.
+                # The store may know the hold: its answer was lost, or it is told now.
+                self._keep(operation, outage)
                 return released
             case Sweep():
                 return Swept(unconfirmed=0, forgotten=0)
@@ -289,7 +290,7 @@ class ResilientStore:
         """Releases what the store may have held although nobody heard of it."""
         self._keep(_release_of(op), outage)
 
-    def _keep(self, op: Entry, outage: Outage) -> None:
+    def _keep(self, op: Entry, outage: Outage | None) -> None:
         try:
             self._backlog.keep(op)
         except Exception as error:
@@ -351,7 +352,7 @@ class ResilientStore:
                 batch = backlog.waiting(BATCH)
                 for op in batch:
                     self._apply(op)
-                    backlog.done(op.hold_id)
+                    backlog.done(op)
                 if not batch:
                     break
         outage = self._outage

@@ -74,6 +74,14 @@ class RemoteFlakyStore(FlakyStore):
     def __init__(self) -> None:
         super().__init__()
         self.on_doubt: Callable[[], None] = lambda: None
+        self.is_found_lost_by_asking = False
+        """Whether it has lost everything, which shows when it is reached again."""
+
+    def secret(self) -> bytes:
+        if self.is_found_lost_by_asking:
+            self.is_found_lost_by_asking = False
+            self.loses_everything()
+        return super().secret()
 
     def watch(self, on_doubt: Callable[[], None]) -> None:
         self.on_doubt = on_doubt

@@ -120,14 +120,19 @@ def test_a_settlement_replaces_the_reservation(journal: Journal) -> None:
 def test_keeps_for_a_minute_what_was_acknowledged(
     journal: Journal, clock: FakeClock
 ) -> None:
-    """A store that fails over may have lost it."""
+    """A store that fails over may have lost it; a later answer says that it has not."""
     to = charging()
     journal.before(settle("1", to))
     journal.done(settle("1", to))
-    at_once = list(journal.recent())
     clock.advance(seconds=KEPT_MS / 1000 + 1)
+    at_first = list(journal.recent())
+    journal.before(settle("2", to))
+    journal.done(settle("2", to))
 
-    assert (at_once, list(journal.recent())) == ([settle("1", to)], [])
+    assert (at_first, list(journal.recent())) == (
+        [settle("1", to)],
+        [settle("2", to)],
+    )
     assert len(journal) == 0
 
 
@@ -164,6 +169,7 @@ def test_leaves_no_file_that_nobody_needs(open_journal: Open, clock: FakeClock) 
     journal.done(settle("1", charging()))
     folder = journal.path.parent
     clock.advance(seconds=KEPT_MS / 1000 + 1)
+    journal.heard(clock.now_ms())
     journal.close()
 
     assert list(folder.iterdir()) == []
@@ -344,6 +350,46 @@ def test_what_the_store_lost_is_told_again(
 
     assert (account.posted_nano_usd, account.held_nano_usd) == (2 * CENT, CENT)
     assert account.steps == 3
+
+
+def test_a_process_whose_calls_are_long_tells_again_what_it_booked_last(
+    store: ResilientStore, real: RemoteFlakyStore, clock: FakeClock
+) -> None:
+    """It learns of the loss by its next call, which may be much later, and is booked
+    before the rest is told."""
+    to = charging()
+    store.execute(settle("1", to))
+    clock.advance(seconds=3_600)
+    real.loses_everything()
+    store.execute(settle("2", to))
+    clock.advance(seconds=0.001)
+
+    assert {event.event_id for event in real.events()} == {"1", "2"}
+
+
+def test_a_process_that_closes_after_a_pause_looks_whether_something_was_lost(
+    store: ResilientStore, real: RemoteFlakyStore, journal: Journal, clock: FakeClock
+) -> None:
+    """There may be no next process on its machine to tell it."""
+    store.execute(settle("1", charging()))
+    folder = journal.path.parent
+    clock.advance(seconds=3_600)
+    real.is_found_lost_by_asking = True
+    store.close()
+
+    assert [event.event_id for event in real.events()] == ["1"]
+    assert len(list(folder.glob("*.sqlite3"))) == 1  # It may be lost again.
+
+
+def test_a_process_that_closes_after_a_pause_leaves_nothing_behind(
+    store: ResilientStore, journal: Journal, clock: FakeClock
+) -> None:
+    store.execute(settle("1", charging()))
+    folder = journal.path.parent
+    clock.advance(seconds=3_600)
+    store.close()
+
+    assert list(folder.iterdir()) == []
 
 
 def test_telling_again_what_was_not_lost_changes_nothing(

@@ -5,7 +5,9 @@ Theory of operation
 Each process has a file of its own, so that nobody waits for anybody. A settlement
 is written before it is sent and stays for a minute after it was acknowledged: a
 server that fails over or loses its last second has lost acknowledged settlements,
-and they are sent again. All operations are idempotent by their id, for 25 hours.
+and they are sent again. The minute ends when the store is heard of: a process whose
+calls are long learns late that something was lost. All operations are idempotent by
+their id, for 25 hours.
 
 Which rows were acknowledged is known in memory only. When a process dies, its lock
 on the file ends, and the next process of this machine adopts it: it sends all rows
@@ -93,6 +95,9 @@ class Journal:
         """By id: what was written, and when."""
         self._chargings: dict[int, tuple[Charging, bytes]] = {}
         self._count = 0
+        self._heard_ms = clock.now_ms()
+        """When the store was last known to have all that it had acknowledged."""
+        self._is_in_doubt = False
         self._background = Background(clock)
         self._file: JournalFile | None = None
         self._process_id = os.getpid()
@@ -148,6 +153,7 @@ class Journal:
                 return
             del self._unacknowledged[op.hold_id]
             now_ms = self._clock.now_ms()
+            self.heard(now_ms)
             if now_ms - written_ms > LATE_MS:
                 self._opened().stamp(op.hold_id, now_ms)
 
@@ -168,9 +174,26 @@ class Journal:
                 self._unacknowledged.pop(hold_id, None)
         return found
 
+    @property
+    def is_unheard(self) -> bool:
+        """Whether the store was not heard of for so long that rows stay for it."""
+        return self._clock.now_ms() - self._heard_ms > KEPT_MS
+
+    def heard(self, now_ms: int) -> None:
+        """Notes that the store has all that it had acknowledged, as far as is known."""
+        if not self._is_in_doubt:
+            self._heard_ms = now_ms
+
+    def doubt(self, *, is_over: bool = False) -> None:
+        """Keeps what the store may have lost until it has been told again."""
+        self._is_in_doubt = not is_over
+
     def recent(self) -> Iterator[Entry]:
-        """Yields what was acknowledged within the last minute, oldest first."""
-        since_ms, after = self._clock.now_ms() - KEPT_MS, 0
+        """Yields what was acknowledged in the minute before the store was last whole.
+
+        And since then, oldest first.
+        """
+        since_ms, after = self._kept_since_ms(), 0
         while True:
             # By pages, so that nobody who writes waits for long.
             with self._lock:
@@ -218,10 +241,8 @@ class Journal:
                 return
             with contextlib.suppress(OSError, sqlite3.Error):
                 file.disconnect()
-                before_ms = self._clock.now_ms() - KEPT_MS
-                tidy(
-                    file.path, before_ms=before_ms, kept=frozenset(self._unacknowledged)
-                )
+                kept = frozenset(self._unacknowledged)
+                tidy(file.path, before_ms=self._kept_since_ms(), kept=kept)
                 if file.is_empty():
                     file.remove()
             file.close()
@@ -249,13 +270,17 @@ class Journal:
         if file is None:
             return
         try:
-            tidy(file.path, before_ms=self._clock.now_ms() - KEPT_MS, kept=kept)
+            tidy(file.path, before_ms=self._kept_since_ms(), kept=kept)
         except (OSError, sqlite3.Error) as error:
             _log.error(
                 "guardrails: the journal %s cannot be tidied (%s): it goes on growing.",
                 file.path,
                 type(error).__name__,
             )
+
+    def _kept_since_ms(self) -> int:
+        # The clock may have been set back meanwhile.
+        return min(self._heard_ms, self._clock.now_ms()) - KEPT_MS
 
     def _opened(self) -> JournalFile:
         if self._file is None:

@@ -7,7 +7,8 @@ The order does not matter, since every operation names all that it needs, and
 applying it again is safe, since it is idempotent by its id.
 
 A store that may have lost what it had acknowledged is told again: what was booked
-within the last minute, and which calls are open. Nothing is ever added up from here.
+in the minute before it was last whole, and which calls are open. Nothing is ever added
+up from here.
 """
 
 import logging
@@ -171,6 +172,9 @@ class ResilientStore:
         """Tries to book what is left, and closes the store."""
         try:
             self._book()
+            if self._journal is not None and self._journal.is_unheard:
+                self._store.secret()  # It may have lost something since.
+                self._journal.heard(self._clock.now_ms())
             if self._is_in_doubt:
                 self._tell_again()
         except StoreUnavailable:
@@ -391,6 +395,7 @@ class ResilientStore:
     def _doubt(self) -> None:
         if self._journal is not None:
             self._is_in_doubt = True
+            self._journal.doubt()
             self._background.soon(0, self._tell_again)
 
     def _tell_again(self) -> None:
@@ -403,6 +408,8 @@ class ResilientStore:
                 self._store.execute(_unenforced(op))
             for op in self._backlog.recent():
                 self._apply(op)
+            if self._journal is not None and not self._is_in_doubt:
+                self._journal.doubt(is_over=True)
         except StoreUnavailable:
             self._is_in_doubt = True
             self._background.soon(PROBE_MS, self._tell_again)

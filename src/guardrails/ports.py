@@ -188,7 +188,10 @@ class RemoteStore(Store, Protocol):
         ...
 
     def last_seen(self, account: str) -> Account | None:
-        """Returns totals of an account as last told, without asking; a copy."""
+        """Returns totals of an account as last told, without asking; a copy.
+
+        With the limits that people have raised, as far as this process was told.
+        """
         ...
 
 

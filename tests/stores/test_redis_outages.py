@@ -6,13 +6,14 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from ctypes import Array, c_double, c_long
 from dataclasses import dataclass, field
+from decimal import Decimal
 from multiprocessing.process import BaseProcess
 from multiprocessing.synchronize import Event
 from pathlib import Path
 
 import pytest
 
-from guardrails import CallRefused, Guard, SessionStopped
+from guardrails import BudgetExceeded, CallRefused, Guard, SessionStopped
 from guardrails.clock import SystemClock
 from guardrails.core.attribution import Attribution
 from guardrails.core.lines import account_key
@@ -229,6 +230,35 @@ def test_a_server_that_is_down_at_the_start_of_a_call_is_not_asked_again(
     guard.close()
 
     assert asked >= 100
+
+
+def test_a_limit_that_somebody_else_has_raised_holds_in_an_outage(
+    server: Server,
+) -> None:
+    """An operator has raised it from another machine, and the agent went on since."""
+    guard, operator = [
+        Guard({}, store=server.url, max_cost_usd=PRICE_USD) for _ in range(2)
+    ]
+    with guard.session(session_id="s"):
+        with guard.call(tool="t", cost_usd=PRICE_USD):
+            pass
+        operator.raise_limit("s", max_cost_usd=f"{4 * Decimal(PRICE_USD)}")
+        operator.close()
+        with guard.call(tool="t", cost_usd=PRICE_USD):
+            pass
+        server.kill()
+        try:
+            for _ in range(2):
+                with guard.call(tool="t", cost_usd=PRICE_USD):
+                    pass
+            with pytest.raises(BudgetExceeded) as stop:
+                guard.call(tool="t", cost_usd=PRICE_USD).reserve()
+        finally:
+            server.start()
+    until(lambda: not guard.store.is_degraded, "the recovery")
+    guard.close()
+
+    assert stop.value.allowed == 4 * Decimal(PRICE_USD)
 
 
 # --- back without what it had -----------------------------------------------

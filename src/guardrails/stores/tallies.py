@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import Any, cast
 
 from guardrails.core.accounts import Account, Hold, HoldState
+from guardrails.core.limits import merged_limits
 from guardrails.core.operations import (
     Operation,
     ReadStops,
@@ -20,6 +21,7 @@ from guardrails.core.operations import (
     Turned,
     Verdict,
 )
+from guardrails.core.policy import Limits
 from guardrails.core.stops import StopOrder, project_in
 
 __all__ = ["Tallies"]
@@ -82,7 +84,9 @@ class Tallies:
             return None
         if seen is not None:
             if tally is not None:
-                seen.stop, seen.raised = tally.stop, tally.raised
+                seen.stop = tally.stop
+                if tally.raised is not None:  # By this process, maybe just now.
+                    seen.raised = merged_limits(seen.raised or Limits(), tally.raised)
             return seen
         assert tally is not None
         known = tally.copy()

@@ -53,6 +53,7 @@ from guardrails.stores.redis import keys, orders, outbox, replies, requests
 from guardrails.stores.redis.attempts import Script
 from guardrails.stores.redis.client import Client
 from guardrails.stores.redis.history import RedisHistory
+from guardrails.stores.redis.layouts import raised_from
 from guardrails.stores.redis.topology import Topology
 from guardrails.stores.redis.wire import Argument, Fragment
 
@@ -137,7 +138,7 @@ class RedisStore:
     def last_seen(self, account: str) -> Account | None:
         """Returns totals of an account as of this process's last call, if any.
 
-        Only the numbers: neither stops, nor raised limits, nor the session.
+        The numbers and the raised limits: neither stops nor the session.
         """
         newest: tuple[int, bytes, int] | None = None
         for accounts, (version, rows) in list(self._seen.items()):
@@ -145,7 +146,9 @@ class RedisStore:
                 newest = (version, rows, accounts.index(account))
         if newest is None:
             return None
-        return replies.totals_from(account, newest[1], newest[2])
+        found = replies.totals_from(account, newest[1], newest[2])
+        found.raised = raised_from(self._raised.get(account, ""))
+        return found
 
     def execute(self, operation: Operation[R]) -> R:
         """Applies an operation in one round trip. Thread safe."""

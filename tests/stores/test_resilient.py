@@ -320,6 +320,38 @@ def test_what_happened_meanwhile_is_booked_once(
     assert (account.held_nano_usd, account.unconfirmed_nano_usd) == (0, 0)
 
 
+def test_a_call_in_the_moment_of_the_recovery_begins_no_other_outage(
+    real: FlakyStore,
+) -> None:
+    """It was answered without the store, which is back when that is noted."""
+    clock = MeanwhileClock()
+    store = ResilientStore(real, on_error=OnStoreError.LOCAL, clock=clock)
+    real.is_away = True
+    store.execute(reserve("1", charging()))
+    real.is_away = False
+    clock.meanwhile = lambda: clock.advance(seconds=1)
+    store.execute(reserve("2", charging()))
+    is_degraded = store.is_degraded
+    clock.advance(seconds=0.001)
+
+    assert not is_degraded
+    assert real.account().steps == 2
+
+
+class MeanwhileClock(FakeClock):
+    """One on which something else may happen while somebody reads it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.meanwhile: Callable[[], None] | None = None
+
+    def monotonic_ms(self) -> int:
+        if self.meanwhile is not None:
+            meanwhile, self.meanwhile = self.meanwhile, None
+            meanwhile()
+        return super().monotonic_ms()
+
+
 def test_what_the_store_had_applied_before_it_failed_counts_once(
     local: ResilientStore, real: FlakyStore, clock: FakeClock
 ) -> None:

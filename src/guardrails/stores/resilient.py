@@ -142,25 +142,27 @@ class ResilientStore:
             StoreUnavailable: If the call may not be made without the store, or the
                 operation is a question or an order of a person.
         """
-        if self._outage is not None:
-            return cast("R", self._answered(operation, None))
+        outage = self._outage
+        if outage is not None:
+            return cast("R", self._answered(operation, None, outage))
         self._before(operation)
         try:
             reply = self._store.execute(operation)
         except StoreUnavailable as error:
-            return cast("R", self._answered(operation, error))
+            return cast("R", self._answered(operation, error, None))
         self._acknowledged(operation, reply)
         return reply
 
     async def aexecute(self, operation: Operation[R]) -> R:
         """Like `execute`, without blocking the event loop for long."""
-        if self._outage is not None:
-            return cast("R", self._answered(operation, None))
+        outage = self._outage
+        if outage is not None:
+            return cast("R", self._answered(operation, None, outage))
         self._before(operation)
         try:
             reply = await self._store.aexecute(operation)
         except StoreUnavailable as error:
-            return cast("R", self._answered(operation, error))
+            return cast("R", self._answered(operation, error, None))
         self._acknowledged(operation, reply)
         return reply
 
@@ -236,14 +238,17 @@ class ResilientStore:
     # --- while it does not ----------------------------------------------------
 
     def _answered(
-        self, operation: Operation[Any], error: StoreUnavailable | None
+        self,
+        operation: Operation[Any],
+        error: StoreUnavailable | None,
+        outage: Outage | None,
     ) -> object:
-        """Answers without the store."""
-        outage = self._failed(error)
+        """Answers without the store, which has just failed or was not asked."""
+        outage = self._failed(error, outage)
         match operation:
             case Turn():
-                settled = self._answered(operation.settle, error)
-                reserved = self._answered(operation.reserve, error)
+                settled = self._answered(operation.settle, error, outage)
+                reserved = self._answered(operation.reserve, error, outage)
                 return Turned(
                     settled=cast("Any", settled), reserved=cast("Any", reserved)
                 )
@@ -303,12 +308,15 @@ class ResilientStore:
         if self._outage is not outage:  # It is over, and nobody would look again.
             self._background.soon(0, self._probe)
 
-    def _failed(self, error: StoreUnavailable | None) -> Outage:
-        """Notes that the store does not answer, and returns the outage."""
+    def _failed(self, error: StoreUnavailable | None, outage: Outage | None) -> Outage:
+        """Notes that the store does not answer, and returns the outage.
+
+        One in which it was not asked may be over by now: that begins no other.
+        """
         now_ms = self._clock.monotonic_ms()
         with self._lock:
             self.degraded_operations += 1
-            outage, begins = self._outage, False
+            outage, begins = outage or self._outage, False
             if outage is None:
                 begins = True
                 outage = self._outage = Outage(

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from guardrails.core.loops import LoopRule, ToolTrace
-from guardrails.core.operations import Release
+from guardrails.core.operations import Release, Settle
 from guardrails.core.policy import Limits, OnStoreError
 from guardrails.errors import StoreUnavailable
 from guardrails.stores.backlog import Entry
@@ -26,6 +26,8 @@ from tests.stores.flaky import RemoteFlakyStore
 SHARED = "default/total/customer_id=acme"
 STORE = "redis://ledger"
 DAY_SECONDS = 86_400
+
+GIVE_BACK = Release(hold_id="h", account="default/session/session_id=s", now_ms=7)
 
 Open = Callable[[], Journal]
 
@@ -350,6 +352,34 @@ def test_what_the_store_lost_is_told_again(
 
     assert (account.posted_nano_usd, account.held_nano_usd) == (2 * CENT, CENT)
     assert account.steps == 3
+
+
+def test_a_release_that_the_store_lost_is_told_again(
+    store: ResilientStore, real: RemoteFlakyStore, clock: FakeClock
+) -> None:
+    """Else the hold of a call that was never sent would count for ever."""
+    store.execute(reserve("h", charging()))
+    store.execute(GIVE_BACK)
+    real.loses_everything()
+    real.real.execute(reserve("h", charging()))  # It goes back to this.
+    clock.advance(seconds=0.001)
+
+    assert (real.account().steps, real.account().held_nano_usd) == (0, 0)
+
+
+@pytest.mark.parametrize("end", [GIVE_BACK, settle("h", charging())])
+def test_a_call_that_ends_while_its_hold_is_told_again_holds_nothing(
+    store: ResilientStore, real: RemoteFlakyStore, clock: FakeClock, end: Entry
+) -> None:
+    """The store may hear of the end first, which it then knows nothing of."""
+    store.execute(reserve("h", charging()))
+    real.loses_everything()
+    real.meanwhile = lambda: store.execute(end)
+    clock.advance(seconds=0.001)
+    account = real.account()
+
+    assert (account.held_nano_usd, account.unconfirmed_nano_usd) == (0, 0)
+    assert account.steps == len(real.events()) == isinstance(end, Settle)
 
 
 def test_a_process_whose_calls_are_long_tells_again_what_it_booked_last(

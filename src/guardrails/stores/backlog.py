@@ -7,12 +7,21 @@ from typing import Protocol
 
 from guardrails.core.operations import Release, Reserve, Settle
 
-__all__ = ["Backlog", "Entry", "MemoryBacklog"]
+__all__ = ["Backlog", "Entry", "MemoryBacklog", "is_over"]
 
 BACKLOG_MAX = 10_000
 """Operations kept in memory for a store that is away, about 10 MB."""
 
 Entry = Reserve | Settle | Release
+
+STAGES: tuple[type, ...] = (Reserve, Release, Settle)
+"""What may take the place of what, for one hold. A call that was given back may turn
+out to have been made."""
+
+
+def is_over(kept: type, acknowledged: type) -> bool:
+    """Whether what is kept of a hold need not be told any more."""
+    return STAGES.index(kept) <= STAGES.index(acknowledged)
 
 
 class Backlog(Protocol):
@@ -29,7 +38,7 @@ class Backlog(Protocol):
     def done(self, op: Entry) -> None:
         """Notes that the store has acknowledged an operation.
 
-        What has taken its place meanwhile still waits.
+        What has taken its place meanwhile still waits: see `STAGES`.
         """
         ...
 
@@ -78,8 +87,8 @@ class MemoryBacklog:
         """Forgets what the store has acknowledged."""
         with self._lock:
             kept = self._waiting.get(op.hold_id)
-            if isinstance(op, Settle) or type(kept) is type(op):
-                self._waiting.pop(op.hold_id, None)
+            if kept is not None and is_over(type(kept), type(op)):
+                del self._waiting[op.hold_id]
 
     def __contains__(self, hold_id: object) -> bool:
         """Returns whether something of a hold is kept."""

@@ -2,10 +2,10 @@
 
 Theory of operation
 -------------------
-Each process has a file of its own, so that nobody waits for anybody. A settlement
-is written before it is sent and stays for a minute after it was acknowledged: a
-server that fails over or loses its last second has lost acknowledged settlements,
-and they are sent again. The minute ends when the store is heard of: a process whose
+Each process has a file of its own, so that nobody waits for anybody. How a call has
+ended is written before it is sent and stays for a minute after it was acknowledged: a
+server that fails over or loses its last second has lost what it had acknowledged, and
+is sent it again. The minute ends when the store is heard of: a process whose
 calls are long learns late that something was lost. All operations are idempotent by
 their id, for 25 hours.
 
@@ -35,7 +35,7 @@ from guardrails.core.operations import Release, Reserve, Settle
 from guardrails.ids import new_id
 from guardrails.ports import Clock, History
 from guardrails.stores.background import Background
-from guardrails.stores.backlog import Entry
+from guardrails.stores.backlog import Entry, is_over
 from guardrails.stores.journal_file import JournalFile, tidy
 
 __all__ = ["Journal"]
@@ -91,7 +91,7 @@ class Journal:
         self._clock = clock
         self._name = blake2b(store.encode(), digest_size=8).hexdigest()
         self._lock = threading.RLock()
-        self._unacknowledged: dict[str, tuple[str, int]] = {}
+        self._unacknowledged: dict[str, tuple[type[Entry], int]] = {}
         """By id: what was written, and when."""
         self._chargings: dict[int, tuple[Charging, bytes]] = {}
         self._count = 0
@@ -120,8 +120,8 @@ class Journal:
         return len(self._unacknowledged)
 
     def before(self, op: Entry) -> None:
-        """Keeps a settlement: what is paid must be booked, whatever happens now."""
-        if isinstance(op, Settle):
+        """Keeps how a call has ended: a store that forgets it is told again."""
+        if not isinstance(op, Reserve):
             self.keep(op)
 
     def keep(self, op: Entry) -> None:
@@ -132,12 +132,12 @@ class Journal:
             OSError: Likewise.
         """
         with self._lock:
-            kept, _ = self._unacknowledged.get(op.hold_id, ("", 0))
-            if isinstance(op, Settle) and kept == _kind(op):
+            kept, _ = self._unacknowledged.get(op.hold_id, (None, 0))
+            if kept is Settle:
                 return
             file, now_ms = self._opened(), self._clock.now_ms()
             file.write(_row(op, now_ms, self._charging_of(op, file)))
-            self._unacknowledged[op.hold_id] = (_kind(op), now_ms)
+            self._unacknowledged[op.hold_id] = (type(op), now_ms)
             self._count += 1
             if self._count % PRUNED_EVERY == 0:
                 self._background.soon(0, self._tidy)
@@ -148,8 +148,8 @@ class Journal:
         A row that has taken its place meanwhile still waits.
         """
         with self._lock:
-            kind, written_ms = self._unacknowledged.get(op.hold_id, ("", 0))
-            if not kind or (kind != _kind(op) and not isinstance(op, Settle)):
+            kept, written_ms = self._unacknowledged.get(op.hold_id, (None, 0))
+            if kept is None or not is_over(kept, type(op)):
                 return
             del self._unacknowledged[op.hold_id]
             now_ms = self._clock.now_ms()
@@ -355,23 +355,12 @@ def _is_booked(op: Settle, history: History) -> bool:
 def _row(op: Entry, now_ms: int, charging: bytes | None) -> tuple[object, ...]:
     match op:
         case Settle():
-            content = _settle.dump_json(op, exclude={"charging"})
+            kind, content = "settle", _settle.dump_json(op, exclude={"charging"})
         case Reserve():
-            content = _reserve.dump_json(op, exclude={"charging"})
+            kind, content = "reserve", _reserve.dump_json(op, exclude={"charging"})
         case Release():
-            content = _release.dump_json(op)
-    return (op.hold_id, _kind(op), now_ms, charging, content)
-
-
-def _kind(op: Entry) -> str:
-    """Returns what a row of an operation is called."""
-    match op:
-        case Settle():
-            return "settle"
-        case Reserve():
-            return "reserve"
-        case Release():
-            return "release"
+            kind, content = "release", _release.dump_json(op)
+    return (op.hold_id, kind, now_ms, charging, content)
 
 
 def _operation(kind: str, content: bytes, charging: object) -> Entry:

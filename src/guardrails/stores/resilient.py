@@ -218,7 +218,7 @@ class ResilientStore:
         """Keeps what must be booked, before it is sent."""
         if isinstance(operation, Turn):
             operation = operation.settle
-        if isinstance(operation, Settle):
+        if isinstance(operation, Settle | Release):
             try:
                 self._backlog.before(operation)
             except Exception as error:
@@ -229,11 +229,8 @@ class ResilientStore:
             self._tallies.note(operation, reply)
         if isinstance(operation, Turn):
             operation = operation.settle
-        if isinstance(operation, Settle):
+        if isinstance(operation, Settle | Release):
             self._backlog.done(operation)
-        elif isinstance(operation, Release) and operation.hold_id in self._backlog:
-            # Its reservation waits, or is being booked: this has to come after it.
-            self._keep(operation, None)
 
     # --- while it does not ----------------------------------------------------
 
@@ -299,7 +296,7 @@ class ResilientStore:
         """Releases what the store may have held although nobody heard of it."""
         self._keep(_release_of(op), outage)
 
-    def _keep(self, op: Entry, outage: Outage | None) -> None:
+    def _keep(self, op: Entry, outage: Outage) -> None:
         try:
             self._backlog.keep(op)
         except Exception as error:
@@ -364,6 +361,8 @@ class ResilientStore:
                 batch = backlog.waiting(BATCH)
                 for op in batch:
                     self._apply(op)
+                    if isinstance(op, Reserve) and op.hold_id not in backlog:
+                        self._ended_before(op)
                     backlog.done(op)
                 if not batch:
                     break
@@ -372,6 +371,10 @@ class ResilientStore:
             reply = self._store.execute(op)
             if isinstance(reply, Reserved) and reply.verdict is Verdict.ALLOW:
                 self._store.execute(_release_of(op))  # The limit was raised.
+
+    def _ended_before(self, op: Reserve) -> None:
+        """Gives back what was told after its end; a call that was booked stays so."""
+        self._apply(_release_of(op))
 
     def _end_outage(self) -> None:
         with self._lock:
@@ -414,6 +417,8 @@ class ResilientStore:
                 open_reserves = self._tallies.open_reserves
             for op in open_reserves:
                 self._store.execute(_unenforced(op))
+                if not self._tallies.is_open(op.hold_id):
+                    self._ended_before(op)
             for op in self._backlog.recent():
                 self._apply(op)
             if self._journal is not None and not self._is_in_doubt:

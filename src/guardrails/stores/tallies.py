@@ -61,6 +61,10 @@ class Tallies:
         """Calls of this process that the store admitted and that are not over."""
         return list(self._open.values())
 
+    def is_open(self, hold_id: str) -> bool:
+        """Whether a hold is one of `open_reserves`."""
+        return hold_id in self._open
+
     def open_holds(self) -> dict[str, Hold]:
         """Returns the holds of `open_reserves`."""
         return {

@@ -5,6 +5,7 @@ store is back.
 """
 
 import logging
+import pickle
 from collections.abc import Callable
 from decimal import Decimal
 from typing import TypeVar
@@ -36,6 +37,7 @@ class FailingStore:
     def __init__(self) -> None:
         self._inner = MemoryStore()
         self.is_down = False
+        self.asked = 0
         self.applies_before_it_fails = False
 
     @property
@@ -60,6 +62,7 @@ class FailingStore:
         self._inner.close()
 
     def _answer(self) -> None:
+        self.asked += 1
         if self.is_down:
             raise StoreUnavailable("store: the disk is full.")
 
@@ -272,6 +275,26 @@ def test_a_stop_that_was_set_before_holds_while_the_store_is_away_and_after(
         assert it.calls(5) == 0
 
     assert session.status == "budget_exceeded"
+
+
+def test_a_call_that_is_stopped_while_the_store_is_away_asks_it_nothing(
+    setting: Make,
+) -> None:
+    """What the session spent most on is read once somebody looks, and if it can be."""
+    it = setting("local")
+    it.calls(20)
+    it.fail()
+    it.calls(1)
+    asked = it.store.asked
+    with pytest.raises(BudgetExceeded) as stop:
+        it.one_cent().reserve()
+    asked_since = it.store.asked - asked
+    looked = pickle.loads(pickle.dumps(stop.value))
+    it.come_back()
+
+    assert asked_since == 0
+    assert looked.top_costs == ()
+    assert stop.value.top_costs == ()  # What was looked at stays.
 
 
 def test_a_stop_by_a_person_holds_while_the_store_is_away(setting: Make) -> None:

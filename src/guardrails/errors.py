@@ -16,9 +16,10 @@ they prevent. Faults are raised where a guard is built or asked; inside a
 running agent they are contained, counted and logged.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from decimal import Decimal
-from typing import Any
+from functools import cached_property
+from typing import Any, cast
 
 from guardrails.core.attribution import Attribution
 
@@ -34,6 +35,8 @@ __all__ = [
     "StoreUnavailable",
     "UnpricedModelError",
 ]
+
+_Costs = tuple[tuple[str, Decimal, int], ...]
 
 
 class GuardrailsError(Exception):
@@ -123,7 +126,8 @@ class BudgetExceeded(SessionStopped):
             id, `agent` or `tool`, and the agent or the pattern of the tool's rule.
             Nothing else is stopped then. Else `None`.
         top_costs: The most expensive tools and models of the session, as
-            `(name, cost in USD, calls)`, most expensive first.
+            `(name, cost in USD, calls)`, most expensive first. Read from the store
+            when it is first looked at, or pickled; empty if that does not answer.
     """
 
     limit: str
@@ -132,7 +136,23 @@ class BudgetExceeded(SessionStopped):
     allowed: Decimal | int
     needed: Decimal | int | None
     part: tuple[str, str, str] | None
-    top_costs: tuple[tuple[str, Decimal, int], ...]
+
+    def __init__(
+        self, message: str, *, read_costs: Callable[[], _Costs] = tuple, **details: Any
+    ) -> None:
+        super().__init__(message, **details)
+        self._read_costs = read_costs
+
+    @cached_property
+    def top_costs(self) -> _Costs:
+        """What the session spent most on."""
+        # Not read when it is raised: a call that is refused waits for no report.
+        return self._read_costs()
+
+    def __reduce__(self) -> tuple[object, ...]:
+        kind, (public, state) = cast("Any", super().__reduce__())
+        left = {key: value for key, value in state.items() if key != "_read_costs"}
+        return (kind, (public, left | {"top_costs": self.top_costs}))
 
 
 class LoopDetected(SessionStopped):

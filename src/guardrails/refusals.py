@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from decimal import Decimal
+from functools import partial
 from typing import Any
 
 from guardrails.core.accounts import Charging, Stop, StopReason
@@ -37,7 +38,7 @@ def refusal_error(
         refusal: What the ledger answered.
         charging: Whom the call was to be charged to.
         is_final: Whether waiting for open holds cannot help.
-        store: Where the causes of a stop are read.
+        store: Where the causes of a stop are read, once somebody asks for them.
     """
     who = charging.attribution
     decision = decide(refusal, who, is_final=is_final)
@@ -77,7 +78,7 @@ def refusal_error(
             allowed=amount(stop.measure, stop.allowed),
             needed=needed,
             part=refusal.line.part,
-            top_costs=_top_costs(charging, store),
+            read_costs=partial(_top_costs, charging, store),
             **common,
         )
     if stop.finding is not None:

@@ -16,7 +16,7 @@ from guardrails.core.operations import Release, Settle
 from guardrails.core.policy import Limits, OnStoreError
 from guardrails.errors import StoreUnavailable
 from guardrails.stores.backlog import Entry
-from guardrails.stores.journal import KEPT_MS, PRUNED_EVERY, Journal
+from guardrails.stores.journal import KEPT_MS, PAGE, PRUNED_EVERY, Journal
 from guardrails.stores.memory import MemoryStore
 from guardrails.stores.resilient import ResilientStore
 from guardrails.testing import FakeClock
@@ -395,6 +395,42 @@ def test_a_process_whose_calls_are_long_tells_again_what_it_booked_last(
     clock.advance(seconds=0.001)
 
     assert {event.event_id for event in real.events()} == {"1", "2"}
+
+
+def test_a_process_that_closes_tells_again_all_that_was_lost(
+    store: ResilientStore, real: RemoteFlakyStore, clock: FakeClock
+) -> None:
+    """No exit waits for the thread that is at it: there is more than a page."""
+    for number in range(PAGE + 1):
+        store.execute(settle(f"{number}", charging()))
+    real.loses_everything()
+    real.meanwhile = store.close
+    clock.advance(seconds=0.001)
+
+    assert len(real.events()) == PAGE + 1
+
+
+def test_a_store_that_is_away_at_the_end_is_left_alone(
+    store: ResilientStore,
+    real: RemoteFlakyStore,
+    open_journal: Open,
+    clock: FakeClock,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """What it did not take is for the next process, and nobody says otherwise."""
+    clock.advance(seconds=0.001)  # It has looked for journals to adopt.
+    real.is_away = True
+    store.execute(settle("1", charging()))
+    store.close()
+    real.is_away = False
+    clock.advance(seconds=5)
+    sent: list[Entry] = []
+    open_journal().adopt(sending(sent), NOTHING)
+
+    assert "closing with 1 operations" in caplog.text
+    assert "everything is booked" not in caplog.text
+    assert (store.is_degraded, store.waiting) == (False, 0)
+    assert sent == [settle("1", charging())]
 
 
 def test_a_process_that_closes_after_a_pause_looks_whether_something_was_lost(

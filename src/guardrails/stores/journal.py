@@ -165,6 +165,8 @@ class Journal:
         """Returns the oldest operations that were not acknowledged."""
         with self._lock:
             wanted = list(islice(self._unacknowledged, count))
+            if not wanted:
+                return ()
             file = self._opened()
             rows = [row for one in wanted for row in file.rows(hold_id=one)]
         found = [op for op, _ in self._read(rows, file)]
@@ -197,7 +199,9 @@ class Journal:
         while True:
             # By pages, so that nobody who writes waits for long.
             with self._lock:
-                file = self._opened()
+                file = self._file
+                if file is None:
+                    return
                 rows = file.rows(since_ms=since_ms, after=after, count=PAGE)
             for op, _ in self._read(rows, file):
                 if op.hold_id not in self._unacknowledged:
@@ -246,6 +250,7 @@ class Journal:
                 if file.is_empty():
                     file.remove()
             file.close()
+            self._unacknowledged = {}  # Whoever adopts the file sends it.
 
     def before_fork(self) -> None:
         """Keeps others out, and closes the database: SQLite must not be forked."""

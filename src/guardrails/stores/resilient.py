@@ -97,7 +97,9 @@ class ResilientStore:
         self._background = Background(clock)
         self._said_at_ms: int | None = None
         self._degraded_ms = 0
-        self._is_in_doubt = False
+        self._doubt_now: object | None = None
+        """Stands for the last doubt that the store has lost something, until it was
+        told all again."""
         self._process_id = os.getpid()
         self.listener: Listener = Listener()
         self.degraded_operations: int = 0
@@ -177,8 +179,8 @@ class ResilientStore:
             if self._journal is not None and self._journal.is_unheard:
                 self._store.secret()  # It may have lost something since.
                 self._journal.heard(self._clock.now_ms())
-            if self._is_in_doubt:
-                self._tell_again()
+            if self._doubt_now is not None:
+                self._tell_again()  # Somebody may be at it, whom no exit waits for.
         except StoreUnavailable:
             where = "their cost is missing from reports."
             if self._journal is not None:
@@ -192,6 +194,8 @@ class ResilientStore:
         else:
             self._end_outage()
         self._backlog.close()
+        if not self.waiting:  # The next start goes on with what is in the journal.
+            self._end_outage(is_back=False)
         self._store.close()
 
     def before_fork(self) -> None:
@@ -340,6 +344,8 @@ class ResilientStore:
 
     def _probe(self) -> None:
         """Books the backlog if the store is back; else tries again later."""
+        if self._outage is None and not self.waiting:
+            return  # It was closed meanwhile.
         try:
             self._store.secret()
             self._book()
@@ -376,7 +382,7 @@ class ResilientStore:
         """Gives back what was told after its end; a call that was booked stays so."""
         self._apply(_release_of(op))
 
-    def _end_outage(self) -> None:
+    def _end_outage(self, *, is_back: bool = True) -> None:
         with self._lock:
             outage, self._outage = self._outage, None
             self._said_at_ms = None
@@ -384,6 +390,8 @@ class ResilientStore:
                 return
             took_ms = self._clock.monotonic_ms() - outage.since_ms
             self._degraded_ms += took_ms
+        if not is_back:
+            return
         _log.warning("guardrails: the store is back; everything is booked.")
         self.listener.degraded("the store is back", seconds=took_ms / 1000)
 
@@ -405,13 +413,13 @@ class ResilientStore:
 
     def _doubt(self) -> None:
         if self._journal is not None:
-            self._is_in_doubt = True
+            self._doubt_now = object()
             self._journal.doubt()
             self._background.soon(0, self._tell_again)
 
     def _tell_again(self) -> None:
         """Repeats what the store may have lost. Knowing it, it does nothing."""
-        self._is_in_doubt = False  # What is lost from now on is told again, too.
+        doubt = self._doubt_now
         try:
             with self._lock:
                 open_reserves = self._tallies.open_reserves
@@ -421,10 +429,10 @@ class ResilientStore:
                     self._ended_before(op)
             for op in self._backlog.recent():
                 self._apply(op)
-            if self._journal is not None and not self._is_in_doubt:
+            if self._journal is not None and self._doubt_now is doubt:
+                self._doubt_now = None
                 self._journal.doubt(is_over=True)
         except StoreUnavailable:
-            self._is_in_doubt = True
             self._background.soon(PROBE_MS, self._tell_again)
         except Exception as error:
             self.listener.failed(error, "telling the store again")

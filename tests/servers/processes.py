@@ -204,6 +204,10 @@ class Cluster:
             bus = node.options["cluster-port"]
             if node is not first:
                 first.ask("CLUSTER", "MEET", "127.0.0.1", node.port, bus)
+        self.wait()
+
+    def wait(self) -> None:
+        """Waits until all nodes agree on who holds what."""
         give_up_at = time.monotonic() + READY_SECONDS
         ready = 0
         while ready < READY_TIMES:  # A new node changes its mind for a moment.

@@ -12,6 +12,7 @@ from multiprocessing.synchronize import Event
 from pathlib import Path
 
 import pytest
+from redis.crc import key_slot
 
 from guardrails import BudgetExceeded, CallRefused, Guard, SessionStopped
 from guardrails.clock import SystemClock
@@ -24,7 +25,7 @@ from guardrails.core.windows import Window
 from guardrails.stores import journal_folder, open_store
 from guardrails.stores.outage import SHARE
 from tests.servers.fixtures import BINARIES
-from tests.servers.processes import Group, Server
+from tests.servers.processes import Cluster, Group, Server
 from tests.servers.proxy import Fault, Proxy, always
 from tests.servers.waiting import until
 from tests.stores.running import CONTEXT
@@ -330,3 +331,33 @@ def _is_in_step(replica: Server) -> bool:
 
 def _events(server: Server) -> int:
     return server.ask("XLEN", "gr:{default}:events")
+
+
+def test_an_idle_process_tells_a_cluster_again_what_it_lost(cluster: Cluster) -> None:
+    """Another node has taken the slot over without its last calls, and others have gone
+    on since: its version says nothing any more, and nobody was there to redirect."""
+    slot = key_slot(b"gr:{default}:")
+    home = cluster.holder(slot)
+    away = next(node for node in cluster.nodes if node is not home)
+    idle, busy = [Guard({}, store=cluster.url) for _ in range(2)]
+    with idle.session(session_id="idle") as session:
+        with idle.call(tool="t", cost_usd=PRICE_USD):
+            pass
+        cluster.move(slot, source=home, target=away)
+        away.ask("FLUSHALL")
+        home.kill()
+        try:
+            with busy.session(session_id="busy"):
+                for _ in range(5):
+                    with busy.call(tool="t", cost_usd=PRICE_USD):
+                        pass
+            until(lambda: not busy.store.is_degraded, "the other process")
+            with idle.call(tool="t", cost_usd=PRICE_USD):
+                pass
+            until(lambda: len(session.events()) == 2, "what was lost")
+        finally:
+            home.start()
+            cluster.wait()
+            cluster.move(slot, source=away, target=home)
+    for guard in (busy, idle):
+        guard.close()

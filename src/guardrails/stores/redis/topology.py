@@ -53,6 +53,8 @@ class Topology:
     """Called when a slot has another server than before."""
     _master: Address | None = None
     _slots: dict[int, Address] = field(default_factory=dict)
+    _slots_before: dict[int, Address] = field(default_factory=dict)
+    """As they were when they were last forgotten."""
 
     @classmethod
     def of(cls, url: str) -> "Topology":
@@ -147,12 +149,15 @@ class Topology:
             self._slots = self._mapped(deadline_s)
         if slot not in self._slots:
             raise redis.ConnectionError(f"slot {slot} is served by nobody")
-        return self._slots[slot]
+        found = self._slots[slot]
+        if self._slots_before.pop(slot, found) != found:
+            self.on_moved()  # A replica has taken over.
+        return found
 
     def forget(self) -> None:
         """Forgets who holds what: something has moved, or does not answer."""
         self._master = None
-        self._slots = {}
+        self._slots_before, self._slots = {**self._slots_before, **self._slots}, {}
 
     def moved(self, slot: int, address: Address) -> None:
         """Notes where a slot is now."""

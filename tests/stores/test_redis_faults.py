@@ -10,7 +10,7 @@ import threading
 import traceback
 import warnings
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 
 import pytest
 from redis.crc import key_slot
@@ -20,7 +20,8 @@ from guardrails.core.accounts import Account
 from guardrails.core.operations import ReadAccount, Reserved, Verdict
 from guardrails.ports import Store
 from guardrails.stores import open_store
-from guardrails.testing.conformance import charging, reserve, settle
+from guardrails.stores.redis import RedisStore
+from guardrails.testing.conformance import CENT, charging, reserve, settle
 from tests.servers.processes import Cluster, Server
 from tests.servers.proxy import Fault, Proxy, always, mix
 from tests.servers.waiting import until
@@ -100,6 +101,20 @@ def _check_exact(url: str, costs: list[int]) -> None:
     assert sorted(ids) == sorted(str(number) for number in range(len(costs)))
 
 
+def test_an_earlier_reply_that_is_read_later_changes_no_totals(server: Server) -> None:
+    """An outage goes on from them: they would lack what another thread holds."""
+    with closing(RedisStore(server.url)) as store:
+        earlier = store._steps(reserve("1", charging()))
+        reply = store.client.call(*next(earlier))
+        store.execute(reserve("2", charging()))
+        with suppress(StopIteration):
+            earlier.send(reply)
+        seen = store.last_seen(SHARED)
+
+    assert seen is not None
+    assert (seen.steps, seen.held_nano_usd) == (2, 2 * CENT)
+
+
 # --- A slot moves -----------------------------------------------------------
 
 
@@ -169,6 +184,36 @@ def test_a_busy_store_is_shared_with_forked_children(server: Server) -> None:
 
     assert is_over, "it hangs"
     assert family.exitcode == 0
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # Of Python 3.12, of forks.
+def test_a_fork_waits_for_a_thread_that_reads_a_reply(server: Server) -> None:
+    """The child would wait for ever: it has no such thread."""
+    with closing(RedisStore(server.url)) as store:
+        is_reading, is_over = threading.Event(), threading.Event()
+
+        def read() -> None:
+            with store._lock:
+                is_reading.set()
+                is_over.wait(MOMENT_SECONDS)
+
+        reading = threading.Thread(target=read)
+        reading.start()
+        is_reading.wait()
+        child = os.fork()
+        if child == 0:
+            signal.alarm(5)
+            store.execute(reserve("h", charging()))
+            os._exit(0)
+        status = os.waitpid(child, 0)[1]
+        reading.join()
+
+    assert status == 0
+
+
+MOMENT_SECONDS = 0.1
+"""How long a thread reads here; a fork takes less."""
 
 
 def _family(url: str) -> None:

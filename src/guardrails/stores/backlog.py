@@ -6,6 +6,7 @@ from itertools import islice
 from typing import Protocol
 
 from guardrails.core.operations import Release, Reserve, Settle
+from guardrails.stores.forks import close_at_fork
 
 __all__ = ["Backlog", "Entry", "MemoryBacklog", "is_over"]
 
@@ -74,6 +75,7 @@ class MemoryBacklog:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._waiting: dict[str, Entry] = {}
+        close_at_fork(self)
 
     def before(self, op: Entry) -> None:
         """Does nothing: what is in memory only dies with whoever sends it."""
@@ -114,3 +116,11 @@ class MemoryBacklog:
 
     def close(self) -> None:
         """Does nothing."""
+
+    def before_fork(self) -> None:
+        """Keeps others out: the child has no thread that would let it in."""
+        self._lock.acquire()
+
+    def after_fork(self) -> None:
+        """Lets others in again."""
+        self._lock.release()

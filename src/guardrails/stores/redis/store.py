@@ -49,6 +49,7 @@ from guardrails.core.operations import (
 from guardrails.errors import StoreUnavailable
 from guardrails.ids import new_key
 from guardrails.ports import Keeper
+from guardrails.stores.forks import close_at_fork
 from guardrails.stores.redis import keys, orders, outbox, replies, requests
 from guardrails.stores.redis.attempts import Script
 from guardrails.stores.redis.client import Client
@@ -95,6 +96,7 @@ class RedisStore:
 
     def __init__(self, url: str, *, events_max: int = EVENTS_MAX) -> None:
         self._client = Client(Topology.of(url))
+        close_at_fork(self)
         self._events_max = events_max
         self._history = RedisHistory(self._client)
         self._lock = threading.Lock()
@@ -182,6 +184,14 @@ class RedisStore:
         """Closes the connections. The next operation opens new ones."""
         self._client.close()
 
+    def before_fork(self) -> None:
+        """Keeps others out: the child has no thread that would let it in."""
+        self._lock.acquire()
+
+    def after_fork(self) -> None:
+        """Lets others in again."""
+        self._lock.release()
+
     def _steps(self, operation: Operation[Any]) -> _Steps:
         """Yields script calls, is sent their replies, and returns the answer."""
         match operation:
@@ -266,13 +276,13 @@ class RedisStore:
         )
 
     def _saw(self, prefix: str, version: int, charging: Charging, rows: bytes) -> None:
-        if version > self._versions.get(prefix, 0):
-            with self._lock:
-                self._versions[prefix] = max(version, self._versions.get(prefix, 0))
-        if rows:
-            if len(self._seen) >= SEEN_MAX and charging.accounts not in self._seen:
-                with self._lock:
-                    self._seen.clear()
+        with self._lock:
+            self._versions[prefix] = max(version, self._versions.get(prefix, 0))
+            known = self._seen.get(charging.accounts)
+            if not rows or (known is not None and known[0] > version):
+                return  # Another thread has read a later reply.
+            if known is None and len(self._seen) >= SEEN_MAX:
+                self._seen.clear()
             self._seen[charging.accounts] = (version, rows)
 
     def _rolled_back(self, prefix: str, version: int) -> None:

@@ -91,6 +91,8 @@ class Journal:
         self._clock = clock
         self._name = blake2b(store.encode(), digest_size=8).hexdigest()
         self._lock = threading.RLock()
+        self._aside = threading.Lock()
+        """Held by whoever uses SQLite without the other: a fork waits for both."""
         self._unacknowledged: dict[str, tuple[type[Entry], int]] = {}
         """By id: what was written, and when."""
         self._chargings: dict[int, tuple[Charging, bytes]] = {}
@@ -232,9 +234,11 @@ class Journal:
                     continue
                 try:
                     unknown += self._sent_again(file, send, history)
-                    file.remove()
+                    with self._aside:
+                        file.remove()
                 finally:
-                    file.close()
+                    with self._aside:
+                        file.close()
         return unknown
 
     def close(self) -> None:
@@ -254,6 +258,7 @@ class Journal:
 
     def before_fork(self) -> None:
         """Keeps others out, and closes the database: SQLite must not be forked."""
+        self._aside.acquire()
         self._lock.acquire()
         if self._file is not None:
             self._file.disconnect()
@@ -267,6 +272,7 @@ class Journal:
             self._file, self._unacknowledged, self._chargings = None, {}, {}
             self._background.forget()
         self._lock.release()
+        self._aside.release()
 
     def _tidy(self) -> None:
         """Deletes old rows and syncs the disk, which no call should wait for."""
@@ -275,7 +281,8 @@ class Journal:
         if file is None:
             return
         try:
-            tidy(file.path, before_ms=self._kept_since_ms(), kept=kept)
+            with self._aside:
+                tidy(file.path, before_ms=self._kept_since_ms(), kept=kept)
         except (OSError, sqlite3.Error) as error:
             _log.error(
                 "guardrails: the journal %s cannot be tidied (%s): it goes on growing.",
@@ -317,7 +324,9 @@ class Journal:
         history: History,
     ) -> int:
         now_ms, unknown = self._clock.now_ms(), 0
-        for op, written_ms in self._read(file.rows(), file):
+        with self._aside:
+            rows = file.rows()
+        for op, written_ms in self._read(rows, file):
             is_old = now_ms - written_ms > RETENTION_MS
             if is_old and (not isinstance(op, Settle) or _is_booked(op, history)):
                 continue
@@ -325,7 +334,8 @@ class Journal:
                 self.keep(op)  # It may be lost again while it is new.
             unknown += send(op)
             self.done(op)
-            file.delete(op.hold_id)  # Taken up again, it goes on from here.
+            with self._aside:
+                file.delete(op.hold_id)  # Taken up again, it goes on from here.
         return unknown
 
     def _read(

@@ -269,6 +269,38 @@ def test_what_the_store_no_longer_knows_by_id_is_looked_up(
     assert [op.hold_id for op in sent] == ["missing"]
 
 
+def test_what_was_acknowledged_is_not_booked_again_when_its_event_is_gone(
+    open_journal: Open, clock: FakeClock
+) -> None:
+    """A process of each week, in a fleet that keeps the events of a day."""
+    last_week, to = open_journal(), charging()
+    last_week.before(settle("acknowledged", to))
+    last_week.done(settle("acknowledged", to))
+    last_week.keep(settle("waits", to))
+    path = last_week.path
+    last_week.close()
+    clock.advance(seconds=7 * DAY_SECONDS)
+    sent: list[Entry] = []
+
+    assert open_journal().adopt(sending(sent), NOTHING) == 1
+    assert sent == [settle("waits", to)]
+    assert not path.exists()
+
+
+def test_what_a_process_that_ended_was_told_may_have_been_lost_since(
+    open_journal: Open,
+) -> None:
+    """Within a day the store knows by the id whether it has it."""
+    ended = open_journal()
+    ended.before(settle("acknowledged", charging()))
+    ended.done(settle("acknowledged", charging()))
+    ended.close()
+    sent: list[Entry] = []
+    open_journal().adopt(sending(sent), NOTHING)
+
+    assert [op.hold_id for op in sent] == ["acknowledged"]
+
+
 def test_a_killed_process_loses_nothing(tmp_path: Path, open_journal: Open) -> None:
     """kill -9 right after the write: no sync is needed for that."""
     program = f"""

@@ -9,10 +9,11 @@ is sent it again. The minute ends when the store is heard of: a process whose
 calls are long learns late that something was lost. All operations are idempotent by
 their id, for 25 hours.
 
-Which rows were acknowledged is known in memory only. When a process dies, its lock
-on the file ends, and the next process of this machine adopts it: it sends all rows
-again and deletes the file. A row older than a day is sent only if no event of the
-store has its id, since the store no longer knows which ids are finished.
+Which rows were acknowledged is known in memory, and noted when the process ends. Its
+lock on the file ends with it, and the next process of this machine adopts it: it sends
+all rows again and deletes the file. A row older than a day is sent only if it was not
+acknowledged as far as is known, and no event of the store has its id, since the store
+no longer knows which ids are finished.
 
 SQLite's write-ahead log survives the death of the process without any sync; a power
 cut of this machine may lose the last moments.
@@ -253,6 +254,8 @@ class Journal:
                 tidy(file.path, before_ms=self._kept_since_ms(), kept=kept)
                 if file.is_empty():
                     file.remove()
+                else:
+                    file.note_acknowledged(but=kept)
             file.close()
             self._unacknowledged = {}  # Whoever adopts the file sends it.
 
@@ -325,10 +328,14 @@ class Journal:
     ) -> int:
         now_ms, unknown = self._clock.now_ms(), 0
         with self._aside:
-            rows = file.rows()
+            rows, acknowledged = file.rows(), file.acknowledged()
         for op, written_ms in self._read(rows, file):
-            is_old = now_ms - written_ms > RETENTION_MS
-            if is_old and (not isinstance(op, Settle) or _is_booked(op, history)):
+            # What is that old, the store does not know by its id any more.
+            if now_ms - written_ms > RETENTION_MS and (
+                not isinstance(op, Settle)
+                or op.hold_id in acknowledged
+                or _is_booked(op, history)
+            ):
                 continue
             if isinstance(op, Settle):
                 self.keep(op)  # It may be lost again while it is new.

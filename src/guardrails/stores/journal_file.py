@@ -23,6 +23,7 @@ CREATE TABLE IF NOT EXISTS operations (
 CREATE TABLE IF NOT EXISTS chargings (
     digest BLOB PRIMARY KEY, content BLOB NOT NULL
 ) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS acknowledged (hold_id TEXT PRIMARY KEY) WITHOUT ROWID;
 """
 _KEEP = (
     "INSERT OR REPLACE INTO operations (hold_id, kind, written_ms, charging, content) "
@@ -95,6 +96,20 @@ class JournalFile:
         """Deletes what is kept of a hold."""
         statement = "DELETE FROM operations WHERE hold_id = ?"
         self._database().execute(statement, (hold_id,))
+
+    def note_acknowledged(self, *, but: frozenset[str]) -> None:
+        """Notes that the store has acknowledged all that is kept, but some holds."""
+        database = self._database()
+        found = database.execute("SELECT hold_id FROM operations").fetchall()
+        statement = "INSERT OR IGNORE INTO acknowledged VALUES (?)"
+        database.execute("BEGIN")
+        database.executemany(statement, [row for row in found if row[0] not in but])
+        database.execute("COMMIT")
+
+    def acknowledged(self) -> frozenset[str]:
+        """Returns the holds of which that was noted."""
+        found = self._database().execute("SELECT hold_id FROM acknowledged")
+        return frozenset(hold_id for (hold_id,) in found)
 
     def put_aside(self, number: int, content: bytes) -> None:
         """Moves a row that cannot be read to a file beside this one."""

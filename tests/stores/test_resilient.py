@@ -134,6 +134,26 @@ def test_a_refused_reservation_whose_reply_was_lost_is_given_back(
     assert real.account().steps == 0
 
 
+def test_a_call_that_was_given_back_does_not_wait_to_be_asked_again(
+    local: ResilientStore, real: FlakyStore, clock: FakeClock
+) -> None:
+    """Asked again, the store would admit what it had admitted, and hold nothing."""
+    to = charging(limits=Limits(cost_nano_usd=2 * CENT))
+    local.execute(reserve("booked", to))
+    local.execute(reserve("open", to))
+    local.execute(settle("booked", to))
+    raised = Limits(cost_nano_usd=5 * CENT)  # By somebody else.
+    real.real.execute(RaiseLimits(account=SESSION, limits=raised, now_ms=NOW_MS))
+    real.forgets_to_answer = True
+    with pytest.raises(StoreUnavailable):
+        local.execute(reserve("h", to))
+    held = real.account().held_nano_usd
+    real.forgets_to_answer = False
+    clock.advance(seconds=1)
+
+    assert (held, real.account().held_nano_usd) == (2 * CENT, CENT)
+
+
 def test_local_keeps_the_limit_from_the_last_known_totals(
     local: ResilientStore, real: FlakyStore
 ) -> None:

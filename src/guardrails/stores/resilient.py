@@ -294,6 +294,11 @@ class ResilientStore:
             self._keep(_unenforced(op), outage)
         elif was_sent:
             self._give_back(op, outage)
+            if isinstance(reply, Reserved) and reply.verdict is Verdict.WAIT:
+                # The store admits an id that was given back, and holds nothing for it.
+                raise StoreUnavailable(
+                    f"{outage.reason} The call would have had to wait for others."
+                )
         return reply
 
     def _give_back(self, op: Reserve, outage: Outage) -> None:

@@ -6,6 +6,7 @@ import stat
 import subprocess
 import sys
 import textwrap
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -352,6 +353,37 @@ def test_a_child_has_a_journal_of_its_own(open_journal: Open, clock: FakeClock) 
     assert status == 0
     assert [op.hold_id for op in sent] == ["child"]
     assert [op.hold_id for op in journal.waiting(10)] == ["parent"]
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
+def test_a_fork_waits_for_whoever_tidies_the_file(
+    open_journal: Open, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else the child could inherit a lock of SQLite that nobody there releases."""
+    begun, may_end, ended = threading.Event(), threading.Event(), list[Path]()
+
+    def slow_tidy(path: Path, **_: object) -> None:
+        begun.set()
+        may_end.wait(10)
+        ended.append(path)
+
+    monkeypatch.setattr("guardrails.stores.journal.tidy", slow_tidy)
+    journal = open_journal()
+    store = ResilientStore(
+        RemoteFlakyStore(), on_error=OnStoreError.LOCAL, clock=clock, journal=journal
+    )
+    store.execute(settle("1", charging()))
+    tidying = threading.Thread(target=journal._tidy)
+    tidying.start()
+    begun.wait(10)
+    threading.Timer(0.1, may_end.set).start()
+    child = os.fork()
+    if child == 0:
+        os._exit(0 if ended else 1)
+    status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    tidying.join()
+
+    assert status == 0
 
 
 # --- with the store ---------------------------------------------------------

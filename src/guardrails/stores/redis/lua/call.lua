@@ -16,8 +16,8 @@
 --      3-11  settle: id ('' = none), now, kind, cost, tokens, content, event, trace, sums
 --      12-19 reserve: id ('' = none), now, kind, cost, tokens, content, expiry, and the
 --            trace of it if it is refused for a loop ('' = takes no part)
---      20-27 enforced and what is told (see `telling`), loop: repeats, of cycles, of errors, of polling, within,
---            action ('' = no rule), refusals
+--      20-27 enforced and what is told (see `telling`), loop: repeats, of cycles, of
+--            errors, of polling, within, action ('' = no rule), refusals
 --      28-31 digest of the accounts, the accounts, events kept, session lines
 --      32-   active ms per session line: settle, then reserve
 --      then  cells, and the name of each
@@ -55,7 +55,6 @@ local at = cells + 1 + A[cells]
 local rows, line = {}, {} -- line[i]: flags, scope, 6 limits, expiry, who, raised, thresholds
 for i = 1, count do
   local found = call('HMGET', K[TRACES + i], 'n', 't', 'x')
-  -- All at once, because a table that grows costs as much as a command.
   local row = {dirty = false, is_new = not found[1], stop = '', raised = '', alerted = '',
     struct.unpack(NUMBERS, found[1] or string.rep('\0', 60))}
   row[STARTED] = nil -- the position that unpack returns last

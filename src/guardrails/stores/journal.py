@@ -29,8 +29,6 @@ from hashlib import blake2b
 from itertools import islice
 from pathlib import Path
 
-from pydantic import TypeAdapter
-
 from guardrails.core.accounts import Charging
 from guardrails.core.operations import Release, Reserve, Settle
 from guardrails.ids import new_id
@@ -38,6 +36,7 @@ from guardrails.ports import Clock, History
 from guardrails.stores.background import Background
 from guardrails.stores.backlog import Entry, is_over
 from guardrails.stores.journal_file import JournalFile, tidy
+from guardrails.stores.journal_rows import charging_text, entry_from, entry_row
 
 __all__ = ["Journal"]
 
@@ -67,11 +66,6 @@ CHARGINGS_MAX = 4_096
 """Chargings whose rows are known to be written."""
 
 _log = logging.getLogger("guardrails")
-
-_settle = TypeAdapter(Settle)
-_reserve = TypeAdapter(Reserve)
-_release = TypeAdapter(Release)
-_charging = TypeAdapter(Charging)
 
 
 class Journal:
@@ -139,7 +133,7 @@ class Journal:
             if kept is Settle:
                 return
             file, now_ms = self._opened(), self._clock.now_ms()
-            file.write(_row(op, now_ms, self._charging_of(op, file)))
+            file.write(entry_row(op, now_ms, self._charging_of(op, file)))
             self._unacknowledged[op.hold_id] = (type(op), now_ms)
             self._count += 1
             if self._count % PRUNED_EVERY == 0:
@@ -312,7 +306,7 @@ class Journal:
         known = self._chargings.get(id(op.charging))
         if known is not None and known[0] is op.charging:
             return known[1]
-        content = _charging.dump_json(op.charging)
+        content = charging_text(op.charging)
         digest = blake2b(content, digest_size=16).digest()
         file.write_charging(digest, content)
         if len(self._chargings) >= CHARGINGS_MAX:
@@ -350,7 +344,7 @@ class Journal:
     ) -> Iterator[tuple[Entry, int]]:
         for kind, content, charging, written_ms, number in rows:
             try:
-                op = _operation(str(kind), _bytes(content), charging)
+                op = entry_from(kind, content, charging)
             except (TypeError, ValueError) as error:  # pydantic's is a ValueError.
                 # Only the type: the text may hold names.
                 _log.error(
@@ -374,33 +368,6 @@ def _is_booked(op: Settle, history: History) -> bool:
     return any(event.event_id == op.event.event_id for event in events)
 
 
-def _row(op: Entry, now_ms: int, charging: bytes | None) -> tuple[object, ...]:
-    match op:
-        case Settle():
-            kind, content = "settle", _settle.dump_json(op, exclude={"charging"})
-        case Reserve():
-            kind, content = "reserve", _reserve.dump_json(op, exclude={"charging"})
-        case Release():
-            kind, content = "release", _release.dump_json(op)
-    return (op.hold_id, kind, now_ms, charging, content)
-
-
-def _operation(kind: str, content: bytes, charging: object) -> Entry:
-    if kind == "release":
-        return _release.validate_json(content)
-    if charging is None:
-        raise ValueError("journal: whom the call is charged to is missing")
-    # The two parts of one JSON object.
-    whole = content[:-1] + b',"charging":' + _bytes(charging) + b"}"
-    return (_settle if kind == "settle" else _reserve).validate_json(whole)
-
-
 def _int(value: object) -> int:
     assert isinstance(value, int)
-    return value
-
-
-def _bytes(value: object) -> bytes:
-    if not isinstance(value, bytes):
-        raise TypeError(f"journal: {type(value).__name__} instead of bytes")
     return value

@@ -59,6 +59,10 @@ class GuardMiddleware(Middleware):
     A refused call is answered with a tool result that says why. Mounted servers may
     have a middleware of their own: the call of a mounted tool counts once.
 
+    A client is its verified token, else the header or the key of `_meta` below, else
+    its connection. Without connections, as with `stateless_http`, all others are one
+    client and share one budget.
+
     Args:
         guard: The guard that is asked.
         server: What the server is called in prices, limits and reports; its own name

@@ -22,7 +22,7 @@ from guardrails.core.rollups import HOUR_MS, LAYER
 from guardrails.ports import History
 from guardrails.stores import rows
 from guardrails.stores.redis import RedisStore, keys
-from guardrails.stores.redis.layouts import LAYER_SUMS, SUMS
+from guardrails.stores.redis.layouts import DERIVED, LAYER_SUMS, SUMS
 from guardrails.stores.sqlite import SQLiteStore
 from tests.exports.traffic import DAY_MS, Month
 from tests.servers.processes import Server, binaries
@@ -199,7 +199,7 @@ def _fill_redis(client: redis.Redis, cells: Cells) -> None:
             place = 2 * [layer.value for layer in LAYERS].index(name)
             numbers = layers.setdefault(hour, [0] * 2 * len(LAYERS))
             numbers[place : place + 2] = [sums[4] + sums[5], sums[0]]
-        elif dimension not in ("project_id", "session_id"):
+        elif dimension not in DERIVED:
             pipe.hset(keys.rollup(prefix, hour, dimension), name, SUMS.pack(*sums))
         if len(pipe) >= 1_000:
             pipe.execute()

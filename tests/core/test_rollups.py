@@ -19,6 +19,16 @@ from guardrails.core.rollups import (
 from guardrails.core.usage import Charge, PriceStatus, TokenUsage
 from tests.stores.spending import event_lists
 
+EVENT = Event(
+    event_id="e",
+    time_ms=0,
+    attribution=Attribution(),
+    kind=CallKind.MODEL,
+    status=CallStatus.OK,
+    charge=Charge(cost_nano_usd=7, status=PriceStatus.PRICED, source="s"),
+    reserved_nano_usd=9,
+)
+
 texts = st.none() | st.text(min_size=1)
 
 
@@ -65,11 +75,8 @@ def test_parts_are_never_more_than_their_whole(events: list[Event]) -> None:
 
 def test_what_a_model_call_adds() -> None:
     """Each number once: they are kept by their place."""
-    event = Event(
-        event_id="e",
-        time_ms=0,
-        attribution=Attribution(),
-        kind=CallKind.MODEL,
+    event = replace(
+        EVENT,
         model="m",
         usage=TokenUsage(
             input_tokens=90,
@@ -79,8 +86,6 @@ def test_what_a_model_call_adds() -> None:
             reasoning_tokens=30,
         ),
         charge=Charge(cost_nano_usd=7, status=PriceStatus.ESTIMATED, source="s"),
-        status=CallStatus.OK,
-        reserved_nano_usd=9,
         latency_ms=8,
     )
 
@@ -99,15 +104,11 @@ def test_what_a_model_call_adds() -> None:
 
 
 def test_what_a_tool_call_that_failed_adds() -> None:
-    event = Event(
-        event_id="e",
-        time_ms=0,
-        attribution=Attribution(),
+    event = replace(
+        EVENT,
         kind=CallKind.TOOL,
         tool="t",
-        charge=Charge(cost_nano_usd=7, status=PriceStatus.PRICED, source="s"),
         status=CallStatus.ERROR,
-        reserved_nano_usd=9,
         bytes_in=3,
         bytes_out=4,
     )

@@ -166,6 +166,11 @@ class Spend:
     failed_nano_usd: int = 0
     """Cost of calls that failed or were broken off. Part of the sums above."""
 
+    @classmethod
+    def of(cls, name: str | None, amounts: Iterable[int]) -> Self:
+        """Returns sums that are given in the order of `SUM_NAMES`."""
+        return replace(cls(name=name), **dict(zip(SUM_NAMES, amounts, strict=True)))
+
     @property
     def names(self) -> tuple[str | None, ...]:
         """The names in all dimensions."""
@@ -246,8 +251,7 @@ def amounts_of(event: Event) -> tuple[int, ...]:
 
 def spend_of(event: Event, *, name: str | None = None) -> Spend:
     """Returns what one event adds to each of its cells."""
-    sums = dict(zip(SUM_NAMES, amounts_of(event), strict=True))
-    return replace(Spend(name=name), **sums)
+    return Spend.of(name, amounts_of(event))
 
 
 def layer_spends(event: Event) -> list[Spend]:
@@ -280,8 +284,7 @@ _INPUT_LAYERS = frozenset(INPUT_LAYERS)
 def spend_of_layer(layer: Layer, *, tokens: int, cost_nano_usd: int) -> Spend:
     """Returns what tokens of one layer come to."""
     amounts = layer_amounts(layer, tokens=tokens, cost_nano_usd=cost_nano_usd)
-    sums = dict(zip(SUM_NAMES, amounts, strict=True))
-    return replace(Spend(name=layer.value), **sums)
+    return Spend.of(layer.value, amounts)
 
 
 def by_layer(layers: Iterable[Spend], models: Iterable[Spend]) -> list[Spend]:

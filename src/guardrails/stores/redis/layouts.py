@@ -6,6 +6,7 @@ from guardrails.core.layers import LAYERS
 from guardrails.core.policy import Limits, Measure
 
 __all__ = [
+    "DERIVED",
     "DIGESTS_BYTES",
     "LAYER_SUMS",
     "MEASURES",
@@ -31,6 +32,8 @@ SLOTS = {
     Measure.TOOL_CALLS: 9,
     Measure.WALL_TIME: 12,
 }
+DERIVED = ("project_id", "session_id")
+"""Dimensions without cells of their own: other cells sum up to theirs."""
 MEASURES = {str(slot): measure for measure, slot in SLOTS.items()}
 SEPARATOR = "\x1f"
 

@@ -19,6 +19,7 @@ from guardrails.stores import rows
 from guardrails.stores.alert_texts import who_text
 from guardrails.stores.redis import keys
 from guardrails.stores.redis.layouts import (
+    DERIVED,
     LAYER_SUMS,
     SEPARATOR,
     SLOTS,
@@ -108,15 +109,12 @@ def _written(event: Event) -> tuple[tuple[str, str | None], ...]:
     found = [
         (dimension, name)
         for dimension, name in cells_of(event)
-        if dimension not in _DERIVED and (name is not None or dimension in _COMPLETE)
+        if dimension not in DERIVED and (name is not None or dimension in _COMPLETE)
     ]
     if event.layers:
         found.append((LAYER, None))  # The last one: see `_sums`.
     return tuple(found)
 
-
-_DERIVED = ("project_id", "session_id")
-"""Dimensions without cells of their own."""
 
 _COMPLETE = ("agent", "model", "tool")
 

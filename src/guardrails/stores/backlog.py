@@ -1,12 +1,11 @@
 """The backlog: what the store has yet to be told, or may have to be told again."""
 
-import threading
 from collections.abc import Iterable, Sequence
 from itertools import islice
 from typing import Protocol
 
 from guardrails.core.operations import Release, Reserve, Settle
-from guardrails.stores.forks import close_at_fork
+from guardrails.stores.forks import LockedAtFork
 
 __all__ = ["Backlog", "Entry", "MemoryBacklog", "is_over"]
 
@@ -69,13 +68,12 @@ class Backlog(Protocol):
         ...
 
 
-class MemoryBacklog:
+class MemoryBacklog(LockedAtFork):
     """Keeps operations as long as the process lives; nothing before it fails."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        super().__init__()
         self._waiting: dict[str, Entry] = {}
-        close_at_fork(self)
 
     def before(self, op: Entry) -> None:
         """Does nothing: what is in memory only dies with whoever sends it."""
@@ -116,11 +114,3 @@ class MemoryBacklog:
 
     def close(self) -> None:
         """Does nothing."""
-
-    def before_fork(self) -> None:
-        """Keeps others out: the child has no thread that would let it in."""
-        self._lock.acquire()
-
-    def after_fork(self) -> None:
-        """Lets others in again."""
-        self._lock.release()

@@ -6,7 +6,7 @@ from typing import Protocol
 
 from guardrails.threads import WeakList
 
-__all__ = ["Forkable", "close_at_fork"]
+__all__ = ["Forkable", "LockedAtFork", "close_at_fork"]
 
 
 class Forkable(Protocol):
@@ -24,6 +24,26 @@ class Forkable(Protocol):
 def close_at_fork(thing: Forkable) -> None:
     """Closes a thing before every fork, for as long as it lives."""
     _things.add(thing)
+
+
+class LockedAtFork:
+    """Something whose lock a fork waits for.
+
+    Else the child could inherit it from a thread that it does not have, and nobody
+    there would ever let it go.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        close_at_fork(self)
+
+    def before_fork(self) -> None:
+        """Waits for whoever has the lock, and keeps others out."""
+        self._lock.acquire()
+
+    def after_fork(self) -> None:
+        """Lets others in again."""
+        self._lock.release()
 
 
 _things: WeakList[Forkable] = WeakList()

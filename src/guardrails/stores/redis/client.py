@@ -7,7 +7,6 @@ connection per server, see `stream.py`.
 import asyncio
 import contextlib
 import os
-import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -18,7 +17,7 @@ from redis import exceptions
 from redis.connection import Connection
 
 from guardrails.errors import StoreUnavailable
-from guardrails.stores.forks import close_at_fork
+from guardrails.stores.forks import LockedAtFork
 from guardrails.stores.redis.attempts import (
     Exchange,
     Locate,
@@ -44,13 +43,13 @@ LOOP_DEADLINE_S = 0.03
 and without a second try: callbacks of frameworks have no other way."""
 
 
-class Client:
+class Client(LockedAtFork):
     """Talks to the servers of one topology. Thread safe, and safe to fork."""
 
     def __init__(self, topology: Topology) -> None:
+        super().__init__()
         self._topology = topology
         self._idle: dict[tuple[Address, float], deque[Connection]] = {}
-        self._lock = threading.Lock()
         self._process_id = os.getpid()
         self._streams = Streams(topology, met=self._met)
         self._servers: dict[Address, bytes] = {}
@@ -58,7 +57,6 @@ class Client:
         """Called when another server, or the same one started anew, answers: it may
         have lost what was acknowledged. From any thread; must not block."""
         topology.on_moved = self._doubt
-        close_at_fork(self)
 
     @property
     def topology(self) -> Topology:
@@ -109,14 +107,6 @@ class Client:
         for connections in idle.values():
             for connection in connections:
                 connection.disconnect()
-
-    def before_fork(self) -> None:
-        """Keeps connections from being taken: the child must not share them."""
-        self._lock.acquire()
-
-    def after_fork(self) -> None:
-        """Lets calls in again."""
-        self._lock.release()
 
     # --- driving ------------------------------------------------------------
 

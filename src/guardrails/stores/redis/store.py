@@ -12,7 +12,6 @@ restored or was flushed. That is said once, and the new version is taken over.
 """
 
 import logging
-import threading
 from collections import OrderedDict
 from collections.abc import Callable, Generator, Sequence
 from typing import Any, TypeVar, cast
@@ -49,7 +48,7 @@ from guardrails.core.operations import (
 from guardrails.errors import StoreUnavailable
 from guardrails.ids import new_key
 from guardrails.ports import Keeper
-from guardrails.stores.forks import close_at_fork
+from guardrails.stores.forks import LockedAtFork
 from guardrails.stores.redis import keys, orders, outbox, replies, requests
 from guardrails.stores.redis.attempts import Script
 from guardrails.stores.redis.client import Client
@@ -80,7 +79,7 @@ _Steps = Generator[_Call, Any, Any]
 _log = logging.getLogger("guardrails")
 
 
-class RedisStore:
+class RedisStore(LockedAtFork):
     """Keeps the ledger in Redis 6.2 or newer, Valkey, or a cluster of either.
 
     Args:
@@ -95,11 +94,10 @@ class RedisStore:
     """
 
     def __init__(self, url: str, *, events_max: int = EVENTS_MAX) -> None:
+        super().__init__()
         self._client = Client(Topology.of(url))
-        close_at_fork(self)
         self._events_max = events_max
         self._history = RedisHistory(self._client)
-        self._lock = threading.Lock()
         self._raised: OrderedDict[str, str] = OrderedDict()
         self._versions: dict[str, int] = {}
         self._seen: dict[tuple[str, ...], tuple[int, bytes]] = {}
@@ -183,14 +181,6 @@ class RedisStore:
     def close(self) -> None:
         """Closes the connections. The next operation opens new ones."""
         self._client.close()
-
-    def before_fork(self) -> None:
-        """Keeps others out: the child has no thread that would let it in."""
-        self._lock.acquire()
-
-    def after_fork(self) -> None:
-        """Lets others in again."""
-        self._lock.release()
 
     def _steps(self, operation: Operation[Any]) -> _Steps:
         """Yields script calls, is sent their replies, and returns the answer."""

@@ -39,9 +39,9 @@ PROGRESS_GAP_S = 0.002
 PROGRESS_LOOK_S = 0.000_5
 """Between two looks whether it has."""
 
-HOST_FIRST_S = 0.000_05
-"""Between passing an answer on and booking it. A system wakes the reader of a pipe on
-the core of its writer, where it would wait until the booking is done: 300 us."""
+BOOKED_WITHIN_S = 0.001
+"""Between passing an answer on and booking it. A host that goes on at once books it by
+its next call, so that no thread has to wait for another."""
 
 STALL_S = 0.25
 """How often somebody who waits to write looks whether it is still wanted."""
@@ -55,6 +55,7 @@ _PROGRESS = b"notifications/progress"
 _log = logging.getLogger("guardrails")
 
 L = TypeVar("L", bytes, bytes | Oversized)
+R = TypeVar("R")
 
 
 class Pipe:
@@ -233,59 +234,39 @@ def pump_server(source: int, ends: Ends) -> None:
     """Moves what the server writes until its end, then closes the host's input."""
     progress = _Progress(ends.host)
     try:
-        for lines in _lines_of(source, ends.bytes_max):
-            passed_on: list[bytes] = []
-            try:
-                for line in lines:
-                    if _passed_on(line, ends, progress):
-                        # PERF401: what was passed on before an error counts.
-                        passed_on.append(_raw(line))  # noqa: PERF401
-            finally:
-                _book(passed_on, ends.relay)
+        booking = _Booking(source, ends.relay)
+        for lines in _lines_of(source, ends.bytes_max, before=booking.wait):
+            for line in lines:
+                passage = _decided(ends.relay.from_server, line)
+                if passage is None:
+                    passage = Passage(to_host=line if isinstance(line, bytes) else b"")
+                if passage.to_server:
+                    ends.server.write_soon(passage.to_server)
+                if passage.to_host:
+                    progress.keep_apart(passage.to_host)
+                    ends.host.write(passage.to_host)
     except OSError:
         pass  # The host reads no more.
     finally:
+        _contained(ends.relay.book)
         ends.host.close()
         os.close(source)
 
 
-def _passed_on(line: bytes | Oversized, ends: Ends, progress: "_Progress") -> bool:
-    """Passes a line on as it is, or does with it what the relay has decided."""
-    passage = _decided(ends.relay.before_host, line)
-    if passage is None:
-        progress.keep_apart(_raw(line))
-        ends.host.write(_raw(line))
-        return True
-    if passage.to_server:
-        ends.server.write_soon(passage.to_server)
-    ends.host.write(passage.to_host)
-    return False
-
-
-def _book(passed_on: list[bytes], relay: Relay) -> None:
-    """Books what lines have answered, once their reader has had a chance to run."""
-    if passed_on and not relay.is_idle:
-        time.sleep(HOST_FIRST_S)
-    for line in passed_on:
-        _decided(relay.after_host, line)
-    relay.booked()
-
-
-def _decided(decide: Callable[[L], Passage | None], line: L) -> Passage | None:
+def _decided(decide: Callable[[L], Passage], line: L) -> Passage | None:
     """Asks the relay; a failure of ours must not be one of the host's."""
+    return _contained(lambda: decide(line))
+
+
+def _contained(ask: Callable[[], R]) -> R | None:
     try:
-        return decide(line)
+        return ask()
     except OSError:
         raise  # There is no guard.
     except Exception as error:
         # Only the type: the text of an error may hold content.
         _log.error("guardrails: relaying a line failed (%s)", type(error).__name__)
         return None
-
-
-def _raw(line: bytes | Oversized) -> bytes:
-    """Returns a line as it is passed on; nothing of one that is too long."""
-    return line if isinstance(line, bytes) else b""
 
 
 def _is_hung_up(source: int) -> bool:
@@ -316,8 +297,39 @@ class _Progress:
                 unread_bytes = self._host.unread_bytes()
 
 
-def _lines_of(source: int, bytes_max: int) -> Iterator[list[bytes | Oversized]]:
+class _Booking:
+    """Books what a server has answered, if no call of its host does so before."""
+
+    def __init__(self, source: int, relay: Relay) -> None:
+        self._relay = relay
+        self._poll = select.poll()
+        self._poll.register(source, select.POLLIN)
+        self._due_at: float | None = None
+
+    def wait(self) -> None:
+        """Waits until there is something to read, or nothing left to book."""
+        while self._relay.has_answers:
+            now = time.monotonic()
+            if self._due_at is None:
+                self._due_at = now + BOOKED_WITHIN_S
+            rest_s = self._due_at - now
+            if rest_s > 0 and self._poll.poll(rest_s * 1_000):
+                return
+            _contained(self._relay.book)
+            self._due_at = None
+        self._due_at = None
+
+
+def _lines_of(
+    source: int, bytes_max: int, *, before: Callable[[], None] | None = None
+) -> Iterator[list[bytes | Oversized]]:
+    """Yields the lines that each reading completes; something may come before it."""
     lines = Lines(bytes_max)
-    while chunk := os.read(source, CHUNK_BYTES):
+    while True:
+        if before is not None:
+            before()
+        chunk = os.read(source, CHUNK_BYTES)
+        if not chunk:
+            break
         yield lines.feed(chunk)
     yield lines.finish()

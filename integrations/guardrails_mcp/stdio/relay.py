@@ -7,10 +7,11 @@ Host to server, before a line is passed on:
 * a cancellation settles the pending call: the server may have done the work;
 * everything else passes as it came.
 
-Server to host, after a line was passed on: the answer to a pending call settles it.
-The next call waits for that: whether it is admitted may depend on it. Only two kinds of
-lines are looked at before: requests for sampling, because they bill the host's model
-and may be refused, and messages that are too long.
+Server to host: the answer to a pending call settles it, but the host need not wait for
+that. Answers are kept until `book`, and the next call books them first: whether it is
+admitted may depend on them. Only two kinds of lines are looked at before they are
+passed on: requests for sampling, because they bill the host's model and may be refused,
+and messages that are too long.
 
 What the relay does not know: which bytes were written when, and who is still alive.
 Whoever moves the bytes says so with `not_written` and `server_is_gone`.
@@ -18,6 +19,7 @@ Whoever moves the bytes says so with `not_written` and `server_is_gone`.
 
 import logging
 import threading
+from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import cast
@@ -37,10 +39,6 @@ __all__ = ["Passage", "Relay"]
 READ_BYTES_MAX = 262_144
 """Longer answers are not parsed: 256 KiB take milliseconds, during which nothing else
 is relayed. Of those the id is found at one of the ends."""
-
-BOOKING_WAIT_S = 0.05
-"""How long a call waits for the booking of an answer that is being passed on: many
-times what that takes. The host may not read the answer before the call is passed on."""
 
 INVALID_REQUEST, INTERNAL_ERROR = -32600, -32603
 """JSON-RPC 2.0, section 5.1."""
@@ -85,14 +83,20 @@ class Relay:
         self._opening = threading.Lock()
         """Held while a call is opened."""
         self._is_gone = False
-        self._is_booked = threading.Event()
-        """Whether no answer is on its way that is not booked yet."""
-        self._is_booked.set()
+        self._answers: deque[bytes] = deque()
+        """Lines with answers that are not booked yet."""
+        self._booking = threading.Lock()
+        """Held while they are, so that who finds none knows that all are booked."""
 
     @property
     def is_idle(self) -> bool:
         """Whether no call waits for its answer."""
         return not self._pending
+
+    @property
+    def has_answers(self) -> bool:
+        """Whether answers wait to be booked."""
+        return bool(self._answers)
 
     # --- host to server -----------------------------------------------------
 
@@ -109,6 +113,7 @@ class Relay:
         batch = messages.messages_in(line)
         if batch is None:
             return self._unreadable(line)
+        self.book()
         passage, kept, refused = Passage(line), list[object](), list[object]()
         for message in batch:
             refusal = self._before_server(message, len(line) // len(batch), passage)
@@ -146,7 +151,6 @@ class Relay:
     def _open(
         self, request: ToolRequest, passage: Passage
     ) -> Mapping[str, object] | None:
-        self._is_booked.wait(BOOKING_WAIT_S)
         meter = self._meter()
         with self._opening:
             if self._is_gone:
@@ -216,20 +220,23 @@ class Relay:
 
     # --- server to host -----------------------------------------------------
 
-    def before_host(self, line: bytes | Oversized) -> Passage | None:
-        """Decides about the few lines of a server that are not passed on as they are.
-
-        Returns:
-            What becomes of it; `None` to pass the line on, and then call `after_host`.
-        """
+    def from_server(self, line: bytes | Oversized) -> Passage:
+        """Decides about a line of the server. What it answers waits for `book`."""
         if isinstance(line, Oversized):
+            self.book()  # In the order of the answers.
             return self._too_long_for_host(line)
-        if self._pending:
-            self._is_booked.clear()
         if self._sampling.is_waiting and messages.is_interesting(line):
             self._sampling.cancelled(messages.messages_in(line) or ())
-        if not messages.mentions_sampling(line):
-            return None
+        if messages.mentions_sampling(line):
+            passage = self._with_sampling(line)
+            if passage is not None:
+                return passage
+        if self._pending:
+            self._answers.append(line)
+        return Passage(to_host=line)
+
+    def _with_sampling(self, line: bytes) -> Passage | None:
+        """Opens the model calls that a line asks for; `None` if all are admitted."""
         batch = messages.messages_in(line)
         if batch is None:
             return None
@@ -246,21 +253,18 @@ class Relay:
         is_batch = line.lstrip()[:1] == b"["
         if kept:
             passage.to_host = messages.line_of(kept if is_batch else kept[0])
-        self._settle_all(kept, len(line))
+            self._answers.append(passage.to_host)
         return passage
 
-    def after_host(self, line: bytes) -> None:
-        """Settles the calls that a line answers."""
-        if not self._pending:
-            return
-        if len(line) > READ_BYTES_MAX:
-            self._settle_unread(line)
-        else:
-            self._settle_all(messages.messages_in(line) or (), len(line))
-
-    def booked(self) -> None:
-        """Says that all lines that were passed on so far are booked."""
-        self._is_booked.set()
+    def book(self) -> None:
+        """Settles the calls that were answered so far."""
+        with self._booking:
+            while self._answers:
+                line = self._answers.popleft()
+                if len(line) > READ_BYTES_MAX:
+                    self._settle_unread(line)
+                else:
+                    self._settle_all(messages.messages_in(line) or (), len(line))
 
     def _settle_all(self, batch: Iterable[object], size_bytes: int) -> None:
         for message in batch:
@@ -325,6 +329,7 @@ class Relay:
         """Settles all calls that will not be answered any more, and opens no more."""
         with self._opening:  # Else the call that is being opened would be missed.
             self._is_gone = True
+        self.book()
         with self._lock:
             pending, self._pending = self._pending, {}
         gone = Answer(error_type="server_gone", is_broken_off=True)

@@ -10,7 +10,7 @@ import pytest
 from guardrails_mcp.refusals import REFUSAL_KEY
 from guardrails_mcp.stdio.lines import Oversized
 from guardrails_mcp.stdio.messages import ToolRequest
-from guardrails_mcp.stdio.relay import READ_BYTES_MAX
+from guardrails_mcp.stdio.relay import READ_BYTES_MAX, Passage, Relay
 from tests.integrations.mcp_relay.metering import Books, Call, relay_of
 
 CALL = (
@@ -29,6 +29,12 @@ def call(key: object = 7, tool: str = "echo", **params: object) -> bytes:
 
 def answer(key: object = 7, **result: object) -> bytes:
     return line({"jsonrpc": "2.0", "id": key, "result": result})
+
+
+def answered(relay: Relay, message: bytes) -> None:
+    """A line of the server passes as it came, and is booked."""
+    assert relay.from_server(message) == Passage(to_host=message)
+    relay.book()
 
 
 # --- what passes untouched ---------------------------------------------------
@@ -222,12 +228,52 @@ def test_the_answer_settles_the_call_once() -> None:
     relay.from_host(call())
 
     for _ in range(3):  # A server that answers again and again.
-        relay.after_host(answer(content=[]))
+        answered(relay, answer(content=[]))
 
     [settled] = books.calls[0].answers
     assert settled.result == {"content": []}
     assert settled.error_type is None
     assert relay.is_idle
+
+
+def test_the_next_call_books_the_answers_before_it() -> None:
+    """It may only be admitted because of what they have given back."""
+    books = Books()
+    relay = relay_of(books)
+    relay.from_host(call(1))
+    relay.from_host(call(2))
+    relay.from_server(answer(1))
+    relay.from_server(answer(2))
+    assert not books.calls[0].answers
+
+    relay.from_host(call(3))
+
+    assert [len(c.answers) for c in books.calls] == [1, 1, 0]
+    assert not relay.has_answers
+
+
+def test_an_answer_comes_before_the_end_of_its_server() -> None:
+    books = Books()
+    relay = relay_of(books)
+    relay.from_host(call(1))
+    relay.from_server(answer(1, content=[]))
+
+    relay.server_is_gone()
+
+    assert [a.result for a in books.calls[0].answers] == [{"content": []}]
+
+
+def test_a_cancellation_comes_too_late_for_what_was_answered() -> None:
+    books = Books()
+    relay = relay_of(books)
+    relay.from_host(call(7))
+    relay.from_server(answer(7, content=[]))
+
+    relay.from_host(
+        line({"method": "notifications/cancelled", "params": {"requestId": 7}})
+    )
+
+    assert [a.is_broken_off for a in books.calls[0].answers] == [False]
 
 
 @pytest.mark.parametrize(
@@ -245,7 +291,7 @@ def test_a_failure_is_booked_as_one(
     relay = relay_of(books)
     relay.from_host(call())
 
-    relay.after_host(line(message))
+    answered(relay, line(message))
 
     assert books.calls[0].answers[0].error_type == error_type
 
@@ -256,7 +302,7 @@ def test_ids_of_two_types_are_two_calls() -> None:
     relay.from_host(call(1, tool="number"))
     relay.from_host(call("1", tool="text"))
 
-    relay.after_host(answer("1"))
+    answered(relay, answer("1"))
 
     assert [len(c.answers) for c in books.calls] == [0, 1]
 
@@ -267,7 +313,7 @@ def test_a_request_of_the_server_settles_nothing() -> None:
     relay = relay_of(books)
     relay.from_host(call(7))
 
-    relay.after_host(line({"id": 7, "method": "roots/list"}))
+    answered(relay, line({"id": 7, "method": "roots/list"}))
 
     assert not books.calls[0].answers
 
@@ -278,8 +324,8 @@ def test_one_id_for_two_calls_settles_both_in_order() -> None:
     relay.from_host(call(7, tool="first"))
     relay.from_host(call(7, tool="second"))
 
-    relay.after_host(answer(7, n=1))
-    relay.after_host(answer(7, n=2))
+    answered(relay, answer(7, n=1))
+    answered(relay, answer(7, n=2))
 
     assert [c.answers[0].result for c in books.calls] == [{"n": 1}, {"n": 2}]
 
@@ -290,7 +336,7 @@ def test_answers_in_a_batch_settle_each() -> None:
     relay.from_host(call(1))
     relay.from_host(call(2))
 
-    relay.after_host(line([json.loads(answer(key)) for key in (1, 2)]))
+    answered(relay, line([json.loads(answer(key)) for key in (1, 2)]))
 
     assert [len(c.answers) for c in books.calls] == [1, 1]
 
@@ -306,7 +352,7 @@ def test_a_long_answer_settles_without_being_read(*, is_id_last: bool) -> None:
         message = {"jsonrpc": "2.0", "id": key, "result": result}
         if is_id_last:
             message["id"] = message.pop("id")
-        relay.after_host(json.dumps(message, separators=(",", ":")).encode() + b"\n")
+        answered(relay, json.dumps(message, separators=(",", ":")).encode() + b"\n")
         digests.append(books.calls[-1].answers[0].edges)
 
     assert books.calls[0].answers[0].error_type == "tool_error"
@@ -322,7 +368,7 @@ def test_a_cancelled_call_is_booked_as_broken_off() -> None:
     relay.from_host(
         line({"method": "notifications/cancelled", "params": {"requestId": 7}})
     )
-    relay.after_host(answer(7))
+    answered(relay, answer(7))
 
     [settled] = books.calls[0].answers
     assert settled.is_broken_off
@@ -387,12 +433,12 @@ def test_the_rounds_of_one_call_are_one_call() -> None:
     books = Books()
     relay = relay_of(books)
     relay.from_host(call(1))
-    relay.after_host(answer(1, resultType="input_required", requestState="s1"))
+    answered(relay, answer(1, resultType="input_required", requestState="s1"))
     assert books.calls[0].pauses == 1  # A person is asked: no wall time passes.
     relay.from_host(call(2, requestState="s1", inputResponses={"who": {}}))
-    relay.after_host(answer(2, resultType="input_required", inputRequests={"why": {}}))
+    answered(relay, answer(2, resultType="input_required", inputRequests={"why": {}}))
     relay.from_host(call(3, inputResponses={"why": {}}))
-    relay.after_host(answer(3, content=[]))
+    answered(relay, answer(3, content=[]))
 
     [only] = books.calls
     assert [a.result for a in only.answers] == [{"content": []}]
@@ -403,7 +449,7 @@ def test_a_round_goes_on_once() -> None:
     books = Books()
     relay = relay_of(books)
     relay.from_host(call(1))
-    relay.after_host(answer(1, resultType="input_required", requestState="s1"))
+    answered(relay, answer(1, resultType="input_required", requestState="s1"))
 
     relay.from_host(call(4, requestState="s1", tool="another"))
     relay.from_host(call(2, requestState="s1"))
@@ -419,11 +465,11 @@ def test_calls_that_ask_for_the_same_at_once_each_go_on() -> None:
     for key in (1, 2, 3):
         relay.from_host(call(key))
         asked = {"who": {}}
-        relay.after_host(answer(key, resultType="input_required", inputRequests=asked))
+        answered(relay, answer(key, resultType="input_required", inputRequests=asked))
 
     for key in (4, 5, 6):
         relay.from_host(call(key, inputResponses={"who": {}}))
-        relay.after_host(answer(key, content=[]))
+        answered(relay, answer(key, content=[]))
 
     assert [len(c.answers) for c in books.calls] == [1, 1, 1]
 
@@ -434,8 +480,7 @@ def test_a_call_that_waits_for_input_is_booked_when_the_server_is_gone() -> None
     relay.from_host(call(1))
     asked = {"think": {"method": "sampling/createMessage", "params": {}}}
     reply = answer(1, resultType="input_required", inputRequests=asked)
-    assert relay.before_host(reply) is None
-    relay.after_host(reply)
+    answered(relay, reply)
 
     relay.server_is_gone()
 
@@ -452,10 +497,10 @@ def test_sampling_that_the_server_takes_back_is_over() -> None:
     """Nobody answers it, and until then the wall time of its session would pass."""
     books = Books()
     relay = relay_of(books)
-    relay.before_host(ASK)
+    relay.from_server(ASK)
 
     cancel = {"method": "notifications/cancelled", "params": {"requestId": 9}}
-    assert relay.before_host(line(cancel)) is None
+    answered(relay, line(cancel))
     relay.from_host(answer(9, model="m"))
 
     assert [a.is_broken_off for a in books.calls[0].answers] == [True]
@@ -465,7 +510,7 @@ def test_sampling_is_a_model_call_that_the_hosts_answer_settles() -> None:
     books = Books()
     relay = relay_of(books)
 
-    assert relay.before_host(ASK) is None
+    answered(relay, ASK)
     relay.from_host(answer(9, model="m"))
 
     assert books.calls[0].answers[0].result == {"model": "m"}
@@ -482,9 +527,8 @@ def test_sampling_is_a_model_call_that_the_hosts_answer_settles() -> None:
 def test_refused_sampling_is_answered_as_rejected(method: bytes) -> None:
     relay = relay_of(Books(admitted_max=0))
 
-    passage = relay.before_host(ASK.replace(b"sampling/createMessage", method))
+    passage = relay.from_server(ASK.replace(b"sampling/createMessage", method))
 
-    assert passage is not None
     assert passage.to_host == b""
     assert json.loads(passage.to_server)["error"]["code"] == -1
 
@@ -506,14 +550,13 @@ def test_what_an_answer_asks_of_the_model_is_a_model_call() -> None:
     relay.from_host(call(7))
     line_of_server = asking(who=MODEL, why=PERSON)
 
-    assert relay.before_host(line_of_server) is None
-    relay.after_host(line_of_server)
+    answered(relay, line_of_server)
     assert [c.tool for c in books.calls] == ["echo", "sampling"]
     assert not books.calls[1].answers
     relay.from_host(
         call(8, requestState="s1", inputResponses={"who": {"model": "m"}, "why": {}})
     )
-    relay.after_host(answer(8, content=[]))
+    answered(relay, answer(8, content=[]))
 
     assert [len(c.answers) for c in books.calls] == [1, 1]
     assert books.calls[1].answers[0].result == {"model": "m"}
@@ -523,8 +566,7 @@ def test_what_the_model_is_not_asked_costs_nothing() -> None:
     books = Books()
     relay = relay_of(books)
     relay.from_host(call(7))
-    relay.before_host(asking(who=MODEL))
-    relay.after_host(asking(who=MODEL))
+    answered(relay, asking(who=MODEL))
 
     relay.from_host(call(8, requestState="s1"))
 
@@ -537,9 +579,9 @@ def test_an_answer_that_asks_too_much_of_the_model_is_refused() -> None:
     relay = relay_of(books)
     relay.from_host(call(7))
 
-    passage = relay.before_host(asking(one=MODEL, two=MODEL))
+    passage = relay.from_server(asking(one=MODEL, two=MODEL))
 
-    assert passage is not None
+    relay.book()
     message = json.loads(passage.to_host)
     assert message["id"] == 7
     assert message["result"]["isError"] is True
@@ -552,7 +594,7 @@ def test_an_answer_that_asks_too_much_of_the_model_is_refused() -> None:
 def test_an_answer_to_nothing_asks_nothing_of_the_model() -> None:
     books = Books()
 
-    relay_of(books).before_host(asking(who=MODEL))
+    relay_of(books).from_server(asking(who=MODEL))
 
     assert books.calls[0].is_released
 
@@ -565,9 +607,8 @@ def test_an_answer_that_is_too_long_ends_its_call_with_an_error() -> None:
     relay = relay_of(books)
     relay.from_host(call(7))
 
-    passage = relay.before_host(Oversized(b'{"jsonrpc":"2.0","id":7,"re', b"x}", 9_999))
+    passage = relay.from_server(Oversized(b'{"jsonrpc":"2.0","id":7,"re', b"x}", 9_999))
 
-    assert passage is not None
     message = json.loads(passage.to_host)
     assert message["id"] == 7
     assert message["result"]["isError"] is True

@@ -86,12 +86,12 @@ CALL = {
         "if is_session(i) and enforced then",
     ),
     "spending all is overrunning": (
-        "money - A[p + 2] > 0 then\n        row.stop",
-        "money - A[p + 2] >= 0 then\n        row.stop",
+        "money - A[p + 2] > 0 then\n        stop_for",
+        "money - A[p + 2] >= 0 then\n        stop_for",
     ),
     "an overrun does not stop": (
-        "money - A[p + 2] > 0 then\n        row.stop",
-        "false then\n        row.stop",
+        "money - A[p + 2] > 0 then\n        stop_for",
+        "false then\n        stop_for",
     ),
     # Holds
     "a settled hold stays open": (
@@ -371,11 +371,11 @@ STOPS = {
 
 CALL |= {
     "thresholds are told to nobody": (
-        "if #crossed > 0 then telling().crossings(crossed, now) end\n  call",
+        "if #crossed > 0 then telling().crossings(crossed, now) end\n\n  call",
         "call",
     ),
     "thresholds that a reservation crosses are told to nobody": (
-        "if #crossed > 0 then telling().crossings(crossed, now) end\n  if not answer",
+        "if #crossed > 0 then telling().crossings(crossed, now) end\n\n  if not answer",
         "if not answer",
     ),
     "everything is told to everybody": (
@@ -416,16 +416,16 @@ CALL |= {
         "    about(",
     ),
     "a stop that refuses is told to nobody": (
-        "telling().stop(where, now, id, why[1], why[2], why[3], why[4])",
-        "",
+        "  telling().budget(",
+        "  return not needed and telling().budget(",
     ),
     "an overrun is told to nobody": (
-        "telling().stop(i, now, id, COST, money, A[p + 2])",
-        "",
+        "  telling().budget(",
+        "  return needed or measure ~= COST and telling().budget(",
     ),
     "an overrun of tokens is told to nobody": (
-        "telling().stop(i, now, id, TOKENS, used, A[p + 3])",
-        "",
+        "  telling().budget(",
+        "  return needed or measure ~= TOKENS and telling().budget(",
     ),
     "alerts are added twice": (
         "if redis.call('HGET', all, id) then return false end",

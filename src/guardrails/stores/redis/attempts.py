@@ -51,12 +51,12 @@ RETRY_AFTER_S = (0.002, 0.05)
 
 
 LIBRARIES = {
-    "call": ("tell", "loops"),
+    "call": ("tell", "loops", "rows", "alerts", "settle", "reserve"),
     "account": ("tell",),
     "stops": ("tell",),
     "outbox": ("tell",),
 }
-"""What stands before a script, because it uses it."""
+"""What stands before a script, because it uses it. They make one text."""
 
 
 class Script:

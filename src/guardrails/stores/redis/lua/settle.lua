@@ -1,0 +1,90 @@
+-- settle.lua: books a call that has ended. A part of call.lua; `_settle` of
+-- core/ledger.py.
+
+-- Adds numbers to a cell; `text` is how they are written, which is all a new one needs.
+local function add(i, format, text, numbers)
+  local key, name = K[TRACES + count + i], A[cells + i]
+  local known = call('HGET', key, name)
+  if known then
+    -- What an earlier version wrote is shorter: it did not know the last numbers.
+    if #known < #text then known = known .. string.rep('\0', #text - #known) end
+    local sums = {struct.unpack(format, known)}
+    local size = #numbers - 1 -- behind them is the position that unpack returns last
+    for j = 1, size do sums[j] = sums[j] + numbers[j] end
+    call('HSET', key, name, struct.pack(format, unpack(sums, 1, size)))
+  else
+    call('HSET', key, name, text)
+    if call('HLEN', key) == 1 then call('EXPIRE', key, ROLLUP_TTL_S) end
+  end
+end
+
+local function settle()
+  local id, now, cost, tokens, first = A[3], A[4] + 0, A[6] + 0, A[7] + 0, 31
+  local hold, slot, known = call('HGET', K[HOLDS], id), 2, nil
+  if not hold then hold, slot = call('HGET', K[LOST], id), 3 end
+  if not hold then known = finished(id) end
+  if known and string.sub(known, 1, 1) == 's' then return {0} end
+  local held_cost, held_tokens, content, accounts = 0, 0, A[8], A[28]
+  if hold then
+    local _, c, t, _, rest = split(hold)
+    held_cost, held_tokens = c + 0, t + 0
+    content, accounts = string.sub(rest, 1, 6), string.sub(rest, 7, 12)
+  elseif known then content, accounts = string.sub(known, 2, 7), string.sub(known, 8) end
+  if accounts ~= A[28] then return {-1} end
+
+  -- First what is allowed even when memory is used up: what is paid must be booked.
+  if slot == 2 and hold then call('HDEL', K[HOLDS], id); call('ZREM', K[DUE], id)
+  else call('HDEL', K[LOST], id) end
+  finish(id, 's' .. content .. accounts)
+
+  local before, new_stop = open(now, first), ''
+  for i = 1, count do
+    local row, p = rows[i], line[i]
+    touch(i, now, first)
+    if hold and not row.is_new then -- a new row has expired since, with what it held
+      row[slot], row[slot + 3] = row[slot] - held_cost, row[slot + 3] - held_tokens
+    else
+      local calls = A[5] == 'model' and MODELS or TOOLS
+      row[STEPS], row[calls] = row[STEPS] + 1, row[calls] + 1
+    end
+    row[1], row[4] = row[1] + cost, row[4] + tokens
+    if is_session(i) and enforced and row.stop == '' then
+      local money, used = row[1] + row[3], row[4] + row[6]
+      if A[p + 2] ~= '' and money - A[p + 2] > 0 then
+        stop_for_budget(i, now, COST, money, A[p + 2])
+      elseif A[p + 3] ~= '' and used - A[p + 3] > 0 then
+        stop_for_budget(i, now, TOKENS, used, A[p + 3])
+      end
+      if new_stop == '' then new_stop = row.stop end
+    end
+  end
+
+  local crossed = crossings(before)
+  local finding, told
+  if A[10] ~= '' and A[26] ~= '' then finding, told = loops().learn(A[10]) end
+  local text = finding and table.concat(finding, '\31') or ''
+  local is_stop = finding and A[26] == 'stop' and enforced
+  if finding and not told then telling().loop(now, id, finding, text, is_stop) end
+  if is_stop and rows[1].stop == '' then
+    stop_for_loop(now, id, text)
+    if new_stop == '' then new_stop = rows[1].stop end
+    told = false
+  end
+  if told then text = '' end
+  if #crossed > 0 then telling().crossings(crossed, now) end
+
+  call('XADD', K[EVENTS], 'MAXLEN', '~', A[30], '*', 'e', A[9])
+  local packed, layers = string.sub(A[11], 1, SUMS_BYTES), string.sub(A[11], SUMS_BYTES + 1)
+  local sums = {struct.unpack(SUMS, packed)}
+  local last = A[cells] - (layers == '' and 0 or 1)
+  for i = 1, last do add(i, SUMS, packed, sums) end
+  if layers ~= '' then -- tokens and cost of each
+    local format = '<' .. string.rep('i8', 22)
+    add(last + 1, format, layers, {struct.unpack(format, layers)})
+  end
+
+  local late = not hold or slot == 3
+  if not late and #crossed == 0 and new_stop == '' and text == '' then return 1 end
+  return {1, late and 1 or 0, crossed, new_stop, text}
+end
+

@@ -1017,6 +1017,20 @@ class StoreConformance:
 
         assert list(events) == [op.event]
 
+    def test_history_knows_the_events_of_a_session_by_any_name(
+        self, store: Store
+    ) -> None:
+        """Whatever is in it, and although others have it in theirs."""
+        names = ['say "hi"', "naïve 東京 🚀", "back\\slash", "acme", '["s"]']
+        for number, name in enumerate(names):
+            store.execute(settle(str(number), charging(session=name)))
+
+        for number, name in enumerate(names):
+            found = store.history.events(
+                project_id="default", session_id=name, limit=10
+            )
+            assert [event.event_id for event in found] == [str(number)]
+
     def test_history_yields_pages_of_flat_events(self, store: Store) -> None:
         """All of a project, or of one of its sessions; each as its event says."""
         for number in range(2_105):  # More than a page of every store.

@@ -36,6 +36,7 @@ def supervised(run: Callable[[], int]) -> int:
         run: Runs the proxy until its end.
     """
     supervisor = os.getpid()
+    _take_closed_places()
     adopt_orphans()
     # From now on no signal is lost: each must reach the proxy.
     heard = block_signals()
@@ -62,6 +63,19 @@ def _supervise(proxy: int, heard: Collection[int]) -> int:
             with contextlib.suppress(ChildProcessError):
                 os.waitpid(-1, 0)
     return die_by(status)
+
+
+def _take_closed_places() -> None:
+    """Opens what the host has closed of standard input, output and error.
+
+    What is opened next would take its place, and be taken for the host's.
+    """
+    for fd in range(3):
+        try:
+            os.fstat(fd)
+        except OSError:  # All below it are open, so that this is the next one.
+            null = os.open(os.devnull, os.O_RDWR)  # FBT003: there is no keyword.
+            os.set_inheritable(null, True)  # noqa: FBT003
 
 
 def _leave_pipes() -> None:

@@ -15,6 +15,7 @@ from tests.integrations.mcp_stdio.conftest import Run
 from tests.integrations.mcp_stdio.hosts import (
     WRAP,
     call,
+    clean_environment,
     line,
     request,
     scripted,
@@ -283,6 +284,25 @@ def test_the_server_inherits_what_its_host_has_opened_for_it(
         assert host.wait() == 0, host.err
 
     assert path.read_bytes() == b"written"
+
+
+@pytest.mark.parametrize("closed", [(0,), (0, 1), (2,)])
+def test_what_its_host_has_closed_is_empty(
+    tmp_path: Path, closed: tuple[int, ...]
+) -> None:
+    """What is opened next has the place of what is closed, and is not the host's."""
+    shown = "import sys; sys.stdin.read(); sys.exit(9)"
+    places = " ".join(f"{fd}{'<' if fd == 0 else '>'}&-" for fd in closed)
+    done = subprocess.run(
+        ["sh", "-c", f'"$@" {places}', "sh", *WRAP, "--", sys.executable, "-c", shown],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        check=False,
+        env=clean_environment(tmp_path),
+        timeout=50,
+    )
+
+    assert (done.returncode, done.stdout, done.stderr) == (9, b"", b"")
 
 
 def test_a_signal_that_the_host_ignores_is_ignored(proxied: Run) -> None:

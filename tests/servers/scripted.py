@@ -74,6 +74,7 @@ class ScriptedServer:
                 connection, _ = self._listener.accept()
             except OSError:
                 return  # It was closed.
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             self._connections.append(connection)
             self._start(self._serve, connection)
 

@@ -314,7 +314,7 @@ async def test_tasks_cancelled_while_the_network_is_slow_hold_nothing(
             if number % 4:
                 loop.call_later(dice.uniform(0, (0.03, 0.4)[number % 2]), task.cancel)
         ended = await asyncio.gather(*tasks, return_exceptions=True)
-        found = guard.account("shared")
+        found = await asyncio.to_thread(guard.account, "shared")
         guard.close()
 
     assert found is not None

@@ -1,5 +1,6 @@
 """A Redis that refuses or is away: tried again, given up in time, or named at once."""
 
+import threading
 import time
 from contextlib import closing
 
@@ -9,11 +10,13 @@ from guardrails.core.operations import Reserved, Verdict
 from guardrails.errors import StoreUnavailable
 from guardrails.ports import Store
 from guardrails.stores import open_store
+from guardrails.stores.redis.waiting import THREAD
 from guardrails.testing.conformance import charging, reserve
 from tests.servers.fixtures import BINARIES
 from tests.servers.processes import Server, free_port
 from tests.servers.proxy import Fault, Proxy, always
 from tests.servers.scripted import ScriptedServer
+from tests.servers.waiting import until
 from tests.stores.running import Run, account, in_thread, on_loop
 
 DEADLINE_SECONDS = 0.6
@@ -175,6 +178,38 @@ def test_a_slow_server_is_given_up_in_time(run: Run) -> None:
         closing(open_store(proxy.url)) as store,
     ):
         given_up_in_time(run, store)
+
+
+def test_a_server_that_is_slow_to_everything_is_given_up_in_time(run: Run) -> None:
+    """Each answer is in time, but a call needs six of them."""
+    forgotten = b"-NOSCRIPT No matching script.\r\n"
+    with (
+        ScriptedServer([forgotten] * 9) as server,
+        Proxy(server.port, always(Fault.DELAY), delay_seconds=0.15) as proxy,
+        closing(open_store(proxy.url.replace("//", f"//{CREDENTIALS}@"))) as store,
+    ):
+        given_up_in_time(run, store)
+
+
+def test_a_connection_that_took_too_long_is_there_for_the_next_call() -> None:
+    with (
+        ScriptedServer() as server,
+        Proxy(server.port, always(Fault.DELAY), delay_seconds=0.18) as proxy,
+        # Three answers: to the password, the database, and who it is.
+        closing(open_store(f"redis://{CREDENTIALS}@127.0.0.1:{proxy.port}/1")) as store,
+    ):
+        with pytest.raises(StoreUnavailable):
+            in_thread(store, reserve("h", charging()))
+        until(lambda: not _is_opening(), "the connections")
+        opened = server.asked.count(b"AUTH")
+        proxy.play(always(Fault.PASS))
+        in_thread(store, reserve("h", charging()))
+
+    assert server.asked.count(b"AUTH") == opened
+
+
+def _is_opening() -> bool:
+    return any(thread.name == THREAD for thread in threading.enumerate())
 
 
 # --- Helpers ----------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""Attempts: what to send next, and what to do when it fails. No I/O.
+"""Attempts: what to send next, and what to do when it fails. No I/O but the clock.
 
 `attempts` is a generator: it yields what somebody has to do, is sent the result
 or thrown the error, and returns the replies. Threads and event loops drive the
@@ -9,6 +9,7 @@ simply sent again. redis-py's own retries are off: they would send again what is
 ours, for seconds, unseen.
 """
 
+import time
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from hashlib import sha1
@@ -20,7 +21,7 @@ from redis import exceptions
 from tenacity import (
     Retrying,
     retry_if_exception,
-    stop_after_delay,
+    stop_before_delay,
     wait_random_exponential,
 )
 
@@ -28,6 +29,7 @@ from guardrails.stores.redis.topology import DEADLINE_S, Address, Topology, mask
 from guardrails.stores.redis.wire import packed
 
 __all__ = [
+    "CALL_DEADLINE_S",
     "Exchange",
     "Locate",
     "Pause",
@@ -42,9 +44,12 @@ __all__ = [
 HOPS_MAX = 5
 """Redirections of one attempt. More means that a cluster contradicts itself."""
 
+CALL_DEADLINE_S = 0.45
+"""How long a call may take with all its attempts, of which each may ask several times:
+for the place, on a new connection, and for the script. Less than half a second."""
+
 AGAIN_DEADLINE_S = 0.2
-"""How long all attempts after the first may take. With the first one's deadline
-that is less than half a second."""
+"""How long all attempts after the first may take."""
 
 RETRY_AFTER_S = (0.002, 0.05)
 """The first and the longest pause between two attempts."""
@@ -78,6 +83,9 @@ class Exchange:
     address: Address
     commands: Sequence[bytes]
     deadline_s: float
+    """How long a reply may take."""
+    left_s: float
+    """How long all of it may take, also on a new connection."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +114,7 @@ def attempts(
     script: Script | None,
     *,
     deadline_s: float = DEADLINE_S,
+    call_deadline_s: float = CALL_DEADLINE_S,
     is_tried_again: bool = True,
 ) -> Steps:
     """Sends commands about one project until they succeed.
@@ -116,22 +125,27 @@ def attempts(
         commands: Packed commands.
         script: What the commands run, in case the server does not know it.
         deadline_s: How long the first attempt may wait for one reply.
+        call_deadline_s: How long all of it may take.
         is_tried_again: Whether there is another attempt after a failure.
 
     Raises:
         redis.RedisError: The last failure. The commands may have run.
     """
+    patience = _Patience(deadline_s, call_deadline_s)
     try:
-        return (yield from _attempt(topology, prefix, commands, script, deadline_s))
+        return (yield from _attempt(topology, prefix, commands, script, patience))
     except redis.RedisError as error:
-        if not is_passing(error) or not is_tried_again:
+        if not is_passing(error) or not is_tried_again or patience.is_over:
             topology.forget()
             raise
+        said = error
     # Entered only now: a retrying object costs more than a call.
     pauses: list[float] = []
+    again_s = min(AGAIN_DEADLINE_S, patience.step_s())
+    patience = _Patience(again_s, again_s)
     retrying = Retrying(
         retry=retry_if_exception(is_passing),
-        stop=stop_after_delay(AGAIN_DEADLINE_S),
+        stop=stop_before_delay(again_s),
         wait=wait_random_exponential(multiplier=RETRY_AFTER_S[0], max=RETRY_AFTER_S[1]),
         sleep=pauses.append,
         reraise=True,
@@ -141,12 +155,50 @@ def attempts(
             yield Pause(pauses.pop())
         topology.forget()
         with attempt:
-            return (
-                yield from _attempt(
-                    topology, prefix, commands, script, AGAIN_DEADLINE_S
-                )
-            )
+            try:
+                steps = _attempt(topology, prefix, commands, script, patience)
+                return (yield from steps)
+            except redis.TimeoutError:  # What was said before tells more.
+                raise said from None
+            except redis.RedisError as error:
+                said = error
+                raise
     raise AssertionError("tenacity returns or raises")
+
+
+class _Patience:
+    """How long somebody waits: for one reply, and for all of them together."""
+
+    def __init__(self, deadline_s: float, all_s: float) -> None:
+        self._deadline_s = deadline_s
+        self._until = time.monotonic() + all_s
+
+    @property
+    def is_over(self) -> bool:
+        return time.monotonic() >= self._until
+
+    def step_s(self) -> float:
+        """Returns how long the next step may take.
+
+        Raises:
+            redis.TimeoutError: If nobody waits any more.
+        """
+        return min(self._deadline_s, self._left_s())
+
+    def exchange(self, address: Address, commands: Sequence[bytes]) -> Exchange:
+        """Returns the step that sends commands.
+
+        Raises:
+            redis.TimeoutError: If nobody waits any more.
+        """
+        left_s = self._left_s()
+        return Exchange(address, commands, min(self._deadline_s, left_s), left_s)
+
+    def _left_s(self) -> float:
+        left_s = self._until - time.monotonic()
+        if left_s <= 0:
+            raise redis.TimeoutError("the server answers too slowly")
+        return left_s
 
 
 def _attempt(
@@ -154,16 +206,16 @@ def _attempt(
     prefix: str,
     commands: Sequence[bytes],
     script: Script | None,
-    deadline_s: float,
+    patience: _Patience,
 ) -> Steps:
     """Tries once, following redirections."""
     slot = topology.slot(prefix)
     address = topology.known(slot)
     if address is None:
-        address = yield Locate(slot, deadline_s)
+        address = yield Locate(slot, patience.step_s())
     sent = commands
     for _ in range(HOPS_MAX):
-        replies = yield Exchange(address, sent, deadline_s)
+        replies = yield patience.exchange(address, sent)
         if sent is not commands:
             replies, sent = replies[1::2], commands
         error = next((one for one in replies if isinstance(one, Exception)), None)
@@ -178,7 +230,7 @@ def _attempt(
                 sent = [part for command in commands for part in (_ASKING, command)]
             case exceptions.NoScriptError() if script is not None:
                 load = packed((b"SCRIPT", b"LOAD", script.text))
-                yield Exchange(address, [load], deadline_s)
+                yield patience.exchange(address, [load])
             case _:
                 raise error
     raise redis.ConnectionError("redirected in a circle")

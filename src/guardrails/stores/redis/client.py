@@ -10,6 +10,7 @@ import os
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import redis
@@ -19,6 +20,7 @@ from redis.connection import Connection
 from guardrails.errors import StoreUnavailable
 from guardrails.stores.forks import LockedAtFork
 from guardrails.stores.redis.attempts import (
+    CALL_DEADLINE_S,
     Exchange,
     Locate,
     Pause,
@@ -30,6 +32,7 @@ from guardrails.stores.redis.attempts import (
 )
 from guardrails.stores.redis.stream import Streams
 from guardrails.stores.redis.topology import DEADLINE_S, Address, Topology
+from guardrails.stores.redis.waiting import awaited_within, within
 from guardrails.stores.redis.wire import Argument, Fragment, evalsha, packed
 from guardrails.threads import is_on_event_loop
 
@@ -39,8 +42,11 @@ IDLE_MAX = 64
 """Connections kept open per server: as many as threads that call at once."""
 
 LOOP_DEADLINE_S = 0.03
-"""How long a call that cannot be awaited may block an event loop's thread, once
-and without a second try: callbacks of frameworks have no other way."""
+"""How long a call that cannot be awaited may wait for a reply on an event loop's
+thread, without a second try: callbacks of frameworks have no other way."""
+
+LOOP_CALL_DEADLINE_S = 0.045
+"""How long it may block the loop in all, also on a new connection."""
 
 
 class Client(LockedAtFork):
@@ -49,7 +55,7 @@ class Client(LockedAtFork):
     def __init__(self, topology: Topology) -> None:
         super().__init__()
         self._topology = topology
-        self._idle: dict[tuple[Address, float], deque[Connection]] = {}
+        self._idle: dict[Address, deque[Connection]] = {}
         self._process_id = os.getpid()
         self._streams = Streams(topology, met=self._met)
         self._servers: dict[Address, bytes] = {}
@@ -120,6 +126,7 @@ class Client(LockedAtFork):
             commands,
             script,
             deadline_s=LOOP_DEADLINE_S if is_on_a_loop else DEADLINE_S,
+            call_deadline_s=LOOP_CALL_DEADLINE_S if is_on_a_loop else CALL_DEADLINE_S,
             is_tried_again=not is_on_a_loop,
         )
         try:
@@ -141,7 +148,11 @@ class Client(LockedAtFork):
             case Exchange():
                 return self._exchange(step)
             case Locate():
-                return self._topology.locate(step.slot, step.deadline_s)
+                return within(
+                    step.deadline_s,
+                    lambda: self._topology.locate(step.slot, step.deadline_s),
+                    late=_ignore,
+                )
             case Pause():
                 return time.sleep(step.seconds)
 
@@ -167,41 +178,61 @@ class Client(LockedAtFork):
                     step.address, step.commands, step.deadline_s
                 )
             case Locate():
-                return await asyncio.to_thread(
+                locating = asyncio.to_thread(
                     self._topology.locate, step.slot, step.deadline_s
                 )
+                return await awaited_within(step.deadline_s, locating)
             case Pause():
                 return await asyncio.sleep(step.seconds)
 
     # --- connections of threads ---------------------------------------------
 
     def _exchange(self, step: Exchange) -> list[Any]:
-        pool = (step.address, step.deadline_s)
-        connection = self._taken(pool)
+        connection, deadline_s = self._taken(step)
         is_clean = False
         try:
             connection.send_packed_command(
                 [b"".join(step.commands)], check_health=False
             )
+            if deadline_s < DEADLINE_S and not connection.can_read(deadline_s):
+                raise redis.TimeoutError("the server did not answer in time")
             replies = [_reply(connection) for _ in step.commands]
             is_clean = True
         finally:
             if is_clean:
-                self._give_back(pool, connection)
+                self._give_back(step.address, connection)
             else:  # A reply may still come: nobody else must read it.
                 connection.disconnect()
+                self._forget_idle(step.address)
         return replies
 
-    def _taken(self, pool: tuple[Address, float]) -> Connection:
+    def _forget_idle(self, address: Address) -> None:
+        """Closes connections to a server that has failed: they have failed, too."""
+        idle = self._idle.get(address)
+        while idle:
+            with contextlib.suppress(IndexError):  # Others take some, too.
+                idle.pop().disconnect()
+
+    def _taken(self, step: Exchange) -> tuple[Connection, float]:
+        """Returns a connection, and how long its reply may take."""
         if self._process_id != os.getpid():
             with self._lock:
                 if self._process_id != os.getpid():
                     self._process_id = os.getpid()
                     self._idle = {}  # The sockets belong to the parent.
         with contextlib.suppress(KeyError, IndexError):
-            return self._idle[pool].pop()
-        address, deadline_s = pool
-        connection = self._topology.connection(address, deadline_s)
+            return self._idle[step.address].pop(), step.deadline_s
+        started_s = time.monotonic()
+        connection = within(
+            step.left_s,
+            lambda: self._opened(step.address),
+            late=partial(self._keep_late, step.address, self._idle),
+        )
+        left_s = step.left_s - (time.monotonic() - started_s)
+        return connection, max(0.0, min(step.deadline_s, left_s))
+
+    def _opened(self, address: Address) -> Connection:
+        connection = self._topology.connection(address)
         try:
             connection.connect()
             connection.send_command("INFO", "server")
@@ -211,8 +242,21 @@ class Client(LockedAtFork):
             raise
         return connection
 
-    def _give_back(self, pool: tuple[Address, float], connection: Connection) -> None:
-        idle = self._idle.setdefault(pool, deque())
+    def _keep_late(
+        self,
+        address: Address,
+        idle: dict[Address, deque[Connection]],
+        connection: Connection,
+    ) -> None:
+        """Keeps a connection that nobody waited for, for the next call."""
+        with self._lock:
+            if idle is self._idle:
+                self._give_back(address, connection)
+                return
+        connection.disconnect()  # The client was closed meanwhile.
+
+    def _give_back(self, address: Address, connection: Connection) -> None:
+        idle = self._idle.setdefault(address, deque())
         if len(idle) < IDLE_MAX and self._process_id == os.getpid():
             idle.append(connection)
         else:
@@ -247,5 +291,5 @@ def _reply(connection: Connection) -> Any:
         raise
 
 
-def _ignore() -> None:
+def _ignore(*_: object) -> None:
     """Stands for nobody who wants to know."""

@@ -183,6 +183,8 @@ class Topology:
             # The library's own retries would be unseen, and last for seconds.
             "retry": Retry(NoBackoff(), 0),
             "protocol": 2,
+            # What it says of itself takes two answers before the first that is needed.
+            "driver_info": None,
             **self.options,
             "decode_responses": False,
         }

@@ -1,0 +1,81 @@
+"""Waiting: for work that asks a server several times, but not longer than it may take.
+
+A socket's timeout bounds each of its operations. To open a connection takes several of
+them, and a slow server would delay a call by their sum.
+"""
+
+import asyncio
+import sys
+import threading
+from collections.abc import Awaitable, Callable
+from concurrent.futures import Future
+from typing import TypeVar
+
+import redis
+
+__all__ = ["awaited_within", "within"]
+
+THREAD = "guardrails-waiting"
+"""What threads are called that do such work."""
+
+R = TypeVar("R")
+
+
+def within(seconds: float, work: Callable[[], R], *, late: Callable[[R], object]) -> R:
+    """Returns what work in another thread returns.
+
+    Args:
+        seconds: How long it may take.
+        work: What to do. It ends by itself, some time.
+        late: Given what it returns after that: what was opened must be closed.
+
+    Raises:
+        redis.TimeoutError: If it takes longer.
+    """
+    done: Future[R] = Future()
+
+    def run() -> None:
+        try:
+            found = work()
+        except BaseException as error:
+            if done.set_running_or_notify_cancel():
+                done.set_exception(error)
+            return
+        if done.set_running_or_notify_cancel():
+            done.set_result(found)
+        else:
+            late(found)
+
+    if not _started(run):
+        run()
+    try:
+        return done.result(seconds)
+    except TimeoutError:
+        if done.cancel():
+            raise redis.TimeoutError("the server answers too slowly") from None
+        return done.result()  # It came at this moment.
+    finally:
+        done.cancel()
+
+
+async def awaited_within(seconds: float, work: Awaitable[R]) -> R:
+    """Like `within`, for asyncio. A thread that works goes on.
+
+    Raises:
+        redis.TimeoutError: If it takes longer.
+    """
+    try:
+        return await asyncio.wait_for(work, seconds)
+    except TimeoutError:
+        raise redis.TimeoutError("the server answers too slowly") from None
+
+
+def _started(run: Callable[[], None]) -> bool:
+    """Starts a thread, unless the interpreter ends: then there are no more."""
+    if sys.is_finalizing():  # It would start, and never run.
+        return False
+    try:
+        threading.Thread(target=run, name=THREAD, daemon=True).start()
+    except RuntimeError:  # Python 3.12 says so itself, and earlier.
+        return False
+    return True

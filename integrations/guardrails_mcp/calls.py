@@ -337,6 +337,7 @@ class Wrapping:
 
     def _outcome(self, held: Held, request: Request, result: object) -> Outcome:
         is_error = wire.is_tool_error(result)
+        content = wire.content_of(result)
         return Outcome(
             status=CallStatus.ERROR if is_error else CallStatus.OK,
             error_type="tool_error" if is_error else None,
@@ -345,7 +346,7 @@ class Wrapping:
                 self.rule(request.tool.tool, request.server),
                 self.engine.contain,
             ),
-            result_digest=held.call.digest_of(wire.content_of(result)),
+            result_digest=None if content is None else held.call.digest_of(content),
             bytes_out=wire.content_size(result),
             latency_ms=held.busy_ms,
         )

@@ -24,6 +24,7 @@ from guardrails.core.calls import CallStatus, Outcome, ToolCall
 from guardrails.core.fingerprints import size_bytes
 from guardrails.errors import ConfigurationError
 from guardrails.planning import checked_name, tool_call
+from guardrails_mcp import wire
 from guardrails_mcp.activities import Activities, Activity
 from guardrails_mcp.baggage import names_in
 from guardrails_mcp.refusals import refusal_result, refusal_text
@@ -304,10 +305,10 @@ def _connection_of(context: MiddlewareContext[Any]) -> str | None:
 
 
 def _refused(error: GuardrailsError) -> ToolResult:
-    wire = cast("dict[str, Any]", refusal_result(error))
+    result = cast("dict[str, Any]", refusal_result(error))
     try:
         return ToolResult(
-            content=refusal_text(error), is_error=True, meta=wire["_meta"]
+            content=refusal_text(error), is_error=True, meta=result["_meta"]
         )
     except TypeError:  # FastMCP 2 and 3 know errors only as exceptions.
         raise ToolError(refusal_text(error)) from error
@@ -322,14 +323,11 @@ def _wire(asked: Any) -> Mapping[str, object]:
 
 
 def _outcome(call: GuardedCall, result: Any) -> Outcome:
-    content = {
-        "content": getattr(result, "content", None),
-        "structured": getattr(result, "structured_content", None),
-    }
+    content = wire.content_of(result)
     is_error = getattr(result, "is_error", False) is True
     return Outcome(
         status=CallStatus.ERROR if is_error else CallStatus.OK,
         error_type="tool_error" if is_error else None,
-        bytes_out=size_bytes(content),
-        result_digest=call.digest_of(content),
+        bytes_out=wire.content_size(result),
+        result_digest=None if content is None else call.digest_of(content),
     )

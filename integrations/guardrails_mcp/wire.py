@@ -125,16 +125,22 @@ def rounds_result(result: object) -> Mapping[str, object]:
     }
 
 
-def content_of(result: object) -> object:
-    """Returns what a result says, without what differs each time: its `_meta`."""
+def content_of(result: object) -> Mapping[str, object] | None:
+    """Returns what a result says, without what differs each time: its `_meta`.
+
+    `None` if it says nothing yet, as a task that was created.
+    """
     content = value_of(result, "content")
     structured = value_of(result, "structured_content", "structuredContent")
+    if content is None and structured is None:
+        return None
     return {"content": content, "structured": structured}
 
 
 def content_size(result: object) -> int | None:
     """Returns about how many bytes a result takes as JSON; `None` is unknown."""
-    size = size_bytes(content_of(result))
+    content = content_of(result)
+    size = None if content is None else size_bytes(content)
     if size is not None:
         return size
     try:

@@ -15,6 +15,7 @@ from mcp import ClientSession, types
 from guardrails import BudgetExceeded, CallRefused, Guard, LoopDetected, SessionStopped
 from guardrails.core.calls import CallStatus
 from guardrails.core.usage import PriceStatus
+from guardrails_mcp import wire
 from tests.integrations.mcp.peers import (
     FIRST,
     ProtocolError,
@@ -151,6 +152,31 @@ async def test_only_tool_calls_are_guarded() -> None:
             await session.send_ping()  # pyright: ignore[reportDeprecated]: in 2.x
 
     assert guard.account("s-1") is None
+
+
+class Tasks(ClientSession):
+    """A session with a server that answers each call with a task of its own."""
+
+    async def send_request(self, request: Any, result_type: Any, **kwargs: Any) -> Any:
+        if wire.method_of(request) != wire.CALL:
+            return await super().send_request(request, result_type, **kwargs)
+        now = "2026-01-01T00:00:00Z"
+        task = {"taskId": "t", "status": "working", "createdAt": now}
+        return types.CreateTaskResult.model_validate(
+            {"task": {**task, "lastUpdatedAt": now, "ttl": None}}
+        )
+
+
+async def test_tasks_whose_results_nobody_knows_yet_are_not_alike() -> None:
+    seen, guard = Seen(), guarded(max_steps=50)
+
+    async with connected(server(seen), kind=Tasks) as session:
+        guard.wrap(session, **NAMES)
+        for _ in range(4):
+            request = tool_request("render", {"scene": 1})
+            await session.send_request(request, types.CreateTaskResult)
+
+    assert own_session(guard).steps == 4
 
 
 async def test_a_loop_on_one_tool_is_stopped() -> None:

@@ -17,6 +17,8 @@ from fastmcp.client.transports import StreamableHttpTransport
 from fastmcp.exceptions import ToolError
 from fastmcp.server import create_proxy
 from fastmcp.server.auth.providers.jwt import StaticTokenVerifier
+from fastmcp.server.extensions import ServerExtension
+from mcp.shared.exceptions import MCPError
 
 from guardrails import ConfigurationError, Event, Guard
 from guardrails.core.calls import CallStatus
@@ -225,6 +227,30 @@ async def test_a_tool_that_calls_tools_of_its_server_makes_calls() -> None:
         await client.call_tool("order", {"parts": 2})
 
     assert [event.tool for event in place.events()] == ["order"] * 3
+
+
+async def test_tasks_whose_results_nobody_knows_yet_are_not_alike() -> None:
+    class Tasks(ServerExtension):
+        identifier = "io.modelcontextprotocol/tasks"
+
+        async def intercept_tool_call(
+            self, params: Any, context: Any, call_next: Any
+        ) -> Any:
+            await call_next()
+            now = "2026-01-01T00:00:00Z"
+            task = {"taskId": "t", "status": "working", "createdAt": now}
+            return mt.CreateTaskResult.model_validate(
+                {"task": {**task, "lastUpdatedAt": now, "ttl": None}}
+            )
+
+    place = shop(max_steps=50)
+    place.mcp.add_extension(Tasks())
+    async with Client(place.mcp) as client:
+        for _ in range(4):
+            with contextlib.suppress(MCPError):  # This client has not asked for tasks.
+                await client.call_tool("buy", {"item": "a"})
+
+    assert place.served == ["a"] * 4
 
 
 async def test_the_rounds_of_one_call_are_one_call() -> None:

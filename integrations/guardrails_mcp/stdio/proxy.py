@@ -54,10 +54,6 @@ KILL_GRACE_S = 2.0
 LEFTOVERS_GRACE_S = 1.0
 """Between SIGTERM and SIGKILL for processes that the server has left behind."""
 
-DRAIN_S = 0.25
-"""How long nothing may come of the server's output after its exit until it counts as
-passed on: somebody it has started may hold it open for ever."""
-
 ECHO_S = 0.1
 """A signal to our whole group comes to the proxy twice, the second time by way of the
 supervisor. The server has had it, too, and may take a third one as an insult."""
@@ -328,17 +324,19 @@ class Proxy:
         return parent_of(os.getppid()) not in (self._host, None)
 
     def _drain(self, from_server: threading.Thread, host_out: "Pipe") -> None:
-        """Waits until what the server has written is with the host.
+        """Waits until what the server has written is with the host."""
+        from guardrails_mcp.stdio.pumps import drain
 
-        Not for ever: somebody it has started may hold its output open, or fill it.
-        """
-        written_bytes_max = host_out.written_bytes + 2 * self._bytes_max
-        while host_out.written_bytes <= written_bytes_max:
-            written_bytes = host_out.written_bytes
-            from_server.join(DRAIN_S)
-            is_moving = host_out.is_waiting or host_out.written_bytes > written_bytes
-            if not from_server.is_alive() or not is_moving or not self._events.empty():
-                return
+        bytes_max = 2 * self._bytes_max
+        drain(from_server, host_out, bytes_max=bytes_max, is_over=self._is_over)
+
+    def _is_over(self) -> bool:
+        """Whether the host has ended us, or is dead: it may read no more."""
+        while not self._events.empty():
+            event = self._events.get()
+            if isinstance(event, _Signalled):
+                self._last_signal = event.number, time.monotonic()
+        return self._last_signal[0] > 0 or self._is_host_dead()
 
     def _end_leftovers(self) -> None:
         """Ends what the server has started and left behind.

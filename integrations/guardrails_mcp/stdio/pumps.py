@@ -23,7 +23,7 @@ from typing import TypeVar
 from guardrails_mcp.stdio.lines import Lines, Oversized
 from guardrails_mcp.stdio.relay import Passage, Relay
 
-__all__ = ["Ends", "Pipe", "pump_host", "pump_server", "take_pipes"]
+__all__ = ["Ends", "Pipe", "drain", "pump_host", "pump_server", "take_pipes"]
 
 CHUNK_BYTES = 65_536
 """The size of a pipe. A larger buffer costs more to allocate than it saves."""
@@ -45,6 +45,14 @@ its next call, so that no thread has to wait for another."""
 
 STALL_S = 0.25
 """How often somebody who waits to write looks whether it is still wanted."""
+
+DRAIN_S = 0.25
+"""How long nothing may come of a server's output after its exit until it counts as
+passed on: somebody it has started may hold it open for ever."""
+
+UNREAD_S = 1.0
+"""How long a host that has ended its server may read nothing of what is left: half of
+what the MCP SDKs wait before they kill."""
 
 QUEUED_MAX = 1_024
 """Answers of ours that wait for a server to read; it does not if it has more to read
@@ -251,6 +259,37 @@ def pump_server(source: int, ends: Ends) -> None:
         _contained(ends.relay.book)
         ends.host.close()
         os.close(source)
+
+
+def drain(
+    pumping: threading.Thread,
+    host: Pipe,
+    *,
+    bytes_max: int,
+    is_over: Callable[[], bool],
+) -> None:
+    """Waits until what an exited server has written is with its host.
+
+    Not for ever: somebody it has started may hold its output open, or fill it.
+
+    Args:
+        pumping: What runs `pump_server`.
+        host: Where that writes to.
+        bytes_max: How much a server may have left behind.
+        is_over: Whether the host may read no more.
+    """
+    bytes_max += host.written_bytes
+    moved_at = time.monotonic()
+    while host.written_bytes <= bytes_max:
+        written_bytes = host.written_bytes
+        pumping.join(DRAIN_S)
+        if not pumping.is_alive():
+            return
+        now = time.monotonic()
+        if host.written_bytes > written_bytes:
+            moved_at = now
+        elif not host.is_waiting or (is_over() and now - moved_at >= UNREAD_S):
+            return
 
 
 def _decided(decide: Callable[[L], Passage], line: L) -> Passage | None:

@@ -7,16 +7,20 @@ import stat
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from tests.integrations.mcp_stdio.conftest import Run
 from tests.integrations.mcp_stdio.hosts import (
+    WAIT_SECONDS,
     WRAP,
+    Host,
     call,
     clean_environment,
     line,
+    marked,
     request,
     scripted,
 )
@@ -167,19 +171,35 @@ def test_dies_of_the_servers_signal(proxied: Run, number: int) -> None:
     assert host.wait() == -number
 
 
+@pytest.mark.parametrize(
+    "meanwhile",
+    [lambda host: None, Host.close_input, lambda host: host.send(request(1, "ping"))],
+    ids=["waits", "closes its input", "writes to nobody"],
+)
 def test_all_that_the_server_wrote_arrives_however_slow_its_host_is(
-    proxied: Run, tmp_path: Path
+    proxied: Run, tmp_path: Path, meanwhile: Callable[[Host], None]
 ) -> None:
     count, path = 2_000, tmp_path / "written"
     host = proxied(*scripted("last_words", count, path), options={"reads": False})
-    until(path.exists, "the server's end")
+    until(lambda: path.exists() and len(marked(host.mark)) == 2, "the server's end")
 
+    meanwhile(host)
     with contextlib.suppress(subprocess.TimeoutExpired):
         host.process.wait(1.0)  # Nothing is read yet: it must wait for that.
     host.read()
 
     assert host.wait() == 0
     assert host.out.count(b"\n") == count
+
+
+def test_a_signal_ends_it_although_its_host_reads_no_more(proxied: Run) -> None:
+    host = proxied(*scripted("serve"), options={"reads": False})
+    host.send(call(1, "big", {"bytes": 1_000_000}))
+    until(lambda: host.unread_bytes() >= 65_536, "a full pipe")
+
+    host.process.terminate()
+
+    assert host.process.wait(WAIT_SECONDS) == -signal.SIGTERM
 
 
 def test_a_missing_command_is_said_in_one_line(proxied: Run) -> None:

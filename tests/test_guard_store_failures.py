@@ -17,6 +17,7 @@ from guardrails import (
     CallRefused,
     Guard,
     GuardedCall,
+    LoopDetected,
     SessionStopped,
     StoreUnavailable,
 )
@@ -149,6 +150,31 @@ def test_open_lets_every_call_pass(setting: Make) -> None:
         it.fail()
 
         assert it.calls(50) == 50
+
+
+def test_processes_agree_on_loops_although_the_store_was_away_at_the_first_call(
+    setting: Make,
+) -> None:
+    """Digests have a key, which comes from the store: it is read before any call."""
+    place = setting("local")
+    other = place.another("local")
+
+    def look_up(guard: Guard, session_id: str) -> None:
+        with (
+            guard.session("agent", session_id=session_id),
+            guard.call(tool="look_up", arguments={"q": 1}) as call,
+        ):
+            call.settle(result="nothing")
+
+    place.fail()
+    look_up(place.guard, "earlier")
+    place.come_back()
+
+    for guard in (place.guard, other, other):
+        look_up(guard, "s-1")
+
+    with pytest.raises(LoopDetected):
+        look_up(other, "s-1")
 
 
 async def test_local_goes_on_in_asyncio_too(setting: Make) -> None:

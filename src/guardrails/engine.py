@@ -76,6 +76,7 @@ class Engine:
         open_session: Callable[[Mapping[str, object]], "Session"],
         sinks: Sequence[EventSink] = (),
         telling: Telling | None = None,
+        fingerprint_key: bytes | None = None,
     ) -> None:
         self.policy: Policy = policy
         self.store = store
@@ -101,6 +102,8 @@ class Engine:
         self.failures: int = 0
         """Failures of ours that were contained."""
         self._lock = threading.Lock()
+        if fingerprint_key is not None:  # Else it is read once it is needed.
+            self.fingerprint_key = fingerprint_key
         self._calls = 0
 
     def adopt(self, policy: Policy, prices: PriceBook | None) -> None:

@@ -193,8 +193,9 @@ class Guard:
             real_store = open_store(url)
         else:
             real_store = _checked_store(store)
+        key: bytes | None = None
         if policy.mode is not Mode.OFF:
-            real_store.secret()  # Says now, not in the agent, what is wrong with it.
+            key = real_store.secret()  # Says now, not in the agent, what is wrong.
         resilient = ResilientStore(
             real_store,
             on_error=policy.on_store_error,
@@ -208,6 +209,7 @@ class Guard:
             clock=clock,
             open_session=self._open,
             sinks=(LogSink(), *sinks),
+            fingerprint_key=key,
         )
         self._engine.refresh = self._refresh
         is_told = policy.mode is not Mode.OFF

@@ -70,6 +70,7 @@ from guardrails.spending import Asked, read_series, read_sessions, read_spend
 from guardrails.stores import open_journal, open_store, shared_url
 from guardrails.stores.memory import MemoryStore
 from guardrails.stores.resilient import ResilientStore
+from guardrails.threads import off_event_loop
 from guardrails.tools import guarded_tool
 
 if TYPE_CHECKING:
@@ -195,7 +196,8 @@ class Guard:
             real_store = _checked_store(store)
         key: bytes | None = None
         if policy.mode is not Mode.OFF:
-            key = real_store.secret()  # Says now, not in the agent, what is wrong.
+            # Says now, not in the agent, what is wrong with it.
+            key = off_event_loop(real_store.secret)
         resilient = ResilientStore(
             real_store,
             on_error=policy.on_store_error,

@@ -2,9 +2,11 @@
 
 import asyncio
 import weakref
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Generic, TypeVar
 
-__all__ = ["WeakList", "is_on_event_loop"]
+__all__ = ["WeakList", "is_on_event_loop", "off_event_loop"]
 
 T = TypeVar("T")
 
@@ -16,6 +18,18 @@ def is_on_event_loop() -> bool:
     except RuntimeError:
         return False
     return True
+
+
+def off_event_loop(ask: Callable[[], T]) -> T:
+    """Asks in a thread if this one runs an event loop, which waits for the answer.
+
+    For what is asked once, at the start: a store gives a call that holds an event loop
+    up hardly any time.
+    """
+    if not is_on_event_loop():
+        return ask()
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(ask).result()
 
 
 class WeakList(Generic[T]):

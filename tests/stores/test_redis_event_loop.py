@@ -15,6 +15,7 @@ import pytest
 from guardrails import Guard
 from tests.servers.fixtures import BINARIES
 from tests.servers.processes import Server
+from tests.servers.proxy import Fault, Proxy, always
 
 FIRST = next(iter(BINARIES.values()))
 
@@ -30,6 +31,9 @@ BLOCKED_SECONDS_MAX = 0.05
 
 SLACK_SECONDS = 0.1
 """What a busy machine may add. A store that was waited for would take 0.45."""
+
+FAR_SECONDS = 0.06
+"""How long a server far away takes: twice what a call may hold an event loop up."""
 
 Agent = Callable[[Guard, int], Awaitable[None]]
 
@@ -88,6 +92,15 @@ def paused(server: Server):
         yield
     finally:
         server.proceed()
+
+
+async def test_a_guard_is_built_on_an_event_loop_although_its_store_is_far_away(
+    server: Server,
+) -> None:
+    with Proxy(server.port, always(Fault.DELAY), delay_seconds=FAR_SECONDS) as far:
+        guard = Guard({}, store=far.url)
+        far.play(always(Fault.PASS))
+        guard.close()
 
 
 @pytest.mark.parametrize("agent", [awaiting, inline])

@@ -303,6 +303,24 @@ def test_a_stop_that_was_set_before_holds_while_the_store_is_away_and_after(
     assert session.status == "budget_exceeded"
 
 
+def test_the_first_call_of_a_tool_waits_once_for_a_store_that_is_away(
+    setting: Make,
+) -> None:
+    """Its arguments are digested with the key that was read at the start: all
+    processes have the same one, so that they see the same loops."""
+    it = setting("local")
+    tool = it.guard.tool(cost_usd="0.01")(lambda x: x)
+    it.fail()
+    asked = it.store.asked
+    with it.guard.session():
+        tool(1)
+    asked_since = it.store.asked - asked
+    it.come_back()
+
+    assert asked_since == 1
+    assert it.guard.engine.fingerprint_key == it.another("local").engine.fingerprint_key
+
+
 def test_a_call_that_is_stopped_while_the_store_is_away_asks_it_nothing(
     setting: Make,
 ) -> None:

@@ -550,6 +550,25 @@ def test_telling_again_waits_for_a_store_that_is_away(
     assert real.account(SHARED).posted_nano_usd == CENT
 
 
+def test_a_disk_that_has_become_full_delays_no_booking(
+    store: ResilientStore, real: RemoteFlakyStore, journal: Journal, clock: FakeClock
+) -> None:
+    """Rows that wait are booked in one go, although nothing can be noted of them."""
+    real.is_away = True
+    for number in range(3):
+        store.execute(settle(f"{number}", charging()))
+    file = journal._file
+    assert file is not None
+    file._database().execute("PRAGMA query_only = ON")
+    clock.advance(seconds=2)
+    real.is_away = False
+    clock.advance(seconds=1)
+    file._database().execute("PRAGMA query_only = OFF")
+
+    assert real.account(SHARED).posted_nano_usd == 3 * CENT
+    assert (store.waiting, store.is_degraded) == (0, False)
+
+
 def test_a_journal_that_cannot_be_written_stops_no_call(
     store: ResilientStore, real: RemoteFlakyStore, journal: Journal, clock: FakeClock
 ) -> None:

@@ -152,7 +152,9 @@ class Journal:
             now_ms = self._clock.now_ms()
             self.heard(now_ms)
             if now_ms - written_ms > LATE_MS:
-                self._opened().stamp(op.hold_id, now_ms)
+                # On a full disk it stays for the rest of its first minute only.
+                with contextlib.suppress(OSError, sqlite3.Error):
+                    self._opened().stamp(op.hold_id, now_ms)
 
     def __contains__(self, hold_id: object) -> bool:
         """Returns whether something of a hold was not acknowledged."""

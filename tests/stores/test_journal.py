@@ -1,5 +1,6 @@
 """The journal: what a process has paid for is booked, whoever dies on the way."""
 
+import contextlib
 import os
 import sqlite3
 import stat
@@ -550,6 +551,36 @@ def test_telling_again_waits_for_a_store_that_is_away(
     assert real.account(SHARED).posted_nano_usd == CENT
 
 
+@contextlib.contextmanager
+def full_disk(journal: Journal) -> Iterator[None]:
+    """Lets nothing be written, and everything be read."""
+    file = journal._file
+    assert file is not None
+    file._database().execute("PRAGMA query_only = ON")
+    yield
+    file._database().execute("PRAGMA query_only = OFF")
+
+
+@pytest.mark.parametrize("is_full_first", [False, True])
+def test_a_call_given_back_holds_nothing_whichever_half_could_not_be_written(
+    store: ResilientStore,
+    real: RemoteFlakyStore,
+    journal: Journal,
+    clock: FakeClock,
+    is_full_first: bool,
+) -> None:
+    real.is_away = True
+    for operation in (reserve("h", charging()), GIVE_BACK):
+        is_full = isinstance(operation, Release) is not is_full_first
+        with full_disk(journal) if is_full else contextlib.nullcontext():
+            store.execute(operation)
+    real.is_away = False
+    clock.advance(seconds=1)
+
+    assert real.account(SHARED).held_nano_usd == 0
+    assert store.waiting == 0
+
+
 def test_a_disk_that_has_become_full_delays_no_booking(
     store: ResilientStore, real: RemoteFlakyStore, journal: Journal, clock: FakeClock
 ) -> None:
@@ -557,13 +588,10 @@ def test_a_disk_that_has_become_full_delays_no_booking(
     real.is_away = True
     for number in range(3):
         store.execute(settle(f"{number}", charging()))
-    file = journal._file
-    assert file is not None
-    file._database().execute("PRAGMA query_only = ON")
-    clock.advance(seconds=2)
-    real.is_away = False
-    clock.advance(seconds=1)
-    file._database().execute("PRAGMA query_only = OFF")
+    with full_disk(journal):
+        clock.advance(seconds=2)
+        real.is_away = False
+        clock.advance(seconds=1)
 
     assert real.account(SHARED).posted_nano_usd == 3 * CENT
     assert (store.waiting, store.is_degraded) == (0, False)

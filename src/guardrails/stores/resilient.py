@@ -235,6 +235,7 @@ class ResilientStore:
             operation = operation.settle
         if isinstance(operation, Settle | Release):
             self._backlog.done(operation)
+            self._unwritten.done(operation)
 
     # --- while it does not ----------------------------------------------------
 
@@ -311,6 +312,8 @@ class ResilientStore:
         except Exception as error:
             self.listener.failed(error, "writing the journal")
             self._unwritten.keep(op)
+        else:
+            self._unwritten.done(op)  # What could not be written before.
         if self._outage is not outage:  # It is over, and nobody would look again.
             self._background.soon(0, self._probe)
 
@@ -367,21 +370,26 @@ class ResilientStore:
 
     def _book(self) -> None:
         """Applies what is waiting, until nothing is."""
-        for backlog in (self._unwritten, self._backlog):
-            for _ in range(ROUNDS_MAX):
-                batch = backlog.waiting(BATCH)
-                for op in batch:
-                    self._apply(op)
-                    if isinstance(op, Reserve) and op.hold_id not in backlog:
-                        self._ended_before(op)
-                    backlog.done(op)
-                if not batch:
-                    break
+        try:
+            self._book_from(self._backlog)
+        finally:  # Of one call, what could not be written came last.
+            self._book_from(self._unwritten)
         outage = self._outage
         for op in outage.denied if outage is not None else ():
             reply = self._store.execute(op)
             if isinstance(reply, Reserved) and reply.verdict is Verdict.ALLOW:
                 self._store.execute(_release_of(op))  # The limit was raised.
+
+    def _book_from(self, backlog: Backlog) -> None:
+        for _ in range(ROUNDS_MAX):
+            batch = backlog.waiting(BATCH)
+            for op in batch:
+                self._apply(op)
+                if isinstance(op, Reserve) and op.hold_id not in backlog:
+                    self._ended_before(op)
+                backlog.done(op)
+            if not batch:
+                break
 
     def _ended_before(self, op: Reserve) -> None:
         """Gives back what was told after its end; a call that was booked stays so."""

@@ -218,6 +218,25 @@ def test_the_next_process_sends_what_the_dead_one_left(open_journal: Open) -> No
     assert list(alive.recent()) == sent
 
 
+def test_says_which_file_cannot_be_read_and_goes_on_with_the_next(
+    open_journal: Open, caplog: pytest.LogCaptureFixture
+) -> None:
+    first, second = sorted((open_journal(), open_journal()), key=lambda one: one.path)
+    second.keep(settle("2", charging()))
+    broken = abandon(first)
+    broken.write_bytes(b"no database" * 100)
+    abandon(second)
+    sent: list[Entry] = []
+    open_journal().adopt(sending(sent), NOTHING)
+
+    assert [op.hold_id for op in sent] == ["2"]
+    assert broken.exists()
+    assert [
+        (record.levelname, str(broken) in record.getMessage())
+        for record in caplog.records
+    ] == [("ERROR", True)]
+
+
 def test_nobody_adopts_from_the_living_or_for_another_store(
     open_journal: Open, tmp_path: Path, clock: FakeClock
 ) -> None:

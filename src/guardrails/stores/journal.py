@@ -225,7 +225,7 @@ class Journal:
         """
         unknown = 0
         for path in sorted(self._folder.glob(f"{self._name}-*.sqlite3")):
-            with contextlib.suppress(OSError, sqlite3.Error):
+            try:
                 file = JournalFile.adopted(path)
                 if file is None:
                     continue
@@ -236,6 +236,17 @@ class Journal:
                 finally:
                     with self._aside:
                         file.close()
+            except FileNotFoundError:
+                continue  # Another process has adopted it meanwhile.
+            except (OSError, sqlite3.Error) as error:
+                _log.error(
+                    "guardrails: the journal %s of a process that has ended cannot be "
+                    "read (%s). What the store has not booked of it is missing from "
+                    "budgets and reports: see who may read the file, mend it with "
+                    "sqlite3 .recover, or delete it.",
+                    path,
+                    type(error).__name__,
+                )
         return unknown
 
     def close(self) -> None:

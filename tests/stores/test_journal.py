@@ -531,6 +531,28 @@ def test_a_process_that_closes_after_a_pause_looks_whether_something_was_lost(
     assert len(list(folder.glob("*.sqlite3"))) == 1  # It may be lost again.
 
 
+@pytest.mark.parametrize("is_closed_before", [False, True])
+def test_a_process_that_closes_after_a_pause_without_the_store_says_nothing(
+    store: ResilientStore,
+    real: RemoteFlakyStore,
+    clock: FakeClock,
+    caplog: pytest.LogCaptureFixture,
+    is_closed_before: bool,
+) -> None:
+    """Nothing waits. One that was closed does not even ask, at the exit."""
+    clock.advance(seconds=0.001)  # It has looked for journals to adopt.
+    store.execute(settle("1", charging()))
+    if is_closed_before:
+        store.close()
+    clock.advance(seconds=10 * KEPT_MS / 1000)
+    real.is_away = True
+    asked = real.asked
+    store.close()
+
+    assert caplog.text == ""
+    assert real.asked == asked + (not is_closed_before)
+
+
 def test_a_process_that_closes_after_a_pause_leaves_nothing_behind(
     store: ResilientStore, journal: Journal, clock: FakeClock
 ) -> None:

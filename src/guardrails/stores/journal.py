@@ -178,6 +178,8 @@ class Journal:
     @property
     def is_unheard(self) -> bool:
         """Whether the store was not heard of for so long that rows stay for it."""
+        if self._file is None:  # Closed: what was in it is for the next process.
+            return False
         return self._clock.now_ms() - self._heard_ms > KEPT_MS
 
     def heard(self, now_ms: int) -> None:

@@ -182,21 +182,25 @@ class ResilientStore:
             if self._doubt_now is not None:
                 self._tell_again()  # Somebody may be at it, whom no exit waits for.
         except StoreUnavailable:
-            where = "their cost is missing from reports."
-            if self._journal is not None:
-                where = f"they are in {self._journal.path} until the next start."
-            _log.error(
-                "guardrails: closing with %d operations that the store did not take; "
-                "%s",
-                self.waiting,
-                where,
-            )
+            self._say_what_is_left()
         else:
             self._end_outage()
         self._backlog.close()
         if not self.waiting:  # The next start goes on with what is in the journal.
             self._end_outage(is_back=False)
         self._store.close()
+
+    def _say_what_is_left(self) -> None:
+        if not self.waiting:
+            return
+        where = "their cost is missing from reports."
+        if self._journal is not None:
+            where = f"they are in {self._journal.path} until the next start."
+        _log.error(
+            "guardrails: closing with %d operations that the store did not take; %s",
+            self.waiting,
+            where,
+        )
 
     def before_fork(self) -> None:
         """Keeps others out."""

@@ -12,6 +12,7 @@ number ends each question, and replies count only before their own number.
 import asyncio
 import itertools
 import os
+import socket
 import ssl
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -27,7 +28,12 @@ from redis.connection import (
     UnixDomainSocketConnection,
 )
 
-from guardrails.stores.redis.topology import DEADLINE_S, Address, Topology
+from guardrails.stores.redis.topology import (
+    DEADLINE_S,
+    TCP_OPTIONS,
+    Address,
+    Topology,
+)
 from guardrails.stores.redis.wire import packed
 
 __all__ = ["Streams"]
@@ -192,6 +198,10 @@ class _Stream(asyncio.Protocol):
             transport.abort()
             return
         self._transport = transport
+        connection = transport.get_extra_info("socket")
+        if connection.family in (socket.AF_INET, socket.AF_INET6):
+            for name, value in TCP_OPTIONS.items():
+                connection.setsockopt(socket.IPPROTO_TCP, name, value)
         count = self._questions[0].count  # Those of the greeting.
         greeting, self._unsent = self._unsent[:count], self._unsent[count:]
         transport.write(b"".join(greeting))

@@ -6,6 +6,7 @@ a failure, never before a call.
 """
 
 import re
+import socket
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -25,13 +26,22 @@ from redis.sentinel import Sentinel
 
 from guardrails.errors import ConfigurationError
 
-__all__ = ["Address", "Topology", "masked", "slots_from"]
+__all__ = ["TCP_OPTIONS", "Address", "Topology", "masked", "slots_from"]
 
 DEADLINE_S = 0.25
 """How long one attempt may take: connecting, sending or waiting for the reply."""
 
+RESENT_MS = 500
+"""How long the system may resend what a server has not received, closed connection or
+not. A call that was given back must not reach it after that: it would hold for nobody.
+So this is less than a second, before which no store that failed is told anything."""
+
 SENTINEL_PORT = 26_379
 PORT = 6_379
+
+_RESENDING = getattr(socket, "TCP_USER_TIMEOUT", None)
+TCP_OPTIONS: dict[int, int] = {} if _RESENDING is None else {_RESENDING: RESENT_MS}
+"""Set on each connection over TCP; RFC 5482. Only Linux has it."""
 
 Address = tuple[str, int]
 """Host and port; the path and 0 for a socket."""
@@ -174,6 +184,10 @@ class Topology:
         connection: Connection = self.connection_class(
             **self._options(deadline_s), **place
         )
+        if not is_socket:
+            known: Any = connection.socket_keepalive_options
+            connection.socket_keepalive = True  # Else it sets none of them.
+            connection.socket_keepalive_options = {**known, **TCP_OPTIONS}
         return connection
 
     def _options(self, deadline_s: float) -> dict[str, Any]:

@@ -175,12 +175,22 @@ def _retry_after_ms(value: bytes | None, *, now_ms: int) -> int | None:
 
 
 def _start_of(chunks: Iterable[bytes]) -> bytes:
-    """Reads a stream up to the bound."""
+    """Reads a stream up to the bound.
+
+    A receiver that breaks off has said before, by the status, whether it took the
+    message: sent again, people would be told again.
+    """
     read = b""
-    for chunk in chunks:
-        read += chunk
-        if len(read) >= ANSWER_BYTES_MAX:
-            break
+    with contextlib.suppress(
+        TimeoutError,
+        httpcore2.TimeoutException,
+        httpcore2.NetworkError,
+        httpcore2.RemoteProtocolError,
+    ):
+        for chunk in chunks:
+            read += chunk
+            if len(read) >= ANSWER_BYTES_MAX:
+                break
     return read[:ANSWER_BYTES_MAX]
 
 

@@ -294,6 +294,29 @@ def test_a_store_that_failed_is_asked_again_after_a_second(
     assert (asked, early, real.asked) == (1, 1, 2)
 
 
+def test_a_process_without_a_thread_to_spare_asks_again_once_it_has_one(
+    local: ResilientStore,
+    real: FlakyStore,
+    clock: FakeClock,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The agent does not hear of it."""
+
+    def no_thread(seconds: float, work: Callable[[], object]) -> None:
+        raise RuntimeError("can't start new thread")
+
+    real.is_away = True
+    with monkeypatch.context() as patch:
+        patch.setattr(clock, "call_later", no_thread)
+        assert verdict(local, reserve("1", charging())) is Verdict.ALLOW
+    real.is_away = False
+    local.execute(settle("1", charging()))
+    clock.advance(seconds=1)
+
+    assert not local.is_degraded
+    assert [event.event_id for event in real.events()] == ["1"]
+
+
 def test_a_lasting_trouble_is_logged_once_a_minute(
     local: ResilientStore,
     real: FlakyStore,

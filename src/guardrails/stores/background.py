@@ -21,12 +21,19 @@ class Background:
         self._waiting: set[Callable[[], None]] = set()
 
     def soon(self, ms: int, work: Callable[[], None]) -> None:
-        """Has something done after a while, unless it will be done anyway."""
+        """Has something done after a while, unless it will be done anyway.
+
+        Where no thread can be started, it is left to whoever asks for it next.
+        """
         with self._lock:
             if work in self._waiting:
                 return
             self._waiting.add(work)
-        self._clock.call_later(ms / 1000, lambda: self._do(work))
+        try:
+            self._clock.call_later(ms / 1000, lambda: self._do(work))
+        except RuntimeError:  # There are too many, or the interpreter is ending.
+            with self._lock:
+                self._waiting.discard(work)
 
     def forget(self) -> None:
         """Begins anew in a child process: threads stay with the parent."""

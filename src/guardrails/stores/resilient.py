@@ -347,8 +347,9 @@ class ResilientStore:
                 self.on_error.value,
                 error or outage.reason,
             )
-        if begins:
+        if self._outage is outage:
             self._background.soon(PROBE_MS, self._probe)
+        if begins:
             self.listener.degraded(outage.reason, seconds=None)
         return outage
 

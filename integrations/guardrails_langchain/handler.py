@@ -21,6 +21,7 @@ from guardrails import Guard
 from guardrails.core.attribution import clean_name
 from guardrails.core.calls import CallStatus, ModelCall, Outcome, ToolCall
 from guardrails.core.fingerprints import size_bytes
+from guardrails.core.usage import TokenUsage
 from guardrails.engine import Engine
 from guardrails.errors import CallRefused, LoopRefused, SessionStopped
 from guardrails.guarded_call import GuardedCall
@@ -217,7 +218,13 @@ class GuardCallbackHandler(BaseCallbackHandler):
         if translate.is_cache_hit(response):
             run.call.release()  # LangChain's own cache answered; nothing was sent.
         else:
-            run.call.finish(translate.outcome_of_llm_end(response))
+            if translate.is_report_of_batch(response):
+                for other in self._tree.batch(run):
+                    other.is_billed_in_batch = True
+            outcome = translate.outcome_of_llm_end(response)
+            if run.is_billed_in_batch and outcome.usage is None:
+                outcome = replace(outcome, usage=TokenUsage())
+            run.call.finish(outcome)
         self._ended(run)
 
     @_contained

@@ -97,6 +97,8 @@ class Run:
     call: GuardedCall | None = None
     batch: object | None = None
     """The object that all model runs of one batch share; they start together."""
+    is_billed_in_batch: bool = False
+    """What it used is in the report of another run of its batch."""
     metadata: Mapping[str, object] | None = None
     """As reported at its start, the same object to all handlers."""
     stop: SessionStopped | None = None

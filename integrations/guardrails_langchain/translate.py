@@ -22,6 +22,7 @@ from guardrails_langchain.prompts import (
 from guardrails_langchain.shapes import prompt_shape
 from guardrails_langchain.usage import (
     is_cache_hit,
+    is_report_of_batch,
     model_of,
     reported_cost_nano_usd,
     usage_of,
@@ -29,6 +30,7 @@ from guardrails_langchain.usage import (
 
 __all__ = [
     "is_cache_hit",
+    "is_report_of_batch",
     "model_call",
     "model_name",
     "model_of",

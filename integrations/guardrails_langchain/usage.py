@@ -24,7 +24,13 @@ from guardrails.core.attribution import clean_name
 from guardrails.core.money import LIMIT_NANO_USD_MAX, NANO_PER_USD
 from guardrails.core.usage import TOKENS_MAX, TokenUsage
 
-__all__ = ["is_cache_hit", "model_of", "reported_cost_nano_usd", "usage_of"]
+__all__ = [
+    "is_cache_hit",
+    "is_report_of_batch",
+    "model_of",
+    "reported_cost_nano_usd",
+    "usage_of",
+]
 
 ORDINARY_TIERS = frozenset({"auto", "default", "on_demand", "standard"})
 """Names of the tier that the list prices are for."""
@@ -95,6 +101,17 @@ def is_cache_hit(result: LLMResult) -> bool:
     ]
     return bool(costs) and all(
         type(cost) in (int, float) and not cost for cost in costs
+    )
+
+
+def is_report_of_batch(result: LLMResult) -> bool:
+    """Whether a result reports what all prompts of its batch used, if it has one.
+
+    Completion models ask for all prompts at once. LangChain leaves the report to
+    the first prompt (`LLMResult.flatten` of langchain-core 1.8.3).
+    """
+    return not any(_messages(result)) and bool(
+        _reported(_raw_report(result.llm_output))
     )
 
 

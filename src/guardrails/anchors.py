@@ -51,10 +51,10 @@ class Anchors:
         Args:
             call: With the prompt.
             agent_path: Who made it.
-            usage: As reported; without a report nothing is learnt.
+            usage: As reported; without a report of input nothing is learnt.
             prompt: How its bill was split.
         """
-        if usage is None or call.prompt is None:
+        if usage is None or not usage.input_tokens or call.prompt is None:
             return
         with self._lock:
             self._anchors[(agent_path, call.model)] = Anchor(

@@ -2,10 +2,13 @@
 
 from collections.abc import Iterator
 from decimal import Decimal
+from typing import Any
 
 import pytest
 from langchain_core.caches import InMemoryCache
+from langchain_core.language_models import BaseLLM
 from langchain_core.messages import AIMessage, HumanMessage
+from langchain_core.outputs import Generation, LLMResult
 from langchain_core.runnables import RunnableLambda
 
 from guardrails import (
@@ -278,3 +281,44 @@ def test_books_a_batch_that_passes() -> None:
         model.generate(BATCH)
 
     assert rig.provider_calls == session.steps == len(session.events()) == 3
+
+
+class Completions(BaseLLM):
+    """Asks for all prompts at once, and has one report for all of them."""
+
+    @property
+    def _llm_type(self) -> str:
+        return "scripted"
+
+    def _get_ls_params(self, stop: Any = None, **kwargs: Any) -> Any:
+        return {"ls_provider": "openai", "ls_model_name": "gpt-3.5-turbo-instruct"}
+
+    def _generate(
+        self,
+        prompts: list[str],
+        stop: Any = None,
+        run_manager: Any = None,
+        **kwargs: Any,
+    ) -> LLMResult:
+        usage = {"prompt_tokens": 100, "completion_tokens": 10}
+        return LLMResult(
+            generations=[[Generation(text="done")] for _ in prompts],
+            llm_output={
+                "token_usage": {name: n * len(prompts) for name, n in usage.items()}
+            },
+        )
+
+
+async def test_books_once_what_a_batch_of_completions_used(rig: Rig) -> None:
+    """LangChain leaves the report of the whole batch to its first prompt."""
+    model = Completions(cache=False)
+    with rig.guard.session() as session:
+        await model.ainvoke("alone")
+        model.batch(["one", "two", "three"])
+        await model.abatch(["four", "five"])
+
+    used = [event.usage.input_tokens for event in session.events() if event.usage]
+    assert used == [100, 300, 0, 0, 200, 0]
+    assert {event.charge.status for event in session.events()} == {PriceStatus.PRICED}
+    assert str(session.spent) == str(Decimal("0.00017") * 6)
+    assert str(session.remaining) == str(1 - session.spent)

@@ -256,6 +256,8 @@ def _service_tier(result: LLMResult) -> str | None:
                         if name.endswith(part):
                             return clean_name(name.removesuffix(part))
     for source in _sources(result):
+        if _get(_get(source, "usage"), "speed") == "fast":
+            return "fast"  # Anthropic's, beside the tier of its usage.
         for place in (source, _get(source, "usage")):
             tier = clean_name(_get(place, "service_tier"))
             if tier is not None:

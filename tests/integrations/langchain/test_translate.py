@@ -194,6 +194,17 @@ USAGES = {
         answered(counts(10, 2), metadata={"usage": {"service_tier": "batch"}}),
         TokenUsage(input_tokens=10, output_tokens=2, service_tier="batch"),
     ),
+    "anthropic's fast mode": (
+        answered(
+            counts(10, 2),
+            metadata={"usage": {"service_tier": "standard", "speed": "fast"}},
+        ),
+        TokenUsage(input_tokens=10, output_tokens=2, service_tier="fast"),
+    ),
+    "anthropic's ordinary speed": (
+        answered(counts(10, 2), metadata={"usage": {"speed": "standard"}}),
+        TokenUsage(input_tokens=10, output_tokens=2),
+    ),
     "bedrock converse": (
         answered(
             counts(

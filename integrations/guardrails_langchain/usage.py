@@ -180,6 +180,7 @@ def _standard_report(message: BaseMessage) -> dict[str, int] | None:
     return _report(
         input_tokens=_count(_get(usage, "input_tokens")),
         output_tokens=_count(_get(usage, "output_tokens")),
+        total_tokens=_count(_get(usage, "total_tokens")),
         cache_read_tokens=_part(read_from, "cache_read"),
         # The converters set `cache_creation` to 0 when they know the lifetimes;
         # one that repeats their sum there means the same tokens.
@@ -209,6 +210,7 @@ def _raw_report(source: object) -> dict[str, int] | None:
     return _report(
         input_tokens=input_tokens,
         output_tokens=_count(_first(usage, _OUTPUT)),
+        total_tokens=_count(_get(usage, "total_tokens")),
         cache_read_tokens=read,
         cache_write_tokens=write,
         cache_write_1h_tokens=_count(_get(lifetimes, "ephemeral_1h_input_tokens")) or 0,
@@ -219,7 +221,11 @@ def _raw_report(source: object) -> dict[str, int] | None:
 
 
 def _report(
-    *, input_tokens: int | None, output_tokens: int | None, **parts: int
+    *,
+    input_tokens: int | None,
+    output_tokens: int | None,
+    total_tokens: int | None,
+    **parts: int,
 ) -> dict[str, int] | None:
     """Makes the parts of a report agree with its totals."""
     if (
@@ -231,8 +237,12 @@ def _report(
     cached = parts["cache_read_tokens"] + parts["cache_write_tokens"]
     if cached > input_tokens:
         input_tokens += cached
-    if parts["reasoning_tokens"] > output_tokens:
-        output_tokens += parts["reasoning_tokens"]
+    reasoning = parts["reasoning_tokens"]
+    # Vertex AI and xAI leave reasoning out of the output, but not out of the total.
+    # A total that is too small says nothing: Bedrock leaves the cache out of it.
+    is_apart = (total_tokens or 0) >= input_tokens + output_tokens + reasoning
+    if is_apart or reasoning > output_tokens:
+        output_tokens += reasoning
     return {
         **parts,
         "input_tokens": input_tokens,

@@ -194,6 +194,42 @@ USAGES = {
         answered(counts(10, 2), metadata={"usage": {"service_tier": "batch"}}),
         TokenUsage(input_tokens=10, output_tokens=2, service_tier="batch"),
     ),
+    "vertex ai, whose reasoning is beside the output": (
+        answered(
+            {
+                "input_tokens": 1_000,
+                "output_tokens": 500,
+                "total_tokens": 1_800,
+                "input_token_details": {"cache_read": 0},
+                "output_token_details": {"reasoning": 300},
+            }
+        ),
+        TokenUsage(input_tokens=1_000, output_tokens=800, reasoning_tokens=300),
+    ),
+    "xai by openai's protocol": (
+        answered(
+            metadata={
+                "token_usage": {
+                    "prompt_tokens": 1_000,
+                    "completion_tokens": 500,
+                    "total_tokens": 1_800,
+                    "completion_tokens_details": {"reasoning_tokens": 300},
+                }
+            }
+        ),
+        TokenUsage(input_tokens=1_000, output_tokens=800, reasoning_tokens=300),
+    ),
+    "reasoning that is part of the output, and of the total": (
+        answered(
+            {
+                "input_tokens": 1_000,
+                "output_tokens": 500,
+                "total_tokens": 1_500,
+                "output_token_details": {"reasoning": 500},
+            }
+        ),
+        TokenUsage(input_tokens=1_000, output_tokens=500, reasoning_tokens=500),
+    ),
     "anthropic's fast mode": (
         answered(
             counts(10, 2),

@@ -119,17 +119,19 @@ def reported_cost_nano_usd(result: LLMResult) -> int | None:
     """Returns the cost that a gateway reported, rounded up; `None` if none did.
 
     OpenRouter says `cost`, and for a key of the user's own adds what its owner
-    pays elsewhere as `cost_details.upstream_inference_cost`. LiteLLM says
-    `response_cost`, which is 0 for models that it has no price of: not reported.
+    pays elsewhere as `cost_details.upstream_inference_cost`. LangChain keeps the
+    costs and not whose key it was; only on an own key is the cost the smaller one.
+    LiteLLM says `response_cost`, which is 0 for models that it has no price of: not
+    reported.
     """
     for source in _sources(result):
         for place in (source, _get(source, "usage"), _get(source, "token_usage")):
             cost = _nano_usd(_get(place, "cost"))
             if cost is not None:
-                is_own_key = _get(place, "is_byok") is True or cost == 0
                 details = _get(place, "cost_details")
-                upstream = _nano_usd(_get(details, "upstream_inference_cost"))
-                return cost + (upstream or 0) if is_own_key else cost
+                upstream = _nano_usd(_get(details, "upstream_inference_cost")) or 0
+                is_own_key = _get(place, "is_byok") is True or cost < upstream
+                return cost + upstream if is_own_key else cost
             cost = _nano_usd(_get(place, "response_cost"))
             if cost:
                 return cost

@@ -632,6 +632,12 @@ def test_knows_an_answer_of_langchains_cache(
             ),
             100_000_000,
         ),
+        (  # The fee of OpenRouter, and what the owner of the key pays the provider.
+            answered(
+                metadata={"cost": 0.1, "cost_details": {"upstream_inference_cost": 2.0}}
+            ),
+            2_100_000_000,
+        ),
         (answered(metadata={"cost": float("nan")}), None),
         (answered(metadata={"cost": float("inf")}), None),
         (answered(metadata={"cost": -0.1}), None),

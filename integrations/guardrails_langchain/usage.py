@@ -183,7 +183,9 @@ def _standard_report(message: BaseMessage) -> dict[str, int] | None:
         input_tokens=_count(_get(usage, "input_tokens")),
         output_tokens=_count(_get(usage, "output_tokens")),
         total_tokens=_count(_get(usage, "total_tokens")),
-        cache_read_tokens=_part(read_from, "cache_read"),
+        cache_read_tokens=_cached(message)
+        if read_from is None
+        else _part(read_from, "cache_read"),
         # The converters set `cache_creation` to 0 when they know the lifetimes;
         # one that repeats their sum there means the same tokens.
         cache_write_tokens=by_lifetime + (writes if writes != by_lifetime else 0),
@@ -192,6 +194,17 @@ def _standard_report(message: BaseMessage) -> dict[str, int] | None:
         reasoning_tokens=_part(written, "reasoning"),
         output_audio_tokens=_part(written, "audio"),
     )
+
+
+def _cached(message: BaseMessage) -> int:
+    """Reads the cached input that `usage_metadata` leaves out, as Mistral's does."""
+    raw = _raw_report(_get(message, "response_metadata"))
+    if raw is None:
+        return 0
+    is_same = raw["input_tokens"] == _get(
+        _get(message, "usage_metadata"), "input_tokens"
+    )
+    return raw["cache_read_tokens"] if is_same else 0
 
 
 def _raw_report(source: object) -> dict[str, int] | None:

@@ -230,6 +230,19 @@ USAGES = {
         ),
         TokenUsage(input_tokens=1_000, output_tokens=500, reasoning_tokens=500),
     ),
+    "mistral, whose cached input is in its own report": (
+        answered(
+            {"input_tokens": 801, "output_tokens": 2, "total_tokens": 803},
+            metadata={
+                "token_usage": {
+                    "prompt_tokens": 801,
+                    "completion_tokens": 2,
+                    "prompt_tokens_details": {"cached_tokens": 768},
+                }
+            },
+        ),
+        TokenUsage(input_tokens=801, cache_read_tokens=768, output_tokens=2),
+    ),
     "anthropic's fast mode": (
         answered(
             counts(10, 2),

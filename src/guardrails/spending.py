@@ -6,7 +6,8 @@ from dataclasses import dataclass, field, replace
 from guardrails.asking import check_layers_alone, check_one_of
 from guardrails.core.accounts import Account
 from guardrails.core.anomaly_rules import AnomalyRules
-from guardrails.core.groups import Every
+from guardrails.core.calls import CallKind
+from guardrails.core.groups import OF_KINDS, Every
 from guardrails.core.limits import effective_limits
 from guardrails.core.lines import session_line
 from guardrails.core.policy import Policy
@@ -18,6 +19,7 @@ from guardrails.reports import (
     SESSION_STATES,
     Anomalies,
     CostReport,
+    Losses,
     Series,
     SessionList,
     Span,
@@ -105,11 +107,25 @@ class Asked:
             where=self.where,
         )
 
+    def losses(self, history: History) -> Losses:
+        """Reads which part of what the report is of was spent in vain."""
+        of_calls = {*self.by} & {*OF_KINDS, LAYER}
+        by = sorted("model" if name == LAYER else name for name in of_calls)
+        return losses(self.spend(history, *LOSSES_BY, *by))
+
     def unpriced(self, history: History, total: Spend) -> list[str]:
-        """Names the models and tools that had no price."""
+        """Names the models and tools of the report that had no price."""
         if not total.unpriced_calls and LAYER not in self.by:
             return []
-        return unpriced_names(self.spend(history, "model"), self.spend(history, "tool"))
+        kinds = {OF_KINDS.get(name) for name in self.by} - {None}
+        if LAYER in self.by:
+            kinds = {CallKind.MODEL}
+        names = [
+            self.spend(history, kind.value)
+            for kind in (CallKind.MODEL, CallKind.TOOL)
+            if not kinds or kind in kinds
+        ]
+        return unpriced_names(*names)
 
 
 def read_costs(history: History, asked: Asked, *, compares: bool = False) -> CostReport:
@@ -136,7 +152,7 @@ def read_costs(history: History, asked: Asked, *, compares: bool = False) -> Cos
         report = read_spend(history, asked, compares=compares)
     return replace(
         report,
-        losses=losses(asked.spend(history, *LOSSES_BY)),
+        losses=asked.losses(history),
         unpriced=asked.unpriced(history, report.total),
         where=asked.where,
     )

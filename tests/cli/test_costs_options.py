@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from guardrails import Guard
+from guardrails import Guard, TokenUsage
 from tests.cli.conftest import Run
 
 
@@ -204,3 +204,33 @@ def test_waste_and_refusals_are_dimensions(command: Run, odd_ledger: str) -> Non
     assert "(no waste)" in shown.out
     assert "max_cost_usd of session" in refused.out
     assert "(allowed)" in refused.out
+
+
+def test_losses_and_missing_prices_are_of_the_calls_that_are_shown(
+    command: Run, tmp_path: Path
+) -> None:
+    """A report by model is not of tools, whose waste may be more than all models."""
+    ledger = f"sqlite:///{tmp_path}/l.sqlite3"
+    with closing(Guard({"store": ledger})) as guard, guard.session("bot"):
+        for name, cost in (("search", "1.00"), ("free", None)):
+            with pytest.raises(OSError), guard.call(tool=name, cost_usd=cost):
+                raise OSError
+        with guard.call(model="nobody-knows", input_tokens=9) as call:
+            call.settle(TokenUsage(input_tokens=9))
+
+    found = {
+        by: (got["waste"]["cost_usd"], got["unpriced"])
+        for by in ("model", "layer", "tool", "agent", "model,tool")
+        for got in [report(command, ledger, "--by", by)]
+    }
+    shown = command("costs", "--store", ledger, "--by", "model")
+
+    everything = ("1.00", ["free", "nobody-knows"])
+    assert found == {
+        "model": ("0.00", ["nobody-knows"]),
+        "layer": ("0.00", ["nobody-knows"]),
+        "tool": ("1.00", ["free"]),
+        "agent": everything,
+        "model,tool": everything,
+    }
+    assert (shown.code, "Waste" in shown.out) == (0, False)

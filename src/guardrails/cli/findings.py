@@ -61,8 +61,9 @@ def loss_lines(report: CostReport) -> Iterator[str]:
             for spend in losses.wasted
             if spend.total_nano_usd
         ]
-        part = losses.wasted_nano_usd / report.total.total_nano_usd
-        wasted = f"{_usd(losses.wasted_nano_usd)} ({percent_text(part)})"
+        wasted = _usd(losses.wasted_nano_usd)
+        if whole := report.total.total_nano_usd:  # It was read a moment before.
+            wasted += f" ({percent_text(losses.wasted_nano_usd / whole)})"
         yield f"Waste {wasted}: {', '.join(parts)}."
     if losses.refused:
         names = [safe(spend.name or "") for spend in losses.refused]

@@ -25,6 +25,7 @@ from guardrails.core.rollups import (
 )
 
 __all__ = [
+    "OF_KINDS",
     "SPEND_DIMENSIONS",
     "UNATTRIBUTED",
     "Every",
@@ -56,7 +57,7 @@ N = TypeVar("N", str, bytes)
 NAMES_MAX = 16_384
 """Names that are remembered with whether a filter takes them."""
 
-_KINDS: Mapping[str, str] = {
+OF_KINDS: Mapping[str, CallKind] = {
     "provider": CallKind.MODEL,
     "model": CallKind.MODEL,
     "server": CallKind.TOOL,
@@ -147,7 +148,7 @@ class SpendQuery:
 
     @cached_property
     def _kinds(self) -> frozenset[str]:
-        return frozenset(_KINDS[by] for by in self.by if by in _KINDS)
+        return frozenset(OF_KINDS[by] for by in self.by if by in OF_KINDS)
 
     def names_of(self, mix: Mix) -> Names | None:
         """Returns the names of the group of a mix; `None` if it is left out."""

@@ -43,13 +43,14 @@ def losses(spends: Sequence[Spend]) -> Losses:
     """Adds up losses.
 
     Args:
-        spends: One entry per combination of `LOSSES_BY`, in any order.
+        spends: One entry per combination of `LOSSES_BY`, and of further dimensions
+            if there are any, in any order.
     """
     wasted: dict[str, Spend] = {}
     refused: dict[str, Spend] = {}
     sessions: set[str | None] = set()
     for spend in spends:
-        waste, by, session = spend.names
+        waste, by, session, *_ = spend.names
         if waste is not None:
             wasted[waste] = wasted.get(waste, Spend(name=waste)).plus(spend)
         if by is not None:

@@ -213,8 +213,8 @@ def test_losses_and_missing_prices_are_of_the_calls_that_are_shown(
     ledger = f"sqlite:///{tmp_path}/l.sqlite3"
     with closing(Guard({"store": ledger})) as guard, guard.session("bot"):
         for name, cost in (("search", "1.00"), ("free", None)):
-            with pytest.raises(OSError), guard.call(tool=name, cost_usd=cost):
-                raise OSError
+            with pytest.raises(ConnectionError), guard.call(tool=name, cost_usd=cost):
+                raise ConnectionError
         with guard.call(model="nobody-knows", input_tokens=9) as call:
             call.settle(TokenUsage(input_tokens=9))
 

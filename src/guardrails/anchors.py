@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from guardrails.core.calls import ModelCall
 from guardrails.core.estimates import Anchor, extends, input_tokens_max
-from guardrails.core.layers import BilledPrompt
+from guardrails.core.layers import BilledPrompt, Piece
 from guardrails.core.usage import TokenUsage
 
 __all__ = ["Anchors"]
@@ -45,6 +45,7 @@ class Anchors:
         usage: TokenUsage | None,
         *,
         prompt: BilledPrompt | None = None,
+        written: Piece | None = None,
     ) -> None:
         """Remembers what a prompt was billed, as the bound of the next one.
 
@@ -53,12 +54,16 @@ class Anchors:
             agent_path: Who made it.
             usage: As reported; without a report of input nothing is learnt.
             prompt: How its bill was split.
+            written: What the model wrote.
         """
         if usage is None or not usage.input_tokens or call.prompt is None:
             return
         with self._lock:
             self._anchors[(agent_path, call.model)] = Anchor(
-                shape=call.prompt, billed_tokens=usage.total_tokens, prompt=prompt
+                shape=call.prompt,
+                billed_tokens=usage.total_tokens,
+                prompt=prompt,
+                written=written,
             )
             if len(self._anchors) > ANCHORS_MAX:
                 self._anchors.popitem(last=False)

@@ -61,7 +61,13 @@ def _learnt(
         written=outcome.written,
         earlier=anchors.before(call, path) if is_known else None,
     )
-    anchors.learn(call, path, outcome.usage, prompt=prompt if is_known else None)
+    anchors.learn(
+        call,
+        path,
+        outcome.usage,
+        prompt=prompt if is_known else None,
+        written=outcome.written,
+    )
     return layers_of(
         usage,
         prompt,

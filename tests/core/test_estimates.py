@@ -1,5 +1,7 @@
 """Estimates: never below what is billed, and close once a prompt was billed."""
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -13,6 +15,8 @@ from guardrails.core.estimates import (
     input_tokens_max,
     output_tokens_max,
 )
+from guardrails.core.layers import Author, Piece
+from guardrails.core.weights import MESSAGE_WEIGHT
 
 
 def shape(*messages: int, replies: tuple[int, ...] = (), tools: int = 0) -> PromptShape:
@@ -51,6 +55,36 @@ def test_a_second_reply_is_counted_in_full() -> None:
     longer = shape(1000, 700, 600, replies=(1, 2))
 
     assert input_tokens_max(longer, anchor) == 400 + MESSAGE_OVERHEAD_TOKENS + 600
+
+
+def test_a_reply_of_another_model_is_counted_in_full() -> None:
+    """The model wrote something else, or nothing: this was not in its bill."""
+    asked = Piece(Author.PERSON, 900)
+    anchor = Anchor(
+        shape=replace(shape(1000), pieces=(asked,)),
+        billed_tokens=400,
+        written=Piece(Author.MODEL, 50, 7),
+    )
+
+    def bound(anchor: Anchor, *, text: int, calls: int) -> int:
+        reply = Piece(Author.MODEL, MESSAGE_WEIGHT + text, calls)
+        longer = shape(1000, 700, replies=(1,))
+        return input_tokens_max(replace(longer, pieces=(asked, reply)), anchor)
+
+    assert bound(anchor, text=50, calls=7) == 400 + MESSAGE_OVERHEAD_TOKENS
+    assert bound(anchor, text=60, calls=7) == 400 + 700
+    assert bound(anchor, text=50, calls=0) == 400 + 700
+    assert bound(replace(anchor, written=None), text=50, calls=7) == 400 + 700
+
+
+def test_another_prompt_of_the_same_length_is_bounded_by_its_bytes() -> None:
+    """Digits have more tokens than as many letters."""
+    letters = replace(shape(1000), pieces=(Piece(Author.PERSON, 250),))
+    digits = replace(shape(1000), pieces=(Piece(Author.PERSON, 400),))
+    anchor = Anchor(shape=letters, billed_tokens=260)
+
+    assert input_tokens_max(letters, anchor) == 260
+    assert input_tokens_max(digits, anchor) == input_tokens_max(digits)
 
 
 def test_the_same_prompt_again_costs_what_it_was_billed_at_most() -> None:

@@ -10,6 +10,7 @@ what was added.
 from dataclasses import dataclass
 
 from guardrails.core.layers import BilledPrompt, Piece
+from guardrails.core.weights import MESSAGE_WEIGHT
 
 __all__ = [
     "MEDIA_PART_TOKENS_MAX",
@@ -67,6 +68,8 @@ class Anchor:
     """Input plus output of that call."""
     prompt: BilledPrompt | None = None
     """How the bill was split; `None` if the pieces are not known."""
+    written: Piece | None = None
+    """What the model wrote; `None` if that is not known, or nothing."""
 
 
 def input_tokens_max(shape: PromptShape, anchor: Anchor | None = None) -> int:
@@ -78,7 +81,7 @@ def input_tokens_max(shape: PromptShape, anchor: Anchor | None = None) -> int:
     if anchor is not None and extends(shape, anchor.shape):
         known = len(anchor.shape.message_tokens_max)
         added = list(shape.message_tokens_max[known:])
-        if added and shape.is_reply[known]:
+        if added and shape.is_reply[known] and _is_written(shape, anchor):
             added[0] = MESSAGE_OVERHEAD_TOKENS  # Its text was billed as output.
         return anchor.billed_tokens + sum(added)
     return PREAMBLE_TOKENS_MAX + shape.tools_tokens_max + sum(shape.message_tokens_max)
@@ -100,10 +103,26 @@ def output_tokens_max(
     return requested if is_strict else min(requested, expected)
 
 
+def _is_written(shape: PromptShape, anchor: Anchor) -> bool:
+    """Whether the reply after an anchored prompt is the one that was billed.
+
+    Another model may have written it, or code. Without pieces nobody can tell.
+    """
+    known = len(anchor.shape.message_tokens_max)
+    if not shape.pieces:
+        return True
+    reply, written = shape.pieces[known], anchor.written
+    return written is not None and (reply.text - MESSAGE_WEIGHT, reply.calls) == (
+        written.text,
+        written.calls,
+    )
+
+
 def extends(shape: PromptShape, earlier: PromptShape) -> bool:
     """Whether a prompt begins with another one, as far as sizes tell."""
     known = len(earlier.message_tokens_max)
     return (
         shape.tools_tokens_max == earlier.tools_tokens_max
         and shape.message_tokens_max[:known] == earlier.message_tokens_max
+        and shape.pieces[:known] == earlier.pieces
     )

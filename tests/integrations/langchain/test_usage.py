@@ -7,7 +7,11 @@ from typing import Any
 import pytest
 from langchain_core.caches import InMemoryCache
 from langchain_core.language_models import BaseLLM
-from langchain_core.messages import AIMessage, HumanMessage
+from langchain_core.messages import (
+    AIMessage,
+    HumanMessage,
+    message_chunk_to_message,
+)
 from langchain_core.outputs import Generation, LLMResult
 from langchain_core.runnables import RunnableLambda
 
@@ -281,6 +285,28 @@ def test_books_a_batch_that_passes() -> None:
         model.generate(BATCH)
 
     assert rig.provider_calls == session.steps == len(session.events()) == 3
+
+
+@pytest.mark.parametrize("is_streamed", [False, True])
+def test_bounds_a_reply_by_its_bill_only_if_it_was_billed(
+    rig: Rig, is_streamed: bool
+) -> None:
+    """A long reply of another model, in a thread of both, was in no bill of this."""
+    model = rig.model(says("word " * 1_000), max_tokens=10)
+    first, second = HumanMessage("hi"), HumanMessage("go on")
+    with rig.guard.session() as session:
+        if is_streamed:
+            chunks = list(model.stream([first]))
+            reply = message_chunk_to_message(sum(chunks[1:], chunks[0]))
+        else:
+            reply = model.invoke([first])
+        for earlier in (reply, AIMessage("x" * 6_000)):
+            model.invoke([first, earlier, second])
+            model.invoke([first])  # The last bill is of the beginning again.
+
+    begun, own, _, foreign, _ = [event.reserved_nano_usd for event in session.events()]
+    assert own < begun + 1_000 * 2_500
+    assert foreign > own + 4_900 * 2_500
 
 
 class Completions(BaseLLM):

@@ -10,7 +10,7 @@ import pytest
 
 from guardrails.cli.formats import csv_text, json_text
 from guardrails.core.rollups import Spend
-from guardrails.reports import Anomalies
+from guardrails.reports import Anomalies, Span, report_by
 from tests.cli.reports import (
     OUTLIER,
     SPARSE,
@@ -150,3 +150,21 @@ def test_csv_keeps_commas_quotes_and_lines_in_their_cell() -> None:
     (row,) = csv.DictReader(io.StringIO(csv_text(report_of(Spend(name=name)))))
 
     assert row["agent"] == name
+
+
+def test_csv_has_numbers_where_something_costs_less() -> None:
+    """What begins with a minus is an amount there, and no formula."""
+    report = report_by(
+        [Spend(name="-1", tool_nano_usd=10**9)],
+        project_id="default",
+        by="agent",
+        span=Span(hours=24, until_ms=0),
+        limit=0,
+        before=[Spend(name="-1", tool_nano_usd=5 * 10**9)],
+    )
+    (row,) = csv.DictReader(io.StringIO(csv_text(report)))
+
+    assert (row["agent"], row["cost_usd"]) == ("'-1", "1.00")
+    assert (row["before_usd"], row["change_usd"], row["change"]) == (
+        "5.00", "-4.00", "-0.8",
+    )  # fmt: skip

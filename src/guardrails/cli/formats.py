@@ -68,7 +68,10 @@ def csv_lines(columns: Sequence[str], rows: Iterable[Mapping[str, object]]) -> s
     for row in rows:
         writer.writerow(
             {
-                key: inert(value) if isinstance(value, str) else value
+                # Amounts are texts as well, and one that fell begins with a minus.
+                key: inert(value)
+                if isinstance(value, str) and not key.endswith("_usd")
+                else value
                 for key, value in row.items()
             }
         )

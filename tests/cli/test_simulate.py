@@ -1,9 +1,10 @@
 """`guardrails simulate`: limits are tried on what is in the ledger."""
 
 import json
+from contextlib import closing
 from pathlib import Path
 
-from guardrails import Guard
+from guardrails import Guard, TokenUsage
 from tests.cli.conftest import Run
 
 
@@ -116,3 +117,30 @@ def test_suggested_limits_are_a_configuration_that_can_be_tried(
         "most": "0.03",
         "sessions_beyond": 0,
     }
+
+
+def test_it_names_models_that_a_limit_of_cost_would_refuse(
+    command: Run, folder: Path
+) -> None:
+    """Without a price they cost nothing, so that no limit is seen to meet them."""
+    ledger = f"sqlite:///{folder}/unpriced.sqlite3"
+    with closing(Guard({"store": ledger})) as guard, guard.session("bot"):
+        for model in ("nobody-knows", "nobody-knows", "gpt-4o"):
+            with guard.call(model=model, provider="openai", input_tokens=9) as call:
+                call.settle(TokenUsage(input_tokens=9))
+
+    def tried(text: str) -> tuple[str, dict[str, int]]:
+        options = ("simulate", "--config", limits(folder, text), "--store", ledger)
+        lines = command(*options).out.splitlines()
+        assert max(map(len, lines[1:])) <= 80
+        shown = " ".join(lines)
+        return shown, json.loads(command(*options, "--json").out)["unpriced"]
+
+    limit = "session: { max_cost_usd: 1 }"
+    shown, found = tried(f"defaults: {{ {limit} }}\n")
+    assert found == {"nobody-knows": 2}
+    assert "2 calls had no price (nobody-knows) and cost nothing here." in shown
+    allowed = f"defaults: {{ {limit}, on_unpriced: allow }}\n"
+    for harmless in (allowed, "defaults: { session: { max_steps: 9 } }\n"):
+        shown, found = tried(harmless)
+        assert (found, "no price" in shown) == ({}, False)

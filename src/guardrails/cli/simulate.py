@@ -106,6 +106,7 @@ def _document(result: Simulation, rows: list[Refused], hours: int) -> dict[str, 
         "stopped_sessions": result.stopped_sessions,
         "false_alarm_candidates": result.false_alarm_candidates,
         "soft_alerts": result.soft_alerts,
+        "unpriced": dict(sorted(result.unpriced.items())),
         "rows_total": len(result.refused),
         "rows": [_row(row) for row in rows],
     }

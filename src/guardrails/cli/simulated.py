@@ -1,5 +1,6 @@
 """Simulated limits for people, at the width of their terminal."""
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 
@@ -21,6 +22,9 @@ WORD_WIDTH_MIN = 16
 """Of limits and times, which say nothing when they are cut."""
 
 NAME_WIDTH_MAX = 40
+
+NAMES_SHOWN = 3
+"""Models without a price that are named."""
 
 _NOT_SIMULATED = (
     "Wall time and loops are not simulated, and nobody knows what an agent would have "
@@ -48,6 +52,8 @@ def render_simulation(
     console = console or Console()
     width = console_width(console)
     print_lines(_lines(result, rows, hours=hours, name=name, width=width), console)
+    if result.unpriced:
+        print_lines(_unpriced(result.unpriced).wrap(console, width), console)
     print_lines(Text(_NOT_SIMULATED, style="dim").wrap(console, width), console)
 
 
@@ -76,6 +82,18 @@ def _lines(
         )
     if result.soft_alerts:
         yield Text(f"{format_count(result.soft_alerts, 'soft alert')} told")
+
+
+def _unpriced(calls: Counter[str]) -> Text:
+    names = [safe(name) for name, _ in calls.most_common(NAMES_SHOWN)]
+    more = len(calls) - NAMES_SHOWN
+    others = f" and {more:,} more" if more > 0 else ""
+    return Text(
+        f"{format_count(calls.total(), 'call')} had no price "
+        f"({', '.join(names)}{others}) and cost nothing here. With a limit of cost "
+        "they are refused until they have one (on_unpriced).",
+        style="yellow",
+    )
 
 
 def _columns(result: Simulation, rows: Sequence[Refused]) -> list[Column]:

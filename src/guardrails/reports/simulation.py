@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, replace
 from itertools import count
 
 from guardrails.core.accounts import Charging
+from guardrails.core.calls import CallKind
 from guardrails.core.events import Event
 from guardrails.core.ledger import Ledger
 from guardrails.core.lines import call_lines
@@ -26,7 +27,7 @@ from guardrails.core.operations import (
     Sweep,
     Verdict,
 )
-from guardrails.core.policy import Measure, Policy
+from guardrails.core.policy import Measure, OnUnpriced, Policy
 
 __all__ = ["Refused", "Simulation", "simulated"]
 
@@ -76,6 +77,9 @@ class Simulation:
     refused_calls: int = 0
     refused_nano_usd: int = 0
     soft_alerts: int = 0
+    unpriced: Counter[str] = field(default_factory=Counter[str])
+    """Calls by model that a limit of cost meets and that had no price: they cost
+    nothing here, and are refused until they have one."""
     refused: list[Refused] = field(default_factory=list[Refused])
     """By scope, the most expensive first."""
 
@@ -167,6 +171,8 @@ class _Run:
         if result.calls % SWEEP_EVERY == 0:
             self._ledger.apply(Sweep(now_ms=instant.at_ms))
         charging = self._charging(event, instant.at_ms)
+        if event.charge.cost_nano_usd is None and self._needs_price(event, charging):
+            result.unpriced[event.model or "unknown"] += 1
         reply = self._ledger.apply(
             Reserve(
                 hold_id=str(instant.number),
@@ -188,6 +194,10 @@ class _Run:
         result.refused_calls += 1
         result.refused_nano_usd += cost
         self._refuse(reply.refusal, instant)
+
+    def _needs_price(self, event: Event, charging: Charging) -> bool:
+        is_refused = self._policy.on_unpriced is OnUnpriced.REFUSE
+        return is_refused and event.kind is CallKind.MODEL and charging.limits_cost
 
     def _end(self, instant: _Instant, charging: Charging) -> None:
         event = instant.event

@@ -38,6 +38,8 @@ ORDINARY_TIERS = frozenset({"auto", "default", "on_demand", "standard"})
 SEARCHES_COUNTED_MAX = 10_000
 """Content blocks that are looked at for web searches."""
 
+_GROUNDED_BY_PROMPT = ("gemini-1", "gemini-2")
+
 _AMOUNT = re.compile(r"[0-9]{1,40}(\.[0-9]{1,40})?([eE][-+]?[0-9]{1,2})?")
 """Finite, not negative, and bounded: an exponent is written out as digits."""
 
@@ -306,7 +308,24 @@ def _web_searches(result: LLMResult) -> int:
         )
         if isinstance(blocks, list)
         for block in cast("list[object]", blocks)[:SEARCHES_COUNTED_MAX]
-    )
+    ) + _google_searches(result)
+
+
+def _google_searches(result: LLMResult) -> int:
+    """Counts Google's searches: by query, before Gemini 3 by prompt that has any.
+
+    So they are billed (Gemini API pricing, 2026-11).
+    """
+    is_by_prompt = (model_of(result) or "").startswith(_GROUNDED_BY_PROMPT)
+    found = 0
+    for candidates in _messages(result):
+        grounding = _get(_get(candidates[0], "response_metadata"), "grounding_metadata")
+        queries = _get(grounding, "web_search_queries")
+        if isinstance(queries, list):
+            said = [q for q in cast("list[object]", queries) if isinstance(q, str)]
+            asked = len(set(said[:SEARCHES_COUNTED_MAX]))
+            found += min(asked, 1) if is_by_prompt else asked
+    return found
 
 
 def _is_web_search(block: object) -> bool:

@@ -243,6 +243,33 @@ USAGES = {
         ),
         TokenUsage(input_tokens=801, cache_read_tokens=768, output_tokens=2),
     ),
+    "searches of gemini 3, each of which is billed": (
+        answered(
+            counts(10, 2),
+            metadata={
+                "model_name": "gemini-3-flash-preview",
+                "grounding_metadata": {"web_search_queries": ["a", "b", "a"]},
+            },
+        ),
+        TokenUsage(input_tokens=10, output_tokens=2, web_searches=2),
+    ),
+    "searches of gemini 2.5, billed by the prompt": (
+        answered(
+            counts(10, 2),
+            metadata={
+                "model_name": "models/gemini-2.5-flash",
+                "grounding_metadata": {"web_search_queries": ["a", "b"]},
+            },
+        ),
+        TokenUsage(input_tokens=10, output_tokens=2, web_searches=1),
+    ),
+    "gemini that has not searched": (
+        answered(
+            counts(10, 2),
+            metadata={"grounding_metadata": {"web_search_queries": []}},
+        ),
+        TokenUsage(input_tokens=10, output_tokens=2),
+    ),
     "anthropic's fast mode": (
         answered(
             counts(10, 2),

@@ -330,10 +330,13 @@ def _google_searches(result: LLMResult) -> int:
 
 def _is_web_search(block: object) -> bool:
     kind = _get(block, "type")
-    is_call = kind in ("server_tool_use", "server_tool_call")
-    return (
-        is_call and _get(block, "name") == "web_search"
-    ) or kind == "web_search_call"
+    is_call = kind == "web_search_call" or (
+        kind in ("server_tool_use", "server_tool_call")
+        and _get(block, "name") == "web_search"
+    )
+    # OpenAI bills searches, and not that pages are opened and looked through.
+    action = _get(_get(block, "action") or _get(block, "args"), "type")
+    return is_call and action in (None, "search")
 
 
 def _part(details: object, part: str) -> int:

@@ -243,6 +243,24 @@ USAGES = {
         ),
         TokenUsage(input_tokens=801, cache_read_tokens=768, output_tokens=2),
     ),
+    "openai's searches, and what it did with what it found": (
+        answered(
+            counts(10, 2),
+            content=[
+                {"type": "web_search_call", "id": "1", "action": {"type": "search"}},
+                {"type": "web_search_call", "id": "2", "action": {"type": "open_page"}},
+                *(
+                    {
+                        "type": "server_tool_call",
+                        "name": "web_search",
+                        "args": {"type": kind},
+                    }
+                    for kind in ("search", "find_in_page")
+                ),
+            ],
+        ),
+        TokenUsage(input_tokens=10, output_tokens=2, web_searches=2),
+    ),
     "searches of gemini 3, each of which is billed": (
         answered(
             counts(10, 2),

@@ -286,7 +286,8 @@ def _service_tier(result: LLMResult) -> str | None:
         if _get(_get(source, "usage"), "speed") == "fast":
             return "fast"  # Anthropic's, beside the tier of its usage.
         for place in (source, _get(source, "usage")):
-            tier = clean_name(_get(place, "service_tier"))
+            bedrock = _get(_get(place, "serviceTier"), "type")
+            tier = clean_name(_get(place, "service_tier") or bedrock)
             if tier is not None:
                 return None if tier.lower() in ORDINARY_TIERS else tier
     return None

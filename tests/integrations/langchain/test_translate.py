@@ -288,6 +288,14 @@ USAGES = {
         ),
         TokenUsage(input_tokens=10, output_tokens=2),
     ),
+    "bedrock's tier": (
+        answered(counts(10, 2), metadata={"serviceTier": {"type": "priority"}}),
+        TokenUsage(input_tokens=10, output_tokens=2, service_tier="priority"),
+    ),
+    "bedrock's ordinary tier": (
+        answered(counts(10, 2), metadata={"serviceTier": {"type": "default"}}),
+        TokenUsage(input_tokens=10, output_tokens=2),
+    ),
     "anthropic's fast mode": (
         answered(
             counts(10, 2),

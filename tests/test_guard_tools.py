@@ -256,3 +256,19 @@ def test_an_error_whose_text_raises_stays_the_error_that_it_is(guard: Guard) -> 
     (event,) = session.events()
     assert event.error_type == "Unspeakable"
     assert not guard.engine.failures
+
+
+def test_a_loop_of_a_tool_without_a_price_does_not_cost_nothing() -> None:
+    """What it costs is not known, which is not 0."""
+    guard = Guard({"defaults": {"loop": {"action": "stop"}}}, store="memory://")
+
+    @guard.tool()
+    def ping(host: str) -> str:
+        return "no answer"
+
+    with guard.session("a"), pytest.raises(LoopDetected) as stopped:
+        while True:
+            ping("db")
+
+    assert "ping repeated 3 times (identical)" in str(stopped.value)
+    assert "$" not in str(stopped.value)

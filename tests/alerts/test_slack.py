@@ -236,3 +236,12 @@ def test_a_command_names_the_session_so_that_a_shell_reads_it() -> None:
     who = Attribution.of(agent="a", session_id="x; rm -rf ~")
     text = json.dumps(slack_message(an_alert(attribution=who), Insight()))
     assert "guardrails budget raise --session='x; rm -rf ~' --reason=TEXT" in text
+
+
+def test_a_loop_of_a_tool_without_a_price_does_not_cost_nothing() -> None:
+    """What it costs is not known, which is not 0."""
+    unpriced = an_alert(AlertKind.LOOP, finding=replace(FINDING, cost_nano_usd=0))
+    message = json.dumps(slack_message(unpriced, Insight()))
+
+    assert "with the same arguments and result. The agent" in message
+    assert "for $0" not in message

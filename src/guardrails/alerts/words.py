@@ -288,7 +288,8 @@ def _spent(alert: Alert) -> str:
 def _repeated(alert: Alert, tool: str) -> str:
     finding = alert.finding
     assert finding is not None
-    cost = format_usd(finding.cost_nano_usd)
+    # Of tools without a price nobody knows it.
+    cost = f", for {format_usd(finding.cost_nano_usd)}" if finding.cost_nano_usd else ""
     times = format_count(finding.repeats, "time")
     match finding.kind:
         case LoopKind.IDENTICAL:
@@ -301,7 +302,7 @@ def _repeated(alert: Alert, tool: str) -> str:
             how = f"failed {times} in a row with the same error"
         case _:
             assert_never(finding.kind)
-    return f"{tool} {how}, for {cost}."
+    return f"{tool} {how}{cost}."
 
 
 def _plural(noun: str, number: int) -> str:

@@ -133,22 +133,22 @@ def format_count(number: int, noun: str) -> str:
 
 def loop_text(finding: LoopFinding) -> str:
     """Writes for people what repeats, how often, and what that cost."""
-    what, cost = finding.tool, format_usd(finding.cost_nano_usd)
+    what = finding.tool
+    # A tool without a price costs something, too, and nobody knows how much.
+    cost = f", {format_usd(finding.cost_nano_usd)}" if finding.cost_nano_usd else ""
     match finding.kind:
         case LoopKind.CYCLE:
             return (
                 f"{' > '.join(finding.tools)} repeated {finding.repeats} times "
-                f"({finding.kind.value} of {len(finding.tools)} calls), {cost}"
+                f"({finding.kind.value} of {len(finding.tools)} calls){cost}"
             )
         case LoopKind.REPEATED_ERROR:
             return (
                 f"{what} failed {finding.count} times in a row with the same error "
-                f"({finding.kind.value}), {cost}"
+                f"({finding.kind.value}){cost}"
             )
         case LoopKind.IDENTICAL | LoopKind.POLLING:
-            return (
-                f"{what} repeated {finding.count} times ({finding.kind.value}), {cost}"
-            )
+            return f"{what} repeated {finding.count} times ({finding.kind.value}){cost}"
         case _:
             assert_never(finding.kind)
 
@@ -174,7 +174,8 @@ def _advice(finding: LoopFinding) -> str:
             advice = "Do not ask again now; go on with what you have."
         case _:
             assert_never(finding.kind)
-    return f"Not run: {why}, for {format_usd(finding.cost_nano_usd)}. {advice}"
+    cost = finding.cost_nano_usd
+    return f"Not run: {why}{f', for {format_usd(cost)}' if cost else ''}. {advice}"
 
 
 def _stop_text(stop: Stop) -> str:

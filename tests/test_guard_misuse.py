@@ -380,6 +380,19 @@ def test_one_reservation_id_for_two_contents_is_refused(guard: Guard) -> None:
             pytest.fail("this would be made unguarded")
 
 
+def test_a_reservation_id_that_was_given_back_admits_no_call(guard: Guard) -> None:
+    with guard.session() as session:
+        with one_cent(guard, reservation_id="order-7") as call:
+            call.release()
+        with (
+            pytest.raises(ReservationConflict, match=r"order-7.*given back.*new id"),
+            one_cent(guard, reservation_id="order-7"),
+        ):
+            pytest.fail("this would be made unguarded")
+
+    assert (session.spent, session.steps) == (0, 0)
+
+
 @pytest.mark.parametrize("call_id", ["a\x00b", "x" * 10**6, "", 7, b"id"])
 def test_a_call_id_that_a_model_wrote_badly_breaks_nothing(
     guard: Guard, call_id: Any

@@ -225,8 +225,8 @@ class Engine:
         op = reservation.op
         if isinstance(reply, Conflict):
             raise ReservationConflict(
-                f"reservation id {op.hold_id!r} was used before for another call. "
-                "Use a new id for each call."
+                f"reservation id {op.hold_id!r} was used before, for another call or "
+                "for one that was given back. Use a new id for each call."
             )
         who = op.charging.attribution
         if reply.new_stop is not None:

@@ -48,7 +48,7 @@ class ConfigurationError(GuardrailsError, ValueError):
 
 
 class ReservationConflict(GuardrailsError):
-    """A reservation id was used again with other content."""
+    """A reservation id was used before: for another call, or for one given back."""
 
 
 class StoreUnavailable(GuardrailsError):

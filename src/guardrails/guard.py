@@ -342,7 +342,8 @@ class Guard:
             cost_usd: The price of this tool call, if the policy has none.
             call_id: The model's id of this tool call.
             reservation_id: Makes a repeated reservation of the same call count
-                once.
+                once, also after it was settled. A call that is made once more, or
+                that was given back before, needs a new id.
 
         Raises:
             ConfigurationError: If it is not clear which call is meant, or an

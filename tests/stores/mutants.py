@@ -135,6 +135,10 @@ CALL = {
         "return content == A[17] and 1 or {'conflict'} end",
         "return 1 end",
     ),
+    "what was given back admits a call": (
+        "string.sub(known, 1, 1) == 's' and string.sub(known, 2, 7)",
+        "string.sub(known, 2, 7)",
+    ),
     "one id with two accounts": ("if accounts ~= A[28] then return {-1} end", ""),
     "a hold is never due": ("call('ZADD', K[DUE], A[18], id)", ""),
     "a lost hold's settling is no step": (

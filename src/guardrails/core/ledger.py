@@ -628,8 +628,10 @@ class Ledger:
 
 
 def _is_same(hold: Hold, op: Reserve) -> bool:
+    """Whether a hold answers for a call: one that was given back never does."""
     return (
-        hold.cost_nano_usd == op.cost_nano_usd
+        hold.state is not HoldState.RELEASED
+        and hold.cost_nano_usd == op.cost_nano_usd
         and hold.tokens == op.tokens
         and hold.kind is op.kind
         and hold.accounts == op.charging.accounts

@@ -140,7 +140,10 @@ class Swept:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Conflict:
-    """The id was used before with other content. Nothing was changed."""
+    """The id was used before, with other content or for a call that was given back.
+
+    Nothing was changed.
+    """
 
     hold_id: str
 

@@ -408,6 +408,19 @@ class StoreConformance:
 
         assert (account.held_nano_usd, account.held_tokens, account.steps) == (0, 0, 0)
 
+    def test_what_was_given_back_admits_no_call(self, store: Store) -> None:
+        """Its id would be a way past every limit: nothing is held for it any more."""
+        to = charging(limits=Limits(cost_nano_usd=CENT))
+        key = "default/session/session_id=s"
+        store.execute(reserve("h", to))
+        store.execute(Release(hold_id="h", account=key, now_ms=NOW_MS))
+        store.execute(reserve("other", to))
+        again = store.execute(reserve("h", to, now_ms=NOW_MS + 1))
+        account = _account(store)
+
+        assert again == Conflict(hold_id="h")
+        assert (account.held_nano_usd, account.steps) == (CENT, 1)
+
     def test_an_expired_hold_is_charged_until_it_settles(self, store: Store) -> None:
         """Its owner may have spent it, so it goes on counting; late is not lost."""
         to = charging(limits=Limits(cost_nano_usd=CENT))

@@ -64,7 +64,8 @@ local function reserve()
   local content = hold and string.sub(({split(hold)})[5], 1, 6)
   if not hold then
     local known = finished(id)
-    content = known and string.sub(known, 2, 7)
+    -- One that was given back answers for no call any more.
+    content = known and string.sub(known, 1, 1) == 's' and string.sub(known, 2, 7) or known
   end
   if content then return content == A[17] and 1 or {'conflict'} end
 

@@ -1,14 +1,15 @@
 """Pumps: move the bytes between the pipes of a host and those of a server.
 
 Two threads with blocking reads, which is as fast as an event loop gets here and has no
-loop to block. Each line is written whole, under the lock of its pipe, because refusals
-come in between.
+loop to block; a third books what was answered. Each line is written whole, under the
+lock of its pipe, because refusals come in between.
 """
 
 import contextlib
 import fcntl
 import logging
 import os
+import queue
 import select
 import stat
 import sys
@@ -39,9 +40,9 @@ PROGRESS_GAP_S = 0.002
 PROGRESS_LOOK_S = 0.000_5
 """Between two looks whether it has."""
 
-BOOKED_WITHIN_S = 0.001
-"""Between passing an answer on and booking it. A host that goes on at once books it by
-its next call, so that no thread has to wait for another."""
+BOOKED_WITHIN_S = 0.005
+"""How long an answer is kept before it is booked. A host that goes on at once books it
+by its next call, so that no thread has to wait for another."""
 
 STALL_S = 0.25
 """How often somebody who waits to write looks whether it is still wanted."""
@@ -240,12 +241,12 @@ def pump_host(source: int, ends: Ends, *, ended: Callable[[], None]) -> None:
 
 def pump_server(source: int, ends: Ends) -> None:
     """Moves what the server writes until its end, then closes the host's input."""
-    progress = _Progress(ends.host)
+    progress, booker = _Progress(ends.host), _Booker(ends.relay)
     try:
-        booking = _Booking(source, ends.relay)
-        for lines in _lines_of(source, ends.bytes_max, before=booking.wait):
+        for lines in _lines_of(source, ends.bytes_max):
             for line in lines:
                 passage = _decided(ends.relay.from_server, line)
+                booker.soon()
                 if passage is None:
                     passage = Passage(to_host=line if isinstance(line, bytes) else b"")
                 if passage.to_server:
@@ -256,7 +257,7 @@ def pump_server(source: int, ends: Ends) -> None:
     except OSError:
         pass  # The host reads no more.
     finally:
-        _contained(ends.relay.book)
+        booker.end()
         ends.host.close()
         os.close(source)
 
@@ -336,39 +337,38 @@ class _Progress:
                 unread_bytes = self._host.unread_bytes()
 
 
-class _Booking:
-    """Books what a server has answered, if no call of its host does so before."""
+class _Booker:
+    """Books what a server has answered, if no call of its host does so before.
 
-    def __init__(self, source: int, relay: Relay) -> None:
+    In a thread of its own: no line of the server waits for the ledger.
+    """
+
+    def __init__(self, relay: Relay) -> None:
         self._relay = relay
-        self._poll = select.poll()
-        self._poll.register(source, select.POLLIN)
-        self._due_at: float | None = None
+        self._is_asked = False
+        self._asked: queue.SimpleQueue[Relay | None] = queue.SimpleQueue()
+        threading.Thread(target=self._run, daemon=True).start()
 
-    def wait(self) -> None:
-        """Waits until there is something to read, or nothing left to book."""
-        while self._relay.has_answers:
-            now = time.monotonic()
-            if self._due_at is None:
-                self._due_at = now + BOOKED_WITHIN_S
-            rest_s = self._due_at - now
-            if rest_s > 0 and self._poll.poll(rest_s * 1_000):
-                return
-            _contained(self._relay.book)
-            self._due_at = None
-        self._due_at = None
+    def soon(self) -> None:
+        """Has the answers booked that the relay keeps, if it keeps any."""
+        if self._relay.has_answers and not self._is_asked:
+            self._is_asked = True
+            self._asked.put(self._relay)
+
+    def end(self) -> None:
+        """Books what is left."""
+        self._asked.put(None)
+        _contained(self._relay.book)
+
+    def _run(self) -> None:
+        while (relay := self._asked.get()) is not None:
+            time.sleep(BOOKED_WITHIN_S)
+            self._is_asked = False
+            _contained(relay.book)
 
 
-def _lines_of(
-    source: int, bytes_max: int, *, before: Callable[[], None] | None = None
-) -> Iterator[list[bytes | Oversized]]:
-    """Yields the lines that each reading completes; something may come before it."""
+def _lines_of(source: int, bytes_max: int) -> Iterator[list[bytes | Oversized]]:
     lines = Lines(bytes_max)
-    while True:
-        if before is not None:
-            before()
-        chunk = os.read(source, CHUNK_BYTES)
-        if not chunk:
-            break
+    while chunk := os.read(source, CHUNK_BYTES):
         yield lines.feed(chunk)
     yield lines.finish()

@@ -149,7 +149,8 @@ class GuardMiddleware(AgentMiddleware[GuardState, Any, Any]):
         with self._scope(request.state) as session:
             request = self._noted(request, session)
             limited = in_time(session, handler, timeout_s=self._timeout_s)
-            return await arun(self._turns(session).model(request), limited)
+            turns = self._turns(session)
+            return await arun(turns.model(request), limited, look=turns.look)
 
     def wrap_tool_call(
         self,

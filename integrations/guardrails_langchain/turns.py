@@ -5,6 +5,7 @@ thrown its error; what it returns is the answer of the hook. So it is written on
 and the only line with a colour is the one that runs what was yielded.
 """
 
+import asyncio
 from collections.abc import Awaitable, Callable, Generator
 from typing import Any, TypeAlias, TypeVar
 from uuid import UUID
@@ -91,6 +92,11 @@ class Turns:
             is_over = self._on_limit is OnLimit.FINISH
             return not_run(request.tool_call, refusal, is_over=is_over)
 
+    async def look(self, error: Exception) -> None:
+        """Reads what a pause shows of a stop, without holding the event loop up."""
+        if self._on_limit is OnLimit.PAUSE and isinstance(error, BudgetExceeded):
+            await asyncio.to_thread(lambda: error.top_costs)
+
     def _pause(self, stop: BudgetExceeded) -> None:
         """Waits for a person; returns when the call may be tried again."""
         self._tree.handle(self._run_id)
@@ -152,8 +158,19 @@ def run(turn: Turn[Q, A], call: Callable[[Q], A]) -> A:
             step = _sending(turn, answer)
 
 
-async def arun(turn: Turn[Q, A], call: Callable[[Q], Awaitable[A]]) -> A:
-    """Runs a turn in asyncio."""
+async def arun(
+    turn: Turn[Q, A],
+    call: Callable[[Q], Awaitable[A]],
+    *,
+    look: Callable[[Exception], Awaitable[None]] | None = None,
+) -> A:
+    """Runs a turn in asyncio.
+
+    Args:
+        turn: The turn.
+        call: Runs what it yields.
+        look: Shown an error before the turn is.
+    """
     step = turn.__next__
     while True:
         try:
@@ -164,6 +181,8 @@ async def arun(turn: Turn[Q, A], call: Callable[[Q], Awaitable[A]]) -> A:
             with offered(offer):
                 answer = await call(request)
         except Exception as error:
+            if look is not None:
+                await look(error)
             step = _throwing(turn, error)
         else:
             step = _sending(turn, answer)

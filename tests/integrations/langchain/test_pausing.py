@@ -1,6 +1,7 @@
 """`on_limit: pause`: a person is asked, who raises the limit or lets it end."""
 
 import logging
+import threading
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
@@ -12,6 +13,8 @@ from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.types import Command
 
 from guardrails import BudgetExceeded, SessionStopped
+from guardrails.ports import History
+from guardrails.stores.memory import MemoryStore
 from guardrails.testing import FakeClock
 from guardrails_langchain import GuardMiddleware
 from tests.integrations.langchain import modes
@@ -96,6 +99,35 @@ def test_a_person_raises_the_limit(mode: Any, times: int, is_around: bool) -> No
         "tool"
     ) * (CENT // 2)
     assert [entry.by for entry in rig.guard.audit()] == ["ann"]
+
+
+@pytest.mark.parametrize("mode", ASYNC)
+async def test_what_a_question_shows_is_not_read_on_the_event_loop(
+    mode: Callable[..., Awaitable[Any]],
+) -> None:
+    """A fleet has many events, and other agents go on meanwhile."""
+    store = ReadStore()
+    rig = pausing(store=store)
+    agent = agent_of(rig, rig.model(works_until(rig, 7)))
+
+    await mode(agent, ASK, THREAD)
+
+    assert question_of(agent)["top_costs"]
+    assert store.readers
+    assert threading.current_thread() not in store.readers
+
+
+class ReadStore(MemoryStore):
+    """A store that notes which threads read its history."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.readers: list[threading.Thread] = []
+
+    @property
+    def history(self) -> History:
+        self.readers.append(threading.current_thread())
+        return super().history
 
 
 @pytest.mark.parametrize("mode", ASYNC)

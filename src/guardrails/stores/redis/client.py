@@ -79,8 +79,8 @@ class Client(LockedAtFork):
         """Runs a script and returns its reply.
 
         Raises:
-            StoreUnavailable: If no attempt succeeded within two deadlines, or the
-                server refuses. The script may have run.
+            StoreUnavailable: If no attempt succeeded in time, or the server refuses.
+                The script may have run.
         """
         command = evalsha(script.sha, keys, arguments)
         return self._driven(prefix, [command], script)[0]

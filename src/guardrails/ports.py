@@ -10,7 +10,17 @@ from guardrails.core.flat_events import FlatEvent
 from guardrails.core.groups import Every
 from guardrails.core.layers import TokenRates
 from guardrails.core.loops import LoopFinding
-from guardrails.core.operations import Crossing, Operation
+from guardrails.core.operations import (
+    Conflict,
+    Crossing,
+    Operation,
+    Release,
+    Released,
+    Reserve,
+    Reserved,
+    Settle,
+    Settled,
+)
 from guardrails.core.retention import Forgotten, Pruned
 from guardrails.core.rollups import Spend
 from guardrails.core.unpriced import Unpriced
@@ -179,6 +189,18 @@ class Store(Protocol):
 
 class RemoteStore(Store, Protocol):
     """A store on another machine: it can be away, and may lose what it had."""
+
+    def execute_all(
+        self, operations: Sequence[Reserve | Settle | Release]
+    ) -> list[Reserved | Settled | Released | Conflict]:
+        """Applies operations in few round trips, and returns their answers.
+
+        The order may be another one than theirs.
+
+        Raises:
+            StoreUnavailable: As `execute`. Some of them may have been applied.
+        """
+        ...
 
     def watch(self, on_doubt: Callable[[], None]) -> None:
         """Has a function called whenever acknowledged changes may be lost.

@@ -1,13 +1,14 @@
 """A store that can be away, for tests of what happens then."""
 
 from collections.abc import Callable, Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from guardrails.core.accounts import Account
 from guardrails.core.events import Event
 from guardrails.core.operations import Operation, ReadAccount
 from guardrails.errors import StoreUnavailable
 from guardrails.ports import History
+from guardrails.stores.backlog import Entry
 from guardrails.stores.memory import MemoryStore
 
 __all__ = ["FlakyStore", "RemoteFlakyStore"]
@@ -85,6 +86,9 @@ class RemoteFlakyStore(FlakyStore):
 
     def watch(self, on_doubt: Callable[[], None]) -> None:
         self.on_doubt = on_doubt
+
+    def execute_all(self, operations: Sequence[Entry]) -> list[Any]:
+        return [self.execute(operation) for operation in operations]
 
     def last_seen(self, account: str) -> Account | None:
         return self.real.execute(ReadAccount(account=account))

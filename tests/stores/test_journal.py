@@ -179,10 +179,23 @@ def test_leaves_no_file_that_nobody_needs(open_journal: Open, clock: FakeClock) 
     assert list(folder.iterdir()) == []
 
 
+def test_what_waits_outlives_its_file(journal: Journal) -> None:
+    """As long as the process lives; a folder may be cleaned while it runs."""
+    to = charging()
+    journal.keep(settle("1", to))
+    with sqlite3.connect(journal.path) as database:
+        database.execute("DELETE FROM operations")
+
+    assert journal.waiting(10) == [settle("1", to)]
+
+
 def test_puts_aside_what_it_cannot_read(
-    journal: Journal, caplog: pytest.LogCaptureFixture
+    journal: Journal,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """One damaged row costs one row."""
+    monkeypatch.setattr("guardrails.stores.journal.REMEMBERED_MAX", 1)
     to = charging()
     for name in ("1", "2", "3"):
         journal.keep(settle(name, to))

@@ -5,14 +5,18 @@ from itertools import islice
 from typing import Protocol
 
 from guardrails.core.operations import Release, Reserve, Settle
+from guardrails.ports import History
 from guardrails.stores.forks import LockedAtFork
 
-__all__ = ["Backlog", "Entry", "MemoryBacklog", "is_over"]
+__all__ = ["Backlog", "Entry", "MemoryBacklog", "is_booked", "is_over"]
 
 BACKLOG_MAX = 10_000
 """Operations kept in memory for a store that is away, about 10 MB."""
 
 Entry = Reserve | Settle | Release
+
+EVENTS_MAX = 10_000
+"""Events of a session among which one of a day ago is looked for."""
 
 STAGES: tuple[type, ...] = (Reserve, Release, Settle)
 """What may take the place of what, for one hold. A call that was given back may turn
@@ -22,6 +26,15 @@ out to have been made."""
 def is_over(kept: type, acknowledged: type) -> bool:
     """Whether what is kept of a hold need not be told any more."""
     return STAGES.index(kept) <= STAGES.index(acknowledged)
+
+
+def is_booked(op: Settle, history: History) -> bool:
+    """Whether an event says so: past a day the store knows no ids any more."""
+    who = op.charging.attribution
+    events = history.events(
+        project_id=who.project_id, session_id=who.session_id or "", limit=EVENTS_MAX
+    )
+    return any(event.event_id == op.event.event_id for event in events)
 
 
 class Backlog(Protocol):
@@ -35,10 +48,10 @@ class Backlog(Protocol):
         """Keeps an operation that the store has not acknowledged."""
         ...
 
-    def done(self, op: Entry) -> None:
-        """Notes that the store has acknowledged an operation.
+    def done(self, *ops: Entry) -> None:
+        """Notes that the store has acknowledged operations.
 
-        What has taken its place meanwhile still waits: see `STAGES`.
+        What has taken the place of one meanwhile still waits: see `STAGES`.
         """
         ...
 
@@ -83,12 +96,13 @@ class MemoryBacklog(LockedAtFork):
         with self._lock:
             self._waiting[op.hold_id] = op
 
-    def done(self, op: Entry) -> None:
+    def done(self, *ops: Entry) -> None:
         """Forgets what the store has acknowledged."""
         with self._lock:
-            kept = self._waiting.get(op.hold_id)
-            if kept is not None and is_over(type(kept), type(op)):
-                del self._waiting[op.hold_id]
+            for op in ops:
+                kept = self._waiting.get(op.hold_id)
+                if kept is not None and is_over(type(kept), type(op)):
+                    del self._waiting[op.hold_id]
 
     def __contains__(self, hold_id: object) -> bool:
         """Returns whether something of a hold is kept."""

@@ -34,7 +34,7 @@ from guardrails.core.operations import Release, Reserve, Settle
 from guardrails.ids import new_id
 from guardrails.ports import Clock, History
 from guardrails.stores.background import Background
-from guardrails.stores.backlog import Entry, is_over
+from guardrails.stores.backlog import Entry, is_booked, is_over
 from guardrails.stores.journal_file import JournalFile, tidy
 from guardrails.stores.journal_rows import charging_text, entry_from, entry_row
 
@@ -56,8 +56,9 @@ ROWS_MAX = 500_000
 RETENTION_MS = 24 * 3_600_000
 """How long a store surely knows the ids of what it has booked."""
 
-EVENTS_MAX = 10_000
-"""Events of a session among which one of a day ago is looked for."""
+REMEMBERED_MAX = 20_000
+"""Operations that wait in memory, too: about 2 kB each. Reading them from the disk
+would take longer than what a busy process adds meanwhile."""
 
 PAGE = 100
 """Rows read at once: some milliseconds."""
@@ -90,6 +91,8 @@ class Journal:
         """Held by whoever uses SQLite without the other: a fork waits for both."""
         self._unacknowledged: dict[str, tuple[type[Entry], int]] = {}
         """By id: what was written, and when."""
+        self._remembered: dict[str, Entry] = {}
+        """The same, as far as it need not be read from the disk."""
         self._chargings: dict[int, tuple[Charging, bytes]] = {}
         self._count = 0
         self._heard_ms = clock.now_ms()
@@ -135,26 +138,33 @@ class Journal:
             file, now_ms = self._opened(), self._clock.now_ms()
             file.write(entry_row(op, now_ms, self._charging_of(op, file)))
             self._unacknowledged[op.hold_id] = (type(op), now_ms)
+            self._remembered.pop(op.hold_id, None)
+            if len(self._remembered) < REMEMBERED_MAX:
+                self._remembered[op.hold_id] = op
             self._count += 1
             if self._count % PRUNED_EVERY == 0:
                 self._background.soon(0, self._tidy)
 
-    def done(self, op: Entry) -> None:
-        """Notes that the store has acknowledged it. The row stays for a while.
+    def done(self, *ops: Entry) -> None:
+        """Notes that the store has acknowledged them. Their rows stay for a while.
 
-        A row that has taken its place meanwhile still waits.
+        A row that has taken the place of one meanwhile still waits.
         """
         with self._lock:
-            kept, written_ms = self._unacknowledged.get(op.hold_id, (None, 0))
-            if kept is None or not is_over(kept, type(op)):
-                return
-            del self._unacknowledged[op.hold_id]
-            now_ms = self._clock.now_ms()
-            self.heard(now_ms)
-            if now_ms - written_ms > LATE_MS:
-                # On a full disk it stays for the rest of its first minute only.
+            now_ms, late = self._clock.now_ms(), list[str]()
+            for op in ops:
+                kept, written_ms = self._unacknowledged.get(op.hold_id, (None, 0))
+                if kept is None or not is_over(kept, type(op)):
+                    continue
+                del self._unacknowledged[op.hold_id]
+                self._remembered.pop(op.hold_id, None)
+                self.heard(now_ms)
+                if now_ms - written_ms > LATE_MS:
+                    late.append(op.hold_id)
+            if late:
+                # On a full disk they stay for the rest of their first minute only.
                 with contextlib.suppress(OSError, sqlite3.Error):
-                    self._opened().stamp(op.hold_id, now_ms)
+                    self._opened().stamp(late, now_ms)
 
     def __contains__(self, hold_id: object) -> bool:
         """Returns whether something of a hold was not acknowledged."""
@@ -164,11 +174,13 @@ class Journal:
         """Returns the oldest operations that were not acknowledged."""
         with self._lock:
             wanted = list(islice(self._unacknowledged, count))
-            if not wanted:
-                return ()
+            known = map(self._remembered.get, wanted)
+            found = [op for op in known if op is not None]
+            if len(found) == len(wanted):
+                return found
             file = self._opened()
-            rows = [row for one in wanted for row in file.rows(hold_id=one)]
-        found = [op for op, _ in self._read(rows, file)]
+            rows = file.rows(hold_ids=[*{*wanted} - {op.hold_id for op in found}])
+        found += [op for op, _ in self._read(rows, file)]
         # What cannot be read was put aside, or the disk has lost it.
         with self._lock:
             for hold_id in {*wanted} - {op.hold_id for op in found}:
@@ -266,7 +278,7 @@ class Journal:
                 else:
                     file.note_acknowledged(but=kept)
             file.close()
-            self._unacknowledged = {}  # Whoever adopts the file sends it.
+            self._forget()  # Whoever adopts the file sends what waits.
 
     def before_fork(self) -> None:
         """Keeps others out, and closes the database: SQLite must not be forked."""
@@ -281,10 +293,14 @@ class Journal:
             self._process_id = os.getpid()
             if self._file is not None:
                 self._file.close()
-            self._file, self._unacknowledged, self._chargings = None, {}, {}
+            self._file, self._chargings = None, {}
+            self._forget()
             self._background.forget()
         self._lock.release()
         self._aside.release()
+
+    def _forget(self) -> None:
+        self._unacknowledged, self._remembered = {}, {}
 
     def _tidy(self) -> None:
         """Deletes old rows and syncs the disk, which no call should wait for."""
@@ -343,7 +359,7 @@ class Journal:
             if now_ms - written_ms > RETENTION_MS and (
                 not isinstance(op, Settle)
                 or op.hold_id in acknowledged
-                or _is_booked(op, history)
+                or is_booked(op, history)
             ):
                 continue
             if isinstance(op, Settle):
@@ -373,14 +389,6 @@ class Journal:
                     file.put_aside(_int(number), str(content).encode())
             else:
                 yield op, _int(written_ms)
-
-
-def _is_booked(op: Settle, history: History) -> bool:
-    who = op.charging.attribution
-    events = history.events(
-        project_id=who.project_id, session_id=who.session_id or "", limit=EVENTS_MAX
-    )
-    return any(event.event_id == op.event.event_id for event in events)
 
 
 def _int(value: object) -> int:

@@ -3,6 +3,7 @@
 import contextlib
 import os
 import sqlite3
+from collections.abc import Sequence
 from pathlib import Path
 
 try:
@@ -71,22 +72,25 @@ class JournalFile:
         statement = "INSERT OR IGNORE INTO chargings VALUES (?, ?)"
         self._database().execute(statement, (digest, content))
 
-    def stamp(self, hold_id: str, now_ms: int) -> None:
-        """Has a row count as written now."""
-        statement = "UPDATE operations SET written_ms = ? WHERE hold_id = ?"
-        self._database().execute(statement, (now_ms, hold_id))
+    def stamp(self, hold_ids: Sequence[str], now_ms: int) -> None:
+        """Has rows count as written now."""
+        places = ", ".join("?" * len(hold_ids))
+        statement = f"UPDATE operations SET written_ms = ? WHERE hold_id IN ({places})"
+        self._database().execute(statement, (now_ms, *hold_ids))
 
     def rows(
         self,
         *,
-        hold_id: str | None = None,
+        hold_ids: Sequence[str] | None = None,
         since_ms: int = 0,
         after: int = 0,
         count: int = -1,
     ) -> list[tuple[object, ...]]:
         """Returns rows, oldest first: kind, content, charging, instant, number."""
-        if hold_id is not None:
-            query, values = f"{_READ} WHERE hold_id = ?", (hold_id,)
+        if hold_ids is not None:
+            places = ", ".join("?" * len(hold_ids))
+            query = f"{_READ} WHERE hold_id IN ({places}) ORDER BY number"
+            values: tuple[object, ...] = (*hold_ids,)
         else:
             query = f"{_READ} WHERE written_ms >= ? AND number > ? "
             query, values = f"{query} ORDER BY number LIMIT ?", (since_ms, after, count)

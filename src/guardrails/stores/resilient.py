@@ -15,7 +15,7 @@ import logging
 import os
 import threading
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
@@ -106,7 +106,7 @@ class ResilientStore:
         """Operations that the real store did not answer in time."""
         # Asked of the class: a store is not touched before it is needed.
         is_remote = hasattr(type(store), "last_seen")
-        remote = cast("RemoteStore", store) if is_remote else None
+        remote = self._remote = cast("RemoteStore", store) if is_remote else None
         self._tallies = Tallies(remote.last_seen if remote else None)
         close_at_fork(self)
         if remote is not None:
@@ -388,13 +388,13 @@ class ResilientStore:
     def _book_from(self, backlog: Backlog) -> None:
         for _ in range(ROUNDS_MAX):
             batch = backlog.waiting(BATCH)
-            for op in batch:
-                self._apply(op)
-                if isinstance(op, Reserve) and op.hold_id not in backlog:
-                    self._ended_before(op)
-                backlog.done(op)
             if not batch:
                 break
+            self._apply_all(batch)
+            for op in batch:
+                if isinstance(op, Reserve) and op.hold_id not in backlog:
+                    self._ended_before(op)
+            backlog.done(*batch)
 
     def _ended_before(self, op: Reserve) -> None:
         """Gives back what was told after its end; a call that was booked stays so."""
@@ -419,7 +419,23 @@ class ResilientStore:
         Returns:
             Whether the store had not booked it before.
         """
-        reply = self._store.execute(cast("Operation[object]", op))
+        return self._applied(op, self._store.execute(cast("Operation[object]", op)))
+
+    def _apply_all(self, ops: Sequence[Entry]) -> None:
+        """Does so with several.
+
+        Together, where that takes round trips: each waits for busy threads of this
+        process, and more may happen meanwhile than is booked.
+        """
+        if self._remote is None:
+            for op in ops:
+                self._apply(op)
+        else:
+            replies = self._remote.execute_all(ops)
+            for op, reply in zip(ops, replies, strict=True):
+                self._applied(op, reply)
+
+    def _applied(self, op: Entry, reply: object) -> bool:
         with self._lock:
             self._tallies.note(op, reply)
         is_call = not isinstance(op, Release)

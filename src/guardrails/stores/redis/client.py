@@ -97,6 +97,20 @@ class Client(LockedAtFork):
         steps = attempts(self._topology, prefix, [command], script)
         return (await self._adriven(steps))[0]
 
+    def call_all(
+        self,
+        script: Script,
+        prefix: str,
+        calls: Sequence[tuple[Fragment, Fragment]],
+    ) -> list[Any]:
+        """Runs a script several times in one round trip, and returns the replies.
+
+        Raises:
+            StoreUnavailable: As `call`.
+        """
+        commands = [evalsha(script.sha, keys, arguments) for keys, arguments in calls]
+        return self._driven(prefix, commands, script)
+
     def query(self, prefix: str, commands: Sequence[Sequence[Argument]]) -> list[Any]:
         """Sends commands in one round trip and returns their replies.
 

@@ -12,7 +12,7 @@ restored or was flushed. That is said once, and the new version is taken over.
 """
 
 import logging
-from collections import OrderedDict
+from collections import OrderedDict, defaultdict
 from collections.abc import Callable, Generator, Sequence
 from typing import Any, TypeVar, cast
 
@@ -48,6 +48,7 @@ from guardrails.core.operations import (
 from guardrails.errors import StoreUnavailable
 from guardrails.ids import new_key
 from guardrails.ports import Keeper
+from guardrails.stores.backlog import Entry
 from guardrails.stores.forks import LockedAtFork
 from guardrails.stores.redis import keys, orders, outbox, replies, requests
 from guardrails.stores.redis.attempts import Script
@@ -152,13 +153,7 @@ class RedisStore(LockedAtFork):
 
     def execute(self, operation: Operation[R]) -> R:
         """Applies an operation in one round trip. Thread safe."""
-        steps = self._steps(operation)
-        try:
-            call = next(steps)
-            while True:
-                call = steps.send(self._client.call(*call))
-        except StopIteration as done:
-            return cast("R", done.value)
+        return cast("R", self._driven(self._steps(operation), None))
 
     async def aexecute(self, operation: Operation[R]) -> R:
         """Applies an operation without blocking the event loop."""
@@ -169,6 +164,30 @@ class RedisStore(LockedAtFork):
                 call = steps.send(await self._client.acall(*call))
         except StopIteration as done:
             return cast("R", done.value)
+
+    def execute_all(self, operations: Sequence[Entry]) -> list[Any]:
+        """Applies operations in a round trip per project and script."""
+        steps = [self._steps(operation) for operation in operations]
+        calls = [next(one) for one in steps]
+        together: defaultdict[tuple[str, str], list[int]] = defaultdict(list)
+        for at, (script, prefix, _, _) in enumerate(calls):
+            together[prefix, script.name].append(at)
+        answers: list[Any] = [None] * len(steps)
+        for some in together.values():
+            script, prefix = calls[some[0]][:2]
+            sent = [calls[at][2:] for at in some]
+            found = self._client.call_all(script, prefix, sent)
+            for at, reply in zip(some, found, strict=True):
+                answers[at] = self._driven(steps[at], reply)
+        return answers
+
+    def _driven(self, steps: _Steps, reply: Any) -> Any:
+        """Goes on after a reply, or begins after `None`, and returns the answer."""
+        try:
+            while True:
+                reply = self._client.call(*steps.send(reply))
+        except StopIteration as done:
+            return done.value
 
     def secret(self) -> bytes:
         """Returns the random key, made by whoever asks first."""

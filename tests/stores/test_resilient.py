@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import TypeVar
 
 import pytest
@@ -334,6 +335,34 @@ def test_a_lasting_trouble_is_logged_once_a_minute(
 
 
 # --- When the store is back -------------------------------------------------
+
+
+def test_calls_wait_while_the_last_ones_are_booked(
+    build: Build,
+    real: FlakyStore,
+    clock: FakeClock,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Else a busy process would add some for ever, and never ask the store again."""
+    monkeypatch.setattr("guardrails.stores.resilient.LAST_MS", 10_000)
+    store = build(OnStoreError.CLOSED)
+    store.execute(reserve("before", charging()))
+    real.is_away = True
+    store.execute(settle("before", charging()))
+    with ThreadPoolExecutor(1) as pool:
+        calls: list[Future[Verdict]] = []
+
+        def call() -> None:
+            calls.append(pool.submit(verdict, store, reserve("new", charging())))
+            assert not wait(calls, timeout=0.1).done, "it did not wait"
+
+        real.is_away, real.meanwhile = False, call
+        clock.advance(seconds=2)
+        answer = calls[0].result(10)
+
+    assert answer is Verdict.ALLOW
+    assert real.account().steps == 2
+    assert not store.is_degraded
 
 
 @pytest.mark.parametrize("on_error", [OnStoreError.LOCAL, OnStoreError.OPEN])

@@ -58,6 +58,10 @@ ROUNDS_MAX = 10_000
 """Batches of one recovery. New calls add to the backlog while it is booked; after
 so many they no longer wait for its end."""
 
+LAST_MS = 30
+"""How long calls wait at most while the last of a backlog are booked, which takes some
+milliseconds. A busy process adds some all the time, and would never be done."""
+
 SAY_AGAIN_MS = 60_000
 """How often a lasting trouble is logged."""
 
@@ -90,6 +94,9 @@ class ResilientStore:
         self._clock = clock
         self._journal = journal
         self._backlog: Backlog = MemoryBacklog() if journal is None else journal
+        self._is_booked = threading.Event()
+        self._last_until_ms = 0
+        """Until when calls wait at most for the end of an outage."""
         self._unwritten = MemoryBacklog()
         """What the journal could not take: it lives as long as the process."""
         self._lock = threading.Lock()
@@ -144,7 +151,7 @@ class ResilientStore:
             StoreUnavailable: If the call may not be made without the store, or the
                 operation is a question or an order of a person.
         """
-        outage = self._outage
+        outage = None if self._outage is None else self._outage_now()
         if outage is not None:
             return cast("R", self._answered(operation, None, outage))
         self._before(operation)
@@ -157,7 +164,7 @@ class ResilientStore:
 
     async def aexecute(self, operation: Operation[R]) -> R:
         """Like `execute`, without blocking the event loop for long."""
-        outage = self._outage
+        outage = None if self._outage is None else self._outage_now()
         if outage is not None:
             return cast("R", self._answered(operation, None, outage))
         self._before(operation)
@@ -242,6 +249,13 @@ class ResilientStore:
             self._unwritten.done(operation)
 
     # --- while it does not ----------------------------------------------------
+
+    def _outage_now(self) -> Outage | None:
+        """Returns the outage, if there still is one when its last calls are booked."""
+        wait_ms = self._last_until_ms - self._clock.monotonic_ms()
+        if wait_ms > 0:
+            self._is_booked.wait(wait_ms / 1000)
+        return self._outage
 
     def _answered(
         self,
@@ -372,6 +386,8 @@ class ResilientStore:
             self._end_outage()
             if self.waiting:
                 self._background.soon(0, self._probe)
+        finally:
+            self._is_booked.set()
 
     def _book(self) -> None:
         """Applies what is waiting, until nothing is."""
@@ -390,11 +406,20 @@ class ResilientStore:
             batch = backlog.waiting(BATCH)
             if not batch:
                 break
+            if len(batch) < BATCH:
+                self._hold_others_up()
             self._apply_all(batch)
             for op in batch:
                 if isinstance(op, Reserve) and op.hold_id not in backlog:
                     self._ended_before(op)
             backlog.done(*batch)
+
+    def _hold_others_up(self) -> None:
+        """Lets calls wait while the last ones are booked: more would come for ever."""
+        now_ms = self._clock.monotonic_ms()
+        if now_ms >= self._last_until_ms + PROBE_MS:
+            self._is_booked.clear()
+            self._last_until_ms = now_ms + LAST_MS
 
     def _ended_before(self, op: Reserve) -> None:
         """Gives back what was told after its end; a call that was booked stays so."""

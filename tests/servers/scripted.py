@@ -3,6 +3,7 @@
 import contextlib
 import socket
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterable
 from types import TracebackType
@@ -20,6 +21,7 @@ class ScriptedServer:
         replies: To one script each; once they are used up, `ADMITTED`.
         for_ever: To every script, instead.
         greeting: To AUTH.
+        drip_seconds: How long after each byte of an answer to a script.
     """
 
     def __init__(
@@ -28,12 +30,14 @@ class ScriptedServer:
         *,
         for_ever: bytes | None = None,
         greeting: bytes = OK,
+        drip_seconds: float = 0,
     ) -> None:
         self.replies = deque(replies)
         self.asked: list[bytes] = []
         """The names of the commands, in their order."""
         self._for_ever = for_ever
         self._greeting = greeting
+        self._drip_seconds = drip_seconds
         self._connections: list[socket.socket] = []
         self._threads: list[threading.Thread] = []
         self._listener = socket.create_server(("127.0.0.1", 0))
@@ -86,7 +90,13 @@ class ScriptedServer:
         ):
             while command := _command(stream):
                 self.asked.append(command[0])
-                connection.sendall(self._answer(command))
+                answer = self._answer(command)
+                if self._drip_seconds and command[0] == b"EVALSHA":
+                    for byte in answer[:-1]:
+                        connection.sendall(bytes([byte]))
+                        time.sleep(self._drip_seconds)
+                    answer = answer[-1:]
+                connection.sendall(answer)
 
     def _answer(self, command: list[bytes]) -> bytes:
         match command[0]:

@@ -1,5 +1,6 @@
 """A Redis that refuses or is away: tried again, given up in time, or named at once."""
 
+import asyncio
 import threading
 import time
 from contextlib import closing
@@ -189,6 +190,31 @@ def test_a_server_that_is_slow_to_everything_is_given_up_in_time(run: Run) -> No
         closing(open_store(proxy.url.replace("//", f"//{CREDENTIALS}@"))) as store,
     ):
         given_up_in_time(run, store)
+
+
+def test_an_answer_in_many_pieces_is_given_up_in_time(run: Run) -> None:
+    """Each piece is in time, but together they would take longer than a call may."""
+    with (
+        ScriptedServer(drip_seconds=0.02) as server,
+        closing(open_store(f"redis://127.0.0.1:{server.port}")) as store,
+    ):
+        given_up_in_time(run, store)
+
+
+def test_an_answer_in_many_pieces_holds_no_event_loop_up() -> None:
+    async def held_up() -> float:
+        started = time.perf_counter()
+        with pytest.raises(StoreUnavailable):
+            store.execute(reserve("h", charging()))
+        return time.perf_counter() - started
+
+    with (
+        ScriptedServer(drip_seconds=0.02) as server,
+        closing(open_store(f"redis://127.0.0.1:{server.port}")) as store,
+    ):
+        times = [asyncio.run(held_up()) for _ in range(3)]  # Machines are busy.
+
+    assert min(times) < 0.1
 
 
 def test_a_connection_that_took_too_long_is_there_for_the_next_call() -> None:

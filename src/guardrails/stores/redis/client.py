@@ -14,7 +14,6 @@ from functools import partial
 from typing import Any
 
 import redis
-from redis import exceptions
 from redis.connection import Connection
 
 from guardrails.errors import StoreUnavailable
@@ -30,6 +29,7 @@ from guardrails.stores.redis.attempts import (
     attempts,
     explain,
 )
+from guardrails.stores.redis.reading import replies_from
 from guardrails.stores.redis.stream import Streams
 from guardrails.stores.redis.topology import DEADLINE_S, Address, Topology
 from guardrails.stores.redis.waiting import awaited_within, within
@@ -208,9 +208,7 @@ class Client(LockedAtFork):
             connection.send_packed_command(
                 [b"".join(step.commands)], check_health=False
             )
-            if deadline_s < DEADLINE_S and not connection.can_read(deadline_s):
-                raise redis.TimeoutError("the server did not answer in time")
-            replies = [_reply(connection) for _ in step.commands]
+            replies = replies_from(connection, len(step.commands), deadline_s)
             is_clean = True
         finally:
             if is_clean:
@@ -250,7 +248,7 @@ class Client(LockedAtFork):
         try:
             connection.connect()
             connection.send_command("INFO", "server")
-            self._met(address, _reply(connection))
+            self._met(address, replies_from(connection, 1, DEADLINE_S)[0])
         except BaseException:
             connection.disconnect()
             raise
@@ -292,17 +290,6 @@ class Client(LockedAtFork):
 
     def _unavailable(self, error: redis.RedisError) -> StoreUnavailable:
         return StoreUnavailable(explain(self._topology.url, error))
-
-
-def _reply(connection: Connection) -> Any:
-    try:
-        return connection.read_response()
-    except exceptions.ResponseError as error:
-        return error  # Read whole: the connection is clean.
-    except exceptions.ConnectionError as error:
-        if isinstance(error, exceptions.BusyLoadingError):
-            return error
-        raise
 
 
 def _ignore(*_: object) -> None:

@@ -1,0 +1,67 @@
+"""Reading: the replies to what a thread has asked, each within a time.
+
+redis-py's time bounds each piece of a reply, and a network may bring it in many.
+"""
+
+import time
+from typing import Any
+
+import hiredis
+import redis
+from redis import exceptions
+from redis.connection import Connection, DefaultParser
+
+__all__ = ["replies_from"]
+
+PIECE_BYTES = 65_536
+"""How much is read at once, as redis-py does."""
+
+
+def replies_from(connection: Connection, count: int, deadline_s: float) -> list[Any]:
+    """Returns so many replies, refusals included.
+
+    Args:
+        connection: Where they come. After an error it cannot be used any more.
+        count: How many were asked for.
+        deadline_s: How long each of them may take.
+
+    Raises:
+        redis.TimeoutError: If one takes longer.
+        redis.ConnectionError: If the server has closed the connection, or does so
+            with what it says.
+    """
+    parse_error: Any = DefaultParser.parse_error
+    reader = hiredis.Reader(replyError=parse_error)
+    channel: Any = connection._sock
+    if channel is None:
+        raise redis.ConnectionError("the connection was closed")
+    usual_s = channel.gettimeout()
+    replies: list[Any] = []
+    try:
+        while len(replies) < count:
+            replies.append(_reply_from(channel, reader, deadline_s))
+        channel.settimeout(usual_s)
+    except TimeoutError:
+        raise redis.TimeoutError("the server did not answer in time") from None
+    except (OSError, hiredis.ProtocolError) as error:
+        raise redis.ConnectionError(type(error).__name__) from error
+    if reader.has_data():
+        raise redis.ConnectionError("replies do not fit the questions")
+    return replies
+
+
+def _reply_from(channel: Any, reader: "hiredis.Reader", deadline_s: float) -> Any:
+    give_up_at = time.monotonic() + deadline_s
+    while (reply := reader.gets()) is False:
+        left_s = give_up_at - time.monotonic()
+        if left_s <= 0:
+            raise TimeoutError
+        channel.settimeout(left_s)
+        piece = channel.recv(PIECE_BYTES)
+        if not piece:
+            raise ConnectionResetError
+        reader.feed(piece)
+    is_refusal = isinstance(reply, exceptions.ConnectionError)
+    if is_refusal and not isinstance(reply, exceptions.BusyLoadingError):
+        raise reply
+    return reply

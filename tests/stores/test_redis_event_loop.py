@@ -2,17 +2,21 @@
 
 import asyncio
 import random  # noqa: TID251 - seeded, so that every run is alike
+import socket
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Awaitable, Callable
-from contextlib import contextmanager, suppress
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
 
 from guardrails import Guard
+from guardrails.stores import open_store
+from guardrails.testing.conformance import charging, reserve
 from tests.servers.fixtures import BINARIES
 from tests.servers.processes import Server
 from tests.servers.proxy import Fault, Proxy, always
@@ -34,6 +38,9 @@ SLACK_SECONDS = 0.1
 
 FAR_SECONDS = 0.06
 """How long a server far away takes: twice what a call may hold an event loop up."""
+
+THREADS_MAX = 32
+"""How many threads an event loop has at most, by default."""
 
 Agent = Callable[[Guard, int], Awaitable[None]]
 
@@ -103,6 +110,55 @@ async def test_a_guard_is_built_on_an_event_loop_although_its_store_is_far_away(
         guard.close()
 
 
+async def test_connects_although_the_host_has_taken_all_threads_of_the_loop(
+    server: Server,
+) -> None:
+    """Frameworks run tools in them. A name has to be looked up all the same."""
+    loop, is_over = asyncio.get_running_loop(), threading.Event()
+    tools = [loop.run_in_executor(None, is_over.wait) for _ in range(THREADS_MAX)]
+    with closing(open_store(f"redis://localhost:{server.port}")) as store:
+        try:
+            await store.aexecute(reserve("h", charging()))
+        finally:
+            is_over.set()
+            await asyncio.gather(*tools)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="has but one loopback address")
+async def test_tries_each_address_of_a_name_in_one_call(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that says nothing, such as a route that is broken, does not use all time."""
+    look_up = socket.getaddrinfo
+    with (
+        silent("127.0.0.2", server.port),
+        closing(open_store(f"redis://two.test:{server.port}")) as store,
+    ):
+        monkeypatch.setattr(
+            socket,
+            "getaddrinfo",
+            lambda _, *rest, **options: [
+                *look_up("127.0.0.2", *rest, **options),
+                *look_up("127.0.0.1", *rest, **options),
+            ],
+        )
+        await store.aexecute(reserve("h", charging()))
+
+
+@contextmanager
+def silent(host: str, port: int) -> Iterator[None]:
+    """Takes no connection: as many as it may keep are waiting already."""
+    with ExitStack() as stack:
+        listener = stack.enter_context(socket.socket())
+        listener.bind((host, port))
+        listener.listen(0)
+        for _ in range(4):
+            waiting = stack.enter_context(socket.socket())
+            waiting.setblocking(False)
+            waiting.connect_ex((host, port))
+        yield
+
+
 @pytest.mark.parametrize("agent", [awaiting, inline])
 async def test_agents_go_on_while_the_store_hangs(agent: Agent) -> None:
     """What blocks the loop is at most one short wait, and all is booked in the end."""
@@ -136,6 +192,8 @@ async def go_on_while_it_hangs(server: Server, agent: Agent) -> None:
 CLOSED_LOOP = """
 import asyncio, sys
 from guardrails import Guard
+from guardrails.stores import open_store
+from guardrails.testing.conformance import charging, reserve
 
 guard = Guard({}, store=sys.argv[1], max_cost_usd="10")
 

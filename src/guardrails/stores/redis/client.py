@@ -162,11 +162,8 @@ class Client(LockedAtFork):
             case Exchange():
                 return self._exchange(step)
             case Locate():
-                return within(
-                    step.deadline_s,
-                    lambda: self._topology.locate(step.slot, step.deadline_s),
-                    late=_ignore,
-                )
+                locate = partial(self._topology.locate, step.slot, step.deadline_s)
+                return within(step.deadline_s, locate, late=_ignore)
             case Pause():
                 return time.sleep(step.seconds)
 
@@ -192,10 +189,8 @@ class Client(LockedAtFork):
                     step.address, step.commands, step.deadline_s
                 )
             case Locate():
-                locating = asyncio.to_thread(
-                    self._topology.locate, step.slot, step.deadline_s
-                )
-                return await awaited_within(step.deadline_s, locating)
+                locate = partial(self._topology.locate, step.slot, step.deadline_s)
+                return await awaited_within(step.deadline_s, locate)
             case Pause():
                 return await asyncio.sleep(step.seconds)
 

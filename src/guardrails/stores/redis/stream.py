@@ -17,6 +17,7 @@ import ssl
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import hiredis
@@ -34,6 +35,7 @@ from guardrails.stores.redis.topology import (
     Address,
     Topology,
 )
+from guardrails.stores.redis.waiting import awaited_within
 from guardrails.stores.redis.wire import packed
 
 __all__ = ["Streams"]
@@ -129,11 +131,26 @@ class Streams:
         kind = self._topology.connection_class
         if issubclass(kind, UnixDomainSocketConnection):
             await loop.create_unix_connection(lambda: stream, address[0])
-        else:
-            context = None
-            if issubclass(kind, SSLConnection):
-                context = _tls(self._topology.options)
-            await loop.create_connection(lambda: stream, *address, ssl=context)
+            return
+        host, port = address
+        is_tls = issubclass(kind, SSLConnection)
+        prepare = partial(_prepared, self._topology.options, address, is_tls=is_tls)
+        places, context = await awaited_within(DEADLINE_S, prepare)
+        for place in places:
+            try:  # Those that are silent share the deadline.
+                async with asyncio.timeout(DEADLINE_S / len(places)):
+                    await loop.create_connection(
+                        lambda: stream,
+                        place,
+                        port,
+                        ssl=context,
+                        server_hostname=host if is_tls else None,
+                    )
+            except OSError:  # A time that is over is one, too.
+                if place == places[-1]:
+                    raise
+            else:
+                return
 
 
 _keepers: "set[asyncio.Task[None]]" = set()
@@ -293,6 +310,16 @@ def _greetings(options: dict[str, Any]) -> list[tuple[str, ...]]:
     if database := int(options.get("db") or 0):
         commands.append(("SELECT", str(database)))
     return commands
+
+
+def _prepared(
+    options: dict[str, Any], address: Address, *, is_tls: bool
+) -> tuple[list[str], ssl.SSLContext | None]:
+    """Returns what a name stands for, and reads certificates. It may take long."""
+    found = socket.getaddrinfo(*address, type=socket.SOCK_STREAM)
+    flags = socket.NI_NUMERICHOST | socket.NI_NUMERICSERV
+    places = [socket.getnameinfo(place, flags)[0] for *_, place in found]
+    return list(dict.fromkeys(places)), _tls(options) if is_tls else None
 
 
 def _tls(options: dict[str, Any]) -> ssl.SSLContext:

@@ -7,7 +7,7 @@ them, and a slow server would delay a call by their sum.
 import asyncio
 import sys
 import threading
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from concurrent.futures import Future
 from typing import TypeVar
 
@@ -32,6 +32,35 @@ def within(seconds: float, work: Callable[[], R], *, late: Callable[[R], object]
     Raises:
         redis.TimeoutError: If it takes longer.
     """
+    done = _begun(work, late)
+    try:
+        return done.result(seconds)
+    except TimeoutError:
+        if done.cancel():
+            raise redis.TimeoutError("the server answers too slowly") from None
+        return done.result()  # It came at this moment.
+    finally:
+        done.cancel()
+
+
+async def awaited_within(seconds: float, work: Callable[[], R]) -> R:
+    """Like `within`, for asyncio; what comes late is dropped.
+
+    In a thread of its own: those of the event loop may all be busy with what the host
+    does, and the loop waits for them when it ends.
+
+    Raises:
+        redis.TimeoutError: If it takes longer.
+    """
+    done = _begun(work, lambda _: None)
+    try:
+        return await asyncio.wait_for(asyncio.wrap_future(done), seconds)
+    except TimeoutError:
+        raise redis.TimeoutError("the server answers too slowly") from None
+
+
+def _begun(work: Callable[[], R], late: Callable[[R], object]) -> "Future[R]":
+    """Begins work in a thread, and returns what will have its result."""
     done: Future[R] = Future()
 
     def run() -> None:
@@ -48,26 +77,7 @@ def within(seconds: float, work: Callable[[], R], *, late: Callable[[R], object]
 
     if not _started(run):
         run()
-    try:
-        return done.result(seconds)
-    except TimeoutError:
-        if done.cancel():
-            raise redis.TimeoutError("the server answers too slowly") from None
-        return done.result()  # It came at this moment.
-    finally:
-        done.cancel()
-
-
-async def awaited_within(seconds: float, work: Awaitable[R]) -> R:
-    """Like `within`, for asyncio. A thread that works goes on.
-
-    Raises:
-        redis.TimeoutError: If it takes longer.
-    """
-    try:
-        return await asyncio.wait_for(work, seconds)
-    except TimeoutError:
-        raise redis.TimeoutError("the server answers too slowly") from None
+    return done
 
 
 def _started(run: Callable[[], None]) -> bool:

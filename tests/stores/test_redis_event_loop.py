@@ -15,11 +15,13 @@ from pathlib import Path
 import pytest
 
 from guardrails import Guard
+from guardrails.errors import StoreUnavailable
 from guardrails.stores import open_store
 from guardrails.testing.conformance import charging, reserve
 from tests.servers.fixtures import BINARIES
 from tests.servers.processes import Server
 from tests.servers.proxy import Fault, Proxy, always
+from tests.servers.scripted import ScriptedServer
 
 FIRST = next(iter(BINARIES.values()))
 
@@ -159,6 +161,25 @@ def silent(host: str, port: int) -> Iterator[None]:
         yield
 
 
+async def test_an_awaited_call_to_a_silent_server_takes_less_than_half_a_second() -> (
+    None
+):
+    """On a new connection, too, whose greeting is given no more time than the call."""
+    with (
+        ScriptedServer() as server,
+        Proxy(server.port, always(Fault.BLACK_HOLE)) as proxy,
+        closing(open_store(proxy.url)) as store,
+    ):
+        times: list[float] = []
+        for _ in range(3):  # Machines are busy.
+            started = time.perf_counter()
+            with pytest.raises(StoreUnavailable):
+                await store.aexecute(reserve("h", charging()))
+            times.append(time.perf_counter() - started)
+
+    assert min(times) < 0.49
+
+
 @pytest.mark.parametrize("agent", [awaiting, inline])
 async def test_agents_go_on_while_the_store_hangs(agent: Agent) -> None:
     """What blocks the loop is at most one short wait, and all is booked in the end."""
@@ -192,6 +213,7 @@ async def go_on_while_it_hangs(server: Server, agent: Agent) -> None:
 CLOSED_LOOP = """
 import asyncio, sys
 from guardrails import Guard
+from guardrails.errors import StoreUnavailable
 from guardrails.stores import open_store
 from guardrails.testing.conformance import charging, reserve
 

@@ -66,7 +66,7 @@ class Streams:
         """
         stream = self._of_this_loop().get(address)
         if stream is None or stream.ended.is_set():
-            stream = self._open(address)
+            stream = self._open(address, deadline_s)
         return await stream.ask(commands, deadline_s)
 
     def close(self) -> None:
@@ -89,12 +89,12 @@ class Streams:
             streams = self._loops[loop] = {}
         return streams
 
-    def _open(self, address: Address) -> "_Stream":
+    def _open(self, address: Address, deadline_s: float) -> "_Stream":
         """Begins to connect. What is asked meanwhile is sent after the greeting."""
         stream = _Stream()
         greetings = [*_greetings(self._topology.options), ("INFO", "server")]
         greeted = stream.ask(
-            [packed(one) for one in greetings], DEADLINE_S, is_numbered=False
+            [packed(one) for one in greetings], deadline_s, is_numbered=False
         )
         self._of_this_loop()[address] = stream
         keeping = self._keep(address, stream, greeted)

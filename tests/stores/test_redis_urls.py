@@ -18,6 +18,9 @@ from guardrails.stores.redis.topology import masked
         "redis+cluster://app:hun/ter2@host:6379",
         "redis+cluster://app:hun?ter2@host:6379",
         "redis+sentinel://app:hun/ter2@host:26379/service/0",
+        "redis://app:hunter2@host..example:6379/0",
+        "redis+sentinel://app:hunter2@host..example/service/0",
+        "rediss://app:hunter2@host:6379/0?ssl_cert_reqs=maybe",
     ],
 )
 def test_a_url_that_cannot_be_read_is_refused_without_its_password(url: str) -> None:

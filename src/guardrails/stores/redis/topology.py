@@ -80,7 +80,10 @@ class Topology:
             else:
                 topology = cls._of_group(url, *scheme.split("+"))
             topology.connection(("localhost", PORT))  # Says which options there are.
-        except (ValueError, KeyError, TypeError):
+            for host, port in topology.seeds:
+                if port:  # Else it is the path of a socket.
+                    host.encode("idna")  # As a look-up does, on the first call.
+        except (ValueError, KeyError, TypeError, redis.RedisError):
             # Not what the error says: it may quote a part of the password.
             raise ConfigurationError(
                 f"store: {masked(url)!r} cannot be read. Use redis://host:6379/0, "

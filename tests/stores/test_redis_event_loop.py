@@ -126,6 +126,31 @@ async def test_connects_although_the_host_has_taken_all_threads_of_the_loop(
             await asyncio.gather(*tools)
 
 
+class Foreign:
+    """A transport that asyncio's class knows nothing of, as uvloop's."""
+
+    def __init__(self, transport: asyncio.Transport) -> None:
+        self._transport = transport
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._transport, name)
+
+
+class ForeignLoop(asyncio.SelectorEventLoop):
+    def _make_socket_transport(self, sock, protocol, *rest, **options):
+        made = protocol.connection_made
+        protocol.connection_made = lambda transport: made(Foreign(transport))
+        return super()._make_socket_transport(sock, protocol, *rest, **options)
+
+
+def test_connects_on_a_loop_that_is_not_of_asyncio(server: Server) -> None:
+    with (
+        asyncio.Runner(loop_factory=ForeignLoop) as runner,
+        closing(open_store(server.url)) as store,
+    ):
+        runner.run(store.aexecute(reserve("h", charging())))
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="has but one loopback address")
 async def test_tries_each_address_of_a_name_in_one_call(
     server: Server, monkeypatch: pytest.MonkeyPatch

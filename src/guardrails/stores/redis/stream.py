@@ -18,7 +18,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import hiredis
 from redis import exceptions
@@ -210,18 +210,18 @@ class _Stream(asyncio.Protocol):
         self.end(exceptions.ConnectionError("the connection was closed"))
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
+        # uvloop's is none by its class, but has all of its methods.
+        self._transport = cast("asyncio.Transport", transport)
         if self.ended.is_set():
-            transport.abort()
+            self._transport.abort()
             return
-        self._transport = transport
         connection = transport.get_extra_info("socket")
         if connection.family in (socket.AF_INET, socket.AF_INET6):
             for name, value in TCP_OPTIONS.items():
                 connection.setsockopt(socket.IPPROTO_TCP, name, value)
         count = self._questions[0].count  # Those of the greeting.
         greeting, self._unsent = self._unsent[:count], self._unsent[count:]
-        transport.write(b"".join(greeting))
+        self._transport.write(b"".join(greeting))
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.end(exceptions.ConnectionError("the server closed the connection"))

@@ -4,6 +4,7 @@ import math
 import re
 from collections.abc import Callable
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -43,6 +44,19 @@ def test_an_unknown_key_of_the_configuration_is_refused_with_the_nearest_one() -
         memory_guard({"defaults": {"session": {"max_stepz": 3}}})
 
     assert "max_steps" in str(e.value)
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["sqlite://ledger.sqlite3", "sqlite:ledger.db", "postgres://h/a.db"],
+)
+def test_a_url_of_no_store_becomes_no_file(
+    url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A slash that is missing does not hide the ledger in a folder `sqlite:`."""
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ConfigurationError, match=r"sqlite:///ledger\.sqlite3"):
+        Guard({}, store=url)
 
 
 def test_all_that_is_wrong_is_named_at_once() -> None:

@@ -113,7 +113,9 @@ def _path(url: str) -> Path | None:
         return user_data_path("guardrails", appauthor=False) / DATABASE_NAME
     if url.startswith("sqlite:///") and len(url) > len("sqlite:///"):
         return Path(unquote(url.removeprefix("sqlite:///"))).expanduser()
-    if url.endswith((".sqlite3", ".db")) and not _is_redis(url):
+    # What looks like a URL is one, though wrong: no file in a folder `sqlite:`.
+    is_url = "://" in url or url.startswith("sqlite:")
+    if url.endswith((".sqlite3", ".db")) and not is_url:
         return Path(url).expanduser()
     return None
 

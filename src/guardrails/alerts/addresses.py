@@ -16,6 +16,8 @@ SLACK_HOST = "hooks.slack.com"
 
 _SLACK_PATH = re.compile(r"/services/[A-Z0-9]+/[A-Z0-9]+/[A-Za-z0-9]+", re.ASCII)
 
+_HINT_HTTP = " For a receiver of your own there is allow_http: true."
+
 _HOST = re.compile(r"[a-z0-9_-]+(\.[a-z0-9_-]+)*", re.ASCII | re.IGNORECASE)
 
 _NUMBER = re.compile(r"[0-9]+|0x[0-9a-f]*", re.ASCII | re.IGNORECASE)
@@ -81,7 +83,9 @@ def checked_url(text: str, *, allow_http: bool, allow_private: bool) -> str:
     Raises:
         ValueError: If nothing may be sent there. The message does not repeat the URL.
     """
-    parts = _split(text, schemes=("https", "http") if allow_http else ("https",))
+    hint = "" if allow_http else _HINT_HTTP
+    schemes = ("https", "http") if allow_http else ("https",)
+    parts = _split(text, schemes=schemes, hint=hint)
     host = parts.hostname or ""
     try:
         address = ipaddress.ip_address(host)
@@ -134,7 +138,7 @@ def target(url: str) -> tuple[str, str, int, str]:
     return parts.scheme, (parts.hostname or "").rstrip("."), port, path
 
 
-def _split(text: str, *, schemes: tuple[str, ...]) -> SplitResult:
+def _split(text: str, *, schemes: tuple[str, ...], hint: str = "") -> SplitResult:
     """Takes a URL apart that two readers cannot understand in two ways."""
     if not text.isascii() or not text.isprintable() or set(text) & set(' \\"<>^`{|}'):
         raise ValueError("it has characters that no URL has. Write them as %…")
@@ -145,9 +149,7 @@ def _split(text: str, *, schemes: tuple[str, ...]) -> SplitResult:
         raise ValueError("this is not a URL.") from None
     if parts.scheme not in schemes:
         raise ValueError(
-            f"it must begin with {' or '.join(f'{each}://' for each in schemes)}."
-            + ("" if "http" in schemes else " For a receiver of your own there is ")
-            + ("" if "http" in schemes else "allow_http: true.")
+            f"it must begin with {' or '.join(f'{each}://' for each in schemes)}.{hint}"
         )
     if "@" in parts.netloc or not parts.hostname or parts.netloc.endswith(":"):
         raise ValueError("it needs a host, and no user or password in front of it.")

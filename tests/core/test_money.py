@@ -110,6 +110,13 @@ def test_a_tenth_decimal_is_refused_and_not_rounded() -> None:
     assert "drift" not in str(caught.value)
 
 
+@pytest.mark.parametrize("amount", ["0.0000000001", 1e-10])
+def test_what_is_too_small_is_not_advised_to_become_nothing(amount: object) -> None:
+    """A limit of 0 refuses every call."""
+    with pytest.raises(ValueError, match=r'for example "0\.000000001"\.$'):
+        nano_usd(amount, name="k")
+
+
 def test_the_largest_amount_is_what_every_store_can_count() -> None:
     """One nano-dollar more is refused, and the message says what is allowed."""
     assert nano_usd("9007199.254740991", name="k") == 2**53 - 1

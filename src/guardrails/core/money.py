@@ -50,10 +50,11 @@ def nano_usd(amount: object, *, name: str) -> int:
     decimals = decimals.rstrip("0")
     if len(decimals) > _DECIMALS_MAX:
         drift = " Floats drift:" if isinstance(amount, float) else ""
+        # What is above nothing does not become 0, which as a limit refuses all.
+        near = max(round(Decimal(text), _DECIMALS_MAX), usd(1))
         raise ValueError(
             f"{name}: {_shown(amount)} has more than {_DECIMALS_MAX} decimals."
-            f"{drift} Write the amount as a string, for example "
-            f'"{round(Decimal(text), _DECIMALS_MAX).normalize():f}".'
+            f'{drift} Write the amount as a string, for example "{near.normalize():f}".'
         )
     nano = int(whole) * NANO_PER_USD + int(decimals.ljust(_DECIMALS_MAX, "0"))
     if nano > LIMIT_NANO_USD_MAX:

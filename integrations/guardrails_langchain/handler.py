@@ -33,6 +33,7 @@ from guardrails_langchain.bubbles import (
     is_control_flow,
     is_interrupt,
 )
+from guardrails_langchain.guards import checked_guard
 from guardrails_langchain.offers import offer_to
 from guardrails_langchain.runs import Run, RunTree, withdraw
 
@@ -102,6 +103,7 @@ class GuardCallbackHandler(BaseCallbackHandler):
     run_inline = True
 
     def __init__(self, guard: Guard, *, agent: str | None = None, **names: Any) -> None:
+        checked_guard(guard, called="GuardCallbackHandler")
         guard.session(agent, **names)  # Refuses bad names here.
         given = {"agent": agent, **names}
         self._attach(guard.engine, {k: v for k, v in given.items() if v is not None})

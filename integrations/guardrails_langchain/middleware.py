@@ -34,6 +34,7 @@ from guardrails.ids import new_id
 from guardrails.scope import current_session, open_session
 from guardrails_langchain import notes
 from guardrails_langchain.deadlines import checked_timeout, in_time
+from guardrails_langchain.guards import checked_guard
 from guardrails_langchain.handler import tree_of
 from guardrails_langchain.notes import checked_share, noted
 from guardrails_langchain.pauses import warn_unless_it_can_pause
@@ -103,6 +104,7 @@ class GuardMiddleware(AgentMiddleware[GuardState, Any, Any]):
         **names: Any,
     ) -> None:
         super().__init__()
+        checked_guard(guard, called="GuardMiddleware")
         guard.session(agent, **names)  # Refuses bad names here.
         self._note_from = checked_share(note_from)
         self._timeout_s = checked_timeout(call_timeout_s)

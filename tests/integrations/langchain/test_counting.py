@@ -14,7 +14,7 @@ from langchain.agents.middleware import ModelRetryMiddleware
 from langchain_core.messages import AIMessage
 
 import guardrails_langchain
-from guardrails import BudgetExceeded, Event
+from guardrails import BudgetExceeded, ConfigurationError, Event, Guard
 from guardrails.core.operations import Operation
 from guardrails.stores.memory import MemoryStore
 from guardrails.testing import FakeClock
@@ -315,6 +315,17 @@ def test_a_copy_of_what_carries_a_guard_counts_with_it() -> None:
 
     check(rig)
     assert copy.deepcopy(rig.guard) is rig.guard
+
+
+@pytest.mark.parametrize("kind", [GuardMiddleware, GuardCallbackHandler])
+@pytest.mark.parametrize("given", ["support-agent", None, {}, Guard])
+def test_what_is_no_guard_is_refused_where_it_is_given(kind: Any, given: Any) -> None:
+    """As a name or a configuration would be, which belong into the guard."""
+    with pytest.raises(ConfigurationError) as error:
+        kind(given, agent="main")
+
+    assert str(error.value).startswith(f"{kind.__name__}: ")
+    assert f"is no guard. Write {kind.__name__}(Guard(...))." in str(error.value)
 
 
 # --- failures of our own ----------------------------------------------------

@@ -25,6 +25,7 @@ ONLY_LOADING_KNOWS = (
     "alert-cooldown",
     "alert-apprise",
     "alert-slack-elsewhere",  # What a URL or a secret looks like.
+    "alert-slack-without",
     "alert-webhook-private",
     "alert-webhook-secret",
     "alert-webhook-without",

@@ -314,7 +314,7 @@ class ResilientStore:
         elif was_sent:
             self._give_back(op, outage)
             if isinstance(reply, Reserved) and reply.verdict is Verdict.WAIT:
-                # The store admits an id that was given back, and holds nothing for it.
+                # It was given back, so that asking again by its id would be a conflict.
                 raise StoreUnavailable(
                     f"{outage.reason} The call would have had to wait for others."
                 )

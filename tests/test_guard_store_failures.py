@@ -25,6 +25,7 @@ from guardrails.core.operations import Operation
 from guardrails.ports import History
 from guardrails.stores.memory import MemoryStore
 from guardrails.testing import FakeClock
+from tests.servers.waiting import until
 
 R = TypeVar("R")
 
@@ -38,6 +39,7 @@ class FailingStore:
     def __init__(self) -> None:
         self._inner = MemoryStore()
         self.is_down = False
+        self.may_return = False
         self.asked = 0
         self.applies_before_it_fails = False
 
@@ -65,7 +67,9 @@ class FailingStore:
     def _answer(self) -> None:
         self.asked += 1
         if self.is_down:
-            raise StoreUnavailable("store: the disk is full.")
+            error = StoreUnavailable("store: the disk is full.")
+            error.may_return = self.may_return
+            raise error
 
 
 class Setting:
@@ -319,6 +323,66 @@ def test_the_first_call_of_a_tool_waits_once_for_a_store_that_is_away(
 
     assert asked_since == 1
     assert it.guard.engine.fingerprint_key == it.another("local").engine.fingerprint_key
+
+
+# --- a guard that is built meanwhile ---------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("policy", "may_return"), [("closed", True), ("local", False), ("open", False)]
+)
+def test_a_guard_says_at_its_start_what_somebody_must_mend(
+    setting: Make, policy: str, *, may_return: bool
+) -> None:
+    it = setting("local")
+    it.store.may_return = may_return
+    it.fail()
+
+    with pytest.raises(StoreUnavailable, match="the disk is full"):
+        it.another(policy)
+    it.come_back()
+
+
+@pytest.mark.parametrize(("policy", "made"), [("local", 20), ("open", 30)])
+def test_a_guard_that_starts_while_the_store_is_away_goes_on_by_the_policy(
+    setting: Make, policy: str, made: int
+) -> None:
+    it = setting(policy)
+    it.store.may_return = True
+    it.fail()
+    it.guard = it.another(policy)
+    with it.guard.session(session_id="s") as session:
+        assert it.calls(30) == made
+        asked = it.store.asked
+        assert it.calls(1) == (policy == "open")
+        assert it.store.asked == asked
+        it.come_back()
+        until(lambda: not it.guard.store.is_degraded, "the recovery")
+
+        assert session.steps == made + (policy == "open")
+        assert it.guard.engine.fingerprint_key == it.store.secret()
+
+
+def test_a_shared_budget_is_closed_to_who_starts_while_the_store_is_away(
+    setting: Make,
+) -> None:
+    """What others have spent of it is not known here."""
+    it = setting("local")
+    it.store.may_return = True
+    it.fail()
+    shared = {"name": "all", "per": [], "every": "total", "max_cost_usd": 5}
+    it.guard = Guard({"budgets": [shared]}, store=it.store, clock=it.clock)
+    with it.guard.session():
+        assert it.calls(3) == 0
+        with pytest.raises(CallRefused, match="is not known here"):
+            it.one_cent().reserve()
+        it.come_back()
+        until(lambda: not it.guard.store.is_degraded, "the recovery")
+
+        assert it.calls(3) == 3
+
+
+# --- stops ------------------------------------------------------------------
 
 
 def test_a_call_that_is_stopped_while_the_store_is_away_asks_it_nothing(

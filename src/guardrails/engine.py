@@ -10,7 +10,6 @@ import contextlib
 import logging
 import threading
 from collections.abc import Callable, Coroutine, Generator, Mapping, Sequence
-from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from guardrails.charges import Charges
@@ -76,7 +75,6 @@ class Engine:
         open_session: Callable[[Mapping[str, object]], "Session"],
         sinks: Sequence[EventSink] = (),
         telling: Telling | None = None,
-        fingerprint_key: bytes | None = None,
     ) -> None:
         self.policy: Policy = policy
         self.store = store
@@ -102,8 +100,7 @@ class Engine:
         self.failures: int = 0
         """Failures of ours that were contained."""
         self._lock = threading.Lock()
-        if fingerprint_key is not None:  # Else it is read once it is needed.
-            self.fingerprint_key = fingerprint_key
+        self._key_meanwhile = new_key()
         self._calls = 0
 
     def adopt(self, policy: Policy, prices: PriceBook | None) -> None:
@@ -116,14 +113,15 @@ class Engine:
         self.charges.adopt(policy, prices)
         self.policy = policy
 
-    @cached_property
+    @property
     def fingerprint_key(self) -> bytes:
-        """The key of all fingerprints: the store's, so that processes agree."""
+        """The store's, so that processes agree; our own until it has told it."""
         try:
             return self.store.secret()
         except Exception as error:
-            self.contain(error, "reading the fingerprint key")
-            return new_key()
+            if not isinstance(error, StoreUnavailable):  # Which is said elsewhere.
+                self.contain(error, "reading the fingerprint key")
+        return self._key_meanwhile
 
     # --- reserve ------------------------------------------------------------
 

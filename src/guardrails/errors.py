@@ -54,6 +54,10 @@ class ReservationConflict(GuardrailsError):
 class StoreUnavailable(GuardrailsError):
     """The store cannot be reached, read or written."""
 
+    may_return: bool = False
+    """Whether it may be back by itself, as after a restart. Else somebody must mend
+    something first, such as a password."""
+
 
 class CallRefused(GuardrailsError):
     """This one call was refused before it was made. The session goes on."""

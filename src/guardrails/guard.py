@@ -38,7 +38,7 @@ from guardrails.core.attribution import TAGS_MAX, Attribution
 from guardrails.core.calls import ModelCall, ToolCall
 from guardrails.core.money import usd_digits
 from guardrails.core.operations import Operation
-from guardrails.core.policy import Mode, Policy
+from guardrails.core.policy import Mode, OnStoreError, Policy
 from guardrails.core.stops import AUDIT_MAX, AuditEntry, StopOrder
 from guardrails.engine import Engine
 from guardrails.errors import ConfigurationError, StoreUnavailable
@@ -119,7 +119,8 @@ class Guard:
             answer; a tenth by default.
         on_unpriced: `refuse`, `worst_case` or `allow` for models whose price is
             not known.
-        on_store_error: `closed`, `local` or `open` while the store is away.
+        on_store_error: `closed`, `local` or `open` while the store is away, also when
+            the guard is built.
         prices: A price book of your own, instead of the built-in one.
         clock: For tests: `guardrails.testing.FakeClock`.
         sinks: Who else is told what happens, beside the log.
@@ -127,7 +128,8 @@ class Guard:
     Raises:
         ConfigurationError: If a limit, key or name is wrong. All that is wrong
             is named at once.
-        StoreUnavailable: If the store cannot be opened.
+        StoreUnavailable: If the store cannot be opened: what somebody must mend first,
+            such as a wrong password, and with `on_store_error="closed"` anything.
     """
 
     def __init__(
@@ -194,15 +196,13 @@ class Guard:
             real_store = open_store(url)
         else:
             real_store = _checked_store(store)
-        key: bytes | None = None
-        if policy.mode is not Mode.OFF:
-            # Says now, not in the agent, what is wrong with it.
-            key = off_event_loop(real_store.secret)
+        key, away = _first_asked(real_store, policy)
         resilient = ResilientStore(
             real_store,
             on_error=policy.on_store_error,
             clock=clock,
             journal=None if url is None else open_journal(url, clock),
+            key=key,
         )
         self._engine = Engine(
             policy=policy,
@@ -211,7 +211,6 @@ class Guard:
             clock=clock,
             open_session=self._open,
             sinks=(LogSink(), *sinks),
-            fingerprint_key=key,
         )
         self._engine.refresh = self._refresh
         is_told = policy.mode is not Mode.OFF
@@ -221,6 +220,8 @@ class Guard:
         resilient.listener = StoreListener(
             emit=self._engine.emit, contain=self._engine.contain
         )
+        if away is not None:
+            resilient.begin_outage(away)
         self._orders = Orders(
             resilient,
             project_id=configuration.project_id,
@@ -973,6 +974,25 @@ def _refuse_beside_policy(**given: object) -> None:
 
 def _prices_of(configuration: Configuration) -> PriceBook:
     return Prices(models=configuration.model_prices, aliases=configuration.aliases)
+
+
+def _first_asked(
+    store: Store, policy: Policy
+) -> tuple[bytes | None, StoreUnavailable | None]:
+    """Returns a store's key, or why the guard has to begin without the store.
+
+    Raises:
+        StoreUnavailable: If that is not for the policy to decide: it says now, and not
+            in the agent, what somebody must mend.
+    """
+    if policy.mode is Mode.OFF:
+        return None, None
+    try:
+        return off_event_loop(store.secret), None
+    except StoreUnavailable as error:
+        if not error.may_return or policy.on_store_error is OnStoreError.CLOSED:
+            raise
+        return None, error
 
 
 class _Asking:

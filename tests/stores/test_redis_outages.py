@@ -14,7 +14,13 @@ from pathlib import Path
 import pytest
 from redis.crc import key_slot
 
-from guardrails import BudgetExceeded, CallRefused, Guard, SessionStopped
+from guardrails import (
+    BudgetExceeded,
+    CallRefused,
+    Guard,
+    SessionStopped,
+    StoreUnavailable,
+)
 from guardrails.clock import SystemClock
 from guardrails.core.attribution import Attribution
 from guardrails.core.lines import account_key
@@ -231,6 +237,45 @@ def test_a_server_that_is_down_at_the_start_of_a_call_is_not_asked_again(
     guard.close()
 
     assert asked >= 100
+
+
+@pytest.mark.parametrize("policy", ["local", "open"])
+def test_an_agent_starts_while_the_server_is_down(server: Server, policy: str) -> None:
+    """Both are often started at once, after a deployment or a power cut."""
+    server.kill()
+    try:
+        started = time.perf_counter()
+        guard = Guard(
+            {}, store=server.url, max_cost_usd=PRICE_USD, on_store_error=policy
+        )
+        seconds = time.perf_counter() - started
+        session = guard.session(session_id="s")
+        with session, guard.call(tool="t", cost_usd=PRICE_USD):
+            pass
+    finally:
+        server.start()
+    until(lambda: not guard.store.is_degraded, "the recovery")
+
+    assert seconds <= CALL_SECONDS_MAX + SLACK_SECONDS
+    assert session.spent == Decimal(PRICE_USD)
+    assert len(session.events()) == 1
+    guard.close()
+
+
+def test_where_all_is_closed_an_agent_is_told_at_once_that_the_server_is_down(
+    server: Server,
+) -> None:
+    server.kill()
+    try:
+        started = time.perf_counter()
+        with pytest.raises(StoreUnavailable) as away:
+            Guard({}, store=server.url, on_store_error="closed")
+        seconds = time.perf_counter() - started
+    finally:
+        server.start()
+
+    assert f"redis {server.url!r}: ConnectionError." in str(away.value)
+    assert seconds <= CALL_SECONDS_MAX + SLACK_SECONDS
 
 
 def test_a_limit_that_somebody_else_has_raised_holds_in_an_outage(

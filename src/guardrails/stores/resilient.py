@@ -78,6 +78,7 @@ class ResilientStore:
         on_error: What to do while it cannot be reached, where a budget does not say.
         clock: Times the probes.
         journal: Keeps on disk what a store on another machine may lose.
+        key: The store's random key, if it was read before.
     """
 
     def __init__(
@@ -87,6 +88,7 @@ class ResilientStore:
         on_error: OnStoreError,
         clock: Clock,
         journal: "Journal | None" = None,
+        key: bytes | None = None,
     ) -> None:
         self._store = store
         self.on_error: OnStoreError = on_error
@@ -101,6 +103,7 @@ class ResilientStore:
         """What the journal could not take: it lives as long as the process."""
         self._lock = threading.Lock()
         self._outage: Outage | None = None
+        self._key = key
         self._background = Background(clock)
         self._said_at_ms: int | None = None
         self._degraded_ms = 0
@@ -176,8 +179,25 @@ class ResilientStore:
         return reply
 
     def secret(self) -> bytes:
-        """Returns the real store's random key."""
-        return self._store.secret()
+        """Returns the real store's random key, as it was first read.
+
+        Raises:
+            StoreUnavailable: If it was never read, and the store is away.
+        """
+        if self._key is None:
+            outage = self._outage
+            if outage is not None:
+                raise StoreUnavailable(outage.reason)
+            try:
+                self._key = self._store.secret()
+            except StoreUnavailable as error:
+                self._failed(error, None)
+                raise
+        return self._key
+
+    def begin_outage(self, error: StoreUnavailable) -> None:
+        """Goes on by the policy from now on: the store was away when it was asked."""
+        self._failed(error, None)
 
     def close(self) -> None:
         """Tries to book what is left, and closes the store."""
@@ -374,7 +394,8 @@ class ResilientStore:
         if self._outage is None and not self.waiting:
             return  # It was closed meanwhile.
         try:
-            self._store.secret()
+            key = self._store.secret()
+            self._key = self._key or key
             self._book()
         except StoreUnavailable:
             self._background.soon(PROBE_MS, self._probe)

@@ -138,6 +138,24 @@ def test_redis_holds_the_limit_as_well(
     assert (refused, served(count)) == (15, 25)
 
 
+def test_a_server_starts_while_redis_is_down(
+    proxied: Run, configured: Run, guardrails: Run
+) -> None:
+    configured("defaults: {session: {max_tool_calls: 2}}\n")
+    with Server(next(iter(binaries().values()))) as server:
+        where = {"GUARDRAILS_STORE": server.url}
+        server.kill()
+        host = proxied(*scripted("serve"), **where)
+
+        answers = [host.ask(call(n, arguments={"n": n})) for n in range(3)]
+
+        assert [is_refused(answer) for answer in answers] == [False, False, True]
+        server.start()
+        assert host.end() == 0
+        [row] = guardrails("costs", "--by", "tool", **where)["rows"]
+    assert (row["tool"], row["tool_calls"]) == ("srv/echo", 2)
+
+
 def test_baggage_beats_the_environment_and_that_the_process(
     proxied: Run, configured: Run, guardrails: Run
 ) -> None:

@@ -39,6 +39,7 @@ __all__ = [
     "attempts",
     "explain",
     "is_passing",
+    "may_return",
 ]
 
 HOPS_MAX = 5
@@ -265,6 +266,12 @@ def is_passing(error: BaseException) -> bool:
     return isinstance(error, exceptions.ResponseError) and str(error).startswith(
         _PASSING_WORDS
     )
+
+
+def may_return(error: BaseException) -> bool:
+    """Whether the server may answer some time later, although nobody here changes."""
+    is_full = isinstance(error, exceptions.OutOfMemoryError)
+    return is_passing(error) or is_full or str(error).startswith("MISCONF")
 
 
 _FIXES: tuple[tuple[str, str], ...] = (

@@ -28,6 +28,7 @@ from guardrails.stores.redis.attempts import (
     Steps,
     attempts,
     explain,
+    may_return,
 )
 from guardrails.stores.redis.reading import replies_from
 from guardrails.stores.redis.stream import Streams
@@ -284,7 +285,9 @@ class Client(LockedAtFork):
         self.on_doubt()
 
     def _unavailable(self, error: redis.RedisError) -> StoreUnavailable:
-        return StoreUnavailable(explain(self._topology.url, error))
+        found = StoreUnavailable(explain(self._topology.url, error))
+        found.may_return = may_return(error)
+        return found
 
 
 def _ignore(*_: object) -> None:

@@ -286,6 +286,32 @@ def test_an_adoption_that_breaks_off_goes_on_from_there(open_journal: Open) -> N
     assert [op.hold_id for op in adopted] == ["1", "2"]
 
 
+def test_who_closes_while_it_adopts_leaves_the_rest_to_the_next(
+    open_journal: Open,
+) -> None:
+    dead, closing = open_journal(), open_journal()
+    for number in range(3):
+        dead.keep(settle(f"{number}", charging()))
+    path = abandon(dead)
+    sent: list[Entry] = []
+
+    def send(op: Entry) -> bool:
+        sent.append(op)
+        closing.close()
+        return True
+
+    closing.adopt(send, NOTHING)
+    assert closing.is_closed
+    assert path.exists()
+    adopted: list[Entry] = []
+    open_journal().adopt(sending(adopted), NOTHING)
+
+    assert [op.hold_id for op in sent] == ["0"]
+    # It did not hear that the first was acknowledged: sending it again is safe.
+    assert sorted(op.hold_id for op in adopted) == ["0", "1", "2"]
+    assert not path.exists()
+
+
 def test_what_the_store_no_longer_knows_by_id_is_looked_up(
     open_journal: Open, clock: FakeClock
 ) -> None:

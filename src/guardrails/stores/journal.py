@@ -188,9 +188,14 @@ class Journal:
         return found
 
     @property
+    def is_closed(self) -> bool:
+        """Whether what is left in the file is for the next process."""
+        return self._file is None
+
+    @property
     def is_unheard(self) -> bool:
         """Whether the store was not heard of for so long that rows stay for it."""
-        if self._file is None:  # Closed: what was in it is for the next process.
+        if self.is_closed:
             return False
         return self._clock.now_ms() - self._heard_ms > KEPT_MS
 
@@ -245,6 +250,8 @@ class Journal:
                     continue
                 try:
                     unknown += self._sent_again(file, send, history)
+                    if self.is_closed:  # The next process goes on from there.
+                        break
                     with self._aside:
                         file.remove()
                 finally:
@@ -362,8 +369,11 @@ class Journal:
                 or is_booked(op, history)
             ):
                 continue
-            if isinstance(op, Settle):
-                self.keep(op)  # It may be lost again while it is new.
+            with self._lock:
+                if self.is_closed:
+                    break
+                if isinstance(op, Settle):
+                    self.keep(op)  # It may be lost again while it is new.
             unknown += send(op)
             self.done(op)
             with self._aside:
@@ -377,16 +387,8 @@ class Journal:
             try:
                 op = entry_from(kind, content, charging)
             except (TypeError, ValueError) as error:  # pydantic's is a ValueError.
-                # Only the type: the text may hold names.
-                _log.error(
-                    "guardrails: a row of the journal %s cannot be read (%s). It was "
-                    "put aside in %s.quarantine; its cost is missing from reports.",
-                    file.path,
-                    type(error).__name__,
-                    file.path,
-                )
                 with self._lock:
-                    file.put_aside(_int(number), str(content).encode())
+                    file.put_aside(_int(number), str(content).encode(), error)
             else:
                 yield op, _int(written_ms)
 

@@ -1,6 +1,7 @@
 """The file of a journal: rows on disk, and the lock that says that somebody lives."""
 
 import contextlib
+import logging
 import os
 import sqlite3
 from collections.abc import Sequence
@@ -15,6 +16,8 @@ __all__ = ["JournalFile", "tidy"]
 
 TIDIED_MAX = 1_024
 """Rows deleted at once: whoever writes meanwhile waits some milliseconds."""
+
+_log = logging.getLogger("guardrails")
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS operations (
@@ -115,8 +118,16 @@ class JournalFile:
         found = self._database().execute("SELECT hold_id FROM acknowledged")
         return frozenset(hold_id for (hold_id,) in found)
 
-    def put_aside(self, number: int, content: bytes) -> None:
-        """Moves a row that cannot be read to a file beside this one."""
+    def put_aside(self, number: int, content: bytes, error: Exception) -> None:
+        """Moves a row that cannot be read to a file beside this one, and says so."""
+        # Only the type: the text may hold names.
+        _log.error(
+            "guardrails: a row of the journal %s cannot be read (%s). It was put aside "
+            "in %s.quarantine; its cost is missing from reports.",
+            self.path,
+            type(error).__name__,
+            self.path,
+        )
         flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
         quarantine = os.open(f"{self.path}.quarantine", flags, 0o600)
         try:

@@ -523,7 +523,8 @@ class ResilientStore:
         try:
             count = self._journal.adopt(self._apply, self._store.history)
         except StoreUnavailable:
-            self._background.soon(PROBE_MS, self._adopt)
+            if not self._journal.is_closed:
+                self._background.soon(PROBE_MS, self._adopt)
         except Exception as error:
             self.listener.failed(error, "adopting a journal")
         else:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from guardrails import Guard, LoopDetected, TokenUsage
+from guardrails import BudgetExceeded, Guard, LoopDetected, TokenUsage
 from guardrails.clock import SystemClock
 from guardrails.testing import FakeClock
 from tests.cli.conftest import Run
@@ -127,6 +127,31 @@ class SessionScreen:
         assert done.code == 2
         assert "Did you mean" not in done.err
         assert ESCAPE not in done.err
+
+    def test_says_at_which_limit_of_the_code_a_session_ended(
+        self, command: Run, url: str, folder: Path
+    ) -> None:
+        """No configuration has it, and the operator does not have the code."""
+        guard = Guard({}, store=url, max_cost_usd="0.05")
+        with guard.session(session_id="s-own"), pytest.raises(BudgetExceeded):
+            for _ in range(3):
+                with guard.call(tool="t", cost_usd="0.02"):
+                    pass
+        guard.close()
+        text = " ".join(command("session", "s-own", "--store", url).out.split())
+
+        assert "UTC: $0.04 of $0.05 (max_cost_usd) used, the next call needs " in text
+        assert "No limit is configured here" in text
+
+    def test_says_who_ended_a_session(
+        self, command: Run, url: str, folder: Path
+    ) -> None:
+        guard = Guard({}, store=url)
+        guard.stop("s-long", by="ops", reason="customer asked")
+        guard.close()
+        text = " ".join(command("session", "s-long", "--store", url).out.split())
+
+        assert "UTC: killed by ops: customer asked" in text
 
 
 class TestOnSQLite(SessionScreen):

@@ -15,7 +15,7 @@ from guardrails.core.decisions import (
     format_amount,
     format_count,
     format_time,
-    loop_text,
+    stop_text,
 )
 from guardrails.reports.session_detail import CallRun, Tally
 
@@ -73,10 +73,7 @@ def _facts(report: SessionReport) -> Iterator[str]:
     account = report.account
     stop = account.stop if account else None
     if stop is not None:
-        by = f" by {safe(stop.by)}" if stop.by else ""
-        note = f": {safe(stop.note)}" if stop.note else ""
-        loop = f": {safe(loop_text(stop.finding))}" if stop.finding else ""
-        yield f"Stopped{by} at {format_time(stop.at_ms)}{note}{loop}"
+        yield f"Stopped at {format_time(stop.at_ms)}: {safe(stop_text(stop))}"
     state = account.session if account else None
     if state is not None:
         yield (
@@ -90,7 +87,8 @@ def _facts(report: SessionReport) -> Iterator[str]:
         for row in report.limits
     ]
     if state is not None:
-        yield f"Used: {', '.join(limits)}" if limits else "No limit is configured."
+        none = "No limit is configured here; the agent's own code may set some."
+        yield f"Used: {', '.join(limits)}" if limits else none
 
 
 def _run_columns(runs: Sequence[CallRun]) -> list[Column]:

@@ -25,6 +25,7 @@ __all__ = [
     "format_time",
     "loop_text",
     "refused_by",
+    "stop_text",
 ]
 
 
@@ -56,7 +57,7 @@ def decide(refusal: Refusal, attribution: Attribution, *, is_final: bool) -> Dec
             f"{where}. To go on: guard.resume({order.target.argument})"
         )
     elif stop is not None:
-        what = _stop_text(stop)
+        what = stop_text(stop)
         how = _way_on(stop, attribution)
         message = f"{who} stopped: {what}, after {refusal.steps} steps. {where}. {how}"
     elif refusal.finding is not None:
@@ -178,7 +179,8 @@ def _advice(finding: LoopFinding) -> str:
     return f"Not run: {why}{f', for {format_usd(cost)}' if cost else ''}. {advice}"
 
 
-def _stop_text(stop: Stop) -> str:
+def stop_text(stop: Stop) -> str:
+    """Writes for people why a session ended: its limit, its loop, or who ended it."""
     match stop.reason:
         case StopReason.BUDGET_EXCEEDED:
             assert stop.measure is not None

@@ -136,6 +136,28 @@ def test_raising_lets_a_session_go_on(command: Run, guard: Guard) -> None:
     assert entries[0]["limits"] == {"max_cost_usd": {"before": "0.02", "after": "2"}}
 
 
+def test_raising_a_limit_that_only_the_code_has_says_to_what(
+    command: Run, folder: Path, tmp_path: Path
+) -> None:
+    """The log says so, too."""
+    store = f"sqlite:///{tmp_path}/ledger.sqlite3"
+    guard = Guard({}, store=store, max_cost_usd="0.02")
+    with guard.session("a", session_id="s"):
+        ask(guard)
+        raised = command(
+            *("budget", "raise", "--session", "s", "--max-cost-usd", "2.00"),
+            *("--store", store, *WHY),
+        )
+        for _ in range(3):
+            ask(guard)
+    guard.close()
+    log = command("stops", "--log", "--json", "--store", store).out
+
+    assert raised.out == "max_cost_usd 2, if the agent's code limits it\n"
+    [entry] = json.loads(log)["entries"]
+    assert entry["limits"] == {"max_cost_usd": {"before": None, "after": "2"}}
+
+
 def test_raising_lifts_no_stop_of_a_person(command: Run, guard: Guard) -> None:
     """It says so, and how to go on."""
     guard.stop("s", by="ops")

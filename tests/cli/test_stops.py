@@ -187,6 +187,33 @@ def test_a_stop_for_a_time_says_until_when(command: Run, ledger: str) -> None:
     assert f"until {until}" in str(stopped.value)
 
 
+@pytest.mark.parametrize(
+    ("option", "name", "meant"),
+    [
+        ("--session", "tikcet-7", "ticket-7"),
+        ("--agent", "suport-agent", "support-agent"),
+        ("--customer", "acne", "acme"),
+    ],
+)
+def test_a_stop_that_holds_for_nobody_so_far_says_so(
+    command: Run, url: str, option: str, name: str, meant: str
+) -> None:
+    """Its name may be misspelt, and the runaway goes on."""
+    guard = Guard({}, store=url)
+    with guard.session("support-agent", customer_id="acme", session_id="ticket-7"):
+        ask(guard)
+    guard.close()
+    wrong, right = [
+        command("stop", option, each, "--reason", "r", "--store", url)
+        for each in (name, meant)
+    ]
+
+    assert "was booked in the last 7 days" in wrong.err
+    assert wrong.err.endswith(f"Did you mean {meant}?\n")
+    assert right.err == f"To let it go on: guardrails resume {option} {meant}\n"
+    assert (wrong.code, right.code) == (0, 0)
+
+
 def test_stops_are_listed_with_who_and_why(command: Run, ledger: str) -> None:
     """In 80 columns, the oldest first; a longer stop stays."""
     at = ("--store", ledger, "--by", "ops")

@@ -27,7 +27,7 @@ from guardrails.core.accounts import Account, Line
 from guardrails.core.attribution import Attribution
 from guardrails.core.limits import effective_limits
 from guardrails.core.lines import session_line, shared_lines
-from guardrails.core.policy import Budget
+from guardrails.core.policy import Budget, Limits
 from guardrails.errors import ConfigurationError
 from guardrails.orders import Orders
 from guardrails.reports.budgets import BudgetRow, budget_rows
@@ -155,9 +155,12 @@ def raise_(
         )
     earlier = dict(limit_texts(effective_limits(policy, before and before.raised)))
     later = dict(limit_texts(effective_limits(policy, after.raised)))
-    for key, value in given.items():
-        if value is not None:
-            typer.echo(_change(key, earlier.get(key), later.get(key)))
+    raised = dict(limit_texts(after.raised or Limits()))
+    for key in [key for key, value in given.items() if value is not None]:
+        if key in later:
+            typer.echo(_change(key, earlier[key], later[key]))
+        else:
+            typer.echo(f"{key} {raised[key]}, if the agent's code limits it")
     if agent is None and tool is None:
         stop = after.stop
     if stop is not None:
@@ -168,9 +171,7 @@ def raise_(
         )
 
 
-def _change(key: str, earlier: str | None, later: str | None) -> str:
-    if later is None:
-        return f"{key} is not limited"
+def _change(key: str, earlier: str, later: str) -> str:
     return f"{key} stays {later}" if earlier == later else f"{key} {earlier} > {later}"
 
 

@@ -36,15 +36,15 @@ def alert_texts(alerts: SoftAlerts) -> Iterator[tuple[str, str]]:
 def changed_limits(entry: AuditEntry) -> list[tuple[str, str | None, str | None]]:
     """Returns the key of each limit that a person raised, and what it was and is.
 
-    `None` is no limit, or one that is not known.
+    `None` is no limit, or one that is not known: an agent's code may have its own.
     """
-    before, after = entry.raised_before, entry.raised_after
-    if after is None:
+    if entry.raised_after is None:
         return []
+    raised = (entry.raised_before or Limits(), entry.raised_after)
+    texts = [dict(limit_texts(each)) for each in raised]
     if entry.policy is not None:
-        before = effective_limits(entry.policy, before)
-        after = effective_limits(entry.policy, after)
-    texts = dict(limit_texts(before or Limits())), dict(limit_texts(after))
+        for each, text in zip(raised, texts, strict=True):
+            text.update(limit_texts(effective_limits(entry.policy, each)))
     keys = [measure.value for measure in Measure]
     changes = [(key, texts[0].get(key), texts[1].get(key)) for key in keys]
     return [change for change in changes if change[1] != change[2]]

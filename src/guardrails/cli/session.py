@@ -1,6 +1,5 @@
 """`guardrails session ID`: what one session did, and what each part of it cost."""
 
-import difflib
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -11,6 +10,7 @@ import typer
 from guardrails.cli.ledgers import reading
 from guardrails.cli.limits import limit_text
 from guardrails.cli.names import safe
+from guardrails.cli.near import near_names, recent_names
 from guardrails.cli.options import (
     ConfigOption,
     JsonOption,
@@ -26,7 +26,7 @@ from guardrails.core.accounts import Account
 from guardrails.core.attribution import check_name
 from guardrails.core.lines import session_line
 from guardrails.core.money import usd
-from guardrails.core.rollups import HOUR_MS, Spend
+from guardrails.core.rollups import Spend
 from guardrails.errors import ConfigurationError
 from guardrails.ports import History
 from guardrails.reports import SessionRow, Span, report_sessions
@@ -42,13 +42,6 @@ __all__ = ["SessionReport", "session"]
 
 SCHEMA_VERSION = 1
 """Of the JSON. Keys may be added within a version; none changes its meaning."""
-
-NEAR_HOURS = 7 * 24
-"""How far back names are looked for that are like an unknown one."""
-
-NEAR_NAMES = 3
-CANDIDATES_MAX = 5_000
-"""Names that an unknown one is compared with: 0.2 s."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -139,22 +132,10 @@ def _limits(account: Account | None, configuration: Configuration) -> list[Budge
 
 
 def _say_unknown(history: History, project_id: str, session_id: str) -> None:
-    now_ms = SystemClock().now_ms()
-    known = [
-        spend.name
-        for spend in history.spend(
-            project_id=project_id,
-            by="session_id",
-            since_ms=now_ms - NEAR_HOURS * HOUR_MS,
-            until_ms=now_ms,
-        )
-        if spend.name
-    ][:CANDIDATES_MAX]
-    begun = [name for name in known if name.startswith(session_id)]
-    near = (begun or difflib.get_close_matches(session_id, known))[:NEAR_NAMES]
-    hint = f" Did you mean {' or '.join(map(safe, near))}?" if near else ""
+    known = recent_names(history, project_id, by="session_id")
     typer.echo(
-        f"guardrails: session {safe(session_id)} is not known in this project.{hint}",
+        f"guardrails: session {safe(session_id)} is not known in this project."
+        f"{near_names(session_id, known)}",
         err=True,
     )
 

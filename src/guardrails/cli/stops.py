@@ -7,9 +7,10 @@ from typing import Annotated
 
 import typer
 
-from guardrails.cli.ledgers import ordering
+from guardrails.cli.ledgers import ordering, reading
 from guardrails.cli.limits import changed_limits
 from guardrails.cli.names import safe
+from guardrails.cli.near import NEAR_DAYS, near_names, recent_names
 from guardrails.cli.options import (
     ByOption,
     ConfigOption,
@@ -24,6 +25,7 @@ from guardrails.core.decisions import format_time
 from guardrails.core.stops import AuditEntry, StopKind, StopOrder, StopTarget
 from guardrails.errors import ConfigurationError
 from guardrails.orders import target_of
+from guardrails.ports import History
 from guardrails.spans import seconds_of
 
 __all__ = ["resume", "stop", "stops"]
@@ -39,6 +41,12 @@ _OPTIONS = {
     StopKind.AGENT: "--agent",
     StopKind.CUSTOMER: "--customer",
     StopKind.EVERYTHING: "--all",
+}
+
+_DIMENSIONS = {
+    StopKind.SESSION: "session_id",
+    StopKind.AGENT: "agent",
+    StopKind.CUSTOMER: "customer_id",
 }
 
 SessionOption = Annotated[
@@ -84,6 +92,8 @@ def stop(
         # It holds already, while people are still being told.
         typer.echo(_said(order))
         typer.echo(f"To let it go on: {_resuming(target)}", err=True)
+    with reading(configuration.store) as history:
+        _say_if_unknown(history, configuration.project_id, target)
 
 
 def stops(
@@ -167,6 +177,20 @@ def _target(
     return target_of(
         session_id=session, agent=agent, customer_id=customer, everything=everything
     )
+
+
+def _say_if_unknown(history: History, project_id: str, target: StopTarget) -> None:
+    """Says that a stop holds for nobody so far: its name may be misspelt."""
+    by, name = _DIMENSIONS.get(target.kind), target.name
+    if by is None or name is None:
+        return
+    known = recent_names(history, project_id, by=by)
+    if name not in known:
+        typer.echo(
+            f"No call of {safe(target.label)} was booked in the last {NEAR_DAYS} days."
+            f"{near_names(name, known)}",
+            err=True,
+        )
 
 
 def _said(order: StopOrder) -> str:

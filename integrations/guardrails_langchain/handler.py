@@ -25,6 +25,7 @@ from guardrails.core.usage import TokenUsage
 from guardrails.engine import Engine
 from guardrails.errors import CallRefused, LoopRefused, SessionStopped
 from guardrails.guarded_call import GuardedCall
+from guardrails.guards import checked_guard
 from guardrails_langchain import translate
 from guardrails_langchain.bubbles import (
     as_answer,
@@ -33,7 +34,6 @@ from guardrails_langchain.bubbles import (
     is_control_flow,
     is_interrupt,
 )
-from guardrails_langchain.guards import checked_guard
 from guardrails_langchain.offers import offer_to
 from guardrails_langchain.runs import Run, RunTree, withdraw
 

@@ -30,11 +30,11 @@ from langgraph.types import Command
 from guardrails import Guard, Session
 from guardrails.core.attribution import clean_name
 from guardrails.core.policy import OnLimit
+from guardrails.guards import checked_guard
 from guardrails.ids import new_id
 from guardrails.scope import current_session, open_session
 from guardrails_langchain import notes
 from guardrails_langchain.deadlines import checked_timeout, in_time
-from guardrails_langchain.guards import checked_guard
 from guardrails_langchain.handler import tree_of
 from guardrails_langchain.notes import checked_share, noted
 from guardrails_langchain.pauses import warn_unless_it_can_pause

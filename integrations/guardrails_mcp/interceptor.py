@@ -10,6 +10,7 @@ from typing import Any, TypedDict, Unpack
 from guardrails import ConfigurationError, Guard
 from guardrails.core.attribution import clean_name
 from guardrails.errors import CallRefused, GuardrailsError, SessionStopped
+from guardrails.guards import checked_guard
 from guardrails_mcp import wire
 from guardrails_mcp.calls import Request, Wrapping
 from guardrails_mcp.refusals import refusal_result
@@ -58,12 +59,14 @@ def tool_interceptor(
         names: Whom calls are charged to where the session around them does not say.
 
     Raises:
-        ConfigurationError: If a name is wrong, or `on_refusal` is neither.
+        ConfigurationError: If a name is wrong, `on_refusal` is neither, or the guard
+            is none.
     """
     if on_refusal not in ("raise", "result"):
         raise ConfigurationError(
             f"on_refusal: {on_refusal!r} is not one of raise, result."
         )
+    guard = checked_guard(guard, called="tool_interceptor")
     wrapping = Wrapping.of(guard, {**names, "server": server})
 
     async def intercept(request: Any, handler: Handler) -> Any:

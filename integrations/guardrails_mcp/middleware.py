@@ -18,11 +18,10 @@ from fastmcp.server.middleware import CallNext, Middleware, MiddlewareContext
 from fastmcp.tools import ToolResult
 
 from guardrails import Guard, GuardedCall, GuardrailsError
-from guardrails.config.problems import shown
 from guardrails.core.attribution import clean_name
 from guardrails.core.calls import CallStatus, Outcome, ToolCall
 from guardrails.core.fingerprints import size_bytes
-from guardrails.errors import ConfigurationError
+from guardrails.guards import checked_guard
 from guardrails.planning import checked_name, tool_call
 from guardrails_mcp import wire
 from guardrails_mcp.activities import Activities, Activity
@@ -75,7 +74,7 @@ class GuardMiddleware(Middleware):
             on. Of strangers it would be a way to another budget.
 
     Raises:
-        ConfigurationError: If a name is empty or too long.
+        ConfigurationError: If a name is empty or too long, or the guard is none.
     """
 
     def __init__(
@@ -87,12 +86,7 @@ class GuardMiddleware(Middleware):
         identity_meta: str | None = None,
         trusts_baggage: bool = False,
     ) -> None:
-        if not isinstance(guard, Guard):
-            raise ConfigurationError(
-                f"GuardMiddleware: {shown(guard)} is no guard. Write "
-                "GuardMiddleware(Guard(...))."
-            )
-        self._guard = guard
+        self._guard = checked_guard(guard, called="GuardMiddleware")
         self._server = None if server is None else checked_name(server, "server")
         self._header = _optional_name(identity_header, "identity_header")
         self._trusts_baggage = trusts_baggage

@@ -12,7 +12,7 @@ import pytest
 from langchain.agents import create_agent
 from langchain_core.messages import AIMessage, BaseMessage
 
-from guardrails import BudgetExceeded, Guard, SessionStopped
+from guardrails import BudgetExceeded, ConfigurationError, Guard, SessionStopped
 from guardrails.cli import main
 from guardrails.core.calls import CallKind, CallStatus
 from guardrails_langchain.testing import ScriptedChatModel
@@ -108,6 +108,12 @@ async def test_the_price_of_the_server_s_tool_reaches_the_budget() -> None:
         await run(guard, runaway("echo"), await load_mcp_tools(session))
 
     assert len(seen.calls) == 3
+
+
+def test_what_is_no_guard_is_refused_where_an_interceptor_is_built() -> None:
+    no_guard: Any = "support-agent"
+    with pytest.raises(ConfigurationError, match=r"tool_interceptor\(Guard"):
+        tool_interceptor(no_guard)
 
 
 @first_only

@@ -1,8 +1,8 @@
 """Guards: refuses what is none where an agent is built, and not in its first call."""
 
-from guardrails import Guard
 from guardrails.config.problems import shown
 from guardrails.errors import ConfigurationError
+from guardrails.guard import Guard
 
 __all__ = ["checked_guard"]
 

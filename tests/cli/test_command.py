@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from guardrails import Guard
 from tests.cli.conftest import GUARDRAILS, Run
 
 SINCE = re.compile(r"since \w{3} \d\d, \d\d:00 UTC")
@@ -196,6 +197,25 @@ def test_a_wrong_use_exits_with_2(
     assert done.out == ""
     assert message in done.err
     assert "Traceback" not in done.err
+
+
+def test_json_has_all_names_where_the_terminal_cannot_show_them(
+    process: Run, tmp_path: Path
+) -> None:
+    url = f"sqlite:///{tmp_path}/ledger.sqlite3"
+    guard = Guard({}, store=url)
+    with guard.session("日本", session_id="s-😀"):
+        with guard.call(tool="t"):
+            pass
+    guard.close()
+    costs = ("costs", "--json", "--store", url)
+    wide, narrow = [
+        process(*costs, PYTHONIOENCODING=encoding) for encoding in ("utf-8", "latin-1")
+    ]
+
+    assert "日本" in wide.out
+    assert narrow.out.isascii()
+    assert json.loads(narrow.out)["rows"] == json.loads(wide.out)["rows"]
 
 
 def test_a_wrong_configuration_exits_with_2(command: Run, folder: Path) -> None:

@@ -1,11 +1,11 @@
 """`guardrails alerts log` and `retry`: what was sent, where to, with which answer."""
 
-import json
 from typing import Annotated
 
 import typer
 
 from guardrails.alerts.words import headline, subject
+from guardrails.cli.documents import document
 from guardrails.cli.ledgers import opened
 from guardrails.cli.options import (
     ConfigOption,
@@ -56,7 +56,7 @@ def alert_log(
             "project_id": configuration.project_id,
             "alerts": [*map(_entry, found)],
         }
-        typer.echo(json.dumps(content, indent=2, ensure_ascii=False))
+        typer.echo(document(content))
     elif not found:
         typer.echo("No alerts in the last days.")
     else:

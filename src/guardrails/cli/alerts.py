@@ -1,6 +1,5 @@
 """`guardrails alerts`: whether they arrive, before they have to, and afterwards."""
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import chain
@@ -10,6 +9,7 @@ import typer
 
 from guardrails.alerts import AlertKind, AlertSettings
 from guardrails.cli.alert_log import alert_log, retry_alerts
+from guardrails.cli.documents import document
 from guardrails.cli.options import ConfigOption, JsonOption, ProjectOption, configured
 from guardrails.clock import SystemClock
 from guardrails.errors import ConfigurationError
@@ -75,7 +75,7 @@ def send_samples(
             typer.echo(_line(tried))
     if as_json:
         content = {"schema_version": SCHEMA_VERSION, "sent": [*map(_entry, found)]}
-        typer.echo(json.dumps(content, indent=2, ensure_ascii=False))
+        typer.echo(document(content))
     if not all(tried.is_delivered for tried in found):
         raise typer.Exit(1)
 

@@ -1,6 +1,5 @@
 """`guardrails budget show` and `budget raise`: what is left, and giving more."""
 
-import json
 import shlex
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -8,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from guardrails.cli.documents import document
 from guardrails.cli.ledgers import ordering
 from guardrails.cli.limits import limit_text, limit_texts
 from guardrails.cli.names import safe
@@ -245,7 +245,7 @@ def _json(report: BudgetReport, project_id: str) -> str:
         "stop": report.stop,
         "budgets": [_row(row) for row in report.rows],
     }
-    return json.dumps(content, indent=2, ensure_ascii=False)
+    return document(content)
 
 
 def _row(row: BudgetRow) -> dict[str, object]:

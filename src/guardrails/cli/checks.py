@@ -1,10 +1,10 @@
 """Checks: how a diagnosis is shown, for people and for programs."""
 
-import json
 import textwrap
 from collections import Counter
 from collections.abc import Iterator, Sequence
 
+from guardrails.cli.documents import document
 from guardrails.cli.names import safe
 from guardrails.stores.diagnosis import Check, Status, worst_of
 
@@ -49,7 +49,7 @@ def checks_json(checks: Sequence[Check], *, store: str, sources: Sequence[str]) 
             for check in checks
         ],
     }
-    return json.dumps(content, indent=2, ensure_ascii=False)
+    return document(content)
 
 
 def show_checks(checks: Sequence[Check]) -> None:

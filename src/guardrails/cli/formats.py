@@ -2,9 +2,9 @@
 
 import csv
 import io
-import json
 from collections.abc import Iterable, Mapping, Sequence
 
+from guardrails.cli.documents import document
 from guardrails.cli.findings import findings_json
 from guardrails.cli.times import time_text
 from guardrails.core.money import usd
@@ -35,7 +35,7 @@ def json_text(report: CostReport) -> str:
         **(_others(report) if report.hidden else {}),
         "rows": [_cells(row, report) for row in report.rows],
     }
-    return json.dumps(content, indent=2, ensure_ascii=False)
+    return document(content)
 
 
 def head(

@@ -1,12 +1,12 @@
 """`guardrails prices`: what was called, at which price, and is it the right one."""
 
-import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from guardrails.cli.documents import document
 from guardrails.cli.ledgers import reading
 from guardrails.cli.names import safe
 from guardrails.cli.options import (
@@ -67,7 +67,7 @@ def prices(
     )
     if as_json:
         content = _document(rows, configuration.project_id, days, found)
-        typer.echo(json.dumps(content, indent=2, ensure_ascii=False))
+        typer.echo(document(content))
     else:
         # Imported late: it brings rich, which JSON has no use for.
         from guardrails.cli.prices_screen import print_prices

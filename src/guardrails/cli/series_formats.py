@@ -1,7 +1,6 @@
 """Formats of a series: as JSON or CSV, for programs. Money is a decimal string."""
 
-import json
-
+from guardrails.cli.documents import document
 from guardrails.cli.formats import csv_lines, head, sums_of
 from guardrails.cli.times import time_text
 from guardrails.core.rollups import Spend
@@ -20,7 +19,7 @@ def json_text(series: Series) -> str:
         "names_total": series.names,
         "rows": [_cells(row, series) for row in series.rows],
     }
-    return json.dumps(content, indent=2, ensure_ascii=False)
+    return document(content)
 
 
 def csv_text(series: Series) -> str:

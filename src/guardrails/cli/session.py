@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from guardrails.cli.documents import document
 from guardrails.cli.ledgers import reading
 from guardrails.cli.limits import limit_text
 from guardrails.cli.names import safe
@@ -77,7 +78,7 @@ def session(
             raise typer.Exit(1)
     if as_json:
         content = _document(report, configuration.project_id)
-        typer.echo(json.dumps(content, indent=2, ensure_ascii=False))
+        typer.echo(document(content))
         return
     # Imported late: it brings rich, which JSON has no use for.
     from guardrails.cli.session_screen import print_session

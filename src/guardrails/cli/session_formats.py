@@ -1,7 +1,6 @@
 """Formats of a list of sessions: as JSON or CSV. Money is a decimal string."""
 
-import json
-
+from guardrails.cli.documents import document
 from guardrails.cli.formats import csv_lines, head, sums_of
 from guardrails.cli.times import time_text
 from guardrails.core.money import usd
@@ -33,7 +32,7 @@ def json_text(found: SessionList) -> str:
         "rows_total": found.count,
         "rows": [_cells(row) for row in found.rows],
     }
-    return json.dumps(content, indent=2, ensure_ascii=False)
+    return document(content)
 
 
 def csv_text(found: SessionList) -> str:

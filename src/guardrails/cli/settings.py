@@ -1,6 +1,5 @@
 """Settings: a configuration as a sheet of values, each with where it came from."""
 
-import json
 import textwrap
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -9,6 +8,7 @@ from pathlib import Path
 
 from guardrails.alerts.addresses import MASK, masked
 from guardrails.alerts.services import service_name
+from guardrails.cli.documents import document
 from guardrails.cli.ledgers import shown_url
 from guardrails.cli.limits import alert_texts, limit_texts
 from guardrails.cli.names import safe
@@ -121,7 +121,7 @@ def sheet_json(sheet: Sheet) -> str:
             {"name": heading, "settings": _cells(rows)} for heading, rows in others
         ],
     }
-    return json.dumps(content, indent=2, ensure_ascii=False)
+    return document(content)
 
 
 def sheet_lines(sheet: Sheet) -> Iterator[tuple[str, str]]:

@@ -1,12 +1,12 @@
 """`guardrails stop`, `stops` and `resume`: the kill switch, and who used it."""
 
-import json
 import shlex
 from collections.abc import Sequence
 from typing import Annotated
 
 import typer
 
+from guardrails.cli.documents import document
 from guardrails.cli.ledgers import ordering, reading
 from guardrails.cli.limits import changed_limits
 from guardrails.cli.names import safe
@@ -122,7 +122,7 @@ def stops(
             "schema_version": SCHEMA_VERSION,
             "project_id": configuration.project_id,
         }
-        typer.echo(json.dumps(head | listed | content, indent=2, ensure_ascii=False))
+        typer.echo(document(head | listed | content))
         return
     # Imported late: it brings rich, which JSON has no use for.
     from guardrails.cli.stop_tables import print_log, print_stops

@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterator, Sequence
 
 from guardrails.cli.amounts import money_cells
+from guardrails.cli.documents import document
 from guardrails.cli.limits import limit_text
 from guardrails.cli.names import safe
 from guardrails.cli.times import back_text
@@ -60,7 +61,7 @@ def suggestions_json(found: Sequence[Suggestion], *, hours: int) -> str:
             for one in found
         ],
     }
-    return json.dumps(content, indent=2, ensure_ascii=False)
+    return document(content)
 
 
 def _session(one: Suggestion, *, indent: str) -> Iterator[str]:

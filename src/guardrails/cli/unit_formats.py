@@ -1,7 +1,6 @@
 """Formats of what sessions cost: as JSON or CSV. Money is a decimal string."""
 
-import json
-
+from guardrails.cli.documents import document
 from guardrails.cli.formats import csv_lines, head, sums_of
 from guardrails.cli.times import time_text
 from guardrails.core.money import usd
@@ -22,7 +21,7 @@ def json_text(report: UnitReport) -> str:
         "rows_total": report.names,
         "rows": [_cells(row, report) for row in report.rows],
     }
-    return json.dumps(content, indent=2, ensure_ascii=False)
+    return document(content)
 
 
 def csv_text(report: UnitReport) -> str:

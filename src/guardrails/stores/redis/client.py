@@ -6,6 +6,7 @@ connection per server, see `stream.py`.
 
 import asyncio
 import contextlib
+import logging
 import os
 import time
 from collections import deque
@@ -15,6 +16,7 @@ from typing import Any
 
 import redis
 from redis.connection import Connection
+from redis.exceptions import NoPermissionError
 
 from guardrails.errors import StoreUnavailable
 from guardrails.stores.forks import LockedAtFork
@@ -48,6 +50,16 @@ thread, without a second try: callbacks of frameworks have no other way."""
 
 LOOP_CALL_DEADLINE_S = 0.045
 """How long it may block the loop in all, also on a new connection."""
+
+
+REPLICATED_MS = 50
+"""How long a replica may take until it has what a person ordered: they answer within a
+millisecond or two."""
+
+REPLICATED_LOOP_MS = 10
+"""The same on an event loop's thread."""
+
+_log = logging.getLogger("guardrails")
 
 
 class Client(LockedAtFork):
@@ -97,6 +109,37 @@ class Client(LockedAtFork):
         command = evalsha(script.sha, keys, arguments)
         steps = attempts(self._topology, prefix, [command], script)
         return (await self._adriven(steps))[0]
+
+    def call_replicated(
+        self,
+        script: Script,
+        prefix: str,
+        keys: Fragment,
+        arguments: Fragment,
+    ) -> Any:
+        """Like `call`, and waits a moment until a replica has it, if there are any.
+
+        If none has, that is said: it would be lost if the server failed now.
+        """
+        [info] = self.query(prefix, [("INFO", "replication")])
+        if b"connected_slaves:0" in info:
+            return self.call(script, prefix, keys, arguments)
+        wait_ms = REPLICATED_LOOP_MS if is_on_event_loop() else REPLICATED_MS
+        command = evalsha(script.sha, keys, arguments)
+        waiting = packed(("WAIT", 1, wait_ms))  # For what its connection has written.
+        try:
+            reply, count = self._driven(prefix, [command, waiting], script)
+        except StoreUnavailable as error:
+            if not isinstance(error.__cause__, NoPermissionError):
+                raise
+            return self.call(script, prefix, keys, arguments)
+        if not count:
+            _log.warning(
+                "guardrails: no replica has yet what was ordered of %s. It is lost if "
+                "the server fails now: look at `guardrails stops` after a failover.",
+                prefix,
+            )
+        return reply
 
     def call_all(
         self,

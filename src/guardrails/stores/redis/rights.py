@@ -40,6 +40,7 @@ LEDGER: Mapping[str, str] = {
     "info": "sees which server it is, and that it was restarted",
     "time": "compares clocks",
     "acl|whoami": "knows its own name",
+    "wait": "waits until a replica has what a person stopped",
     "asking": "follows a slot that is being moved, in a cluster",
     "cluster|slots": "finds the masters of a cluster",
 }

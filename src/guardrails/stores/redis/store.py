@@ -152,8 +152,15 @@ class RedisStore(LockedAtFork):
         return found
 
     def execute(self, operation: Operation[R]) -> R:
-        """Applies an operation in one round trip. Thread safe."""
-        return cast("R", self._driven(self._steps(operation), None))
+        """Applies an operation in one round trip. Thread safe.
+
+        A stop by a person waits a moment for a replica, which may be the next master.
+        """
+        steps = self._steps(operation)
+        if isinstance(operation, StopSession | StopScope):
+            replicated = self._client.call_replicated(*next(steps))
+            return cast("R", self._driven(steps, replicated))
+        return cast("R", self._driven(steps, None))
 
     async def aexecute(self, operation: Operation[R]) -> R:
         """Applies an operation without blocking the event loop."""

@@ -95,18 +95,21 @@ CALL = {
     ),
     # Holds
     "a settled hold stays open": (
-        "call('HDEL', K[HOLDS], id); call('ZREM', K[DUE], id)",
-        "call('ZREM', K[DUE], id)",
+        "    call('HDEL', holds, id)\n",
+        "",
     ),
     "a settled hold stays due": (
-        "call('HDEL', K[HOLDS], id); call('ZREM', K[DUE], id)",
-        "call('HDEL', K[HOLDS], id)",
+        "  call('ZREM', K[DUE], id)\n  finish(",
+        "  finish(",
     ),
     "a hold settled late stays unconfirmed": (
-        "else call('HDEL', K[LOST], id) end",
-        "end",
+        "if hold then\n    local holds",
+        "if hold and slot == 2 then\n    local holds",
     ),
-    "a settled id is forgotten": ("finish(id, 's' .. content .. accounts)", ""),
+    "a settled id is forgotten": (
+        "\n  finish(id, content, accounts)",
+        "",
+    ),
     "a settled id is settled again": (
         "if known and string.sub(known, 1, 1) == 's' then return {0} end",
         "",
@@ -262,10 +265,13 @@ CALL = {
     ),
     "sessions in use expire": ("if row.opens or row.lives then", "if row.opens then"),
     "windows live for ever": (
-        "call('EXPIREAT', key, int(A[p + 8] / 1000 + GRACE_S))",
-        "",
+        "else call('EXPIREAT', key, int(til / 1000 + GRACE_S)) end",
+        "end",
     ),
-    "traces live for ever": ("redis.call('EXPIRE', key, TRACES_TTL_S)", ""),
+    "traces live for ever": (
+        "'-2'}\n    redis.call('EXPIRE', key, TRACES_TTL_S)",
+        "'-2'}",
+    ),
 }
 
 RELEASE = {
@@ -375,8 +381,8 @@ STOPS = {
 
 CALL |= {
     "thresholds are told to nobody": (
-        "if #crossed > 0 then telling().crossings(crossed, now) end\n\n  call",
-        "call",
+        "if #crossed > 0 then telling().crossings(crossed, now) end\n\n  has_event",
+        "has_event",
     ),
     "thresholds that a reservation crosses are told to nobody": (
         "if #crossed > 0 then telling().crossings(crossed, now) end\n\n  if not answer",

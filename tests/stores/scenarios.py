@@ -720,6 +720,16 @@ class Checker:
                 assert account.used(measure) <= limit, (measure, limit)
 
 
+def is_forgotten(op: Operation[object], checker: "Checker", finished: set[str]) -> bool:
+    """Whether an id is used again after its retention, which nobody does."""
+    hold_id = getattr(op, "hold_id", "")
+    hold = checker.ledger.holds.get(hold_id)
+    if hold is None:
+        return hold_id in finished
+    is_over = hold.state in (HoldState.SETTLED, HoldState.RELEASED)
+    return is_over and hold.expires_at_ms <= checker.scenario.now_ms
+
+
 # --- The rules again, in the simplest words ---------------------------------
 
 

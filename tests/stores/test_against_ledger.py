@@ -12,7 +12,6 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from guardrails.core.accounts import HoldState
 from guardrails.core.operations import (
     Operation,
     ReadAccount,
@@ -38,6 +37,7 @@ from tests.stores.scenarios import (
     Checker,
     Scenario,
     codes_of,
+    is_forgotten,
     scripts,
     setups,
 )
@@ -170,7 +170,7 @@ def compare(
     try:
         for code in codes_of(script):
             op = scenario.operation(code, checker.ledger)
-            if _is_forgotten(op, checker, finished):
+            if is_forgotten(op, checker, finished):
                 continue
             reply = checker.apply(op)
             finished |= {hold.hold_id for hold in checker.ledger.removed_holds}
@@ -209,13 +209,3 @@ def _check_reads(store: Store, checker: Checker) -> None:
     """What people did is listed alike."""
     for read in READS:
         assert store.execute(read) == checker.ledger.apply(read)
-
-
-def _is_forgotten(op: Operation[object], checker: Checker, finished: set[str]) -> bool:
-    """Whether an id is used again after its retention, which nobody does."""
-    hold_id = getattr(op, "hold_id", "")
-    hold = checker.ledger.holds.get(hold_id)
-    if hold is None:
-        return hold_id in finished
-    is_over = hold.state in (HoldState.SETTLED, HoldState.RELEASED)
-    return is_over and hold.expires_at_ms <= checker.scenario.now_ms

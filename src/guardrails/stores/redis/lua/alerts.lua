@@ -20,7 +20,7 @@ local function telling()
       fields.measure or '', fields.used or '', fields.limit or '', fields.needed or '',
       fields.threshold or '', fields.reason or '', session and int(rows[i][STEPS]) or '',
       fields.finding or '', '', '', '', subject, to_places}, '\30')
-    outbox_of(string.sub(K[VERSION], 1, -8)).tell(
+    outbox_of(string.sub(K[VERSION], 1, -8), undo).tell(
       redis.sha1hex(subject .. id), int(now), text)
   end
 

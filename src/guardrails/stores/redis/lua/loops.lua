@@ -12,7 +12,7 @@ local CYCLE_PERIOD_MAX, REFUSED, TRACES_MAX, TRACES_TTL_S = 8, '-', 64, '2592000
 
 -- Of the traces in `key`. A rule says how many calls are a loop of each kind, and how
 -- many of the last ones are looked at.
-local function loops_of(key, repeats, of_cycles, of_errors, of_polling, within)
+local function loops_of(key, undo, repeats, of_cycles, of_errors, of_polling, within)
   local function trace_of(text)
     return {string.match(text, '^(.-)\31(.-)\31(.-)\31(.-)\31(.*)$')}
   end
@@ -75,14 +75,21 @@ local function loops_of(key, repeats, of_cycles, of_errors, of_polling, within)
     return now[2] == earlier[2] and (now[1] == 'repeated_error' or now[3] == earlier[3])
   end
 
+  -- Any command may be refused, and is taken back then; see call.lua.
   local function remember(list, kept, trace)
-    if #kept < #list then
-      redis.call('DEL', key)
-      if #kept > 0 then redis.call('RPUSH', key, unpack(kept)) end
-    end
+    redis.call('LTRIM', key, '-' .. (TRACES_MAX - 1), '-1')
     redis.call('RPUSH', key, trace)
-    redis.call('LTRIM', key, '-' .. TRACES_MAX, '-1')
+    undo[#undo + 1] = {'LTRIM', key, '0', '-2'}
     redis.call('EXPIRE', key, TRACES_TTL_S)
+    if #kept == #list then return end
+    list[#list + 1], kept[#kept + 1] = trace, trace
+    redis.call('DEL', key)
+    undo[#undo + 1] = {'EXPIRE', key, TRACES_TTL_S}
+    undo[#undo + 1] = {'RPUSH', key, unpack(list)}
+    undo[#undo + 1] = {'DEL', key}
+    redis.call('RPUSH', key, unpack(kept))
+    redis.call('EXPIRE', key, TRACES_TTL_S)
+    list[#list], kept[#kept] = nil, nil
   end
 
   -- Remembers a tool call that ended. The same call id replaces its earlier trace: a

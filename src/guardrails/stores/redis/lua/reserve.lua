@@ -104,9 +104,11 @@ local function reserve()
     answer[1] = 'allow'
   end
 
+  undo[#undo + 1] = {'ZREM', K[DUE], id}
+  call('ZADD', K[DUE], A[18], id)
+  undo[#undo + 1] = {'HDEL', K[HOLDS], id}
   call('HSET', K[HOLDS], id, table.concat({A[14], A[15], A[16], A[18],
     A[17] .. A[28] .. A[29]}, '\31'))
-  call('ZADD', K[DUE], A[18], id)
   for i = 1, count do
     local row = rows[i]
     touch(i, now, first)

@@ -15,6 +15,9 @@ local SUMS_BYTES = 108
 local COST, TOKENS, STEPS, MODELS, TOOLS, ACTIVE = 1, 4, 7, 8, 9, 12
 local STARTED, LAST, ENDED = 10, 11, 13
 
+-- Commands that take back what was written; the last one is the first to be run.
+local undo = {}
+
 local function int(x) return string.format('%.0f', x) end
 local function split(text) -- five fields
   return string.match(text, '^(.-)\31(.-)\31(.-)\31(.-)\31(.*)$')
@@ -106,10 +109,12 @@ local function finished(id)
   end
   return released
 end
-local function finish(id, text)
-  call('HSET', K[DONE], id, text)
+local function finish(id, content, accounts)
+  -- Taken back, it was released at most: a hold that is open counts before that.
+  undo[#undo + 1] = {'HSET', K[DONE], id, 'r' .. content .. accounts}
+  call('HSET', K[DONE], id, 's' .. content .. accounts)
   if call('HLEN', K[DONE]) == 1 then call('EXPIRE', K[DONE], DONE_TTL_S) end
 end
 
-local function loops() return loops_of(K[TRACES], A[21], A[22], A[23], A[24], A[25]) end
+local function loops() return loops_of(K[TRACES], undo, A[21], A[22], A[23], A[24], A[25]) end
 

@@ -5,6 +5,7 @@
 local function add(i, format, text, numbers)
   local key, name = K[TRACES + count + i], A[cells + i]
   local known = call('HGET', key, name)
+  undo[#undo + 1] = known and {'HSET', key, name, known} or {'HDEL', key, name}
   if known then
     -- What an earlier version wrote is shorter: it did not know the last numbers.
     if #known < #text then known = known .. string.rep('\0', #text - #known) end
@@ -18,6 +19,8 @@ local function add(i, format, text, numbers)
   end
 end
 
+local has_event = false -- of a call that is booked now
+
 local function settle()
   local id, now, cost, tokens, first = A[3], A[4] + 0, A[6] + 0, A[7] + 0, 31
   local hold, slot, known = call('HGET', K[HOLDS], id), 2, nil
@@ -26,16 +29,21 @@ local function settle()
   if known and string.sub(known, 1, 1) == 's' then return {0} end
   local held_cost, held_tokens, content, accounts = 0, 0, A[8], A[28]
   if hold then
-    local _, c, t, _, rest = split(hold)
+    local _, c, t, due, rest = split(hold)
+    if slot == 2 then undo[1] = {'ZADD', K[DUE], due, id} end
     held_cost, held_tokens = c + 0, t + 0
     content, accounts = string.sub(rest, 1, 6), string.sub(rest, 7, 12)
   elseif known then content, accounts = string.sub(known, 2, 7), string.sub(known, 8) end
   if accounts ~= A[28] then return {-1} end
 
   -- First what is allowed even when memory is used up: what is paid must be booked.
-  if slot == 2 and hold then call('HDEL', K[HOLDS], id); call('ZREM', K[DUE], id)
-  else call('HDEL', K[LOST], id) end
-  finish(id, 's' .. content .. accounts)
+  call('ZREM', K[DUE], id)
+  finish(id, content, accounts)
+  if hold then
+    local holds = K[slot == 2 and HOLDS or LOST]
+    undo[#undo + 1] = {'HSET', holds, id, hold}
+    call('HDEL', holds, id)
+  end
 
   local before, new_stop = open(now, first), ''
   for i = 1, count do
@@ -73,7 +81,7 @@ local function settle()
   if told then text = '' end
   if #crossed > 0 then telling().crossings(crossed, now) end
 
-  call('XADD', K[EVENTS], 'MAXLEN', '~', A[30], '*', 'e', A[9])
+  has_event = true
   local packed, layers = string.sub(A[11], 1, SUMS_BYTES), string.sub(A[11], SUMS_BYTES + 1)
   local sums = {struct.unpack(SUMS, packed)}
   local last = A[cells] - (layers == '' and 0 or 1)

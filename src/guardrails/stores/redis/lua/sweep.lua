@@ -9,12 +9,17 @@ local call, K = redis.call, KEYS
 local NUMBERS = '<i8i8i8i8i8i8i4i4i4'
 
 local due = call('ZRANGEBYSCORE', K[3], '-inf', ARGV[1], 'LIMIT', '0', ARGV[2])
+if #due == 0 then return 0 end
+-- Any command may be refused. These do nothing; afterwards none is that takes away.
+call('ZREM', K[3], '')
+call('HDEL', K[4], '')
+call('INCR', K[1])
 for _, id in ipairs(due) do
   local hold = call('HGET', K[2], id)
   local _, cost, tokens, _, rest = string.match(hold, '^(.-)\31(.-)\31(.-)\31(.-)\31(.*)$')
+  call('HSET', K[4], id, hold)
   call('ZREM', K[3], id)
   call('HDEL', K[2], id)
-  call('HSET', K[4], id, hold)
   for key in string.gmatch(string.sub(rest, 13), '[^\n]+') do
     local known = call('HGET', key, 'n')
     if known then -- else the account has expired, and counts for nobody
@@ -25,5 +30,4 @@ for _, id in ipairs(due) do
     end
   end
 end
-if #due > 0 then call('INCR', K[1]) end
 return #due

@@ -7,7 +7,8 @@
 -- outbox (alerts by id), outbox/ages, and per place outbox/due/ and outbox/to/ it.
 local OUTBOX_MAX, OUTBOX_TTL_S = 20000, '604800'
 
-local function outbox_of(prefix)
+-- What takes back what it has told is added to `undo`, for a script that does so.
+local function outbox_of(prefix, undo)
   local all, ages, places = prefix .. 'outbox', prefix .. 'outbox/ages', prefix .. 'outbox/places'
 
   local function places_of(text)
@@ -45,12 +46,17 @@ local function outbox_of(prefix)
     if redis.call('HLEN', all) >= OUTBOX_MAX then
       forget(redis.call('ZRANGEBYSCORE', ages, '-inf', '+inf', 'LIMIT', '0', '1')[1])
     end
+    local function add(key)
+      if undo then undo[#undo + 1] = {'ZREM', key, id} end
+      redis.call('ZADD', key, at, id)
+    end
+    if undo then undo[#undo + 1] = {'HDEL', all, id} end
     redis.call('HSET', all, id, text)
-    redis.call('ZADD', ages, at, id)
+    add(ages)
     redis.call('EXPIRE', all, OUTBOX_TTL_S)
     redis.call('EXPIRE', ages, OUTBOX_TTL_S)
     for place in places_of(text) do
-      redis.call('ZADD', all .. '/due/' .. place, at, id)
+      add(all .. '/due/' .. place)
       redis.call('EXPIRE', all .. '/due/' .. place, OUTBOX_TTL_S)
     end
     return true

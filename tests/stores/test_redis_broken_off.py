@@ -1,0 +1,118 @@
+"""Scripts that break off: the user has lost one right, and a command is refused.
+
+A script is not rolled back by the server. What it has written by then must be nothing.
+"""
+
+import random  # noqa: TID251 - seeded, so that every run refuses alike
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import replace
+
+import pytest
+import redis
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+from guardrails.core.operations import (
+    Operation,
+    ReadAccount,
+    Release,
+    Reserve,
+    Settle,
+    Sweep,
+    Swept,
+)
+from guardrails.errors import StoreUnavailable
+from guardrails.stores.redis import RedisStore
+from guardrails.stores.redis.rights import LEDGER
+from tests.servers.configured import ConfiguredServer
+from tests.stores.scenarios import (
+    READS,
+    SESSIONS,
+    SHARED,
+    Checker,
+    Scenario,
+    codes_of,
+    is_forgotten,
+    scripts,
+    setups,
+)
+
+USER = "guardrails"
+
+IN_SCRIPTS = sorted(set(LEDGER) - {"evalsha", "script|load", "select", "ping", "info"})
+"""What a script may be refused in its middle; without the others none begins."""
+
+MONEY = (Reserve, Settle, Release, Sweep)
+
+
+@pytest.fixture
+def admin(configured: ConfiguredServer) -> Iterator[redis.Redis]:
+    """Somebody who may change what the user may do."""
+    client = redis.Redis(
+        unix_socket_path=str(configured.socket),
+        username="admin",
+        password="admin",
+        retry=Retry(NoBackoff(), 0),
+    )
+    yield client
+    client.acl_setuser(USER, enabled=True, commands=[f"+{name}" for name in LEDGER])
+    client.close()
+
+
+@settings(
+    max_examples=30,
+    deadline=None,
+    # The server is emptied for each example, below.
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+@given(setup=setups, script=scripts, is_honest=st.booleans(), seed=st.integers(0, 999))
+def test_a_call_that_was_refused_in_its_middle_has_changed_nothing(
+    configured: ConfiguredServer,
+    admin: redis.Redis,
+    *,
+    setup: bytes,
+    script: bytes,
+    is_honest: bool,
+    seed: int,
+) -> None:
+    """Asked again once the right is back, the store answers like the ledger."""
+    admin.flushall()
+    dice = random.Random(seed)
+    scenario = Scenario(setup, is_honest)
+    checker = Checker(scenario)
+    with closing(RedisStore(configured.url_of(USER))) as store:
+        finished: set[str] = set()
+        for code in codes_of(script):
+            op = scenario.operation(code, checker.ledger)
+            if is_forgotten(op, checker, finished):
+                continue
+            reply = checker.apply(op)
+            finished |= {hold.hold_id for hold in checker.ledger.removed_holds}
+            if isinstance(reply, Swept):  # Redis forgets finished holds by itself.
+                reply = replace(reply, forgotten=0)
+            if isinstance(op, MONEY):
+                found = _executed(store, op, admin, but=dice.choice(IN_SCRIPTS))
+            else:
+                found = store.execute(op)
+            assert found == reply
+            for key in (*SESSIONS, *SHARED):
+                read = ReadAccount(account=key)
+                assert store.execute(read) == checker.ledger.apply(read)
+            assert store.execute(READS[-1]) == checker.ledger.apply(READS[-1])
+
+
+def _executed(
+    store: RedisStore, op: Operation[object], admin: redis.Redis, *, but: str
+) -> object:
+    """Executes without one right, and again with it if that was refused."""
+    admin.acl_setuser(USER, enabled=True, commands=[f"-{but}"])
+    try:
+        return store.execute(op)
+    except StoreUnavailable:
+        pass
+    finally:
+        admin.acl_setuser(USER, enabled=True, commands=[f"+{but}"])
+    return store.execute(op)

@@ -9,6 +9,7 @@ simply sent again. redis-py's own retries are off: they would send again what is
 ours, for seconds, unseen.
 """
 
+import re
 import time
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
@@ -293,6 +294,7 @@ _FIXES: tuple[tuple[str, str], ...] = (
 
 
 _RIGHTS_WORDS = ("ACL failure", "can't run this command")
+_UNVERIFIED = re.compile(r"certificate verify failed: (.+?)\.?(?: \(_ssl|$)")
 
 
 def explain(url: str, error: BaseException) -> str:
@@ -301,6 +303,9 @@ def explain(url: str, error: BaseException) -> str:
     reason = type(error).__name__
     if any(words in str(error) for words in _RIGHTS_WORDS):
         reason = "NoPermissionError"  # A script's; every version words it differently.
+    if (found := _UNVERIFIED.search(str(error))) is not None:
+        # What OpenSSL says names the host at most.
+        reason, fix = found[1], "See its certificate, and ssl_ca_certs in the URL."
     for word, how in _FIXES:
         # Only the code of a refusal is shown: its text may hold arguments.
         if word == reason or str(error).startswith(word):

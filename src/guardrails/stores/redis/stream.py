@@ -119,6 +119,8 @@ class Streams:
             await stream.ended.wait()
         except TimeoutError:
             stream.end(exceptions.TimeoutError("connecting took too long"))
+        except ssl.SSLError as error:
+            stream.end(exceptions.ConnectionError(str(error)))
         except OSError as error:
             stream.end(exceptions.ConnectionError(type(error).__name__))
         except exceptions.RedisError as error:

@@ -42,6 +42,7 @@ PASSING = {
     "TRYAGAIN Multiple keys request during rehashing of slot": "",
     "BUSY Redis is busy running a script.": "script",
     "NOREPLICAS Not enough good replicas to write.": "min-replicas-to-write",
+    "ERR max number of clients reached": "maxclients",
 }
 """What may be over in a moment, and a word of what to do if it is not."""
 
@@ -51,6 +52,7 @@ LASTING = {
     "NOPERM User agent has no permissions to run the 'evalsha' command": "right",
     "NOAUTH Authentication required.": "password",
     "WRONGTYPE Operation against a key holding the wrong kind of value": "database",
+    "ERR unknown command 'EVALSHA', with args beginning with: 'x'": "renamed",
 }
 """What only a person mends, and a word of how."""
 

@@ -289,6 +289,11 @@ _FIXES: tuple[tuple[str, str], ...] = (
     ("NOREPLICAS", "Too few replicas are connected (min-replicas-to-write)."),
     ("TryAgainError", "A slot of the cluster is being moved; it will be back."),
     ("MasterDownError", "It is a replica whose master is down; see its log."),
+    ("max number of clients", "Raise maxclients, or see CLIENT LIST for who has them."),
+    (
+        "unknown command",
+        "It was renamed, or is missing: see examples/redis/.",
+    ),
     ("BUSY", "A script of somebody blocks it: SCRIPT KILL ends one."),
 )
 

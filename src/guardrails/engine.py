@@ -9,8 +9,8 @@ import asyncio
 import contextlib
 import logging
 import threading
-from collections.abc import Callable, Coroutine, Generator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, TypeVar
+from collections.abc import Callable, Generator, Mapping, Sequence
+from typing import TYPE_CHECKING, TypeVar
 
 from guardrails.charges import Charges
 from guardrails.core.accounts import Charging
@@ -39,6 +39,7 @@ from guardrails.errors import (
     StoreUnavailable,
 )
 from guardrails.ids import new_key
+from guardrails.interrupts import to_its_end, unbroken
 from guardrails.observing import Observer
 from guardrails.ports import Clock, EventSink, PriceBook, Store
 from guardrails.refusals import refusal_error
@@ -179,7 +180,7 @@ class Engine:
         give_up_at_ms = self.clock.monotonic_ms() + self.policy.wait_ms_max
         pause_ms = 1
         while True:
-            asking, cancelled = await _to_its_end(self.store.aexecute(reservation.op))
+            asking, cancelled = await to_its_end(self.store.aexecute(reservation.op))
             if cancelled is not None:
                 await self._give_back(reservation, asking)
                 raise cancelled
@@ -277,7 +278,7 @@ class Engine:
 
     async def asettle(self, op: Settle) -> None:
         """Like `settle`, for asyncio. A cancelled task books before it ends."""
-        booking, cancelled = await _to_its_end(self.store.aexecute(op))
+        booking, cancelled = await to_its_end(self.store.aexecute(op))
         if booking.cancelled():  # The event loop ends. Booking twice counts once.
             self.settle(op)
         else:
@@ -290,6 +291,7 @@ class Engine:
         if self._is_sweep_due():
             await self._asweep()
 
+    @unbroken
     def release(self, reservation: Reservation) -> None:
         """Gives a call back that was never sent. Never raises."""
         try:
@@ -301,7 +303,7 @@ class Engine:
     async def arelease(self, reservation: Reservation) -> None:
         """Like `release`, for asyncio. A cancelled task gives back before it ends."""
         op = plan_release(reservation, now_ms=self.clock.now_ms())
-        releasing, cancelled = await _to_its_end(self.store.aexecute(op))
+        releasing, cancelled = await to_its_end(self.store.aexecute(op))
         if releasing.cancelled():  # The event loop ends.
             self.release(reservation)
         elif (error := releasing.exception()) is not None:
@@ -378,21 +380,3 @@ def _refusing() -> Generator[None]:
 
 def _ignore(who: Attribution) -> None:
     """Stands for nobody who wants to know."""
-
-
-async def _to_its_end(
-    work: Coroutine[Any, Any, R],
-) -> "tuple[asyncio.Task[R], asyncio.CancelledError | None]":
-    """Waits until the work is done, although this task may be cancelled meanwhile.
-
-    A store's answer takes milliseconds, and without it nobody would know what is
-    held. So a cancellation waits for it, and is returned to be raised then.
-    """
-    task = asyncio.ensure_future(work)
-    cancelled: asyncio.CancelledError | None = None
-    while not task.done():
-        try:
-            await asyncio.wait([task])
-        except asyncio.CancelledError as error:
-            cancelled = error
-    return task, cancelled

@@ -1,6 +1,5 @@
 """Guarded calls: one reservation around one model call or tool call."""
 
-import asyncio
 from dataclasses import replace
 from decimal import Decimal
 from types import TracebackType
@@ -18,16 +17,15 @@ from guardrails.core.policy import Mode
 from guardrails.core.usage import TokenUsage
 from guardrails.errors import ConfigurationError, GuardrailsError
 from guardrails.ids import new_id
+from guardrails.interrupts import all_or_nothing, unbroken
 from guardrails.layering import learnt_layers
+from guardrails.outcomes import BREAKS, checked_usage, text_of
 from guardrails.scope import current_call, current_layer
 
 if TYPE_CHECKING:
     from guardrails.session import Session
 
 __all__ = ["GuardedCall"]
-
-_BREAKS = (asyncio.CancelledError, GeneratorExit, KeyboardInterrupt)
-"""Errors that say that nobody waits for the call any more."""
 
 _UNKNOWN = object()
 """Stands for a result that was not given: `None` is a result too."""
@@ -109,6 +107,7 @@ class GuardedCall:
         is_over = self._is_done or self._is_released
         return self._reservation is not None and not is_over
 
+    @unbroken
     def settle(
         self,
         usage: TokenUsage | None = None,
@@ -142,7 +141,7 @@ class GuardedCall:
             )
         try:
             outcome = Outcome(
-                usage=_checked_usage(usage),
+                usage=checked_usage(usage),
                 model=clean_name(model),
                 cost_nano_usd=None
                 if cost_usd is None
@@ -153,10 +152,9 @@ class GuardedCall:
             self._fallback = Outcome()
             raise ConfigurationError(str(error)) from None
         self._is_released = False
-        if self._is_async:
-            self._outcome = self._outcome or outcome
-        else:
-            self.finish(outcome)
+        self._outcome = self._outcome or outcome
+        if not self._is_async:
+            self.finish(self._outcome)
 
     def release(self) -> None:
         """Gives the reservation back, because the call was never sent.
@@ -170,10 +168,10 @@ class GuardedCall:
 
     def __enter__(self) -> Self:
         self._refuse_reuse()
-        self.reserve()
-        self.enter_scope()
+        all_or_nothing(self._enter, self._step_back)
         return self
 
+    @unbroken
     def __exit__(
         self,
         kind: type[BaseException] | None,
@@ -218,7 +216,10 @@ class GuardedCall:
         if reservation is not None:
             if self._charging is None:
                 keep_reserve(self._engine, reservation, self._session.budget)
-            self._admitted(self._engine.reserve(reservation))
+            all_or_nothing(
+                lambda: self._admitted(self._engine.reserve(reservation)),
+                lambda: self._engine.release(reservation),
+            )
 
     async def areserve(self) -> None:
         """Like `reserve`, for asyncio."""
@@ -226,11 +227,16 @@ class GuardedCall:
         if reservation is not None:
             self._admitted(await self._engine.areserve(reservation))
 
+    @unbroken
     def finish(self, outcome: Outcome) -> None:
         """Books what the call turned out to be, once. Never raises."""
-        op = self._settlement(outcome)
-        if op is not None:
-            self._engine.settle(op)
+        try:
+            op = self._settlement(outcome)
+            if op is not None:
+                self._engine.settle(op)
+        except BaseException:  # Interrupted. Booking twice counts once.
+            self._is_done = False
+            raise
 
     async def afinish(self, outcome: Outcome) -> None:
         """Like `finish`, for asyncio."""
@@ -279,10 +285,19 @@ class GuardedCall:
             self._outer = current_call.get()
             current_call.set(self)
 
+    @unbroken
     def leave_scope(self) -> None:
         """Ends `enter_scope`. In another context than it this does nothing."""
         if current_call.get() is self:
             current_call.set(self._outer)
+
+    def _enter(self) -> None:
+        self.reserve()
+        self.enter_scope()
+
+    def _step_back(self) -> None:
+        self.leave_scope()
+        self.release()
 
     def _withdrawn(self) -> Reservation | None:
         """Gives the call back, and returns what the store has to be told of."""
@@ -350,7 +365,7 @@ class GuardedCall:
         """Returns the outcome of a call that ended so, and that nobody settled."""
         if error is None:
             return Outcome()
-        is_cut = isinstance(error, _BREAKS)
+        is_cut = isinstance(error, BREAKS)
         # A tool that fails again and again in the same way is in a loop. A stop
         # or a cancellation says nothing about the tool.
         says_nothing = is_cut or isinstance(error, GuardrailsError)
@@ -363,7 +378,7 @@ class GuardedCall:
 
     def failure_digest(self, error: BaseException) -> str | None:
         """Returns the digest of how a tool has failed."""
-        return self.digest_of({"error": [type(error).__name__, _text_of(error)]})
+        return self.digest_of({"error": [type(error).__name__, text_of(error)]})
 
     def digest_of(self, result: object) -> str | None:
         """Returns the digest of a tool's result."""
@@ -380,19 +395,3 @@ class GuardedCall:
                 "call: this object was used before, and guards one call only. Call "
                 "guard.call(...) again for each call."
             )
-
-
-def _checked_usage(usage: object) -> TokenUsage | None:
-    if usage is None or isinstance(usage, TokenUsage):
-        return usage
-    raise ValueError(
-        f"settle.usage: a {type(usage).__name__} is no TokenUsage. Pass "
-        "TokenUsage(input_tokens=..., output_tokens=...)."
-    )
-
-
-def _text_of(error: BaseException) -> str:
-    try:
-        return str(error)
-    except Exception:
-        return ""

@@ -26,6 +26,7 @@ from guardrails.engine import Engine
 from guardrails.errors import ConfigurationError, SessionStopped
 from guardrails.guarded_call import GuardedCall
 from guardrails.ids import new_id
+from guardrails.interrupts import all_or_nothing, unbroken
 from guardrails.scope import TaskReference, current_session, open_session, running_task
 
 __all__ = ["Session"]
@@ -105,8 +106,7 @@ class Session:
     @property
     def remaining(self) -> Decimal | None:
         """USD that new calls may still cost; `None` without a cost limit."""
-        limit = self._budget.limits.cost_nano_usd
-        account = self._account()
+        limit, account = self._budget.limits.cost_nano_usd, self._account()
         if limit is None:
             return None
         if account and account.raised and account.raised.cost_nano_usd is not None:
@@ -163,10 +163,7 @@ class Session:
                 "the same session_id for concurrent work."
             )
         self._step_out()  # It may have been left where this context did not see it.
-        self._outer, self.entered_by = open_session(), running_task()
-        self.is_entered = True
-        current_session.set(self)
-        self.activate()
+        all_or_nothing(self._step_in, self._step_out)
         return self
 
     def __exit__(
@@ -208,13 +205,9 @@ class Session:
         if self._engine.policy.mode is Mode.OFF or self._attribution.session_id is None:
             return
         try:
-            self._engine.store.execute(
-                Close(
-                    account=self.account_key,
-                    now_ms=self._engine.clock.now_ms(),
-                    active_ms=active_ms,
-                )
-            )
+            key, now_ms = self.account_key, self._engine.clock.now_ms()
+            op = Close(account=key, now_ms=now_ms, active_ms=active_ms)
+            self._engine.store.execute(op)
         except Exception as error:
             self._engine.contain(error, "closing a session")
 
@@ -226,7 +219,6 @@ class Session:
     def _leave(self) -> None:
         if self.is_entered:
             self._step_out()
-            self.is_entered = False
         self._was_left = True
         for hook in self.exits:
             try:
@@ -234,6 +226,13 @@ class Session:
             except Exception as error:
                 self._engine.contain(error, "leaving a session")
 
+    def _step_in(self) -> None:
+        self.activate()
+        self._outer, self.entered_by = open_session(), running_task()
+        self.is_entered = True
+        current_session.set(self)
+
+    @unbroken
     def _step_out(self) -> None:
         """Takes it out of the context, also from between sessions that stay open."""
         inner = current_session.get()
@@ -243,6 +242,7 @@ class Session:
             inner = inner._outer
         if inner is not None:
             inner._outer = self._outer
+        self.is_entered = False
 
     def _surface(self, error: BaseException | None) -> None:
         """Raises a stop that a framework swallowed, unless it is on its way."""

@@ -1,4 +1,4 @@
-"""Ctrl-C in a guarded program: what was paid is booked, and nothing else is held."""
+"""Signals in a guarded program: what was paid is booked, and nothing else is held."""
 
 import itertools
 import sys
@@ -10,7 +10,7 @@ from types import FrameType, TracebackType
 import pytest
 
 import guardrails
-from guardrails import Guard, Session
+from guardrails import CallRefused, Guard, Session
 from guardrails.scope import current_call, current_session
 
 ROOT = Path(guardrails.__file__).parent
@@ -22,6 +22,7 @@ FILES = {
         "interrupts.py",
         "session.py",
         "stores/resilient.py",
+        "stores/memory.py",
         "stores/sqlite.py",
     )
 }
@@ -30,14 +31,19 @@ CENT = 10_000_000
 Work = Callable[[Guard, Session, list[str]], object]
 
 
+def ctrl_c() -> None:
+    raise KeyboardInterrupt
+
+
 class Interrupt(AbstractContextManager[None]):
-    """Raises KeyboardInterrupt after the n-th built-in function that our code calls.
+    """Handles a signal after the n-th built-in function that our code calls.
 
     There Python looks for signals.
     """
 
-    def __init__(self, number: int) -> None:
+    def __init__(self, number: int, handler: Callable[[], object] = ctrl_c) -> None:
         self._left = number
+        self._handler = handler
 
     def __enter__(self) -> None:
         self._before = sys.getprofile()
@@ -60,7 +66,7 @@ class Interrupt(AbstractContextManager[None]):
             self._left -= 1
             if self._left == 0:
                 sys.setprofile(self._before)
-                raise KeyboardInterrupt
+                self._handler()
 
 
 def settled(guard: Guard, session: Session, made: list[str]) -> None:
@@ -115,3 +121,34 @@ def test_an_interrupt_loses_no_paid_call_and_holds_nothing(
             break
     guard.close()
     assert number > 30
+
+
+@pytest.mark.parametrize("store", ["memory://", "sqlite:///{}/ledger.sqlite3"])
+def test_a_signals_handler_can_make_guarded_calls(store: str, tmp_path: Path) -> None:
+    """In the middle of an operation it is refused, since it would wait for itself."""
+    guard = Guard({}, store=store.format(tmp_path), max_cost_usd="1.00")
+    refused = 0
+    for number in itertools.count(1):
+        session, made = guard.session(), list[str]()
+
+        def handle(session: Session = session, made: list[str] = made) -> None:
+            try:
+                with guard.session(session_id=session.session_id):
+                    with guard.call(tool="audit", cost_usd="0.01"):
+                        made.append("by the handler")
+            except CallRefused:
+                nonlocal refused
+                refused += 1
+
+        interrupt = Interrupt(number, handle)
+        with interrupt:
+            settled(guard, session, made)
+        account = guard.account(session.session_id)
+        assert account is not None
+        booked = account.posted_nano_usd, account.held_nano_usd
+        assert booked == (len(made) * CENT, 0), f"at signal {number}"
+        if not interrupt.has_come:
+            break
+    assert 0 < refused < number
+    assert not guard.store.is_degraded
+    guard.close()

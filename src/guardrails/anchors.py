@@ -19,7 +19,7 @@ class Anchors:
     """The last billed prompt of each agent and model. Thread safe."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._anchors: OrderedDict[tuple[tuple[str, ...], str], Anchor] = OrderedDict()
 
     def bounded(self, call: ModelCall, agent_path: tuple[str, ...]) -> ModelCall:

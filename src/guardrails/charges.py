@@ -79,7 +79,7 @@ class Charges:
         """Declared tools by name."""
         self._offered: OrderedDict[str, ToolOrigin] = OrderedDict()
         self._outputs: OrderedDict[tuple[str | None, str], int] = OrderedDict()
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
 
     def adopt(self, policy: Policy, prices: PriceBook | None) -> None:
         """Goes on with another policy, and with other prices if there are any."""

@@ -27,7 +27,7 @@ class Efforts:
     """What was tried in one session. Thread safe."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._failed: OrderedDict[Hashable, int] = OrderedDict()
         self._seen: OrderedDict[Hashable, None] = OrderedDict()
 

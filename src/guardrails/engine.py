@@ -100,7 +100,7 @@ class Engine:
         """What adapters keep per guard, by a name of their own."""
         self.failures: int = 0
         """Failures of ours that were contained."""
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._key_meanwhile = new_key()
         self._calls = 0
 

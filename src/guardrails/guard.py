@@ -236,7 +236,7 @@ class Guard:
         self._sessions_around = sessions_from_environment(os.environ)
         self._default_tags = tags_from_environment(os.environ)
         self._own_session: Session | None = None
-        self._own_lock = threading.Lock()
+        self._own_lock = threading.RLock()
         atexit.register(_close_at_exit, weakref.ref(self))
         load_adapters()
 

@@ -31,7 +31,7 @@ class Observer:
 
     def __init__(self, emit: Callable[[Callable[[EventSink], None]], None]) -> None:
         self._emit = emit
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._told: set[tuple[object, ...]] = set()
 
     def noted(

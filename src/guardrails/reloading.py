@@ -36,7 +36,7 @@ class ConfigFile:
     def __init__(self, path: Path | None, load: Callable[[], Configuration]) -> None:
         self._path = path
         self._load = load
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._next_ms = 0
         self._known = self._seen = self._signature()
 

@@ -19,7 +19,7 @@ class Recent(Generic[K, V]):
     def __init__(self, *, entries_max: int) -> None:
         self._entries_max = entries_max
         self._entries: dict[K, V] = {}
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self.get: Callable[[K], V | None] = self._entries.get
 
     def __len__(self) -> int:

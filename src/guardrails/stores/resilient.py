@@ -102,6 +102,8 @@ class ResilientStore:
         self._unwritten = MemoryBacklog()
         """What the journal could not take: it lives as long as the process."""
         self._lock = threading.Lock()
+        self._asking: set[int] = set()
+        """Threads that are in the middle of an operation."""
         self._outage: Outage | None = None
         self._key = key
         self._background = Background(clock)
@@ -152,8 +154,22 @@ class ResilientStore:
 
         Raises:
             StoreUnavailable: If the call may not be made without the store, or the
-                operation is a question or an order of a person.
+                operation is a question or an order of a person. Also if a signal's
+                handler asks while the thread that it interrupts is asking.
         """
+        thread_id = threading.get_ident()
+        if thread_id in self._asking:  # It would wait for itself.
+            raise StoreUnavailable(
+                "store: a signal's handler interrupted another operation of its "
+                "thread. Have the handler note the signal, and act on it outside."
+            )
+        try:
+            self._asking.add(thread_id)
+            return self._executed(operation)
+        finally:
+            self._asking.discard(thread_id)
+
+    def _executed(self, operation: Operation[R]) -> R:
         outage = None if self._outage is None else self._outage_now()
         if outage is not None:
             return cast("R", self._answered(operation, None, outage))

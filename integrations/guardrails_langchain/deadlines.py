@@ -54,6 +54,8 @@ def in_time(
 ) -> Callable[[Q], Awaitable[A]]:
     """Returns the call, which is broken off once its time is over.
 
+    What is open in a call that was broken off, by whomever, is booked as that.
+
     Args:
         session: Whose call it is. Its own wall time is a deadline as well.
         call: Makes it.
@@ -72,9 +74,12 @@ def in_time(
             try:
                 async with deadline:
                     return await call(request)
+            except asyncio.CancelledError:
+                # No callback tells of the end of a run that was cancelled.
+                tree_of(session.engine).give_up(runs)
+                raise
             except TimeoutError:
                 if deadline.expired():
-                    # No callback tells of the end of a run that was cancelled.
                     tree_of(session.engine).give_up(runs)
                     if not is_own:
                         await _stop(session)

@@ -11,6 +11,7 @@ from langgraph.checkpoint.memory import InMemorySaver
 from guardrails import PriceStatus
 from guardrails.core.accounts import Account
 from guardrails.core.calls import CallStatus
+from guardrails_langchain import GuardMiddleware
 from tests.integrations.langchain.constructs import ASK
 from tests.integrations.langchain.modes import ainvoke, astream, astream_events
 from tests.integrations.langchain.rig import Rig, SlowChatModel, says
@@ -99,6 +100,23 @@ async def test_a_cancelled_agent_without_a_session_around_books_the_input(
     model = rig.model(says(), kind=SlowChatModel)
     agent = rig.guard.wrap(in_an_agent(model), session_id="s-1")
     task = asyncio.ensure_future(agent.ainvoke(ASK))
+    await model.started()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+    assert_cut_off(rig)
+
+
+@pytest.mark.parametrize("run", [ainvoke, astream, astream_events])
+async def test_a_cancelled_agent_with_the_middleware_books_the_input(
+    rig: Rig, run: Run
+) -> None:
+    """A middleware alone sees neither a session that is left nor a root run's end."""
+    model = rig.model(says(), kind=SlowChatModel)
+    guarded = GuardMiddleware(rig.guard, session_id="s-1")
+    agent = create_agent(model, [], middleware=[guarded])
+    task = asyncio.ensure_future(run(agent, ASK, {}))
     await model.started()
     task.cancel()
     with pytest.raises(asyncio.CancelledError):

@@ -1,13 +1,13 @@
 """Ambient handlers: every run inside `guard.session` is guarded by itself."""
 
 from langchain_core.callbacks import BaseCallbackHandler
-from langchain_core.runnables.config import var_child_runnable_config
 from langchain_core.tracers.context import register_configure_hook
 
 from guardrails import Guard, Session
 from guardrails.engine import Engine
 from guardrails.scope import open_session
 from guardrails_langchain.handler import GuardCallbackHandler, handler_for, tree_of
+from guardrails_langchain.runs import running_id
 
 __all__ = ["hook", "install", "running_session", "uninstall"]
 
@@ -73,7 +73,5 @@ def uninstall() -> None:
 
 def running_session(engine: Engine) -> Session | None:
     """Returns the session of the LangChain run around the running code."""
-    config = var_child_runnable_config.get()
-    callbacks = config.get("callbacks") if config else None
-    run = tree_of(engine).find(getattr(callbacks, "parent_run_id", None))
+    run = tree_of(engine).find(running_id())
     return None if run is None else run.session

@@ -3,8 +3,9 @@
 Theory of operation
 -------------------
 LangChain reports runs as a tree: every chain, model and tool call has an id and
-its parent's. A run belongs to the innermost open session of its context, else
-to its parent's, else a root run opens a session of its own, named by its
+its parent's. One with callbacks of its own is told of no parent: that is the run
+around the running code. A run belongs to the innermost open session of its context,
+else to its parent's, else a root run opens a session of its own, named by its
 thread. All handlers of one guard share one tree, so a run that several of them
 see counts once.
 
@@ -34,6 +35,8 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
 from uuid import UUID
 
+from langchain_core.runnables.config import var_child_runnable_config
+
 from guardrails.core.attribution import Attribution, clean_name
 from guardrails.core.calls import CallStatus, Outcome
 from guardrails.engine import Engine
@@ -43,7 +46,7 @@ from guardrails.scope import open_session
 from guardrails.session import Session
 from guardrails.threads import WeakList
 
-__all__ = ["Root", "Run", "RunTree", "started", "withdraw"]
+__all__ = ["Root", "Run", "RunTree", "running_id", "started", "withdraw"]
 
 STARTED_MAX = 256
 """Runs that are collected before those that have ended are left out."""
@@ -121,6 +124,13 @@ _trees: "WeakList[RunTree]" = WeakList()
 """The trees of all guards."""
 
 
+def running_id() -> UUID | None:
+    """Returns the id of the LangChain run around the running code."""
+    config = var_child_runnable_config.get()
+    callbacks = config.get("callbacks") if config else None
+    return getattr(callbacks, "parent_run_id", None)
+
+
 def withdraw(run_id: UUID) -> None:
     """Gives back what any guard admitted of a run that another guard refuses."""
     for tree in _trees.alive():
@@ -157,7 +167,7 @@ class RunTree:
                 if known.metadata is metadata:
                     return None
                 self._give_up(known, Outcome())
-            parent = self.find(parent_run_id)
+            parent = self.find(parent_run_id or running_id())
             if parent is None:
                 run = self._root(run_id, metadata or {}, options)
             else:

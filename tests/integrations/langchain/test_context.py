@@ -1,6 +1,7 @@
 """Which session a run belongs to: tasks, threads, nesting, names and imports."""
 
 import asyncio
+import contextlib
 import subprocess
 import sys
 import threading
@@ -15,6 +16,7 @@ from langchain_core.runnables import RunnableLambda
 
 import guardrails_langchain
 from guardrails import BudgetExceeded, CallRefused, carried
+from guardrails_langchain import GuardCallbackHandler
 from tests.integrations.langchain.constructs import ASK, CONSTRUCTS
 from tests.integrations.langchain.rig import Rig, SlowChatModel, says
 
@@ -210,6 +212,37 @@ def test_a_session_inside_a_tool_is_charged_to_both() -> None:
     assert (str(inner.spent), str(outer.spent)) == ("0.01", "0.035")
     assert event.attribution.agent_path == ("main", "helper")
     assert event.attribution.customer_id == "acme"
+
+
+def with_handler(rig: Rig, target: Any, **names: Any) -> Any:
+    return target.with_config(callbacks=[GuardCallbackHandler(rig.guard, **names)])
+
+
+def with_guard(rig: Rig, target: Any, **names: Any) -> Any:
+    return rig.guard.wrap(target, **names)
+
+
+@pytest.mark.parametrize("inner", [with_handler, with_guard])
+@pytest.mark.parametrize("outer", [with_handler, with_guard])
+def test_a_guarded_chain_inside_a_tool_is_charged_to_the_agents_session(
+    outer: Any, inner: Any
+) -> None:
+    """Its own callbacks hide the agent's from LangChain; the budget holds for it."""
+    rig = Rig(max_steps=3)
+    chain = inner(rig, RunnableLambda(str) | rig.model(says()), agent="helper")
+
+    def work(q: str) -> str:
+        with contextlib.suppress(Exception):
+            chain.invoke(q)
+        return "no answer"
+
+    agent = create_agent(rig.model(rig.calls_tool()), [rig.tool(work=work)])
+    with pytest.raises(BudgetExceeded):
+        outer(rig, agent, agent="main", session_id="s-1").invoke(ASK)
+
+    account = rig.guard.account("s-1")
+    assert account is not None
+    assert account.steps == rig.record.runs == len(paths(rig)) == 3
 
 
 def paths(rig: Rig) -> list[tuple[str, ...]]:

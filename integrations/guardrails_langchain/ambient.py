@@ -1,6 +1,10 @@
 """Ambient handlers: every run inside `guard.session` is guarded by itself."""
 
+import itertools
+from collections.abc import Sequence
+
 from langchain_core.callbacks import BaseCallbackHandler
+from langchain_core.runnables.config import var_child_runnable_config
 from langchain_core.tracers.context import register_configure_hook
 
 from guardrails import Guard, Session
@@ -17,7 +21,8 @@ class _AmbientHandler:
 
     LangChain asks a context variable. This object has the same `get`, and
     derives the answer from the session's scope, so that there is one truth
-    about which session is open, whenever this module was imported.
+    about which session is open, whenever this module was imported. A run inside
+    a guarded one is guarded by the same, whatever callbacks it is given.
 
     Args:
         depth: Sessions of several guards may be nested, and none may hide
@@ -29,15 +34,28 @@ class _AmbientHandler:
         self.installed: GuardCallbackHandler | None = None
 
     def get(self, default: object = None) -> BaseCallbackHandler | None:
-        """Returns the guard's handler; without any session, the installed one."""
-        session = open_session()
-        if session is None:
+        """Returns the guard's handler; where no guard is around, the installed one."""
+        session, inherited = open_session(), _inherited()
+        if session is None and not inherited:
             return self.installed
-        engines = [session.engine]
-        while len(engines) <= self._depth and (session := session.outer) is not None:
-            if session.engine not in engines:
-                engines.append(session.engine)
-        return handler_for(engines[self._depth]) if len(engines) > self._depth else None
+        handlers: dict[Engine, GuardCallbackHandler] = {}
+        while session is not None:
+            handlers.setdefault(session.engine, handler_for(session.engine))
+            session = session.outer
+        for handler in inherited:
+            handlers.setdefault(handler.engine, handler)
+        return next(itertools.islice(handlers.values(), self._depth, None), None)
+
+
+def _inherited() -> list[GuardCallbackHandler]:
+    """Returns the handlers of the run around the running code.
+
+    LangChain leaves them out of a run that is given callbacks of its own.
+    """
+    config = var_child_runnable_config.get()
+    callbacks = config.get("callbacks") if config else None
+    handlers: Sequence[object] = getattr(callbacks, "inheritable_handlers", ())
+    return [one for one in handlers if isinstance(one, GuardCallbackHandler)]
 
 
 NESTED_GUARDS_MAX = 3

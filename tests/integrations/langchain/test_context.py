@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from langchain.agents import create_agent
+from langchain_core.callbacks import BaseCallbackHandler
 from langchain_core.runnables import RunnableLambda
 
 import guardrails_langchain
@@ -235,6 +236,24 @@ def test_a_guarded_chain_inside_a_tool_is_charged_to_the_agents_session(
         with contextlib.suppress(Exception):
             chain.invoke(q)
         return "no answer"
+
+    agent = create_agent(rig.model(rig.calls_tool()), [rig.tool(work=work)])
+    with pytest.raises(BudgetExceeded):
+        outer(rig, agent, agent="main", session_id="s-1").invoke(ASK)
+
+    account = rig.guard.account("s-1")
+    assert account is not None
+    assert account.steps == rig.record.runs == len(paths(rig)) == 3
+
+
+@pytest.mark.parametrize("outer", [with_handler, with_guard])
+def test_callbacks_of_somebody_else_hide_no_call(outer: Any) -> None:
+    """A tracer that a tool passes on takes the place of what LangChain inherits."""
+    rig = Rig(max_steps=3)
+    model = rig.model(says())
+
+    def work(q: str) -> str:
+        return model.invoke(q, {"callbacks": [BaseCallbackHandler()]}).text
 
     agent = create_agent(rig.model(rig.calls_tool()), [rig.tool(work=work)])
     with pytest.raises(BudgetExceeded):

@@ -287,6 +287,9 @@ class Charges:
         output = outcome.output_tokens_max
         if output is None:
             output = reservation.op.tokens - input_tokens
+        elif isinstance(reservation.call, ModelCall):
+            # What was received is counted in bytes, the request's own bound in tokens.
+            output = min(output, reservation.call.output_tokens_max or output)
         return TokenUsage(
             input_tokens=input_tokens,
             output_tokens=max(0, min(output, TOKENS_MAX - input_tokens)),

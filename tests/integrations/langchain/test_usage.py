@@ -105,6 +105,23 @@ def test_estimates_where_the_provider_reports_nothing(
     assert event.usage.output_tokens >= 5
 
 
+@pytest.mark.parametrize("is_streamed", [False, True])
+def test_an_estimate_does_not_pass_what_the_request_allowed(
+    rig: Rig, is_streamed: bool
+) -> None:
+    """The answer has more bytes than tokens; the reservation was for the tokens."""
+    model = rig.model(says("x" * 1_000), reports_usage=False, max_tokens=40)
+    with rig.guard.session() as session:
+        if is_streamed:
+            list(model.stream("hi"))
+        else:
+            model.invoke("hi")
+
+    event = only_event(session)
+    assert event.usage is not None
+    assert event.usage.output_tokens == 40
+
+
 def stopped_by_break(chunks: Iterator[object]) -> None:
     for _ in chunks:
         break

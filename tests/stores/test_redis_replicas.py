@@ -89,18 +89,6 @@ def test_a_stop_that_no_replica_has_is_in_force_and_said(
     ] == [(logging.WARNING, True)] * 2
 
 
-async def test_an_event_loop_stops_too(
-    pair: tuple[Server, Server], caplog: pytest.LogCaptureFixture
-) -> None:
-    master, replica = pair
-    with closing(Guard({}, store=master.url)) as guard:
-        guard.stop(everything=True, by="ops")
-        with paused(replica):
-            guard.stop("s", by="ops")
-
-    assert caplog.text.count("no replica has yet") == 1
-
-
 def test_without_replicas_nothing_is_said(
     server: Server, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -56,9 +56,6 @@ REPLICATED_MS = 50
 """How long a replica may take until it has what a person ordered: they answer within a
 millisecond or two."""
 
-REPLICATED_LOOP_MS = 10
-"""The same on an event loop's thread."""
-
 _log = logging.getLogger("guardrails")
 
 
@@ -119,14 +116,14 @@ class Client(LockedAtFork):
     ) -> Any:
         """Like `call`, and waits a moment until a replica has it, if there are any.
 
-        If none has, that is said: it would be lost if the server failed now.
+        If none has, that is said: it would be lost if the server failed now. On an
+        event loop's thread there is no time for that.
         """
-        [info] = self.query(prefix, [("INFO", "replication")])
-        if b"connected_slaves:0" in info:
+        if is_on_event_loop() or not self._has_replicas(prefix):
             return self.call(script, prefix, keys, arguments)
-        wait_ms = REPLICATED_LOOP_MS if is_on_event_loop() else REPLICATED_MS
         command = evalsha(script.sha, keys, arguments)
-        waiting = packed(("WAIT", 1, wait_ms))  # For what its connection has written.
+        # Of what its connection has written.
+        waiting = packed(("WAIT", 1, REPLICATED_MS))
         try:
             reply, count = self._driven(prefix, [command, waiting], script)
         except StoreUnavailable as error:
@@ -162,6 +159,10 @@ class Client(LockedAtFork):
             StoreUnavailable: As `call`.
         """
         return self._driven(prefix, [packed(command) for command in commands], None)
+
+    def _has_replicas(self, prefix: str) -> bool:
+        [info] = self.query(prefix, [("INFO", "replication")])
+        return b"connected_slaves:0" not in info
 
     def close(self) -> None:
         """Closes all connections. The next call opens new ones."""

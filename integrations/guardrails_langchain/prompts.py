@@ -3,7 +3,7 @@
 A token of a byte-level vocabulary is at least one byte of UTF-8, so that bytes
 bound tokens from above, whatever the model. Every field of a message that may
 reach the provider counts; what LangChain holds twice, such as tool calls that are
-content blocks as well, counts once. Media count by their number.
+content blocks as well, counts once. Of media see `media.py`.
 """
 
 import json
@@ -13,12 +13,10 @@ from typing import Any, TypeGuard, cast
 
 from langchain_core.messages import BaseMessage
 
-from guardrails.core.estimates import (
-    MEDIA_PART_TOKENS_MAX,
-    MESSAGE_OVERHEAD_TOKENS,
-)
+from guardrails.core.estimates import MESSAGE_OVERHEAD_TOKENS
 from guardrails.core.fingerprints import size_bytes
 from guardrails.core.usage import TOKENS_MAX
+from guardrails_langchain.media import DATA, medium_tokens_max
 
 __all__ = [
     "TOOL_CALL_BLOCKS",
@@ -63,10 +61,6 @@ _MEDIA = frozenset(
 _UNTYPED_MEDIA = frozenset({"audio", "document", "image", "inline_data", "video"})
 """Members that make a block without a type a medium, in Bedrock's and Gemini's
 own formats."""
-_DATA = frozenset(
-    {"b64_json", "base64", "bytes", "data", "file_data", "image_url", "result", "url"}
-)
-"""Members of a medium that hold or name its data; all others are text."""
 
 TOOL_CALL_BLOCKS = frozenset(
     {"function_call", "tool_call", "tool_call_chunk", "tool_use"}
@@ -211,7 +205,7 @@ def part_tokens_max(part: object, depth: int = 0) -> int:
     if kind == "text" and len(block) == len(("type", "text")):
         return part_tokens_max(block.get("text"), depth)
     if is_medium(block):
-        return MEDIA_PART_TOKENS_MAX + _text_beside_medium(block, depth)
+        return medium_tokens_max(block) + _text_beside_medium(block, depth)
     if depth >= DEPTH_MAX:
         return _json_bytes(block)
     total = 0
@@ -239,7 +233,7 @@ def _text_beside_medium(block: Mapping[str, Any], depth: int) -> int:
     total = sum(
         text_bytes(member)
         for name, member in block.items()
-        if isinstance(member, str) and name not in _DATA
+        if isinstance(member, str) and name not in DATA
     )
     source: Any = block.get("source")
     if kind_of(source) in ("content", "text") and depth < DEPTH_MAX:

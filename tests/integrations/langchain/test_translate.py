@@ -877,12 +877,10 @@ URL = f"data:image/png;base64,{PIXELS}"
         {"type": "input_image", "image_url": URL},
         {"type": "image", "base64": PIXELS, "mime_type": "image/png"},
         {"type": "image", "source": {"type": "base64", "data": PIXELS}},
-        {"type": "audio", "data": PIXELS},
-        {"type": "input_audio", "input_audio": {"data": PIXELS, "format": "wav"}},
+        {"type": "audio", "url": "https://example.org/a.mp3"},
+        {"type": "file", "file": {"file_id": "file-7"}},
         {"type": "file", "file": {"file_data": URL, "filename": "a.pdf"}},
-        {"type": "document", "source": {"type": "base64", "data": PIXELS}},
         {"type": "image_generation_call", "id": "1", "result": PIXELS},
-        {"type": "media", "mime_type": "video/mp4", "data": PIXELS},
         {"image": {"format": "png", "source": {"bytes": PIXELS}}},
         {"inline_data": {"mime_type": "image/png", "data": PIXELS}},
         {
@@ -898,7 +896,7 @@ URL = f"data:image/png;base64,{PIXELS}"
         {"type": "non_standard", "value": {"type": "image", "data": PIXELS}},
     ],
 )
-def test_counts_media_and_not_their_bytes(block: dict[str, Any]) -> None:
+def test_counts_images_and_not_their_bytes(block: dict[str, Any]) -> None:
     tokens = bound(HumanMessage([block, block]))
     assert 2 * MEDIA_PART_TOKENS_MAX <= tokens <= 2 * MEDIA_PART_TOKENS_MAX + 300
 

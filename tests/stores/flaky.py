@@ -5,13 +5,14 @@ from typing import Any, TypeVar
 
 from guardrails.core.accounts import Account
 from guardrails.core.events import Event
-from guardrails.core.operations import Operation, ReadAccount
+from guardrails.core.operations import Crossing, Operation, ReadAccount, Reserve, Settle
 from guardrails.errors import StoreUnavailable
 from guardrails.ports import History
 from guardrails.stores.backlog import Entry
+from guardrails.stores.listener import Listener
 from guardrails.stores.memory import MemoryStore
 
-__all__ = ["FlakyStore", "RemoteFlakyStore"]
+__all__ = ["FlakyStore", "Heard", "RemoteFlakyStore"]
 
 R = TypeVar("R")
 
@@ -22,6 +23,8 @@ class FlakyStore:
     def __init__(self) -> None:
         self.real = MemoryStore()
         self.is_away = False
+        self.refuses_calls = False
+        """Whether it answers everything else."""
         self.goes_away_after: int | None = None
         self.forgets_to_answer = False
         self.meanwhile: Callable[[], object] | None = None
@@ -39,6 +42,8 @@ class FlakyStore:
             self.goes_away_after -= 1
         if self.is_away:
             raise StoreUnavailable("store: away.")
+        if self.refuses_calls and isinstance(operation, Reserve):
+            raise StoreUnavailable("store: a right is missing.")
         if self.meanwhile is not None:
             meanwhile, self.meanwhile = self.meanwhile, None
             meanwhile()
@@ -97,3 +102,20 @@ class RemoteFlakyStore(FlakyStore):
         """Starts anew without its data, and is reached again."""
         self.real = MemoryStore()
         self.on_doubt()
+
+
+class Heard(Listener):
+    """Remembers what it is told."""
+
+    def __init__(self) -> None:
+        self.crossings: list[Crossing] = []
+        self.degraded_seconds: list[float | None] = []
+
+    def crossed(self, op: object, crossings: object) -> None:
+        assert isinstance(op, Reserve | Settle)
+        assert isinstance(crossings, tuple)
+        self.crossings += crossings
+
+    def degraded(self, reason: str, *, seconds: float | None) -> None:
+        assert reason
+        self.degraded_seconds.append(seconds)

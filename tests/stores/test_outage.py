@@ -7,43 +7,22 @@ import pytest
 
 from guardrails.core.accounts import Charging, StopReason, Threshold
 from guardrails.core.operations import (
-    Crossing,
     RaiseLimits,
-    Reserve,
     Reserved,
     Resume,
-    Settle,
     Turn,
     Verdict,
 )
 from guardrails.core.policy import Limits, Measure, OnStoreError
 from guardrails.errors import StoreUnavailable
-from guardrails.stores.listener import Listener
 from guardrails.stores.resilient import ResilientStore
 from guardrails.testing import FakeClock
 from guardrails.testing.conformance import CENT, NOW_MS, charging, reserve, settle
-from tests.stores.flaky import FlakyStore, RemoteFlakyStore
+from tests.stores.flaky import FlakyStore, Heard, RemoteFlakyStore
 
 SESSION = "default/session/session_id=s"
 SHARED = "default/total/customer_id=acme"
 DOLLAR = 100 * CENT
-
-
-class Heard(Listener):
-    """Remembers what it is told."""
-
-    def __init__(self) -> None:
-        self.crossings: list[Crossing] = []
-        self.degraded_seconds: list[float | None] = []
-
-    def crossed(self, op: object, crossings: object) -> None:
-        assert isinstance(op, Reserve | Settle)
-        assert isinstance(crossings, tuple)
-        self.crossings += crossings
-
-    def degraded(self, reason: str, *, seconds: float | None) -> None:
-        assert reason
-        self.degraded_seconds.append(seconds)
 
 
 class Setting:

@@ -35,7 +35,7 @@ from guardrails.testing.conformance import (
     reserve,
     settle,
 )
-from tests.stores.flaky import FlakyStore
+from tests.stores.flaky import FlakyStore, Heard
 
 R = TypeVar("R")
 Build = Callable[[OnStoreError], ResilientStore]
@@ -332,6 +332,60 @@ def test_a_lasting_trouble_is_logged_once_a_minute(
             clock.advance(seconds=1)
 
     assert len(caplog.records) == 3
+
+
+def test_a_trouble_that_comes_again_and_again_is_told_once_a_minute(
+    build: Build,
+    real: FlakyStore,
+    clock: FakeClock,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """A server that only refuses calls is back each second, until the next call."""
+    store = build(OnStoreError.CLOSED)
+    store.listener = heard = Heard()
+    real.refuses_calls = True
+    with caplog.at_level(logging.WARNING, logger="guardrails"):
+        for number in range(130):
+            with pytest.raises(StoreUnavailable):
+                store.execute(reserve(f"{number}", charging()))
+            clock.advance(seconds=1)
+
+    assert [record.levelname for record in caplog.records] == ["ERROR", "WARNING"] * 3
+    assert heard.degraded_seconds == [None, 1.0] * 3
+
+
+def test_another_trouble_is_told_although_one_was_told_just_now(
+    build: Build, real: FlakyStore, clock: FakeClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It may need somebody else."""
+    store = build(OnStoreError.CLOSED)
+    with caplog.at_level(logging.ERROR, logger="guardrails"):
+        for number in range(4):
+            real.refuses_calls, real.is_away = number % 2 == 0, number % 2 == 1
+            with pytest.raises(StoreUnavailable):
+                store.execute(reserve(f"{number}", charging()))
+            real.is_away = False
+            clock.advance(seconds=1)
+
+    told = [record.getMessage().rpartition(": ")[2] for record in caplog.records]
+    assert told == ["a right is missing.", "away."]
+
+
+def test_a_trouble_that_came_again_and_stays_is_told_with_its_end(
+    build: Build, real: FlakyStore, clock: FakeClock
+) -> None:
+    store = build(OnStoreError.CLOSED)
+    store.listener = heard = Heard()
+    for seconds in (1, 70):
+        real.is_away = True
+        for number in range(seconds):
+            with pytest.raises(StoreUnavailable):
+                store.execute(reserve(f"{seconds} {number}", charging()))
+            clock.advance(seconds=1)
+        real.is_away = False
+        clock.advance(seconds=1)
+
+    assert heard.degraded_seconds == [None, 2.0, None, 71.0]
 
 
 # --- When the store is back -------------------------------------------------

@@ -70,6 +70,8 @@ class Outage:
         """What is wrong with the store, as its first failure said."""
         self.since_ms: int = since_ms
         """When it began, on the monotonic clock."""
+        self.is_told: bool = False
+        """Whether people know of it, so that they are told of its end, too."""
         self.denied: list[Reserve] = []
         """Calls whose refusal stopped a session: the store must stop it too."""
 

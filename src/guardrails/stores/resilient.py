@@ -63,7 +63,8 @@ LAST_MS = 30
 milliseconds. A busy process adds some all the time, and would never be done."""
 
 SAY_AGAIN_MS = 60_000
-"""How often a lasting trouble is logged."""
+"""How often people are told of one trouble, whether it lasts or comes again: where only
+a right is missing, a server that refuses calls answers whoever asks if it is back."""
 
 R = TypeVar("R")
 
@@ -107,7 +108,8 @@ class ResilientStore:
         self._outage: Outage | None = None
         self._key = key
         self._background = Background(clock)
-        self._said_at_ms: int | None = None
+        self._said_at_ms: dict[str, int] = {}
+        """When each trouble of the last minute was told, by its reason."""
         self._degraded_ms = 0
         self._doubt_now: object | None = None
         """Stands for the last doubt that the store has lost something, until it was
@@ -379,18 +381,17 @@ class ResilientStore:
         now_ms = self._clock.monotonic_ms()
         with self._lock:
             self.degraded_operations += 1
-            outage, begins = outage or self._outage, False
+            outage = outage or self._outage
             if outage is None:
-                begins = True
                 outage = self._outage = Outage(
                     self._tallies,
                     on_error=self.on_error,
                     reason=str(error or "store: unavailable."),
                     since_ms=now_ms,
                 )
-            says = self._said_at_ms is None or now_ms - self._said_at_ms >= SAY_AGAIN_MS
-            if says:
-                self._said_at_ms = now_ms
+            says = self._outage is outage and self._is_news(outage.reason, now_ms)
+            tells = says and not outage.is_told
+            outage.is_told = outage.is_told or says
         if says:
             _log.error(
                 "guardrails: the store does not answer (on_store_error: %s). %s",
@@ -399,9 +400,19 @@ class ResilientStore:
             )
         if self._outage is outage:
             self._background.soon(PROBE_MS, self._probe)
-        if begins:
+        if tells:
             self.listener.degraded(outage.reason, seconds=None)
         return outage
+
+    def _is_news(self, reason: str, now_ms: int) -> bool:
+        """Notes that a trouble is told now, unless it was a moment ago."""
+        recent = {
+            known: at_ms
+            for known, at_ms in self._said_at_ms.items()
+            if now_ms - at_ms < SAY_AGAIN_MS
+        }
+        self._said_at_ms = {reason: now_ms, **recent}
+        return reason not in recent
 
     # --- when it is back ------------------------------------------------------
 
@@ -465,12 +476,11 @@ class ResilientStore:
     def _end_outage(self, *, is_back: bool = True) -> None:
         with self._lock:
             outage, self._outage = self._outage, None
-            self._said_at_ms = None
             if outage is None:
                 return
             took_ms = self._clock.monotonic_ms() - outage.since_ms
             self._degraded_ms += took_ms
-        if not is_back:
+        if not is_back or not outage.is_told:
             return
         _log.warning("guardrails: the store is back; everything is booked.")
         self.listener.degraded("the store is back", seconds=took_ms / 1000)

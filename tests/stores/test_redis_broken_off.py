@@ -15,6 +15,15 @@ from hypothesis import strategies as st
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
+from guardrails.core.alerts import Alert
+from guardrails.core.attribution import Attribution
+from guardrails.core.deliveries import (
+    ClaimAlerts,
+    DeliveryState,
+    NoteAlerts,
+    ReadAlerts,
+    TellAlerts,
+)
 from guardrails.core.operations import (
     Operation,
     ReadAccount,
@@ -24,9 +33,11 @@ from guardrails.core.operations import (
     Sweep,
     Swept,
 )
+from guardrails.core.telling import AlertKind
 from guardrails.errors import StoreUnavailable
 from guardrails.stores.redis import RedisStore
 from guardrails.stores.redis.rights import LEDGER
+from guardrails.testing.conformance import NOW_MS
 from tests.servers.configured import ConfiguredServer
 from tests.stores.scenarios import (
     READS,
@@ -102,6 +113,52 @@ def test_a_call_that_was_refused_in_its_middle_has_changed_nothing(
                 read = ReadAccount(account=key)
                 assert store.execute(read) == checker.ledger.apply(read)
             assert store.execute(READS[-1]) == checker.ledger.apply(READS[-1])
+
+
+@pytest.mark.parametrize("right", ["zrem", "hset", "set", "expire"])
+def test_an_alert_that_was_told_is_not_told_again_because_a_right_is_missing(
+    configured: ConfiguredServer, admin: redis.Redis, right: str
+) -> None:
+    """Noted once the right is back, it is over: else it would be sent for ever."""
+    told = [_alert(number) for number in range(3)]
+    claim = ClaimAlerts(
+        project_id="p",
+        place="slack",
+        owner="o",
+        now_ms=NOW_MS,
+        until_ms=NOW_MS + 1,
+        singles_max=1,
+    )
+    note = NoteAlerts(
+        project_id="p",
+        place="slack",
+        label="",
+        owner="o",
+        alert_ids=tuple([alert.alert_id for alert in told]),
+        now_ms=NOW_MS,
+        state=DeliveryState.DELIVERED,
+        due_ms=NOW_MS,
+        cooldown_ms=1_000,
+    )
+    with closing(RedisStore(configured.url_of(USER))) as store:
+        store.execute(TellAlerts(project_id="p", alerts=told, places=("slack",)))
+        assert len(store.execute(claim).alerts) == len(told)
+        _executed(store, note, admin, but=right)
+        logs = store.execute(ReadAlerts(project_id="p", limit=9))
+
+        assert store.execute(claim).alerts == ()
+        assert {log.deliveries[0].state for log in logs} == {DeliveryState.DELIVERED}
+
+
+def _alert(number: int) -> Alert:
+    return Alert(
+        alert_id=f"a{number}",
+        kind=AlertKind.SOFT,
+        time_ms=NOW_MS,
+        project_id="p",
+        attribution=Attribution.of(project_id="p"),
+        subject=f"s{number}",
+    )
 
 
 def _executed(

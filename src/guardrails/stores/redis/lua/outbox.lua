@@ -104,8 +104,9 @@ local function note()
     if PLACE_OPEN[row[1]] and call('HGET', all, id) then
       count = count + 1
       row[1], row[3], row[4], row[5], row[6] = A[5], int(row[3] + 1), A[2], A[8], A[9]
-      keep_row(to, id, row)
+      -- First, since it may be refused: what is due is sent, whatever its row says.
       if A[5] ~= 'sending' then call('ZREM', due, id) end
+      keep_row(to, id, row)
       if delivered and A[7] ~= '0' then
         call('SET', calm .. subject_of(id), A[12], 'PX', A[7])
       end

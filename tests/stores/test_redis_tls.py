@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from guardrails.core.operations import ReadAccount
-from guardrails.errors import StoreUnavailable
+from guardrails.errors import ConfigurationError, StoreUnavailable
 from guardrails.stores.redis import RedisStore
 from tests.stores.running import SESSION, Run, in_thread, on_loop
 
@@ -39,8 +39,17 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def port(folder: Path) -> Iterator[int]:
     """Where somebody shows that certificate; nobody gets further than that."""
+    with _greeting(folder) as port:
+        yield port
+
+
+@contextlib.contextmanager
+def _greeting(folder: Path, *, asks: bool = False) -> Iterator[int]:
+    """Shows the certificate to whoever connects, and asks for theirs."""
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     context.load_cert_chain(folder / "certificate", folder / "key")
+    if asks:
+        context.verify_mode = ssl.CERT_REQUIRED
     listener = socket.create_server(("127.0.0.1", 0))
 
     def greet() -> None:
@@ -82,3 +91,60 @@ def test_what_is_wrong_with_a_certificate_is_said(
     assert said in str(caught.value)
     assert PASSWORD not in str(caught.value)
     assert str(folder) not in str(caught.value)
+
+
+def _said(run: Run, url: str) -> str:
+    with closing(RedisStore(url)) as store, pytest.raises(StoreUnavailable) as caught:
+        run(store, ReadAccount(account=SESSION))
+    return str(caught.value)
+
+
+@pytest.mark.parametrize("run", [in_thread, on_loop])
+def test_a_server_that_wants_tls_is_named(run: Run, port: int) -> None:
+    assert "use rediss://" in _said(run, f"redis://localhost:{port}/0")
+
+
+@pytest.mark.parametrize("run", [in_thread, on_loop])
+def test_a_server_without_tls_is_named(run: Run) -> None:
+    """It waits for a command, and takes the greeting for the start of one."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        port = silent.getsockname()[1]
+        assert "use redis://" in _said(run, f"rediss://127.0.0.1:{port}/0")
+
+
+@pytest.mark.parametrize("run", [in_thread, on_loop])
+def test_a_server_that_asks_for_a_certificate_is_named(run: Run, folder: Path) -> None:
+    options = f"ssl_check_hostname=false&ssl_ca_certs={folder}/certificate"
+    with _greeting(folder, asks=True) as port:
+        said = _said(run, f"rediss://localhost:{port}/0?{options}")
+
+    assert "give ssl_certfile and ssl_keyfile" in said
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ("ssl_ca_certs={0}/none", "ssl_ca_certs '{0}/none' cannot be read: No such"),
+        ("ssl_ca_path={0}/none", "ssl_ca_path '{0}/none' cannot be read: No such"),
+        ("ssl_certfile={0}", "ssl_certfile '{0}' is a folder"),
+        ("ssl_ca_certs={0}/key", "no certificate, or one without its key"),
+        ("ssl_certfile={0}/certificate", "no certificate, or one without its key"),
+    ],
+)
+def test_a_file_that_cannot_be_used_is_named(
+    folder: Path, options: str, said: str
+) -> None:
+    """At once: an agent that has to wait for a server would start without one."""
+    with pytest.raises(ConfigurationError) as caught:
+        RedisStore(f"rediss://:{PASSWORD}@localhost/0?{options.format(folder)}")
+
+    assert said.format(folder) in str(caught.value)
+    assert PASSWORD not in str(caught.value)
+
+
+def test_files_that_can_be_used_are(folder: Path) -> None:
+    options = (
+        "ssl_ca_certs={0}/certificate&ssl_ca_path={0}&ssl_certfile={0}/certificate"
+    )
+    options += "&ssl_keyfile={0}/key"
+    RedisStore(f"rediss://localhost/0?{options.format(folder)}").close()

@@ -299,6 +299,7 @@ _FIXES: tuple[tuple[str, str], ...] = (
 
 
 _RIGHTS_WORDS = ("ACL failure", "can't run this command")
+_CLOSED_WORDS = ("closed", "reset", "Reset", "pipe", "Pipe", "EOF", "SSL")
 _UNVERIFIED = re.compile(r"certificate verify failed: (.+?)\.?(?: \(_ssl|$)")
 
 
@@ -316,4 +317,19 @@ def explain(url: str, error: BaseException) -> str:
         if word == reason or str(error).startswith(word):
             reason, fix = word, how
             break
+    else:
+        fix += _advice(url, str(error))
     return f"store: redis {masked(url)!r}: {reason}. {fix}"
+
+
+def _advice(url: str, text: str) -> str:
+    """Says what else may be wrong where one side speaks TLS and is not understood."""
+    is_tls = url.startswith("rediss")
+    is_closed = any(word in text for word in _CLOSED_WORDS)
+    if is_tls and text.startswith("Timeout connecting"):
+        return " If it does not speak TLS, use redis://."
+    if is_tls and is_closed and "ssl_certfile" not in url:
+        return " If it asks for a certificate, give ssl_certfile and ssl_keyfile."
+    if is_closed and url.startswith("redis"):
+        return " If it wants TLS, use rediss://."
+    return ""

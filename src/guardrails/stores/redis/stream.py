@@ -22,13 +22,13 @@ from typing import Any, cast
 
 import hiredis
 from redis import exceptions
-from redis.asyncio.connection import SSLConnection as AsyncSSLConnection
 from redis.connection import (
     DefaultParser,
     SSLConnection,
     UnixDomainSocketConnection,
 )
 
+from guardrails.stores.redis.certificates import tls_context
 from guardrails.stores.redis.topology import (
     DEADLINE_S,
     TCP_OPTIONS,
@@ -118,7 +118,7 @@ class Streams:
             stream.go_on()
             await stream.ended.wait()
         except TimeoutError:
-            stream.end(exceptions.TimeoutError("connecting took too long"))
+            stream.end(exceptions.TimeoutError(LATE))
         except ssl.SSLError as error:
             stream.end(exceptions.ConnectionError(str(error)))
         except OSError as error:
@@ -154,6 +154,9 @@ class Streams:
             else:
                 return
 
+
+LATE = "Timeout connecting to server"
+"""As redis-py says it."""
 
 _keepers: "set[asyncio.Task[None]]" = set()
 """Loops refer to their tasks weakly."""
@@ -254,7 +257,9 @@ class _Stream(asyncio.Protocol):
             return
         due = self._questions[0].due
         if self._loop.time() >= due:
-            self.end(exceptions.TimeoutError("the server did not answer in time"))
+            is_open = self._transport is not None
+            what = "the server did not answer in time" if is_open else LATE
+            self.end(exceptions.TimeoutError(what))
         else:
             self._watch = self._loop.call_at(due, self._check)
 
@@ -321,10 +326,4 @@ def _prepared(
     found = socket.getaddrinfo(*address, type=socket.SOCK_STREAM)
     flags = socket.NI_NUMERICHOST | socket.NI_NUMERICSERV
     places = [socket.getnameinfo(place, flags)[0] for *_, place in found]
-    return list(dict.fromkeys(places)), _tls(options) if is_tls else None
-
-
-def _tls(options: dict[str, Any]) -> ssl.SSLContext:
-    """Returns the context that redis-py makes of a URL's `ssl_` options."""
-    wanted = {name: value for name, value in options.items() if name[:4] == "ssl_"}
-    return AsyncSSLConnection(**wanted).ssl_context.get()
+    return list(dict.fromkeys(places)), tls_context(options) if is_tls else None

@@ -25,6 +25,7 @@ from redis.retry import Retry
 from redis.sentinel import Sentinel
 
 from guardrails.errors import ConfigurationError
+from guardrails.stores.redis.certificates import problem_of
 
 __all__ = ["TCP_OPTIONS", "Address", "Topology", "masked", "slots_from"]
 
@@ -71,7 +72,7 @@ class Topology:
         """Reads a URL.
 
         Raises:
-            ConfigurationError: If it cannot be read.
+            ConfigurationError: If it cannot be read, or a file that it names.
         """
         scheme = url.partition("://")[0]
         try:
@@ -92,6 +93,8 @@ class Topology:
                 "redis+cluster://host:6379,other:6379, after ? only options of "
                 "redis-py, and in a password %2F for /, %3F for ? and %23 for #."
             ) from None
+        if (problem := problem_of(topology.options)) is not None:
+            raise ConfigurationError(f"store: {masked(url)!r}: {problem}.")
         return topology
 
     @classmethod

@@ -93,6 +93,21 @@ def test_what_a_person_must_mend_is_said_at_once(run: Run, refusal: str) -> None
     assert server.scripts == 1
 
 
+def test_a_server_that_is_full_in_a_script_is_named(run: Run, server: Server) -> None:
+    """It says where in the script it was, and may have room again later."""
+    with closing(open_store(server.url)) as store:
+        run(store, reserve("1", charging()))
+        server.ask("CONFIG", "SET", "maxmemory", "1")
+        try:
+            with pytest.raises(StoreUnavailable) as caught:
+                run(store, reserve("2", charging()))
+        finally:
+            server.ask("CONFIG", "SET", "maxmemory", "0")
+
+    assert "Raise maxmemory" in str(caught.value)
+    assert caught.value.may_return
+
+
 def test_a_wrong_password_is_said_at_once(run: Run) -> None:
     wrong = b"-WRONGPASS invalid username-password pair or user is disabled.\r\n"
     with ScriptedServer(greeting=wrong) as server:

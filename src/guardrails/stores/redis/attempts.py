@@ -269,15 +269,20 @@ def is_passing(error: BaseException) -> bool:
     )
 
 
+_RETURNING_WORDS = ("MISCONF", "OOM")
+"""What is over once somebody has tidied up; a script's `OOM` has no class."""
+
+
 def may_return(error: BaseException) -> bool:
     """Whether the server may answer some time later, although nobody here changes."""
     is_full = isinstance(error, exceptions.OutOfMemoryError)
-    return is_passing(error) or is_full or str(error).startswith("MISCONF")
+    return is_passing(error) or is_full or str(error).startswith(_RETURNING_WORDS)
 
 
+_FULL = "Raise maxmemory; keep maxmemory-policy noeviction."
 _FIXES: tuple[tuple[str, str], ...] = (
     # redis-py has a class for most codes, and takes the code out of the text.
-    ("OutOfMemoryError", "Raise maxmemory; keep maxmemory-policy noeviction."),
+    *((word, _FULL) for word in ("OutOfMemoryError", "OOM")),
     ("ReadOnlyError", "It is a replica: name the master, or use redis+sentinel://."),
     ("AuthenticationError", "User or password are wrong: redis://user:password@host."),
     ("NoPermissionError", "The user lacks a right: see the ACL in examples/redis/."),

@@ -37,7 +37,7 @@ from guardrails.core.telling import AlertKind
 from guardrails.errors import StoreUnavailable
 from guardrails.stores.redis import RedisStore
 from guardrails.stores.redis.rights import LEDGER
-from guardrails.testing.conformance import NOW_MS
+from guardrails.testing.conformance import NOW_MS, charging, reserve
 from tests.servers.configured import ConfiguredServer
 from tests.stores.scenarios import (
     READS,
@@ -148,6 +148,35 @@ def test_an_alert_that_was_told_is_not_told_again_because_a_right_is_missing(
 
         assert store.execute(claim).alerts == ()
         assert {log.deliveries[0].state for log in logs} == {DeliveryState.DELIVERED}
+
+
+@pytest.mark.parametrize(
+    ("taken", "said"),
+    [
+        ("-evalsha", "+evalsha"),
+        ("-script|load", "+script|load"),
+        ("-zadd", "+zadd"),
+        ("resetkeys", "~gr:*"),
+    ],
+)
+def test_the_right_that_is_missing_is_named(
+    configured: ConfiguredServer, admin: redis.Redis, taken: str, said: str
+) -> None:
+    admin.script_flush()  # As a server that has just been started.
+    admin.execute_command("ACL", "SETUSER", USER, taken)
+    try:
+        with (
+            closing(RedisStore(configured.url_of(USER))) as store,
+            pytest.raises(StoreUnavailable) as caught,
+        ):
+            store.execute(reserve("h", charging()))
+    finally:
+        admin.execute_command("ACL", "SETUSER", USER, "~gr:*")
+
+    told = f"the right {said}: see the ACL"
+    if (taken, configured.binary.name) == ("-zadd", "redis-server"):
+        told = "a right: see the ACL"  # Redis 7.0 does not say which, in a script.
+    assert told in str(caught.value)
 
 
 def _alert(number: int) -> Alert:

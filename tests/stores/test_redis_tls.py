@@ -89,6 +89,7 @@ def test_what_is_wrong_with_a_certificate_is_said(
             run(store, ReadAccount(account=SESSION))
 
     assert said in str(caught.value)
+    assert str(caught.value).endswith("ssl_ca_certs in the URL.")
     assert PASSWORD not in str(caught.value)
     assert str(folder) not in str(caught.value)
 

@@ -232,7 +232,9 @@ def _attempt(
                 sent = [part for command in commands for part in (_ASKING, command)]
             case exceptions.NoScriptError() if script is not None:
                 load = packed((b"SCRIPT", b"LOAD", script.text))
-                yield patience.exchange(address, [load])
+                [loaded] = yield patience.exchange(address, [load])
+                if isinstance(loaded, Exception):
+                    raise loaded
             case _:
                 raise error
     raise redis.ConnectionError("redirected in a circle")
@@ -304,13 +306,14 @@ _FIXES: tuple[tuple[str, str], ...] = (
 
 
 _RIGHTS_WORDS = ("ACL failure", "can't run this command")
+_REFUSED_COMMAND = re.compile(r"permissions to run the '([a-z]+(?:\|[a-z]+)?)' command")
 _CLOSED_WORDS = ("closed", "reset", "Reset", "pipe", "Pipe", "EOF", "SSL")
 _UNVERIFIED = re.compile(r"certificate verify failed: (.+?)\.?(?: \(_ssl|$)")
 
 
 def explain(url: str, error: BaseException) -> str:
     """Says what is wrong with the server, and how to mend it."""
-    fix = "Is it running, and reachable from here?"
+    fix = "Is it running, and reachable from here?" + _advice(url, str(error))
     reason = type(error).__name__
     if any(words in str(error) for words in _RIGHTS_WORDS):
         reason = "NoPermissionError"  # A script's; every version words it differently.
@@ -322,9 +325,18 @@ def explain(url: str, error: BaseException) -> str:
         if word == reason or str(error).startswith(word):
             reason, fix = word, how
             break
-    else:
-        fix += _advice(url, str(error))
+    if reason == "NoPermissionError":
+        fix = _missing_right(str(error)) or fix
     return f"store: redis {masked(url)!r}: {reason}. {fix}"
+
+
+def _missing_right(text: str) -> str | None:
+    """Says which right is missing, where the server does."""
+    if (found := _REFUSED_COMMAND.search(text)) is not None:
+        return f"The user lacks the right +{found[1]}: see the ACL in examples/redis/."
+    if "to access" in text:
+        return "The user lacks the right ~gr:*: see the ACL in examples/redis/."
+    return None
 
 
 def _advice(url: str, text: str) -> str:

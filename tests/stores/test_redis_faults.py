@@ -115,6 +115,30 @@ def test_an_earlier_reply_that_is_read_later_changes_no_totals(server: Server) -
     assert (seen.steps, seen.held_nano_usd) == (2, 2 * CENT)
 
 
+def test_a_loss_is_noticed_once(server: Server) -> None:
+    """Replies of before, and to calls of before, are read when others know of it."""
+    with closing(RedisStore(server.url)) as store:
+        for hold_id in ("1", "2"):
+            store.execute(reserve(hold_id, charging()))
+        admitted = store._steps(reserve("3", charging()))
+        reply = store.client.call(*next(admitted))
+        refused = store._steps(reserve("4", charging()))
+        call = next(refused)
+        server.ask("FLUSHALL")
+        refusal = store.client.call(*call)
+        for hold_id in ("5", "6"):
+            store.execute(reserve(hold_id, charging()))
+        with suppress(StopIteration):
+            admitted.send(reply)
+        again = refused.send(refusal)
+        with suppress(StopIteration):
+            refused.send(store.client.call(*again))
+        found = account(store)
+
+        assert store.rollbacks == 1
+        assert found.steps == 3
+
+
 # --- A slot moves -----------------------------------------------------------
 
 

@@ -270,6 +270,7 @@ class RedisStore(LockedAtFork):
         assert op is not None
         prefix = keys.prefix_of(op.charging.accounts[0])
         for _ in range(ROUNDS_MAX + len(op.charging.lines)):
+            rollbacks = self.rollbacks
             names, arguments = requests.call_arguments(
                 settle,
                 reserve,
@@ -280,19 +281,23 @@ class RedisStore(LockedAtFork):
             reply = yield (self._call, prefix, names, arguments)
             match reply[0]:
                 case b"ok":
-                    self._saw(prefix, reply[1], op.charging, reply[4])
+                    self._saw(prefix, reply[1], op.charging, reply[4], rollbacks)
                     return reply[2:4]
                 case b"raised":
                     account = op.charging.accounts[reply[1] - 1]
                     self._learn(account, reply[2].decode())
                 case _:
-                    self._rolled_back(prefix, reply[1])
+                    self._rolled_back(prefix, reply[1], rollbacks)
         raise StoreUnavailable(
             "store: redis: limits are raised faster than they are read"
         )
 
-    def _saw(self, prefix: str, version: int, charging: Charging, rows: bytes) -> None:
+    def _saw(
+        self, prefix: str, version: int, charging: Charging, rows: bytes, rollbacks: int
+    ) -> None:
         with self._lock:
+            if self.rollbacks != rollbacks:
+                return  # The reply may be of before the loss.
             self._versions[prefix] = max(version, self._versions.get(prefix, 0))
             known = self._seen.get(charging.accounts)
             if not rows or (known is not None and known[0] > version):
@@ -301,10 +306,11 @@ class RedisStore(LockedAtFork):
                 self._seen.clear()
             self._seen[charging.accounts] = (version, rows)
 
-    def _rolled_back(self, prefix: str, version: int) -> None:
+    def _rolled_back(self, prefix: str, version: int, rollbacks: int) -> None:
+        """Notes a loss, unless somebody has since the call was sent."""
         with self._lock:
             seen = self._versions.get(prefix, 0)
-            if version >= seen:
+            if version >= seen or self.rollbacks != rollbacks:
                 return
             self._versions[prefix] = version
             self._seen.clear()

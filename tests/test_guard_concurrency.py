@@ -313,3 +313,59 @@ def test_a_guard_goes_on_in_both_processes_after_a_fork(tmp_path: Path) -> None:
     )
 
     assert ended.stdout.split() == ["5", "5", "5", "5", LIMIT]
+
+
+HALTING = """
+import os, signal, sys, threading, warnings
+from guardrails import Guard
+from guardrails.clock import SystemClock
+
+class Halting(SystemClock):
+    at = None
+    def monotonic_ms(self):
+        if threading.current_thread() is self.at:
+            has_come.set()
+            may_go.wait()
+        return super().monotonic_ms()
+
+has_come, may_go = threading.Event(), threading.Event()
+clock = Halting()
+guard = Guard({}, store=sys.argv[1], clock=clock, max_cost_usd="1")
+session = guard.session(session_id="shared")
+def call():
+    with guard.call(tool="geocode", cost_usd="0.10"):
+        pass
+with session:
+    call()
+    clock.at = threading.Thread(target=session.pause)  # It asks how late it is.
+    clock.at.start()
+    has_come.wait()
+    warnings.simplefilter("ignore", DeprecationWarning)
+    child = os.fork()
+    if child == 0:
+        signal.alarm(20)
+        session.activate()
+        call()
+        os._exit(0)
+    status = os.waitpid(child, 0)[1]
+    may_go.set()
+    clock.at.join()
+    call()
+    print(status, session.spent)
+guard.close()
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+def test_a_fork_while_a_thread_has_a_session_locked_blocks_no_child(
+    tmp_path: Path,
+) -> None:
+    ended = subprocess.run(
+        [sys.executable, "-c", HALTING, f"sqlite:///{tmp_path}/ledger.sqlite3"],
+        capture_output=True,
+        text=True,
+        timeout=SECONDS_MAX,
+        check=True,
+    )
+
+    assert ended.stdout.split() == ["0", "0.30"], ended.stderr

@@ -1,10 +1,15 @@
 """What many threads use at the same time."""
 
 import gc
+import os
+import signal
 import sys
 import threading
+import warnings
 
-from guardrails.threads import WeakList
+import pytest
+
+from guardrails.threads import WeakList, new_lock
 
 
 class Thing:
@@ -48,3 +53,41 @@ def test_a_weak_list_is_gone_through_while_others_add_and_end() -> None:
             thread.join()
 
     assert all(set(kept) <= set(one) for one in found)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+def test_a_lock_of_a_thread_that_a_child_does_not_have_is_free_there() -> None:
+    """What the forking thread has itself stays its own, and is left by it."""
+    theirs, mine, free = new_lock(), new_lock(), new_lock()
+    has_locked, may_go = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with theirs:
+            has_locked.set()
+            may_go.wait()
+
+    holder = threading.Thread(target=hold)
+    holder.start()
+    has_locked.wait()
+    with mine:
+        child = fork()
+        if child == 0:
+            mine.release()  # Which fails if it is not this thread's.
+            is_free = theirs.acquire(timeout=1) and free.acquire(timeout=1)
+            os._exit(0 if is_free else 1)
+        is_theirs = not theirs.acquire(blocking=False)
+    may_go.set()
+    holder.join()
+
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert is_theirs
+
+
+def fork() -> int:
+    with warnings.catch_warnings():
+        # Python 3.12 warns of what these tests are about.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        child = os.fork()
+    if child == 0:
+        signal.alarm(20)
+    return child

@@ -11,10 +11,11 @@ import importlib.machinery
 import importlib.util
 import logging
 import sys
-import threading
 from collections.abc import Mapping, Sequence
 from types import ModuleType
 from typing import TYPE_CHECKING, Protocol
+
+from guardrails.threads import new_lock
 
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
@@ -24,7 +25,7 @@ __all__ = ["Adapter", "installed_adapters", "load_adapters", "loaded_adapters"]
 GROUP = "guardrails.adapters"
 
 _log = logging.getLogger("guardrails")
-_lock = threading.RLock()
+_lock = new_lock()
 _waiting: "dict[str, EntryPoint]" = {}
 _loaded: dict[str, "Adapter"] = {}
 

@@ -1,6 +1,5 @@
 """Anchors: what prompts were billed, which says more of those that extend them."""
 
-import threading
 from collections import OrderedDict
 from dataclasses import replace
 
@@ -8,6 +7,7 @@ from guardrails.core.calls import ModelCall
 from guardrails.core.estimates import Anchor, extends, input_tokens_max
 from guardrails.core.layers import BilledPrompt, Piece
 from guardrails.core.usage import TokenUsage
+from guardrails.threads import new_lock
 
 __all__ = ["Anchors"]
 
@@ -19,7 +19,7 @@ class Anchors:
     """The last billed prompt of each agent and model. Thread safe."""
 
     def __init__(self) -> None:
-        self._lock = threading.RLock()
+        self._lock = new_lock()
         self._anchors: OrderedDict[tuple[tuple[str, ...], str], Anchor] = OrderedDict()
 
     def bounded(self, call: ModelCall, agent_path: tuple[str, ...]) -> ModelCall:

@@ -5,12 +5,12 @@ same arguments, a model's by the same agent with a prompt of the same sizes. A c
 repeat if it brought the same result for the same arguments again.
 """
 
-import threading
 from collections import OrderedDict
 from collections.abc import Hashable
 
 from guardrails.core.calls import CallStatus, ModelCall, ToolCall
 from guardrails.core.loops import ToolTrace
+from guardrails.threads import new_lock
 
 __all__ = ["Efforts"]
 
@@ -27,7 +27,7 @@ class Efforts:
     """What was tried in one session. Thread safe."""
 
     def __init__(self) -> None:
-        self._lock = threading.RLock()
+        self._lock = new_lock()
         self._failed: OrderedDict[Hashable, int] = OrderedDict()
         self._seen: OrderedDict[Hashable, None] = OrderedDict()
 

@@ -8,7 +8,6 @@ operation to the store.
 import asyncio
 import contextlib
 import logging
-import threading
 from collections.abc import Callable, Generator, Mapping, Sequence
 from typing import TYPE_CHECKING, TypeVar
 
@@ -43,7 +42,7 @@ from guardrails.interrupts import to_its_end, unbroken
 from guardrails.observing import Observer
 from guardrails.ports import Clock, EventSink, PriceBook, Store
 from guardrails.refusals import refusal_error
-from guardrails.threads import is_on_event_loop
+from guardrails.threads import is_on_event_loop, new_lock
 
 if TYPE_CHECKING:
     from guardrails.session import Session
@@ -100,7 +99,7 @@ class Engine:
         """What adapters keep per guard, by a name of their own."""
         self.failures: int = 0
         """Failures of ours that were contained."""
-        self._lock = threading.RLock()
+        self._lock = new_lock()
         self._key_meanwhile = new_key()
         self._calls = 0
 

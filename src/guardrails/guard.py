@@ -3,7 +3,6 @@
 import atexit
 import logging
 import os
-import threading
 import weakref
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -70,7 +69,7 @@ from guardrails.spending import Asked, read_series, read_sessions, read_spend
 from guardrails.stores import open_journal, open_store, shared_url
 from guardrails.stores.memory import MemoryStore
 from guardrails.stores.resilient import ResilientStore
-from guardrails.threads import off_event_loop
+from guardrails.threads import new_lock, off_event_loop
 from guardrails.tools import guarded_tool
 
 if TYPE_CHECKING:
@@ -236,7 +235,7 @@ class Guard:
         self._sessions_around = sessions_from_environment(os.environ)
         self._default_tags = tags_from_environment(os.environ)
         self._own_session: Session | None = None
-        self._own_lock = threading.RLock()
+        self._own_lock = new_lock()
         atexit.register(_close_at_exit, weakref.ref(self))
         load_adapters()
 

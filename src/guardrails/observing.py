@@ -1,6 +1,5 @@
 """Observing: tells sinks once of what they would otherwise hear with each call."""
 
-import threading
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -13,6 +12,7 @@ from guardrails.core.policy import OnUnpriced
 from guardrails.core.unpriced import Unpriced
 from guardrails.core.windows import DAY_MS
 from guardrails.ports import EventSink
+from guardrails.threads import new_lock
 
 __all__ = ["Observer"]
 
@@ -31,7 +31,7 @@ class Observer:
 
     def __init__(self, emit: Callable[[Callable[[EventSink], None]], None]) -> None:
         self._emit = emit
-        self._lock = threading.RLock()
+        self._lock = new_lock()
         self._told: set[tuple[object, ...]] = set()
 
     def noted(

@@ -6,7 +6,6 @@ stays in force, and the log says so once.
 """
 
 import logging
-import threading
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +13,7 @@ from pathlib import Path
 from guardrails.config import Configuration
 from guardrails.core.policy import Mode
 from guardrails.errors import ConfigurationError
+from guardrails.threads import new_lock
 
 __all__ = ["LOOK_EVERY_MS", "ConfigFile", "kept"]
 
@@ -36,7 +36,7 @@ class ConfigFile:
     def __init__(self, path: Path | None, load: Callable[[], Configuration]) -> None:
         self._path = path
         self._load = load
-        self._lock = threading.RLock()
+        self._lock = new_lock()
         self._next_ms = 0
         self._known = self._seen = self._signature()
 

@@ -1,7 +1,6 @@
 """Sessions: one agent interaction with one budget."""
 
 import asyncio
-import threading
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from decimal import Decimal
@@ -28,6 +27,7 @@ from guardrails.guarded_call import GuardedCall
 from guardrails.ids import new_id
 from guardrails.interrupts import all_or_nothing, unbroken
 from guardrails.scope import TaskReference, current_session, open_session, running_task
+from guardrails.threads import new_lock
 
 __all__ = ["Session"]
 
@@ -63,7 +63,7 @@ class Session:
         self._parent = parent
         self._policy: Policy = engine.policy
         self._budget: Budget = self._policy.session_budget(self._owner.agent)
-        self._lock = threading.RLock()
+        self._lock = new_lock()
         self.anchors: Anchors = Anchors()
         """What prompts were billed, per nested agent and model."""
         self.efforts: Efforts = Efforts()

@@ -1,12 +1,14 @@
 """Threads: what they need to know of each other, and may use at the same time."""
 
 import asyncio
+import os
+import threading
 import weakref
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Generic, TypeVar
 
-__all__ = ["WeakList", "is_on_event_loop", "off_event_loop"]
+__all__ = ["WeakList", "is_on_event_loop", "new_lock", "off_event_loop"]
 
 T = TypeVar("T")
 
@@ -50,3 +52,35 @@ class WeakList(Generic[T]):
         # Copying a tuple, adding and removing are one step each for other threads.
         found = [reference() for reference in tuple(self._references)]
         return [thing for thing in found if thing is not None]
+
+
+def new_lock() -> threading.RLock:
+    """Returns a lock that is free in a forked child, whoever had it in the parent.
+
+    Else the child could inherit it from a thread that it does not have, and nobody
+    there would ever let it go. What it guards must do for a child at any moment: a
+    fork does not wait. What must not be seen half done is for `stores.forks`.
+    """
+    lock = threading.RLock()
+    _locks.add(weakref.ref(lock, _locks.discard))
+    return lock
+
+
+_locks: set[weakref.ref[threading.RLock]] = set()
+"""Adding, removing and copying are one step each for other threads."""
+
+
+def _free_locks() -> None:
+    for reference in _locks.copy():
+        lock = reference()
+        if lock is None:
+            continue
+        if lock.acquire(blocking=False):  # Free, or had by the thread that forked.
+            lock.release()
+        else:
+            # Python's own modules do it so. The types of the library leave it out.
+            lock._at_fork_reinit()  # pyright: ignore[reportAttributeAccessIssue, reportUnknownMemberType]
+
+
+if hasattr(os, "register_at_fork"):  # Windows does not fork.
+    os.register_at_fork(after_in_child=_free_locks)

@@ -1,8 +1,9 @@
 """Recent: a bounded memory of answers that are expensive to find."""
 
-import threading
 from collections.abc import Callable, Hashable
 from typing import Generic, TypeVar
+
+from guardrails.threads import new_lock
 
 __all__ = ["Recent"]
 
@@ -19,7 +20,7 @@ class Recent(Generic[K, V]):
     def __init__(self, *, entries_max: int) -> None:
         self._entries_max = entries_max
         self._entries: dict[K, V] = {}
-        self._lock = threading.RLock()
+        self._lock = new_lock()
         self.get: Callable[[K], V | None] = self._entries.get
 
     def __len__(self) -> int:

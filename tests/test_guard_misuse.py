@@ -6,6 +6,8 @@ neither case is a call lost that was made.
 
 import asyncio
 import contextvars
+import copy
+import pickle
 from collections.abc import AsyncGenerator, Callable
 from decimal import Decimal
 from typing import Any
@@ -21,6 +23,7 @@ from guardrails import (
     Session,
     TokenUsage,
 )
+from guardrails.core.calls import Outcome
 from guardrails.errors import ReservationConflict
 from guardrails.testing import FakeClock
 
@@ -43,6 +46,42 @@ def one_cent(guard: Guard, **options: Any) -> GuardedCall:
 def held_usd(session: Session) -> Decimal:
     assert session.remaining is not None
     return Decimal("1.00") - session.remaining - session.spent
+
+
+# --- in other hands ---------------------------------------------------------
+
+
+@pytest.mark.parametrize("copied", [copy.copy, copy.deepcopy])
+def test_a_copy_is_the_thing_itself_and_counts_once(
+    guard: Guard, copied: Callable[[Any], Any]
+) -> None:
+    """A second one beside it would share half of what it is."""
+    with copied({"guard": guard})["guard"].session() as session:
+        with one_cent(guard) as call:
+            copied(call).settle(cost_usd="0.01")
+        copied([session])[0].begin(call.call).finish(Outcome())
+
+    assert copied(guard) is guard
+    assert copied(session).steps == 2
+    assert session.spent == Decimal("0.02")
+    assert held_usd(session) == 0
+
+
+@pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
+def test_what_cannot_be_pickled_says_what_to_do_instead(
+    guard: Guard, protocol: int
+) -> None:
+    """As the error that Python raises for a lock: some look for it and go on."""
+    session = guard.session()
+    instead = {
+        guard: r"Guard.child_env\(\)",
+        session: "session_id",
+        one_cent(guard): "Make",
+    }
+
+    for thing, words in instead.items():
+        with pytest.raises(TypeError, match=f"{type(thing).__name__} belongs.*{words}"):
+            pickle.dumps([thing], protocol)
 
 
 # --- sessions ---------------------------------------------------------------

@@ -10,7 +10,7 @@ from datetime import timedelta
 from decimal import Decimal
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Never, ParamSpec, Self, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Never, ParamSpec, TypeVar, cast
 
 from guardrails.adapters import load_adapters, loaded_adapters
 from guardrails.asking import (
@@ -43,6 +43,7 @@ from guardrails.engine import Engine
 from guardrails.errors import ConfigurationError, StoreUnavailable
 from guardrails.guarded_call import GuardedCall
 from guardrails.ids import new_id
+from guardrails.one_process import OfOneProcess
 from guardrails.orders import Orders, target_of
 from guardrails.planning import (
     checked_amount,
@@ -86,7 +87,13 @@ T = TypeVar("T")
 Amount = Decimal | str | int | float
 
 
-class Guard:
+_INSTEAD = (
+    "Build a Guard in each process, from the same configuration and store: for a pool "
+    "in its initializer. Guard.child_env() takes the running session along."
+)
+
+
+class Guard(OfOneProcess, instead=_INSTEAD):
     """Stops agents at their limits and records where the money went.
 
     Without arguments it reads `guardrails.yaml`, searched upwards from the
@@ -94,7 +101,7 @@ class Guard:
     Without any limit nothing is limited and everything is recorded.
 
     A guard may be shared by all threads and tasks of a process, and several
-    guards may live side by side.
+    guards may live side by side. Each process builds its own, or inherits it by a fork.
 
     Args:
         config: A path to a YAML file, or its content as a mapping.
@@ -238,10 +245,6 @@ class Guard:
         self._own_lock = new_lock()
         atexit.register(_close_at_exit, weakref.ref(self))
         load_adapters()
-
-    def __deepcopy__(self, memo: object) -> Self:
-        """Returns itself: what holds it may be copied, and it counts for all."""
-        return self
 
     @property
     def engine(self) -> Engine:

@@ -19,6 +19,7 @@ from guardrails.errors import ConfigurationError, GuardrailsError
 from guardrails.ids import new_id
 from guardrails.interrupts import all_or_nothing, unbroken
 from guardrails.layering import learnt_layers
+from guardrails.one_process import OfOneProcess
 from guardrails.outcomes import BREAKS, checked_usage, text_of
 from guardrails.scope import current_call, current_layer
 
@@ -31,7 +32,7 @@ _UNKNOWN = object()
 """Stands for a result that was not given: `None` is a result too."""
 
 
-class GuardedCall:
+class GuardedCall(OfOneProcess, instead="Make the call there."):
     """One model call or tool call: reserved on entering, settled on leaving.
 
     A context manager, sync and async; not for reuse. Inside, `settle` books

@@ -26,6 +26,7 @@ from guardrails.errors import ConfigurationError, SessionStopped
 from guardrails.guarded_call import GuardedCall
 from guardrails.ids import new_id
 from guardrails.interrupts import all_or_nothing, unbroken
+from guardrails.one_process import OfOneProcess
 from guardrails.scope import TaskReference, current_session, open_session, running_task
 from guardrails.threads import new_lock
 
@@ -38,14 +39,13 @@ ExitHook = Callable[["Session"], None]
 """What an adapter wants done when a session is left. What it raises is contained."""
 
 
-class Session:
+class Session(OfOneProcess, instead="Open it there by its session_id."):
     """One agent interaction with one budget.
 
     A context manager, sync and async. All that is guarded inside is charged to it, also
     in nested calls, tasks and `asyncio.to_thread`; carry it into bare threads with
-    `guardrails.carried`. Safe to use from many threads.
-
-    The figures are the store's, with what other processes spend in the session.
+    `guardrails.carried`. Safe to use from many threads. The figures are the store's,
+    with what other processes spend in the session.
     """
 
     def __init__(

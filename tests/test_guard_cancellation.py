@@ -12,7 +12,7 @@ import pytest
 
 from guardrails import CallRefused, Guard, GuardedCall, TokenUsage
 from guardrails.core.calls import CallStatus
-from guardrails.core.operations import Operation, Reserve, Settle
+from guardrails.core.operations import Operation, Release, Reserve, Settle
 from guardrails.ports import History, Store
 from guardrails.stores import open_store
 from guardrails.stores.memory import MemoryStore
@@ -316,6 +316,38 @@ def test_a_program_that_ends_while_the_store_answers_leaves_nothing_held(
     guard = asyncio.run(program())
 
     assert held(guard) == 0
+    assert guard.session(session_id="shared").spent == Decimal(usd)
+
+
+@pytest.mark.parametrize("applies_first", [True, False])
+@pytest.mark.parametrize(
+    ("slow", "releases", "usd"),
+    [(Reserve, False, "0"), (Release, True, "0"), (Settle, False, "0.01")],
+)
+async def test_a_coroutine_that_is_closed_while_the_store_answers_leaves_nothing_held(
+    slow: type[object], releases: bool, usd: str, applies_first: bool
+) -> None:
+    """What it asked is answered nevertheless, but nobody waits for that any more."""
+    store = SlowStore(slow, applies_first=applies_first)
+    guard = Guard({}, store=store)
+
+    async def work() -> None:
+        async with guard.session(session_id="shared"), one_cent(guard) as call:
+            if releases:
+                call.release()
+
+    thrown_away = work()
+    waits_for = thrown_away.send(None)
+    while not store.asked.is_set():
+        await turns(1)
+        if waits_for.done():
+            waits_for = thrown_away.send(None)
+    thrown_away.close()
+    held_at_once = held(guard)
+    store.answer.set()
+    await turns(TURNS_MAX)
+
+    assert (held_at_once, held(guard)) == (0, 0)
     assert guard.session(session_id="shared").spent == Decimal(usd)
 
 

@@ -179,7 +179,10 @@ class Engine:
         give_up_at_ms = self.clock.monotonic_ms() + self.policy.wait_ms_max
         pause_ms = 1
         while True:
-            asking, cancelled = await to_its_end(self.store.aexecute(reservation.op))
+            asking, cancelled = await to_its_end(
+                self.store.aexecute(reservation.op),
+                or_at_once=lambda: self._forgo(reservation),
+            )
             if cancelled is not None:
                 await self._give_back(reservation, asking)
                 raise cancelled
@@ -195,16 +198,21 @@ class Engine:
     ) -> None:
         """Gives back what a task was granted although it was cancelled."""
         if asking.cancelled():
-            # The event loop ends, and a thread may still be asking. Asked and given
-            # back here first, its question finds the hold released and changes
-            # nothing, whenever it arrives.
-            with contextlib.suppress(StoreUnavailable):
-                self.store.execute(reservation.op)
-            self.release(reservation)
+            self._forgo(reservation)  # The event loop ends.
         elif asking.exception() is None:
             with contextlib.suppress(GuardrailsError):  # Refused: nothing is held.
                 if self._admits(reservation, asking.result(), is_last=True):
                     await self.arelease(reservation)
+
+    def _forgo(self, reservation: Reservation) -> None:
+        """Sees to it that nothing is held of a call, although it may yet be asked for.
+
+        Asked for and given back here first, the question of a task or a thread finds
+        the hold released and changes nothing, whenever it arrives.
+        """
+        with contextlib.suppress(StoreUnavailable):
+            self.store.execute(reservation.op)
+        self.release(reservation)
 
     def _patience_ms(self) -> int:
         """Returns how long a synchronous call may wait for open holds.
@@ -277,7 +285,9 @@ class Engine:
 
     async def asettle(self, op: Settle) -> None:
         """Like `settle`, for asyncio. A cancelled task books before it ends."""
-        booking, cancelled = await to_its_end(self.store.aexecute(op))
+        booking, cancelled = await to_its_end(
+            self.store.aexecute(op), or_at_once=lambda: self.settle(op)
+        )
         if booking.cancelled():  # The event loop ends. Booking twice counts once.
             self.settle(op)
         else:
@@ -302,7 +312,9 @@ class Engine:
     async def arelease(self, reservation: Reservation) -> None:
         """Like `release`, for asyncio. A cancelled task gives back before it ends."""
         op = plan_release(reservation, now_ms=self.clock.now_ms())
-        releasing, cancelled = await to_its_end(self.store.aexecute(op))
+        releasing, cancelled = await to_its_end(
+            self.store.aexecute(op), or_at_once=lambda: self.release(reservation)
+        )
         if releasing.cancelled():  # The event loop ends.
             self.release(reservation)
         elif (error := releasing.exception()) is not None:

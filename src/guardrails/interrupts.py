@@ -45,12 +45,17 @@ def all_or_nothing(do: Callable[[], R], undo: Callable[[], object]) -> R:
 
 
 async def to_its_end(
-    work: Coroutine[Any, Any, R],
+    work: Coroutine[Any, Any, R], *, or_at_once: Callable[[], object]
 ) -> "tuple[asyncio.Task[R], asyncio.CancelledError | None]":
     """Waits until the work is done, although this task may be cancelled meanwhile.
 
     A store's answer takes milliseconds, and without it nobody would know what is
     held. So a cancellation waits for it, and is returned to be raised then.
+
+    Args:
+        work: What is waited for.
+        or_at_once: What does the same for a coroutine that is thrown away while it
+            waits, and may wait no more. The work may still be done before or after it.
     """
     task = asyncio.ensure_future(work)
     cancelled: asyncio.CancelledError | None = None
@@ -59,4 +64,7 @@ async def to_its_end(
             await asyncio.wait([task])
         except asyncio.CancelledError as error:
             cancelled = error
+        except BaseException:  # Closed, maybe after its loop.
+            or_at_once()
+            raise
     return task, cancelled

@@ -1,6 +1,7 @@
 """The journal: what a process has paid for is booked, whoever dies on the way."""
 
 import contextlib
+import enum
 import os
 import sqlite3
 import stat
@@ -10,6 +11,7 @@ import textwrap
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import FrameType
 
 import pytest
 
@@ -99,6 +101,33 @@ def test_gives_back_what_it_was_given(journal: Journal) -> None:
     assert list(journal.waiting(10)) == kept
     assert list(journal.waiting(2)) == kept[:2]
     assert len(journal) == 3
+
+
+@pytest.mark.parametrize(
+    "interrupt", [KeyboardInterrupt(), SystemExit(3), SystemExit("why"), SystemExit()]
+)
+def test_passes_on_what_a_signals_handler_raises_while_it_writes(
+    journal: Journal, interrupt: BaseException
+) -> None:
+    """pydantic reads the value of an enum by Python's own code, which is broken off."""
+    op = settle("1", charging())
+
+    def interrupted(frame: FrameType, event: str, _: object) -> None:
+        if event == "call" and frame.f_code.co_filename == enum.__file__:
+            sys.setprofile(before)
+            raise interrupt
+
+    before = sys.getprofile()
+    sys.setprofile(interrupted)
+    try:
+        with pytest.raises(type(interrupt)) as passed:
+            journal.keep(op)
+    finally:
+        sys.setprofile(before)
+    journal.keep(op)
+
+    assert passed.value.args in (interrupt.args, (None,))
+    assert list(journal.waiting(10)) == [op]
 
 
 def test_only_its_owner_can_read_it(journal: Journal) -> None:

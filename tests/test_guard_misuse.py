@@ -95,6 +95,37 @@ def test_a_session_is_not_entered_twice(guard: Guard) -> None:
         session.__enter__()
 
 
+def test_an_async_call_without_asyncio_is_refused_and_its_session_left(
+    guard: Guard,
+) -> None:
+    """Under trio, say; `with` works there."""
+    ran: list[str] = []
+
+    @guard.tool(cost_usd="0.01")
+    async def search() -> None:
+        ran.append("search")
+
+    async def work(session: Session) -> None:
+        async with session:
+            with one_cent(guard):
+                ran.append("with")
+            with pytest.raises(ConfigurationError, match="need asyncio"):
+                async with one_cent(guard):
+                    ran.append("async with")
+            with pytest.raises(ConfigurationError, match="need asyncio"):
+                await search()
+
+    session = guard.session()
+    with pytest.raises(StopIteration):
+        work(session).send(None)
+
+    assert ran == ["with"]
+    assert session.spent == Decimal("0.01")
+    assert held_usd(session) == 0
+    assert session.status == "completed"
+    assert guard.current_session() is not session
+
+
 async def test_a_session_is_not_entered_by_two_tasks(guard: Guard) -> None:
     async with guard.session() as session:
         with pytest.raises(ConfigurationError, match="same session_id"):

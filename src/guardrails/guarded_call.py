@@ -21,7 +21,7 @@ from guardrails.interrupts import all_or_nothing, unbroken
 from guardrails.layering import learnt_layers
 from guardrails.one_process import OfOneProcess
 from guardrails.outcomes import BREAKS, checked_usage, text_of
-from guardrails.scope import current_call, current_layer
+from guardrails.scope import current_call, current_layer, needs_asyncio
 
 if TYPE_CHECKING:
     from guardrails.session import Session
@@ -226,6 +226,7 @@ class GuardedCall(OfOneProcess, instead="Make the call there."):
         """Like `reserve`, for asyncio."""
         reservation = self._plan()
         if reservation is not None:
+            needs_asyncio()
             self._admitted(await self._engine.areserve(reservation))
 
     @unbroken

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeAlias, TypeVar
 
 from guardrails.core.layers import INPUT_LAYERS, Layer
 from guardrails.errors import ConfigurationError
+from guardrails.threads import is_on_event_loop
 
 if TYPE_CHECKING:
     from guardrails.guarded_call import GuardedCall
@@ -28,6 +29,7 @@ __all__ = [
     "current_layer",
     "current_session",
     "layer",
+    "needs_asyncio",
     "open_session",
     "running_task",
 ]
@@ -106,6 +108,20 @@ def running_task() -> "TaskReference | None":
     except RuntimeError:  # No event loop runs in this thread.
         return None
     return None if task is None else weakref.ref(task)
+
+
+def needs_asyncio() -> None:
+    """Refuses to wait for the ledger where asyncio does not run, as under trio.
+
+    Raises:
+        ConfigurationError: If no event loop of asyncio runs in this thread.
+    """
+    if not is_on_event_loop():
+        raise ConfigurationError(
+            "call: `async with guard.call(...)`, and a guarded `async def`, need "
+            "asyncio, which does not run here. Use `with guard.call(...)`: it works "
+            "under trio, too, and blocks for the ledger only."
+        )
 
 
 def call_of(engine: object) -> "GuardedCall | None":

@@ -28,7 +28,7 @@ from guardrails.ids import new_id
 from guardrails.interrupts import all_or_nothing, unbroken
 from guardrails.one_process import OfOneProcess
 from guardrails.scope import TaskReference, current_session, open_session, running_task
-from guardrails.threads import new_lock
+from guardrails.threads import is_on_event_loop, new_lock
 
 __all__ = ["Session"]
 
@@ -186,7 +186,7 @@ class Session(OfOneProcess, instead="Open it there by its session_id."):
         traceback: TracebackType | None,
     ) -> None:
         self._leave()
-        if kind is GeneratorExit:  # Thrown away, maybe after its loop: it cannot wait.
+        if kind is GeneratorExit or not is_on_event_loop():  # Nothing can be awaited.
             self.pause()
         else:
             await asyncio.to_thread(self.pause)

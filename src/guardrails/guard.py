@@ -188,7 +188,7 @@ class Guard(OfOneProcess, instead=_INSTEAD):
             load_configuration,
             config if policy is None else {},
             environ=os.environ,
-            cwd=Path.cwd(),
+            cwd=_directory(),
             overrides=overrides,
         )
         self._configuration = configuration = load()
@@ -236,7 +236,7 @@ class Guard(OfOneProcess, instead=_INSTEAD):
             telling=self._engine.telling,
             told=self._wake,
         )
-        self._store_url = url
+        self._store_url = None if url is None else shared_url(url)
         self._defaults = attribution_from_environment(os.environ)
         self._agent_path = agent_path_from_environment(os.environ)
         self._sessions_around = sessions_from_environment(os.environ)
@@ -528,7 +528,7 @@ class Guard(OfOneProcess, instead=_INSTEAD):
                 **{key: quick[key] for key in quick if key in configuration.origins},
                 "config": configuration.path and str(configuration.path),
                 "project_id": session.attribution.project_id,
-                "store": None if url is None else shared_url(url),
+                "store": url,
             },
             agent_path=call.attribution.agent_path
             if call is not None and call.session is session
@@ -962,6 +962,14 @@ class Guard(OfOneProcess, instead=_INSTEAD):
         room = max(0, TAGS_MAX - len(given))
         added = [pair for pair in self._default_tags.items() if pair[0] not in given]
         return {**dict(added[:room]), **given}
+
+
+def _directory() -> Path | None:
+    """Returns the working directory; `None` if it has been deleted."""
+    try:
+        return Path.cwd()
+    except OSError:
+        return None
 
 
 def _refuse_beside_policy(**given: object) -> None:

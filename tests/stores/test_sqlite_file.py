@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 
+from guardrails import BudgetExceeded, Guard
 from guardrails.core.accounts import Account
 from guardrails.core.events import Event
 from guardrails.core.ledger import SETTLED_RETENTION_MS
@@ -282,6 +283,44 @@ def test_a_deleted_file_is_left_for_the_one_that_has_its_name(
         assert session(other).steps == 3
     assert session(store).steps == 3
     assert caplog.text.count("was deleted or replaced") == 1
+
+
+def test_a_process_that_goes_elsewhere_keeps_its_ledger(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a service does that becomes a daemon. Its children find the same ledger."""
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    monkeypatch.chdir(tmp_path)
+    guard = Guard({}, store="sqlite:///ledger.sqlite3", max_steps=1)
+    with closing(guard), closing(SQLiteStore("ledger.sqlite3")) as store:
+        with guard.session(session_id="s") as session, guard.call(tool="geocode"):
+            os.chdir(elsewhere)
+        env = guard.child_env()
+        with session, pytest.raises(BudgetExceeded), guard.call(tool="geocode"):
+            pytest.fail("there was one step to make")
+
+        used = store.execute(ReadAccount(account=SESSION))
+        assert used is not None
+        assert used.steps == 1
+        assert env["GUARDRAILS_STORE"] == f"sqlite:///{tmp_path}/ledger.sqlite3"
+        assert not list(elsewhere.iterdir())
+
+
+def test_a_guard_is_built_in_a_directory_that_has_been_deleted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+
+    with closing(Guard({}, store=tmp_path / "ledger.sqlite3", max_steps=1)) as guard:
+        with guard.session() as session, guard.call(tool="geocode"):
+            pass
+        assert session.steps == 1
+    with pytest.raises(StoreUnavailable, match=r"'ledger.sqlite3'"):
+        Guard({}, store="sqlite:///ledger.sqlite3", on_store_error="closed")
 
 
 def test_a_file_that_was_restored_is_what_counts(store: SQLiteStore) -> None:

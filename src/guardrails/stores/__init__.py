@@ -73,7 +73,12 @@ def shared_url(url: str) -> str:
     and its user's data may be elsewhere. What cannot be shared stays as it is.
     """
     path = _path(url)
-    return url if path is None else f"sqlite:///{quote(os.fspath(path.absolute()))}"
+    if path is None:
+        return url
+    # Imported late, as below.
+    from guardrails.stores.database import in_full
+
+    return f"sqlite:///{quote(os.fspath(in_full(path)))}"
 
 
 def open_journal(url: str, clock: Clock) -> "Journal | None":

@@ -21,6 +21,7 @@ __all__ = [
     "Turnstile",
     "explain",
     "file_id",
+    "in_full",
     "open_database",
 ]
 
@@ -58,6 +59,14 @@ def open_database(path: Path) -> sqlite3.Connection:
         connection.close()
         raise
     return connection
+
+
+def in_full(path: Path) -> Path:
+    """Names a file in full: the process may go into another directory later."""
+    try:
+        return path.absolute()
+    except OSError:  # Its directory has been deleted, which opening the file says.
+        return path
 
 
 def file_id(path: Path) -> tuple[int, int] | None:

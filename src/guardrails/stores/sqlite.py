@@ -65,6 +65,7 @@ from guardrails.stores.database import (
     Turnstile,
     explain,
     file_id,
+    in_full,
     open_database,
 )
 from guardrails.stores.forks import close_at_fork
@@ -96,7 +97,8 @@ class SQLiteStore:
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
-        self._path = Path(path)
+        self._named = Path(path)
+        self._path = in_full(self._named)
         self._lock = threading.RLock()
         self._connection: sqlite3.Connection | None = None
         self._turnstile: Turnstile | None = None
@@ -109,8 +111,8 @@ class SQLiteStore:
 
     @property
     def path(self) -> Path:
-        """The database file."""
-        return self._path
+        """The database file, as it was named."""
+        return self._named
 
     @property
     def history(self) -> SQLiteHistory:

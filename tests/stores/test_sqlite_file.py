@@ -285,6 +285,18 @@ def test_a_deleted_file_is_left_for_the_one_that_has_its_name(
     assert caplog.text.count("was deleted or replaced") == 1
 
 
+def test_names_a_process_that_has_too_many_files_open(file: Path) -> None:
+    with closing(SQLiteStore(file)) as store:
+        before = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (0, before[1]))
+        try:
+            with pytest.raises(StoreUnavailable, match="allow more of it with ulimit"):
+                store.execute(reserve("h", TO))
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, before)
+        store.execute(reserve("h", TO))
+
+
 def test_a_process_that_goes_elsewhere_keeps_its_ledger(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

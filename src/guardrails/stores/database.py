@@ -97,6 +97,8 @@ def explain(path: Path, error: Exception) -> str:
             f"Another process held the file for {WAIT_SECONDS_MAX:g} s. Look for one "
             "that hangs, and keep the file off network file systems."
         )
+    elif getattr(error, "errno", None) in (errno.EMFILE, errno.ENFILE):
+        fix = "Close some of what is open, or allow more of it with ulimit -n."
     elif "unable to open" in text or isinstance(error, OSError):
         fix = "Check that the path exists and is a writable file on a local disk."
     else:

@@ -369,3 +369,53 @@ def test_a_fork_while_a_thread_has_a_session_locked_blocks_no_child(
     )
 
     assert ended.stdout.split() == ["0", "0.30"], ended.stderr
+
+
+ASKING = """
+import os, signal, sys, threading, warnings
+from guardrails import Guard
+from guardrails.stores.memory import MemoryStore
+
+class Slow(MemoryStore):
+    asker = None
+    def execute(self, operation):
+        if threading.current_thread() is self.asker and not has_asked.is_set():
+            has_asked.set()
+            may_go.wait()
+        return super().execute(operation)
+
+has_asked, may_go = threading.Event(), threading.Event()
+store = Slow()
+guard = Guard({}, store=store)
+done = []
+def call():
+    with guard.session(), guard.call(tool="geocode"):
+        done.append("call")
+store.asker = threading.Thread(target=call)
+store.asker.start()
+has_asked.wait()
+warnings.simplefilter("ignore", DeprecationWarning)
+child = os.fork()
+if child == 0:
+    signal.alarm(20)
+    thread = threading.Thread(target=call)  # It has the id of the other.
+    thread.start()
+    thread.join()
+    os._exit(len(done))
+print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+may_go.set()
+store.asker.join()
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+def test_a_thread_of_a_forked_child_is_not_taken_for_one_of_the_parent() -> None:
+    ended = subprocess.run(
+        [sys.executable, "-c", ASKING],
+        capture_output=True,
+        text=True,
+        timeout=SECONDS_MAX,
+        check=True,
+    )
+
+    assert ended.stdout.split() == ["1"], ended.stderr

@@ -1,6 +1,5 @@
 """Charges: what a call may cost at most before it, and did cost after it."""
 
-import threading
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -25,6 +24,7 @@ from guardrails.core.usage import (
 )
 from guardrails.errors import UnpricedModelError
 from guardrails.ports import PriceBook, RateBook
+from guardrails.threads import new_lock
 
 __all__ = ["Charges", "ToolOrigin", "ToolPrice"]
 
@@ -79,7 +79,7 @@ class Charges:
         """Declared tools by name."""
         self._offered: OrderedDict[str, ToolOrigin] = OrderedDict()
         self._outputs: OrderedDict[tuple[str | None, str], int] = OrderedDict()
-        self._lock = threading.RLock()
+        self._lock = new_lock()
 
     def adopt(self, policy: Policy, prices: PriceBook | None) -> None:
         """Goes on with another policy, and with other prices if there are any."""

@@ -4,6 +4,8 @@ import hashlib
 import multiprocessing
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 import warnings
@@ -102,7 +104,55 @@ def test_a_fork_in_the_middle_of_an_operation_blocks_no_child(tmp_path: Path) ->
     assert statuses == [[0] * FORKS]
 
 
+@pytest.mark.parametrize("error", ["OSError", "KeyboardInterrupt"])
+@pytest.mark.parametrize("step", ["before_fork", "after_fork"])
+def test_what_fails_at_a_fork_blocks_no_other(step: str, error: str) -> None:
+    """Neither the next fork, nor another store, in the parent or in the child."""
+    ended = subprocess.run(
+        [sys.executable, "-c", FAILING_AT_FORK, step, error],
+        capture_output=True,
+        text=True,
+        timeout=20,
+        check=True,
+    )
+
+    assert ended.stdout.split() == ["0", "0", "True"], ended.stderr
+
+
 # --- What the processes do --------------------------------------------------
+
+FAILING_AT_FORK = """
+import builtins, os, sys, threading
+from guardrails.core.operations import ReadAccount
+from guardrails.stores.forks import close_at_fork
+from guardrails.stores.memory import MemoryStore
+
+class Failing:
+    def before_fork(self): self.maybe("before_fork")
+    def after_fork(self): self.maybe("after_fork")
+    def maybe(self, step):
+        if step == sys.argv[1]:
+            raise getattr(builtins, sys.argv[2])
+
+def are_free():
+    "Whether another thread than the one that forked may use them."
+    uses = [threading.Thread(target=store.execute, args=(READ,), daemon=True)
+            for store in (first, last)]
+    for use in uses:
+        use.start()
+        use.join(5)
+    return not any(use.is_alive() for use in uses)
+
+READ = ReadAccount(account="default/session/session_id=s")
+first, failing, last = MemoryStore(), Failing(), MemoryStore()
+close_at_fork(failing)
+for _ in range(2):
+    child = os.fork()
+    if child == 0:
+        os._exit(not are_free())
+    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
+print(are_free())
+"""
 
 FILES = 10
 FORKS = 10

@@ -1,7 +1,9 @@
 """Forks: closes what a child process must not inherit, before every fork."""
 
+import logging
 import os
 import threading
+from collections.abc import Callable, Iterable, Sequence
 from typing import Protocol
 
 from guardrails.threads import WeakList
@@ -34,7 +36,7 @@ class LockedAtFork:
     """
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         close_at_fork(self)
 
     def before_fork(self) -> None:
@@ -47,23 +49,51 @@ class LockedAtFork:
 
 
 _things: WeakList[Forkable] = WeakList()
-_lock = threading.Lock()
-"""Held during a fork, so that two threads do not fork at once."""
-_closed: list[Forkable] = []
+_lock = threading.RLock()
+"""Held during a fork, so that two threads do not fork at once. This one and those of
+the things know who has them: who was kept from taking one cannot let it go."""
+
+
+class _Closed(threading.local):
+    """What this thread has closed for the fork that it is at."""
+
+    things: Sequence[Forkable] = ()
+
+
+_closed = _Closed()
+
+_log = logging.getLogger("guardrails")
 
 
 def _before_fork() -> None:
     _lock.acquire()
-    _closed[:] = _things.alive()
-    for thing in _closed:
-        thing.before_fork()
+    _closed.things = _things.alive()
+    _each([thing.before_fork for thing in _closed.things])
 
 
 def _after_fork() -> None:
-    for thing in _closed:
-        thing.after_fork()
-    _closed.clear()
-    _lock.release()
+    things, _closed.things = _closed.things, ()
+    try:
+        _each([thing.after_fork for thing in things])
+    finally:
+        _lock.release()
+
+
+def _each(steps: Iterable[Callable[[], None]]) -> None:
+    """Takes all steps, whatever fails: one left out would block all that come after.
+
+    Python goes on with the fork in any case, and says what is raised here.
+    """
+    interrupt: BaseException | None = None
+    for step in steps:
+        try:
+            step()
+        except Exception as error:
+            _log.error("guardrails: at a fork failed (%s)", type(error).__name__)
+        except BaseException as error:
+            interrupt = error
+    if interrupt is not None:
+        raise interrupt
 
 
 if hasattr(os, "register_at_fork"):  # Windows does not fork.

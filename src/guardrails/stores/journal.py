@@ -87,7 +87,7 @@ class Journal:
         self._clock = clock
         self._name = blake2b(store.encode(), digest_size=8).hexdigest()
         self._lock = threading.RLock()
-        self._aside = threading.Lock()
+        self._aside = threading.RLock()
         """Held by whoever uses SQLite without the other: a fork waits for both."""
         self._unacknowledged: dict[str, tuple[type[Entry], int]] = {}
         """By id: what was written, and when."""

@@ -40,7 +40,7 @@ class MemoryStore:
     """Keeps the ledger in this process. For tests, demos and single processes."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._ledger = Ledger()
         self._history = _MemoryHistory(self._ledger, self._lock)
         self._secret = new_key()
@@ -87,7 +87,7 @@ class MemoryStore:
 class _MemoryHistory:
     """Sums and events of a memory store; guarded by the store's lock."""
 
-    def __init__(self, ledger: Ledger, lock: threading.Lock) -> None:
+    def __init__(self, ledger: Ledger, lock: threading.RLock) -> None:
         self._ledger = ledger
         self._lock = lock
         self._events: deque[Event] = deque(maxlen=EVENTS_MAX)

@@ -102,7 +102,7 @@ class ResilientStore:
         """Until when calls wait at most for the end of an outage."""
         self._unwritten = MemoryBacklog()
         """What the journal could not take: it lives as long as the process."""
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._asking: set[int] = set()
         """Threads that are in the middle of an operation."""
         self._outage: Outage | None = None
@@ -259,6 +259,8 @@ class ResilientStore:
             self._process_id = os.getpid()
             self._tallies.forget_holds()
             self._background.forget()
+            # A new thread may have the id of one that was asking in the parent.
+            self._asking &= {threading.get_ident()}
         self._lock.release()
         if self._journal is not None:
             self._journal.after_fork()

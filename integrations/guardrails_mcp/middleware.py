@@ -35,7 +35,7 @@ EVERYBODY = "everybody"
 """The client of a request that says nothing of itself."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class _Running:
     """A call and how far down mounted servers it has come."""
 
@@ -45,6 +45,8 @@ class _Running:
     arguments: object
     hosts: tuple[object, ...]
     """The servers, outermost first."""
+    is_taken: bool = False
+    """A server below has taken it over: whatever else the tool calls is another."""
 
 
 _running: "contextvars.ContextVar[_Running | None]" = contextvars.ContextVar(
@@ -101,7 +103,10 @@ class GuardMiddleware(Middleware):
         tool, params = context.message.name, _params_of(context)
         mounted = self._mounted(context)
         if mounted is not None:
-            return await _run_in(mounted, context, call_next)
+            try:
+                return await _run_in(mounted, context, call_next)
+            finally:
+                _claims(mounted.call)  # What was offered below is for nobody else.
         try:
             activity = self._activities.of(self._names(context))
             call = self._rounds.take(_round(activity, tool), params)
@@ -140,7 +145,7 @@ class GuardMiddleware(Middleware):
     def _mounted(self, context: MiddlewareContext[Any]) -> _Running | None:
         """Returns the call, if it is the same that a server around has opened."""
         outer, host = _running.get(), _server_of(context)
-        if outer is None or any(host is one for one in outer.hosts):
+        if outer is None or outer.is_taken or any(host is one for one in outer.hosts):
             return None  # A tool that calls tools of its own server makes new calls.
         tool, call = context.message.name, outer.call
         # A mounted tool's name may have a namespace before it.
@@ -150,11 +155,11 @@ class GuardMiddleware(Middleware):
         is_same = is_same and (
             len(outer.hosts) == 1 or inner.arguments == outer.arguments
         )
-        name = call.call.tool if isinstance(call.call, ToolCall) else ""
         if call.session.engine is not self._guard.engine or not is_same:
             return None
-        if not call.claim(name):
+        if not _claims(call):
             return None
+        outer.is_taken = True
         call.offer()  # To what is mounted below.
         return inner
 
@@ -219,6 +224,10 @@ class GuardMiddleware(Middleware):
 class _Call:
     activity: Activity
     guarded: GuardedCall
+
+
+def _claims(call: GuardedCall) -> bool:
+    return isinstance(call.call, ToolCall) and call.claim(call.call.tool)
 
 
 def _running_at(

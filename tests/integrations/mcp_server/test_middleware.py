@@ -221,6 +221,36 @@ async def test_the_call_of_a_tool_that_is_mounted_twice_over_counts_once() -> No
     assert place.steps() == 1 + 3
 
 
+@pytest.mark.parametrize("at_once", [False, True])
+async def test_a_tool_that_calls_another_server_s_tool_often_makes_calls(
+    at_once: bool,
+) -> None:
+    """It may be named like it, and still only one of them is its own call."""
+    place, counted = shop(max_tool_calls=5), list[int]()
+    child = FastMCP("child")
+    child.add_middleware(GuardMiddleware(place.guard, server="shop"))
+
+    @child.tool
+    async def search(number: int) -> str:
+        counted.append(number)
+        return "found"
+
+    @place.mcp.tool
+    async def batch_search(count: int) -> str:
+        calls = [child.call_tool("search", {"number": n}) for n in range(count)]
+        await (asyncio.gather(*calls) if at_once else in_order(calls))
+        return "found"
+
+    async def in_order(calls: Sequence[Any]) -> None:
+        for call in calls:
+            await call
+
+    async with Client(place.mcp) as client:
+        await client.call_tool("batch_search", {"count": 20})
+
+    assert len(counted) == place.steps() == 5
+
+
 async def test_a_tool_that_calls_tools_of_its_server_makes_calls() -> None:
     place = shop()
     async with Client(place.mcp) as client:

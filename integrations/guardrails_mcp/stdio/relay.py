@@ -315,10 +315,13 @@ class Relay:
             return messages.response(
                 key or "null", refusal_result(error, is_modern=True)
             )
+        replaced: dict[str, Metered] = {}
         with self._lock:
             calls = self._pending.get(key)
             if calls:
-                calls[0].asked, opened = opened, {}
+                replaced, calls[0].asked, opened = calls[0].asked, opened, {}
+        for call in replaced.values():  # The host was asked that, too.
+            call.settle(Answer(is_broken_off=True))
         for call in opened.values():  # Nobody has called anything.
             call.release()
         return message
@@ -333,12 +336,12 @@ class Relay:
         with self._lock:
             pending, self._pending = self._pending, {}
         gone = Answer(error_type="server_gone", is_broken_off=True)
-        for waiting in (waiting for calls in pending.values() for waiting in calls):
+        asking = self._rounds.end()
+        for waiting in asking:
+            waiting.call.go_on()
+        for waiting in (*(one for calls in pending.values() for one in calls), *asking):
             waiting.call.settle(gone)
-        for asking in self._rounds.end():
-            asking.call.go_on()
-            asking.call.settle(gone)
-            for call in asking.asked.values():
+            for call in waiting.asked.values():
                 call.settle(gone)
         self._sampling.end(gone)
 

@@ -599,6 +599,32 @@ def test_an_answer_to_nothing_asks_nothing_of_the_model() -> None:
     assert books.calls[0].is_released
 
 
+def test_what_two_answers_to_one_id_ask_of_the_model_is_booked() -> None:
+    """The host was asked both times, and may have asked its model both times."""
+    books = Books()
+    relay = relay_of(books)
+    relay.from_host(call(7))
+    relay.from_host(call(7))
+
+    relay.from_server(asking(who=MODEL))
+    relay.from_server(asking(who=MODEL))
+    relay.server_is_gone()
+
+    assert [len(c.answers) for c in books.calls] == [1, 1, 1, 1]
+
+
+def test_what_an_answer_without_a_readable_id_asks_is_booked_at_the_end() -> None:
+    books = Books()
+    relay = relay_of(books)
+    relay.from_host(call(2.5))
+    text = {"text": "x" * READ_BYTES_MAX}
+    relay.from_server(answer(2.5, inputRequests={"who": MODEL}, content=[text]))
+
+    relay.server_is_gone()
+
+    assert [len(c.answers) for c in books.calls] == [1, 1]
+
+
 # --- long lines --------------------------------------------------------------
 
 

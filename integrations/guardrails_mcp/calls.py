@@ -137,7 +137,12 @@ class Wrapping:
 
         The session of the object is over with them; a later call opens it again.
         """
-        left = [held for held in list(self._waiting) if held.connection in connections]
+        left = [
+            held
+            for held in list(self._waiting)
+            # Some end in other ways, such as by a client's own `close`.
+            if held.connection in connections or wire.is_closed(held.connection)
+        ]
         is_idle = not self.running
         if left or (is_idle and self._own is not None):
             if is_on_event_loop():

@@ -169,6 +169,33 @@ async def test_a_call_whose_next_round_never_comes_is_booked_at_the_end() -> Non
     assert own_session(guard).spent == Decimal("0.01")
 
 
+async def test_a_call_that_waits_where_a_client_is_closed_is_booked() -> None:
+    """`close` ends the connection before the client is left."""
+    guard = guarded()
+    client = guard.wrap(fastmcp.Client(hosted(asking_server([]))), **NAMES)
+
+    async with client:
+        await client.session.call_tool("ask", {}, allow_input_required=True)
+        await client.close()
+
+    (event,) = events(guard)
+    assert event.status is CallStatus.BROKEN_OFF
+
+
+async def test_what_waits_on_an_earlier_connection_is_booked_with_the_next() -> None:
+    """Python has chosen how a client is left before it was wrapped."""
+    guard, client = guarded(), fastmcp.Client(hosted(asking_server([])))
+
+    async with client:
+        guard.wrap(client, **NAMES)
+        await client.session.call_tool("ask", {}, allow_input_required=True)
+    async with client:
+        await client.session.list_tools()
+
+    (event,) = events(guard)
+    assert event.status is CallStatus.BROKEN_OFF
+
+
 async def test_a_round_that_is_continued_after_it_was_booked_counts_again() -> None:
     """On another connection, say: a booked hold must not carry a call for nothing."""
     guard = guarded(max_steps=2)

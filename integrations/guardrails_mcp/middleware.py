@@ -328,9 +328,13 @@ def _wire(asked: Any) -> Mapping[str, object]:
 def _outcome(call: GuardedCall, result: Any) -> Outcome:
     content = wire.content_of(result)
     is_error = getattr(result, "is_error", False) is True
+    engine = call.session.engine
+    name = call.call.name if isinstance(call.call, ToolCall) else ""
+    rule = engine.policy.tool_rule(name)
     return Outcome(
         status=CallStatus.ERROR if is_error else CallStatus.OK,
         error_type="tool_error" if is_error else None,
+        cost_nano_usd=wire.believed_cost(result, rule, engine.contain),
         bytes_out=wire.content_size(result),
         result_digest=None if content is None else call.digest_of(content),
     )

@@ -18,6 +18,7 @@ from fastmcp.exceptions import ToolError
 from fastmcp.server import create_proxy
 from fastmcp.server.auth.providers.jwt import StaticTokenVerifier
 from fastmcp.server.extensions import ServerExtension
+from fastmcp.tools import ToolResult
 from mcp.shared.exceptions import MCPError
 
 from guardrails import ConfigurationError, Event, Guard
@@ -153,6 +154,34 @@ async def test_a_price_counts_and_what_was_served_is_attributed() -> None:
     assert event.bytes_in
     assert event.bytes_out
     assert event.latency_ms is not None
+
+
+@pytest.mark.parametrize("is_far", [False, True])
+async def test_a_cost_that_is_believed_counts(is_far: bool) -> None:
+    """Also that of another's server, which a gateway guards."""
+    guard = Guard(
+        {"tools": {"shop/search": {"cost_from_meta": "cost_usd"}}},
+        store="memory://",
+        max_cost_usd="1.00",
+        on_unpriced="allow",
+    )
+    far, counted = FastMCP("far"), list[str]()
+
+    @far.tool
+    async def search(word: str) -> ToolResult:
+        counted.append(word)
+        return ToolResult(content="found", meta={"cost_usd": "0.40"})
+
+    mcp = create_proxy(far, name="shop") if is_far else far
+    mcp.add_middleware(GuardMiddleware(guard, server="shop"))
+    async with Client(mcp) as client:
+        for word in "abcde":
+            await client.call_tool("search", {"word": word}, raise_on_error=False)
+
+    account = guard.account("shop:everybody")
+    assert account is not None
+    assert account.posted_nano_usd == len(counted) * 400_000_000
+    assert len(counted) == 3  # What it costs is known afterwards.
 
 
 async def test_a_tool_that_fails_is_booked_as_an_error() -> None:

@@ -32,6 +32,7 @@ __all__ = [
     "mentions_call",
     "mentions_sampling",
     "messages_in",
+    "meta_of",
     "method_of",
     "models_asked",
     "params_of",
@@ -180,6 +181,12 @@ def models_asked(message: object) -> dict[str, Mapping[str, object]]:
         for name, request in cast("dict[str, object]", requests).items()
         if method_of(request) == SAMPLING
     }
+
+
+def meta_of(line: bytes) -> object:
+    """Returns the `_meta` of the result that a line is, if it is one."""
+    batch = messages_in(line) or [None]
+    return _member(_member(batch[0], "result"), "_meta")
 
 
 def key_of(message: object) -> str | None:

@@ -91,6 +91,15 @@ class _Call:
             activity.end()
             raise
 
+    @property
+    def believes_cost(self) -> bool:
+        """Whether the cost that its result reports is believed."""
+        call = self._call.call
+        if not isinstance(call, ToolCall):
+            return False
+        rule = self._activity.session.engine.policy.tool_rule(call.name)
+        return rule is not None and rule.cost_from_meta is not None
+
     def pause(self) -> None:
         """Says that the call waits for somebody's answer."""
         self._activity.end()
@@ -130,10 +139,11 @@ class _Call:
     def _reported(self, answer: Answer) -> int | None:
         """Returns the cost in the result, where the operator believes this server."""
         call, engine = self._call.call, self._activity.session.engine
-        if answer.result is None or not isinstance(call, ToolCall):
+        if not isinstance(call, ToolCall):
             return None
+        result = {"_meta": answer.meta} if answer.result is None else answer.result
         rule = engine.policy.tool_rule(call.name)
-        return wire.believed_cost(answer.result, rule, engine.contain)
+        return wire.believed_cost(result, rule, engine.contain)
 
     def _digest(self, answer: Answer) -> str | None:
         shown: object = answer.edges or None

@@ -18,12 +18,19 @@ class Answer:
     error_type: str | None = None
     edges: tuple[bytes, ...] = ()
     """Of an answer that was not read: what tells it from another."""
+    meta: object = None
+    """Of such an answer, the `_meta` of its result, where a cost in it is believed."""
     size_bytes: int | None = None
     is_broken_off: bool = False
 
 
 class Metered(Protocol):
     """A call that was admitted."""
+
+    @property
+    def believes_cost(self) -> bool:
+        """Whether the cost that its result reports is believed."""
+        ...
 
     def settle(self, answer: Answer) -> None:
         """Books what the call turned out to be. Never raises."""

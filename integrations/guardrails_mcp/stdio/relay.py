@@ -38,7 +38,8 @@ __all__ = ["Passage", "Relay"]
 
 READ_BYTES_MAX = 262_144
 """Longer answers are not parsed: 256 KiB take milliseconds, during which nothing else
-is relayed. Of those the id is found at one of the ends."""
+is relayed. Of those the id is found at one of the ends. They are parsed all the same
+where a cost in them is believed: a limit in money is worth the time."""
 
 INVALID_REQUEST, INTERNAL_ERROR = -32600, -32603
 """JSON-RPC 2.0, section 5.1."""
@@ -277,11 +278,15 @@ class Relay:
             return
         key, head, tail = messages.edges_of(line)
         is_error = b'"isError":true' in head or b'"isError":true' in tail
+        with self._lock:
+            calls = self._pending.get(key or "")
+            is_read = bool(calls) and calls[0].call.believes_cost
         self._settle(
             key,
             Answer(
                 error_type="tool_error" if is_error else None,
                 edges=(head, tail, b"%d" % len(line)),
+                meta=messages.meta_of(line) if is_read else None,
                 size_bytes=len(line),
             ),
         )

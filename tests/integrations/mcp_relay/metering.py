@@ -20,6 +20,7 @@ class Call:
     answers: list[Answer] = field(default_factory=list)
     is_released: bool = False
     pauses: int = 0
+    believes_cost: bool = False
 
     def settle(self, answer: Answer) -> None:
         self.answers.append(answer)

@@ -8,9 +8,10 @@ import pytest
 from guardrails import CallRefused, Event, Guard, PriceStatus, SessionStopped
 from guardrails.core.calls import CallStatus
 from guardrails.testing import FakeClock
-from guardrails_mcp.stdio.messages import ToolRequest
+from guardrails_mcp.stdio.messages import ToolRequest, line_of
 from guardrails_mcp.stdio.metering import GuardMeter
 from guardrails_mcp.stdio.meters import Answer
+from guardrails_mcp.stdio.relay import READ_BYTES_MAX, Relay
 
 
 def request(tool: object = "echo", **params: object) -> ToolRequest:
@@ -67,6 +68,25 @@ def test_a_reported_cost_counts_where_it_is_believed(
     assert event.charge.cost_nano_usd == (expected or 500_000_000)
     is_reported = event.charge.status is PriceStatus.REPORTED
     assert is_reported == (expected is not None)
+
+
+@pytest.mark.parametrize("characters", [1, READ_BYTES_MAX])
+def test_a_reported_cost_counts_however_long_the_result_is(characters: int) -> None:
+    rule = {"cost_from_meta": "acme.com/cost"}
+    guard = guard_of({"tools": {"maps/*": rule}}, on_unpriced="allow")
+    meter = GuardMeter(guard, "maps")
+    relay = Relay(lambda: meter, bytes_max=2 * READ_BYTES_MAX)
+    content = [{"type": "text", "text": "x" * characters}]
+    result = {"content": content, "_meta": {"acme.com/cost": "0.25"}}
+
+    relay.from_host(
+        line_of({"id": 7, "method": "tools/call", "params": {"name": "echo"}})
+    )
+    relay.from_server(line_of({"id": 7, "result": result}))
+    relay.book()
+
+    [event] = events(guard)
+    assert event.charge.cost_nano_usd == 250_000_000
 
 
 def test_a_reported_cost_counts_nowhere_else() -> None:

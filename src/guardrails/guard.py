@@ -517,11 +517,17 @@ class Guard(OfOneProcess, instead=_INSTEAD):
         quick: dict[str, str | None] = {
             "mode": self._engine.policy.mode.value,
             "max_cost_usd": None if cost is None else usd_digits(cost),
-            "max_steps": None if limits.steps is None else str(limits.steps),
             "max_wall_time_s": None
             if wall_time_ms is None
             else f"{Decimal(wall_time_ms).scaleb(-3):f}",
         }
+        counts = {
+            "max_steps": limits.steps,
+            "max_model_calls": limits.model_calls,
+            "max_tool_calls": limits.tool_calls,
+            "max_tokens": limits.tokens,
+        }
+        quick |= {key: str(n) for key, n in counts.items() if n is not None}
         return environment_of(
             session.attribution,
             {

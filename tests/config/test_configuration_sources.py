@@ -27,6 +27,9 @@ VARIABLES = {
     "GUARDRAILS_MODE": "off",
     "GUARDRAILS_MAX_COST_USD": "0.30",
     "GUARDRAILS_MAX_STEPS": "20",
+    "GUARDRAILS_MAX_MODEL_CALLS": "8",
+    "GUARDRAILS_MAX_TOOL_CALLS": "12",
+    "GUARDRAILS_MAX_TOKENS": "9000",
     "GUARDRAILS_MAX_WALL_TIME_S": "200",
 }
 
@@ -47,6 +50,7 @@ def test_variables_win_over_the_file(load: Load) -> None:
     assert configuration.policy.mode is Mode.OFF
     assert limits.cost_nano_usd == 300_000_000
     assert limits.steps == 20
+    assert (limits.model_calls, limits.tool_calls, limits.tokens) == (8, 12, 9_000)
     assert limits.wall_time_ms == 200_000
 
 
@@ -161,8 +165,24 @@ def test_a_bad_variable_is_named(load: Load, name: str, value: str) -> None:
 
 
 def test_an_unknown_variable_is_not_ours_to_judge(load: Load) -> None:
-    environ = {"GUARDRAILS_MAX_STEP": "-1", "GUARDRAILS_TOKEN": "x"}
+    environ = {"GUARDRAILS_TOKEN": "x", "GUARDRAILS_MAX_LINE_BYTES": "9"}
     assert load(environ=environ) == load()
+
+
+@pytest.mark.parametrize(
+    ("name", "near"),
+    [
+        ("GUARDRAILS_MAX_COST", "GUARDRAILS_MAX_COST_USD"),
+        ("GUARDRAILS_MAX_STEP", "GUARDRAILS_MAX_STEPS"),
+        ("GUARDRAILS_MAX_LLM_CALLS", "GUARDRAILS_MAX_TOOL_CALLS"),
+        ("GUARDRAILS_MAX_", "GUARDRAILS_MAX_STEPS"),
+    ],
+)
+def test_a_misspelt_limit_is_named(load: Load, name: str, near: str) -> None:
+    """Else nothing would be limited, and nobody would notice."""
+    with pytest.raises(ConfigurationError) as caught:
+        load(environ={name: "1"})
+    assert str(caught.value) == f"{name}: there is no such limit. Did you mean {near}?"
 
 
 def test_a_file_is_found_upwards(tmp_path: Path) -> None:

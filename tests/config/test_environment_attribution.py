@@ -1,11 +1,14 @@
 """Attribution from the environment: whom a deployment's calls are charged to."""
 
+from typing import Any
+
 import pytest
 
-from guardrails import Attribution
+from guardrails import Attribution, Guard
 from guardrails.config import (
     attribution_from_environment,
     environment_of,
+    load_configuration,
     tags_from_environment,
 )
 
@@ -97,3 +100,20 @@ def test_what_is_written_for_a_child_is_read_the_same() -> None:
         "customer_id": "acme, inc.",
         "session_id": "s-1",
     }
+
+
+def test_a_child_has_all_limits_that_code_has_set() -> None:
+    limits: dict[str, Any] = {
+        "max_cost_usd": "0.50",
+        "max_steps": 9,
+        "max_model_calls": 8,
+        "max_tool_calls": 7,
+        "max_tokens": 6_000,
+        "max_wall_time_s": 5,
+    }
+    parent = Guard({}, store="memory://", **limits)
+    environ = parent.child_env()
+    parent.close()
+    child = load_configuration({}, environ=environ, cwd=None, overrides={})
+
+    assert child.policy.session.limits == parent.configuration.policy.session.limits

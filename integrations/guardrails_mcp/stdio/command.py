@@ -51,6 +51,8 @@ says in its _meta.baggage wins. The exit code is the server's.
 
   GUARDRAILS_PROJECT_ID, _CUSTOMER_ID, _USER_ID, _AGENT, _FEATURE,
   _PROMPT_VERSION, _SESSION_ID, _TAGS   who is charged
+  GUARDRAILS_MAX_COST_USD, _MAX_STEPS,
+  _MAX_TOOL_CALLS, _MAX_TOKENS          limits of a session
   GUARDRAILS_STORE, _CONFIG             where the limits are kept
   GUARDRAILS_SERVER                     as --server
   GUARDRAILS_MAX_LINE_BYTES             messages above it end that call

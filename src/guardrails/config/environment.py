@@ -6,6 +6,7 @@ because a session without its limit would go unnoticed.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from difflib import get_close_matches
 from urllib.parse import quote, unquote
 
 from guardrails.core.attribution import TAGS_MAX, Attribution, clean_name
@@ -15,6 +16,7 @@ __all__ = [
     "agent_path_from_environment",
     "attribution_from_environment",
     "environment_of",
+    "misspelt_limits",
     "quick_variables",
     "sessions_from_environment",
     "tags_from_environment",
@@ -41,8 +43,16 @@ _TEXTS: Mapping[str, tuple[str, ...]] = {
 _LIMITS: Mapping[str, str] = {
     "max_cost_usd": "GUARDRAILS_MAX_COST_USD",
     "max_steps": "GUARDRAILS_MAX_STEPS",
+    "max_model_calls": "GUARDRAILS_MAX_MODEL_CALLS",
+    "max_tool_calls": "GUARDRAILS_MAX_TOOL_CALLS",
+    "max_tokens": "GUARDRAILS_MAX_TOKENS",
     "max_wall_time_s": "GUARDRAILS_MAX_WALL_TIME_S",
 }
+
+_LIMIT_PREFIX = "GUARDRAILS_MAX_"
+
+_OTHER_LIMITS = frozenset({"GUARDRAILS_MAX_LINE_BYTES"})
+"""Of the stdio proxy."""
 
 _ATTRIBUTION: Mapping[str, tuple[str, ...]] = {
     "agent": ("GUARDRAILS_AGENT", "MCPSPEND_AGENT_NAME"),
@@ -173,6 +183,19 @@ def quick_variables(environ: Mapping[str, str]) -> Iterator[tuple[str, str, str]
     for key, variable in _LIMITS.items():
         if variable in environ:
             yield key, variable, environ[variable]
+
+
+def misspelt_limits(environ: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+    """Yields each variable that would be a limit but for its name, and the nearest one.
+
+    Other names that begin like ours may be anybody's. A limit that is not in force
+    would go unnoticed.
+    """
+    for name in sorted(environ):
+        if name.startswith(_LIMIT_PREFIX) and name not in _OTHER_LIMITS:
+            [near] = get_close_matches(name, _LIMITS.values(), n=1, cutoff=0)
+            if near != name:
+                yield name, near
 
 
 def _parted(pair: str) -> tuple[str, str]:

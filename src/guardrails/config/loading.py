@@ -14,7 +14,11 @@ from typing import cast
 
 from guardrails.alerts import AlertSettings
 from guardrails.config.alerts import alert_settings
-from guardrails.config.environment import CONFIG_VARIABLE, quick_variables
+from guardrails.config.environment import (
+    CONFIG_VARIABLE,
+    misspelt_limits,
+    quick_variables,
+)
 from guardrails.config.nodes import Entry, Keys, Scalar, keys_of
 from guardrails.config.problems import Problems, shown
 from guardrails.config.retention import Retention
@@ -167,6 +171,8 @@ def _read_variables(
     for key, variable, value in quick_variables(environ):
         entries[key] = Entry(node=Scalar(value=value), label=variable)
         names[key] = variable
+    for variable, near in misspelt_limits(environ):
+        problems.add(f"{variable}: there is no such limit. Did you mean {near}?")
     return read_quick(Section(Keys(entries=entries), _verbatim(problems))), names
 
 

@@ -210,8 +210,10 @@ class Engine:
         Asked for and given back here first, the question of a task or a thread finds
         the hold released and changes nothing, whenever it arrives.
         """
-        with contextlib.suppress(StoreUnavailable):
+        try:
             self.store.execute(reservation.op)
+        except Exception as error:  # Also when the interpreter ends.
+            self.contain(error, "giving a call back")
         self.release(reservation)
 
     def _patience_ms(self) -> int:

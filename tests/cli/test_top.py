@@ -97,6 +97,23 @@ s-2      s-2    acme      $0.20     $0.80  $1.00  ██
     )
 
 
+@pytest.mark.parametrize(
+    ("width", "line"),
+    [
+        (60, "this hour $0.50 ($1.00/h) · today $0.57 · 1 session running"),
+        (58, "this hour $0.50 ($1.00/h) · today $0.57"),
+        (38, "this hour $0.50 ($1.00/h)"),
+        (10, "this hour $0.50 ($1.00/h)"),
+    ],
+)
+def test_a_narrow_terminal_shows_fewer_amounts_and_cuts_none(
+    width: int, line: str
+) -> None:
+    text, _ = pictures(top(running("s-1", 90)), count=1, width=width, once=True)
+
+    assert text.splitlines()[0] == line
+
+
 def test_a_terminal_shows_one_picture_after_another_until_ctrl_c() -> None:
     text, slept = pictures(top(running("s-1", 90)), count=3)
 

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 
+from rich.cells import cell_len
 from rich.console import Console, Group
 from rich.live import Live
 from rich.text import Text
@@ -12,7 +13,7 @@ from guardrails.cli.amounts import money_cells
 from guardrails.cli.columns import bar, known_cost
 from guardrails.cli.render import notes
 from guardrails.cli.session_table import money_column, session_column, text_column
-from guardrails.cli.table import Column, console_width, cut, print_lines, table_lines
+from guardrails.cli.table import Column, console_width, print_lines, table_lines
 from guardrails.core.decisions import format_count
 from guardrails.reports import SessionInfo, Top
 
@@ -72,7 +73,7 @@ def _lines(found: Top, console: Console, *, rows: int) -> Iterator[Text]:
         f"{format_count(len(found.running), 'session')} running",
         f"{now:%H:%M:%S} UTC",
     ]
-    yield Text(cut(" · ".join(parts), width), style="bold")
+    yield Text(_fitting(parts, width), style="bold")
     if not found.running:
         yield Text("No session made a call in the last ten minutes.", style="dim")
         return
@@ -83,6 +84,14 @@ def _lines(found: Top, console: Console, *, rows: int) -> Iterator[Text]:
         yield Text(f"… {len(found.running) - len(shown):,} more", style="dim")
     for note in notes(found.today, ()):
         yield from Text(note, style="yellow").wrap(console, width)
+
+
+def _fitting(parts: Sequence[str], width: int) -> str:
+    """Joins the parts that fit, the first in any case: an amount is never cut."""
+    kept = list(parts)
+    while len(kept) > 1 and cell_len(" · ".join(kept)) > width:
+        kept.pop()
+    return " · ".join(kept)
 
 
 def _columns(rows: Sequence[SessionInfo]) -> list[Column]:

@@ -1,11 +1,15 @@
 """Suggestions: limits that the sessions of the past fit into, each with its reason."""
 
 from collections.abc import Sequence
+from pathlib import Path
 
 from hypothesis import given
 from hypothesis import strategies as st
 
 from guardrails import Attribution, Charge, Event, PriceStatus
+from guardrails.cli.names import safe
+from guardrails.cli.suggestions import suggestions_yaml
+from guardrails.config import load_configuration
 from guardrails.core.calls import CallKind, CallStatus
 from guardrails.core.policy import Measure
 from guardrails.reports.suggestions import SESSIONS_MIN, suggested
@@ -77,3 +81,34 @@ def test_no_session_of_the_99_is_beyond(costs: list[int]) -> None:
         assert limit.median <= limit.p99 <= limit.limit
         assert limit.p99 <= limit.most
         assert limit.beyond <= len(costs) // 100
+
+
+NAMES = [
+    "\u202egnp.exe",
+    "a\u200fb",
+    "\u2066x\u2069",
+    "\uffff",
+    "a*[?]",
+    'q"\\',
+    "'",
+    "A",
+    "a",
+    "x: #",
+]
+
+
+def test_a_suggested_limit_is_that_of_the_agent_whatever_it_is_called(
+    tmp_path: Path,
+) -> None:
+    """What is not to reach a terminal is written so that YAML still means it."""
+    events = [one for name in NAMES for one in calls(name, [5] * SESSIONS_MIN)]
+    text = "\n".join(
+        suggestions_yaml(suggested([*events, *calls("\uffff few", [5])]), hours=1)
+    )
+    file = tmp_path / "guardrails.yaml"
+    file.write_text(text, encoding="utf-8")
+    tried = load_configuration(file, environ={}, cwd=None, overrides={}).policy
+
+    assert all(line == safe(line) for line in text.splitlines())
+    for name in NAMES:
+        assert tried.session_budget(name).limits.steps == 3, name

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from guardrails.cli.amounts import money_cells
 from guardrails.cli.documents import document
 from guardrails.cli.limits import limit_text
-from guardrails.cli.names import safe
+from guardrails.cli.names import escaped, safe
 from guardrails.cli.times import back_text
 from guardrails.core.decisions import format_amount, format_count
 from guardrails.core.policy import Measure
@@ -36,7 +36,7 @@ def suggestions_yaml(found: Sequence[Suggestion], *, hours: int) -> Iterator[str
     for one in own:
         if one.agent is not None:
             name = json.dumps(one.agent.translate(_WILD), ensure_ascii=False)
-            yield f"  {safe(name)}:  # {format_count(one.sessions, 'session')}"
+            yield f"  {escaped(name)}:  # {format_count(one.sessions, 'session')}"
             yield from _session(one, indent="    ")
     for one in found:
         if not one.limits:

@@ -4,15 +4,19 @@ import json
 import threading
 from collections.abc import Iterator
 from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
+from guardrails.core.calls import CallKind
 from guardrails.core.deliveries import ClaimAlerts, DeliveryState, NoteAlerts
 from guardrails.core.operations import ReadAccount, Settled, StopSession, Sweep
 from guardrails.errors import StoreUnavailable
 from guardrails.stores.redis import RedisStore, keys
 from guardrails.stores.redis.rewriting import Keeping
 from guardrails.stores.redis.walks import PAGE, entries_in, keys_in
+from guardrails.stores.sqlite import SQLiteStore
 from guardrails.testing.conformance import (
     NOW_MS,
     TELLING,
@@ -58,6 +62,31 @@ def book(store: RedisStore, count: int, first: int = 0) -> None:
 
 def ids(server: Server) -> list[bytes]:
     return [entry_id for entry_id, _ in server.ask("XRANGE", EVENTS, "-", "+")]
+
+
+# --- sums -------------------------------------------------------------------
+
+
+def test_tools_that_are_called_alike_are_counted_as_one_sum(
+    store: RedisStore, tmp_path: Path
+) -> None:
+    """As a file does: a report by tool has one row of them."""
+    counts: list[int] = []
+    with closing(SQLiteStore(tmp_path / "ledger.sqlite3")) as file:
+        for each in (store, file):
+            for number, (server, tool) in enumerate((("a", "b/c"), ("a/b", "c"))):
+                made = settle(f"e{number}", charging(), kind=CallKind.TOOL)
+                event = replace(made.event, server=server, tool=tool)
+                each.execute(replace(made, event=event))
+            done = each.keeper.prune(
+                project_id="default",
+                events_before_ms=None,
+                rollups_before_ms=LATER_MS,
+                is_dry_run=True,
+            )
+            counts.append(done.rollups)
+
+    assert counts[0] == counts[1]
 
 
 # --- the stream of events ---------------------------------------------------

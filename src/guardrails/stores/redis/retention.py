@@ -98,7 +98,8 @@ class RedisRetention:
         for page in fields_in(self._client, prefix, keys.rollup(prefix, hour, MIX)):
             mixes |= {text for text, _ in page}
         for mix in Mix.unpack_all(mixes):
-            values = {**mix._asdict(), "tool": (mix.server, mix.tool)}
+            tool = f"{mix.server}/{mix.tool}" if mix.server else mix.tool
+            values = {**mix._asdict(), "tool": tool}
             del values["model" if mix.kind == CallKind.TOOL else "tool"]
             for dimension in ROLLUP_DIMENSIONS:
                 if dimension in values:

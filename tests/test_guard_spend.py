@@ -17,9 +17,9 @@ from tests.servers.processes import Server
 HOUR_S = 3_600
 
 
-@pytest.fixture(params=["memory", "sqlite", "redis"])
+@pytest.fixture(params=["memory", "sqlite", "server"])
 def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
-    if request.param == "redis":
+    if request.param == "server":
         with Server(next(iter(BINARIES.values()))) as server:
             yield server.unix_url
     else:

@@ -39,13 +39,13 @@ def redis_server() -> Iterator[Server]:
         yield server
 
 
-@pytest.fixture(params=["memory", "sqlite", "redis"])
+@pytest.fixture(params=["memory", "sqlite", "server"])
 def store(
     request: pytest.FixtureRequest, redis_server: Server, tmp_path: Path
 ) -> Iterator[Store]:
     redis_server.ask("FLUSHALL")
     redis = redis_server.unix_url
-    urls = {"sqlite": f"sqlite:///{tmp_path}/l.sqlite3", "redis": redis}
+    urls = {"sqlite": f"sqlite:///{tmp_path}/l.sqlite3", "server": redis}
     opened = open_store(urls.get(request.param, "memory://"))
     with closing(opened) as store:
         yield store

@@ -50,10 +50,10 @@ def redis_server() -> Iterator[Server]:
         yield server
 
 
-@pytest.fixture(params=["sqlite", "redis"])
+@pytest.fixture(params=["sqlite", "server"])
 def url(request: pytest.FixtureRequest, redis_server: Server, tmp_path: Path) -> str:
     redis_server.ask("FLUSHALL")
-    if request.param == "redis":
+    if request.param == "server":
         return redis_server.unix_url
     return f"sqlite:///{tmp_path}/l.sqlite3"
 

@@ -52,12 +52,12 @@ def redis_server() -> Iterator[Server]:
         yield server
 
 
-@pytest.fixture(params=["memory", "sqlite", "redis"])
+@pytest.fixture(params=["memory", "sqlite", "server"])
 def opened(request: pytest.FixtureRequest, tmp_path: Path) -> Opened:
     """Opens an empty store."""
     kind: str = request.param
     server: Server | None = None
-    if kind == "redis":
+    if kind == "server":
         server = request.getfixturevalue("redis_server")
 
     @contextmanager

@@ -874,10 +874,11 @@ class Guard(OfOneProcess, instead=_INSTEAD):
         agent = given.get("agent")
         who = self._attribution(given, tags, parent)
         owner: Attribution | None = None
-        if self._agent_path and parent is None and who.session_id == self._joined:
+        path, is_joined = self._agent_path, who.session_id == self._joined
+        if path is not None and parent is None and is_joined:
             # Another process has opened this session, and has this one work in it.
             owner = self._owned(who, self._joined, self._defaults.get("agent"))
-            who = replace(who, agent=self._agent_path[-1], agent_path=self._agent_path)
+            who = replace(who, agent=path[-1] if path else None, agent_path=path)
             if agent is not None and agent != who.agent:
                 who = who.under(agent)
             for session_id, other in reversed(self._sessions_around):
@@ -889,7 +890,7 @@ class Guard(OfOneProcess, instead=_INSTEAD):
         self, who: Attribution, session_id: str | None, agent: str | None
     ) -> Attribution:
         """Returns whose a session is that another process has opened."""
-        path = self._agent_path
+        path = self._agent_path or ()
         above = path[: path.index(agent) + 1] if agent in path else ()
         return replace(who, session_id=session_id, agent=agent, agent_path=above)
 

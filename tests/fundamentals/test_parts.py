@@ -253,3 +253,24 @@ def test_a_child_process_works_within_all_that_is_around_it(
         f"4 session {outer.session_id} {path}",
     ]
     assert spent == [Decimal("0.05"), Decimal("0.09")]
+
+
+def test_a_child_process_works_within_sessions_that_have_no_agent(
+    empty_directory: Path,
+) -> None:
+    """An agent of its own is one inside them, and has no budget beside theirs."""
+    config = {
+        "defaults": {"session": {"max_cost_usd": "0.03"}},
+        "agents": {"reader": {"session": {"max_cost_usd": "0.09"}}},
+    }
+    (empty_directory / "guardrails.yaml").write_text(json.dumps(config))
+    guard = Guard(store=f"sqlite:///{empty_directory / 'ledger.sqlite3'}")
+    with guard.session() as outer, guard.session(session_id="inner") as inner:
+        env = {**os.environ, **guard.child_env()}
+        command = [sys.executable, "-c", CHILD, "reader"]
+        done = subprocess.check_output(command, env=env, text=True).strip()
+        spent = [inner.spent, outer.spent]
+    guard.close()
+
+    assert done == "3 session ('reader',)"
+    assert spent == [Decimal("0.03"), Decimal("0.03")]

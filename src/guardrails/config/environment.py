@@ -106,15 +106,19 @@ def tags_from_environment(environ: Mapping[str, str]) -> dict[str, str]:
     return tags
 
 
-def agent_path_from_environment(environ: Mapping[str, str]) -> tuple[str, ...]:
+def agent_path_from_environment(environ: Mapping[str, str]) -> tuple[str, ...] | None:
     """Returns the agents that the process works for, outermost first.
 
-    Only a guard of another process sets them: by then its session has begun.
+    Only a guard of another process sets them: by then its session has begun. `None`
+    says that none has; a session without an agent gives an empty path.
 
     Args:
         environ: The process's environment.
     """
-    parts = environ.get(AGENT_PATH_VARIABLE, "")[:LIST_CHARACTERS_MAX].split(",")
+    text = environ.get(AGENT_PATH_VARIABLE, "").strip()
+    if not text:
+        return None
+    parts = text[:LIST_CHARACTERS_MAX].split(",")
     names = [clean_name(unquote(part.strip())) for part in parts]
     return tuple([name for name in names if name is not None])
 
@@ -162,8 +166,9 @@ def environment_of(
         **{variables[key]: value for key, value in settings.items()},
         **{name: attribution.value(key) for key, name in dimensions.items()},
         TAGS_VARIABLE: ",".join(tags) or None,
+        # A comma alone is an empty path: an empty variable would count as not set.
         AGENT_PATH_VARIABLE: ",".join(quote(name, safe="") for name in agent_path)
-        or None,
+        or ",",
         AROUND_VARIABLE: ",".join(
             f"{quote(session_id, safe='')}:{quote(agent or '', safe='')}"
             for session_id, agent in around

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Iterator
+from decimal import Decimal
 from pathlib import Path
 
 import pytest
@@ -196,3 +197,20 @@ def test_a_policy_of_code_is_not_read_anew(clock: FakeClock) -> None:
     guard = Guard(policy=Policy(), store="memory://", clock=clock)
     with pytest.raises(ConfigurationError, match="given policy="):
         guard.reload()
+
+
+def test_what_remains_is_of_the_limits_that_are_in_force(tmp_path: Path) -> None:
+    file = tmp_path / "guardrails.yaml"
+    limit = "defaults: {{ session: {{ max_cost_usd: {usd} }} }}\n"
+    file.write_text(limit.format(usd="1"), encoding="utf-8")
+    guard = Guard(file, store="memory://")
+    with guard.session("support-agent") as session:
+        with guard.call(tool="search", cost_usd="0.10"):
+            pass
+        before = session.remaining
+        file.write_text(limit.format(usd="0.50"), encoding="utf-8")
+        guard.reload()
+        after = session.remaining
+    guard.close()
+
+    assert (before, after) == (Decimal("0.90"), Decimal("0.40"))

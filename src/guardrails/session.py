@@ -15,6 +15,7 @@ from guardrails.core.attribution import Attribution
 from guardrails.core.calls import ModelCall, ToolCall
 from guardrails.core.events import Event
 from guardrails.core.fingerprints import fingerprint
+from guardrails.core.limits import effective_limits
 from guardrails.core.lines import account_key, call_lines
 from guardrails.core.money import usd
 from guardrails.core.operations import Close, ReadAccount
@@ -106,12 +107,11 @@ class Session(OfOneProcess, instead="Open it there by its session_id."):
     @property
     def remaining(self) -> Decimal | None:
         """USD that new calls may still cost; `None` without a cost limit."""
-        limit, account = self._budget.limits.cost_nano_usd, self._account()
-        if limit is None:
-            return None
-        if account and account.raised and account.raised.cost_nano_usd is not None:
-            limit = max(limit, account.raised.cost_nano_usd)
-        return usd(max(0, limit - (account.used_nano_usd if account else 0)))
+        self.charging()  # Takes up the policy, if it has changed.
+        account = self._account()
+        limits = effective_limits(self._budget.limits, account and account.raised)
+        limit, used = limits.cost_nano_usd, account.used_nano_usd if account else 0
+        return None if limit is None else usd(max(0, limit - used))
 
     @property
     def steps(self) -> int:

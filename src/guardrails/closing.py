@@ -18,7 +18,7 @@ from guardrails.engine import Engine
 from guardrails.errors import StoreUnavailable
 from guardrails.refusals import refusal_error
 
-__all__ = ["closing_of", "keep_reserve", "planned"]
+__all__ = ["akeep_reserve", "closing_of", "keep_reserve", "planned"]
 
 
 def closing_of(engine: Engine, charging: Charging, budget: Budget) -> Charging | None:
@@ -44,13 +44,40 @@ def keep_reserve(engine: Engine, reservation: Reservation, budget: Budget) -> No
         BudgetExceeded: If it would.
         CallRefused: If it would while calls in flight hold what they hold.
     """
+    if _may_have_reserve(reservation, budget):
+        try:
+            account = engine.store.execute(_reading(reservation))
+        except StoreUnavailable:
+            return  # Reserving decides what holds then.
+        _refuse(engine, reservation, budget, account)
+
+
+async def akeep_reserve(
+    engine: Engine, reservation: Reservation, budget: Budget
+) -> None:
+    """Like `keep_reserve`, for asyncio."""
+    if _may_have_reserve(reservation, budget):
+        try:
+            account = await engine.store.aexecute(_reading(reservation))
+        except StoreUnavailable:
+            return  # Reserving decides what holds then.
+        _refuse(engine, reservation, budget, account)
+
+
+def _may_have_reserve(reservation: Reservation, budget: Budget) -> bool:
+    is_enforced = reservation.op.charging.is_enforced
+    return budget.on_limit is OnLimit.FINISH and is_enforced
+
+
+def _reading(reservation: Reservation) -> ReadAccount:
+    return ReadAccount(account=reservation.op.charging.accounts[0])
+
+
+def _refuse(
+    engine: Engine, reservation: Reservation, budget: Budget, account: Account | None
+) -> None:
+    """Refuses the call if its session's raised limit has no room for it."""
     op = reservation.op
-    if budget.on_limit is not OnLimit.FINISH or not op.charging.is_enforced:
-        return
-    try:
-        account = engine.store.execute(ReadAccount(account=op.charging.accounts[0]))
-    except StoreUnavailable:
-        return  # Reserving decides what holds then.
     if account is None or account.raised is None or account.stop is not None:
         return
     line, account = planned(op.charging.lines[0], account, budget)

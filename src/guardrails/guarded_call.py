@@ -5,7 +5,7 @@ from decimal import Decimal
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
-from guardrails.closing import keep_reserve
+from guardrails.closing import akeep_reserve, keep_reserve
 from guardrails.core.accounts import Charging
 from guardrails.core.admission import Reservation
 from guardrails.core.attribution import Attribution, clean_name
@@ -227,6 +227,8 @@ class GuardedCall(OfOneProcess, instead="Make the call there."):
         reservation = self._plan()
         if reservation is not None:
             needs_asyncio()
+            if self._charging is None:
+                await akeep_reserve(self._engine, reservation, self._session.budget)
             self._admitted(await self._engine.areserve(reservation))
 
     @unbroken
@@ -368,8 +370,7 @@ class GuardedCall(OfOneProcess, instead="Make the call there."):
         if error is None:
             return Outcome()
         is_cut = isinstance(error, BREAKS)
-        # A tool that fails again and again in the same way is in a loop. A stop
-        # or a cancellation says nothing about the tool.
+        # A stop or a cancellation says nothing about how the tool itself fails.
         says_nothing = is_cut or isinstance(error, GuardrailsError)
         return Outcome(
             status=CallStatus.BROKEN_OFF if is_cut else CallStatus.ERROR,

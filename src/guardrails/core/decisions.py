@@ -65,7 +65,7 @@ def decide(refusal: Refusal, attribution: Attribution, *, is_final: bool) -> Dec
     elif is_final:
         message = (
             f"{who} stopped: {_limit_text(refusal)}, after {refusal.steps} steps. "
-            f"{where}. {_shared_way_on(refusal)}"
+            f"{where}. {_limit_way_on(refusal, attribution)}"
         )
     else:
         message = (
@@ -225,9 +225,12 @@ def _used_text(measure: Measure, used: int, allowed: int, needed: int | None) ->
     return text
 
 
-def _shared_way_on(refusal: Refusal) -> str:
+def _limit_way_on(refusal: Refusal, attribution: Attribution) -> str:
     """Says how to go on where a limit has ended no session."""
     line = refusal.line
+    if line.is_session and refusal.measure is not None:  # What is left is to close it.
+        session = repr(attribution.session_id)
+        return f"To go on: guard.raise_limit({session}, {refusal.measure.value}=...)"
     if line.part is None or refusal.measure is None:
         return (
             f"The budget of {line.scope} refuses until its window turns or its limit "

@@ -82,8 +82,6 @@ class Session(OfOneProcess, instead="Open it there by its session_id."):
         self.exits: list[ExitHook] = []
         """What adapters want done when the session is left."""
 
-    # --- what a user reads --------------------------------------------------
-
     @property
     def session_id(self) -> str:
         """The id: as given, else the thread's of the first run inside, else new."""
@@ -138,10 +136,8 @@ class Session(OfOneProcess, instead="Open it there by its session_id."):
             return account.stop.reason.value
         if self._active_from_ms is not None:
             return "active"
-        if account is None or account.session is None:
-            is_over = self._was_left
-        else:
-            is_over = account.session.ended_at_ms is not None
+        known = account and account.session
+        is_over = known.ended_at_ms is not None if known else self._was_left
         return "completed" if is_over else "active"
 
     def events(self) -> Sequence[Event]:
@@ -153,8 +149,6 @@ class Session(OfOneProcess, instead="Open it there by its session_id."):
             session_id=self.session_id,
             limit=EVENTS_MAX,
         )
-
-    # --- context ------------------------------------------------------------
 
     def __enter__(self) -> Self:
         if self.is_entered:
@@ -200,9 +194,12 @@ class Session(OfOneProcess, instead="Open it there by its session_id."):
 
     def pause(self) -> None:
         """Stops the wall time and says so in the store: nothing runs now."""
+        own = self._attribution.session_id
+        same = [s for s in self._enclosing() if s._attribution.session_id == own]
         with self._lock:
-            active_ms, self._active_from_ms = self._active_ms(), None
-        if self._engine.policy.mode is Mode.OFF or self._attribution.session_id is None:
+            active_ms = max(session._active_ms() for session in same)
+            self._active_from_ms = None
+        if self._engine.policy.mode is Mode.OFF or own is None:
             return
         try:
             key, now_ms = self.account_key, self._engine.clock.now_ms()
@@ -350,8 +347,15 @@ class Session(OfOneProcess, instead="Open it there by its session_id."):
             return charging
 
     def active_ms(self) -> tuple[int, ...]:
-        """Returns how long each session of the chain has been active here."""
-        return tuple([session._active_ms() for session in self.chain()])
+        """Returns how long each session of the chain has been active here.
+
+        A session is active while one inside it is, whoever has opened it.
+        """
+        longest, active = 0, dict[str, int]()
+        for session in self._enclosing():
+            longest = max(longest, session._active_ms())
+            active[session.session_id] = longest
+        return tuple(active.values())
 
     def _refresh(self) -> None:
         """Takes up the policy, if it has changed."""
@@ -378,21 +382,17 @@ class Session(OfOneProcess, instead="Open it there by its session_id."):
 
     def chain(self) -> "list[Session]":
         """Returns this session and those around it, innermost first."""
-        chain: list[Session] = [self]
-        session = self._parent
-        seen = {self.session_id}
-        while session is not None:
-            if session.session_id not in seen:
-                seen.add(session.session_id)
-                chain.append(session)
-            session = session._parent
-        return chain
+        known: dict[str, Session] = {}
+        for session in self._enclosing():
+            known.setdefault(session.session_id, session)
+        return list(known.values())
+
+    def _enclosing(self) -> "list[Session]":
+        return [self, *(self._parent._enclosing() if self._parent else ())]
 
     def _active_ms(self) -> int:
-        started_ms = self._active_from_ms
-        if started_ms is None:
-            return 0
-        return self._engine.clock.monotonic_ms() - started_ms
+        since_ms = self._active_from_ms
+        return 0 if since_ms is None else self._engine.clock.monotonic_ms() - since_ms
 
     def _account(self) -> Account | None:
         if self._engine.policy.mode is Mode.OFF:

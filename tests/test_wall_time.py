@@ -1,0 +1,74 @@
+"""Wall time of sessions that several objects and processes work in at once."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from guardrails import BudgetExceeded, Guard
+from guardrails.testing import FakeClock
+from tests.servers.processes import Server, binaries
+
+
+@pytest.fixture(params=["sqlite", "a server"])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    if request.param == "a server":
+        with Server(next(iter(binaries().values()))) as server:
+            yield server.url
+        return
+    yield f"sqlite:///{tmp_path / 'ledger.sqlite3'}"
+
+
+@pytest.fixture
+def clock() -> FakeClock:
+    return FakeClock()
+
+
+@pytest.fixture
+def guard(url: str, clock: FakeClock, tmp_path: Path) -> Iterator[Guard]:
+    project_id = f"wall-time-{tmp_path.name}"
+    guard = Guard(store=url, project_id=project_id, clock=clock, max_wall_time_s=100)
+    yield guard
+    guard.close()
+
+
+def ask(guard: Guard) -> None:
+    with guard.call(tool="search"):
+        pass
+
+
+def test_a_session_that_is_joined_inside_itself_loses_no_time(
+    guard: Guard, clock: FakeClock
+) -> None:
+    with guard.session(session_id="s-1") as session:
+        ask(guard)
+        clock.advance(seconds=60)
+        with guard.session(session_id="s-1"):
+            ask(guard)
+        clock.advance(seconds=40)
+        with guard.session(session_id="s-1"):
+            pass
+        with pytest.raises(BudgetExceeded, match="max_wall_time_s"):
+            ask(guard)
+
+    assert session.wall_time_s == 100
+
+
+def test_a_session_is_active_while_another_process_works_inside_it(
+    guard: Guard, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The child's calls are charged to it, too, and must not hide its time."""
+    with guard.session("router") as outer:
+        with guard.session("researcher"):
+            for name, value in guard.child_env().items():
+                monkeypatch.setenv(name, value)
+            child = Guard(clock=clock)
+            with child.session():
+                for _ in range(10):
+                    ask(child)
+                    clock.advance(seconds=10)
+                with pytest.raises(BudgetExceeded, match="max_wall_time_s"):
+                    ask(child)
+            child.close()
+
+        assert outer.wall_time_s == 100

@@ -77,7 +77,10 @@ def test_all_is_well_with_the_files_of_the_examples(
         "ok durability append-only file, synced every second: a crash loses nothing, "
         "a power cut the last second or two"
     )
-    assert line(done, "access") == "ok access user guardrails-doctor"
+    assert line(done, "access") == (
+        "ok access user guardrails-doctor, who may only look; user guardrails has all "
+        "rights"
+    )
     assert line(done, "callbacks") == (
         "ok callbacks langchain: a limit stops invoke and ainvoke; "
         "mcp: a limit stops call_tool"
@@ -113,7 +116,10 @@ def test_a_user_who_may_ask_nothing_learns_why(
 
     done = command("doctor", "--store", configured.url_of("blind"))
 
-    assert done.code == 0
+    assert done.code == 1
+    assert line(done, "access").startswith(
+        "FAIL access user blind lacks +script|load +evalsha: "
+    )
     for name, what in (
         ("version", "INFO"),
         ("eviction", "CONFIG GET"),

@@ -33,7 +33,7 @@ HEALTHY = Answers(
     kind="server",
     info=INFO,
     config=CONFIG,
-    user=User(name="guardrails", commands=None),
+    user=User(name="guardrails", commands=None, lacks=()),
     round_trip_ms=0.2,
     clock_ahead_ms=3,
 )
@@ -146,7 +146,7 @@ def test_sentinel_needs_a_replica() -> None:
     [("+@all", Status.WARN), (None, Status.WARN), ("-@all +get", Status.OK)],
 )
 def test_the_default_user(commands: str | None, status: Status) -> None:
-    user = User(name="default", commands=commands)
+    user = User(name="default", commands=commands, lacks=())
 
     assert judged(replace(HEALTHY, user=user))["access"].status is status
 

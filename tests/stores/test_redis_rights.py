@@ -1,14 +1,26 @@
 """The access list of examples/redis: enough for the store, and for nothing else."""
 
-from collections.abc import Iterator
+import shlex
+from collections.abc import Callable, Iterator
 
 import pytest
 import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
+from guardrails.clock import SystemClock
+from guardrails.stores.diagnosis import Check, Status
 from guardrails.stores.redis import RedisStore
-from guardrails.stores.redis.rights import DIAGNOSIS, LEDGER, RETENTION, rules
+from guardrails.stores.redis.diagnosis import diagnose
+from guardrails.stores.redis.rights import (
+    ARGUMENTS,
+    DIAGNOSIS,
+    LEDGER,
+    RETENTION,
+    SCRIPTS,
+    lacking,
+    rules,
+)
 from guardrails.testing.conformance import StoreConformance
 from tests.servers.configured import EXAMPLES, ConfiguredServer
 
@@ -88,6 +100,133 @@ def test_who_deletes_cannot_go_beyond_the_ledger(
     """Neither other keys, nor anything that concerns the server."""
     with pytest.raises(redis.exceptions.NoPermissionError):
         configured.ask_as("guardrails-keeper", *command)
+
+
+def access_of(server: ConfiguredServer, user: str) -> Check:
+    """Returns what the doctor says of a user's rights, as this user."""
+    store = RedisStore(server.url_of(user))
+    try:
+        checks = diagnose(store, project_id="default", clock=SystemClock())
+    finally:
+        store.close()
+    return next(check for check in checks if check.name == "access")
+
+
+@pytest.fixture
+def agents(configured: ConfiguredServer) -> Iterator[Callable[..., Check]]:
+    """Makes a user who has all rights of agents but some, and asks the doctor."""
+
+    def asked(*changes: str) -> Check:
+        given = rules(LEDGER).split()
+        configured.ask("ACL", "SETUSER", "agents", "on", ">agents", *given, *changes)
+        return access_of(configured, "agents")
+
+    yield asked
+    configured.ask("ACL", "DELUSER", "agents")
+
+
+@pytest.mark.parametrize(
+    "right", [right for right in (*SCRIPTS, *ARGUMENTS) if right != "get"]
+)
+def test_the_doctor_names_each_right_that_agents_lack(
+    configured: ConfiguredServer, agents: Callable[..., Check], right: str
+) -> None:
+    """As their own user, and what it prints mends it; without `get` nobody gets in."""
+    check = agents(f"-{right}")
+
+    assert (check.status, check.text) == (
+        Status.FAIL,
+        f"user agents lacks +{right}: calls of agents are refused or not counted",
+    )
+    cli, *words = shlex.split(check.commands[0])
+    assert (cli, words[:2]) == ("redis-cli", ["-p", str(configured.port)])
+    configured.ask(*words[2:])
+    assert access_of(configured, "agents").status is Status.OK
+
+
+def test_the_doctor_names_all_rights_that_agents_lack_at_once(
+    agents: Callable[..., Check],
+) -> None:
+    """Without scripts a server cannot be asked, but its rules may be read."""
+    check = agents("+acl|getuser", "-script|load", "-evalsha", "-hset", "-xadd")
+
+    assert check.commands[0].endswith("agents '+script|load' +evalsha +hset +xadd")
+
+
+def test_the_doctor_changes_nothing_by_asking(
+    configured: ConfiguredServer, agents: Callable[..., Check]
+) -> None:
+    """No command is run to see whether it may be."""
+    agents("-zadd")
+
+    assert configured.ask("DBSIZE") == 0
+
+
+def test_the_doctor_names_keys_that_agents_do_not_reach(
+    agents: Callable[..., Check],
+) -> None:
+    """The fingerprint key alone is not a ledger."""
+    check = agents("resetkeys", "~gr:secret")
+
+    assert check.status is Status.FAIL
+    assert check.text.startswith("user agents lacks ~gr:*: ")
+    assert check.commands[0].endswith("ACL SETUSER agents '~gr:*'")
+    assert agents("resetkeys", "~gr:secret", "~gr:{default}:*").status is Status.OK
+
+
+def test_who_may_only_look_sees_what_agents_lack(configured: ConfiguredServer) -> None:
+    """`guardrails-doctor` reads the rules of `guardrails`."""
+    configured.ask("ACL", "SETUSER", "guardrails", "-zadd", "resetkeys", "~gr:secret")
+    try:
+        check = access_of(configured, "guardrails-doctor")
+    finally:
+        configured.ask("ACL", "SETUSER", "guardrails", "+zadd", "~gr:*")
+
+    assert check.status is Status.FAIL
+    assert check.text == (
+        "user guardrails-doctor, who may only look; user guardrails lacks ~gr:* "
+        "+zadd: calls of agents are refused or not counted"
+    )
+    assert check.commands[0].endswith("ACL SETUSER guardrails '~gr:*' +zadd")
+    assert access_of(configured, "guardrails-doctor").status is Status.OK
+
+
+def test_who_may_only_look_and_see_no_rules_says_so(
+    configured: ConfiguredServer,
+) -> None:
+    """Nothing is known of agents then, and that is not the same as all is well."""
+    configured.ask("ACL", "SETUSER", "guardrails-doctor", "-acl|getuser")
+    try:
+        check = access_of(configured, "guardrails-doctor")
+    finally:
+        configured.ask("ACL", "SETUSER", "guardrails-doctor", "+acl|getuser")
+
+    assert check.status is Status.UNKNOWN
+
+
+def test_each_right_of_the_ledger_is_looked_at() -> None:
+    """But those that concern the server, which are missed elsewhere."""
+    of_server = {"select", "ping", "info", "time", "acl|whoami", "wait", "asking"}
+
+    assert {*SCRIPTS, *ARGUMENTS, *of_server, "cluster|slots"} == set(LEDGER)
+
+
+@pytest.mark.parametrize(
+    ("commands", "lacks"),
+    [
+        ("+@all", ()),
+        ("+@all -zadd", ("+zadd",)),
+        ("+@all -script", ("+script|load",)),
+        ("+@all -script +script|load", ()),
+        ("-zadd +@all", ()),
+        ("+@all -@dangerous", None),
+    ],
+)
+def test_rules_as_servers_write_them(
+    commands: str, lacks: tuple[str, ...] | None
+) -> None:
+    """Redis 6.2 cannot be asked otherwise."""
+    assert lacking(commands, ["gr:*"], keys=["gr:secret"]) == lacks
 
 
 def test_nobody_gets_in_without_a_password(configured: ConfiguredServer) -> None:

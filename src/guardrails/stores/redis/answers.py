@@ -1,12 +1,21 @@
 """Answers: what a server said about itself, and how a judgement asks it more. Pure."""
 
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from guardrails.stores.diagnosis import Check, Status
 
-__all__ = ["Answers", "Refused", "User", "granting", "lasting", "setting", "unknown"]
+__all__ = [
+    "Answers",
+    "Refused",
+    "User",
+    "allowing",
+    "granting",
+    "lasting",
+    "setting",
+    "unknown",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,6 +24,8 @@ class Refused:
 
     reason: str
     """Half a sentence, without the text of the server: that may hold arguments."""
+    lacks: str | None = None
+    """The rule of an access list that would allow it, if that is why."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,6 +35,11 @@ class User:
     name: str
     commands: str | None
     """The rules of its commands; `None` if they are not known."""
+    lacks: tuple[str, ...] | None
+    """The rules of an access list that agents need and it has not; `None` if they
+    are not known."""
+    agents_lack: tuple[str, ...] | None = None
+    """The same of the user `guardrails`, if this one may see it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,8 +71,12 @@ def granting(server: Answers, command: str) -> tuple[str, ...]:
     """Returns what gives our user a right, if its name is known."""
     if isinstance(server.user, Refused):
         return ()
-    words = ["ACL", "SETUSER", server.user.name, f"+{command}"]
-    return (f"{server.cli} {shlex.join(words)}",)
+    return (allowing(server, server.user.name, [f"+{command}"]),)
+
+
+def allowing(server: Answers, user: str, lacks: Sequence[str]) -> str:
+    """Returns what adds rules to those of a user."""
+    return f"{server.cli} {shlex.join(['ACL', 'SETUSER', user, *lacks])}"
 
 
 def lasting(server: Answers, *settings: str) -> tuple[str, ...]:

@@ -41,6 +41,7 @@ __all__ = [
     "explain",
     "is_passing",
     "may_return",
+    "missing_right",
 ]
 
 HOPS_MAX = 5
@@ -326,17 +327,17 @@ def explain(url: str, error: BaseException) -> str:
             reason, fix = word, how
             break
     if reason == "NoPermissionError":
-        fix = _missing_right(str(error)) or fix
+        lacks = missing_right(str(error))
+        if lacks is not None:
+            fix = f"The user lacks the right {lacks}: see the ACL in examples/redis/."
     return f"store: redis {masked(url)!r}: {reason}. {fix}"
 
 
-def _missing_right(text: str) -> str | None:
-    """Says which right is missing, where the server does."""
+def missing_right(text: str) -> str | None:
+    """Returns the rule of an access list that is missing, where the server says it."""
     if (found := _REFUSED_COMMAND.search(text)) is not None:
-        return f"The user lacks the right +{found[1]}: see the ACL in examples/redis/."
-    if "to access" in text:
-        return "The user lacks the right ~gr:*: see the ACL in examples/redis/."
-    return None
+        return f"+{found[1]}"
+    return "~gr:*" if "to access" in text else None
 
 
 def _advice(url: str, text: str) -> str:

@@ -18,6 +18,7 @@ from guardrails.stores.redis.answers import Answers, Refused, User
 from guardrails.stores.redis.books import mending, read_books
 from guardrails.stores.redis.judgement import slots_check, verdicts
 from guardrails.stores.redis.node import Node
+from guardrails.stores.redis.rights import AGENTS, ARGUMENTS, lacking, may_change
 from guardrails.stores.redis.store import RedisStore
 from guardrails.stores.redis.topology import Address, Topology, masked, slots_from
 
@@ -60,7 +61,8 @@ def diagnose(store: RedisStore, *, project_id: str, clock: Clock) -> list[Check]
                 opened.enter_context(contextlib.closing(Node(topology, address)))
                 for address in addresses
             ]
-            servers = [_answers(node, topology, clock) for node in nodes]
+            prefix = keys.project_prefix(project_id)
+            servers = [_answers(node, topology, clock, prefix) for node in nodes]
             cluster = [slots_check(len(slots), masters=len(nodes))] if slots else []
             balance = _balance(
                 nodes, topology, project_id=project_id, now_ms=clock.now_ms()
@@ -95,7 +97,7 @@ def _reached(servers: Sequence[Answers], url: str) -> Check:
 # --- one server -------------------------------------------------------------
 
 
-def _answers(node: Node, topology: Topology, clock: Clock) -> Answers:
+def _answers(node: Node, topology: Topology, clock: Clock, prefix: str) -> Answers:
     round_trip_ms, ahead_ms = _measured(node, clock)
     return Answers(
         name=node.name,
@@ -103,7 +105,7 @@ def _answers(node: Node, topology: Topology, clock: Clock) -> Answers:
         kind=topology.kind,
         info=_info(node),
         config=_config(node),
-        user=_user(node, topology),
+        user=_user(node, topology, prefix),
         round_trip_ms=round_trip_ms,
         clock_ahead_ms=ahead_ms,
     )
@@ -146,18 +148,61 @@ def _config(node: Node) -> dict[str, str] | Refused:
     return found
 
 
-def _user(node: Node, topology: Topology) -> User | Refused:
+def _user(node: Node, topology: Topology, prefix: str) -> User | Refused:
     reply = node.ask("ACL", "WHOAMI")
     if isinstance(reply, Refused):
-        name = topology.options.get("username")
-        return reply if name is None else User(name=str(name), commands=None)
-    name = reply.decode()
+        told = topology.options.get("username")
+        if told is None:
+            return reply
+        name = str(told)
+    else:
+        name = reply.decode()
+    commands, listed = _listed(node, name, prefix)
+    lacks = _lacks(node, prefix, listed)
+    agents_lack = None
+    if lacks is not None and not may_change(lacks):
+        _, agents_lack = _listed(node, AGENTS, prefix)
+    return User(name=name, commands=commands, lacks=lacks, agents_lack=agents_lack)
+
+
+def _lacks(
+    node: Node, prefix: str, listed: tuple[str, ...] | None
+) -> tuple[str, ...] | None:
+    """Asks the server what our user lacks, and else takes what its rules say."""
+    load = ("SCRIPT", "LOAD", "return")
+    # A script that nobody has: a right is looked at first.
+    run = ("EVALSHA", "0" * 40, 1, keys.version(prefix))
+    replies = node.ask_all([load, run])
+    denied = [reply.lacks for reply in replies if isinstance(reply, Refused)]
+    lacks = tuple(one for one in denied if one is not None)
+    if lacks:
+        return listed or lacks
+    counts = [part for pair in ARGUMENTS.items() for part in pair]
+    refused = node.run("rights", (), [keys.version(prefix), *counts])
+    if isinstance(refused, Refused) or refused is None:
+        return listed
+    return tuple(f"+{command.decode()}" for command in refused)
+
+
+def _listed(
+    node: Node, name: str, prefix: str
+) -> tuple[str | None, tuple[str, ...] | None]:
+    """Returns the rules of a user's commands, and what they lack, where it is said."""
     described = node.ask("ACL", "GETUSER", name)
     if isinstance(described, Refused) or described is None:
-        return User(name=name, commands=None)
+        return None, None
     fields: dict[Any, Any] = dict(zip(described[::2], described[1::2], strict=True))
     commands = fields.get(b"commands")
-    return User(name=name, commands=None if commands is None else commands.decode())
+    if commands is None:
+        return None, None
+    if fields.get(b"selectors"):  # Only the server knows what they add up to.
+        return commands.decode(), None
+    said = fields.get(b"keys", b"")
+    # A list before Redis 7, else a text.
+    patterns = said if isinstance(said, list) else said.split()
+    texts = [pattern.decode().removeprefix("~") for pattern in patterns]
+    needed = (keys.SECRET, keys.version(prefix))
+    return commands.decode(), lacking(commands.decode(), texts, keys=needed)
 
 
 # --- the ledger -------------------------------------------------------------

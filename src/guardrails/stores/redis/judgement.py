@@ -7,13 +7,15 @@ from guardrails.stores.diagnosis import Check, Status, worst_of
 from guardrails.stores.redis.answers import (
     Answers,
     Refused,
+    User,
+    allowing,
     granting,
     lasting,
     setting,
     unknown,
 )
 from guardrails.stores.redis.losses import durability, replicas
-from guardrails.stores.redis.rights import LEDGER, rules
+from guardrails.stores.redis.rights import AGENTS, LEDGER, may_change, rules
 
 __all__ = ["slots_check", "verdicts"]
 
@@ -181,11 +183,9 @@ def _access(server: Answers) -> Check:
     if isinstance(server.user, Refused):
         return unknown(name, server.user)
     user, commands = server.user.name, server.user.commands
-    if user != "default":
-        return Check(name=name, status=Status.OK, text=f"user {user}")
-    if commands is not None and not commands.startswith("+@all"):
-        text = "user default, whose rights are limited"
-        return Check(name=name, status=Status.OK, text=text)
+    is_limited = commands is not None and not commands.startswith("+@all")
+    if user != "default" or is_limited or server.user.lacks:
+        return _rights(server, server.user)
     return Check(
         name=name,
         status=Status.WARN,
@@ -195,6 +195,27 @@ def _access(server: Answers) -> Check:
             f"{server.cli} ACL SETUSER guardrails on '>PASSWORD' "
             + shlex.join(rules(LEDGER).split()),
         ),
+    )
+
+
+def _rights(server: Answers, user: User) -> Check:
+    """Judges whether a user, or that of agents, has what agents need."""
+    name, text = user.name, f"user {user.name}"
+    lacks = user.lacks
+    if lacks and not may_change(lacks):
+        name, lacks = AGENTS, user.agents_lack
+        text = f"{text}, who may only look; user {AGENTS}"
+    if lacks is None:
+        text = f"{text}: whether agents may do all they need as it is not known here"
+        return Check(name="access", status=Status.UNKNOWN, text=text)
+    if not lacks:
+        return Check(name="access", status=Status.OK, text=f"{text} has all rights")
+    return Check(
+        name="access",
+        status=Status.FAIL,
+        text=f"{text} lacks {' '.join(lacks)}: calls of agents are refused or not "
+        "counted",
+        commands=(allowing(server, name, lacks),),
     )
 
 

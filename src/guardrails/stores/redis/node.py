@@ -14,6 +14,7 @@ from redis import exceptions
 from redis.connection import SSLConnection, UnixDomainSocketConnection
 
 from guardrails.stores.redis.answers import Refused
+from guardrails.stores.redis.attempts import missing_right
 from guardrails.stores.redis.topology import PORT, Address, Topology
 
 __all__ = ["Node", "cli_of"]
@@ -61,7 +62,9 @@ class Node:
         self._connection.send_packed_command(packed)
         return [self._reply(command) for command in commands]
 
-    def run(self, name: str, keys: Sequence[str]) -> Any:
+    def run(
+        self, name: str, keys: Sequence[str], arguments: Sequence[str | int] = ()
+    ) -> Any:
         """Runs a script of `lua/` and returns its reply, or `Refused`.
 
         Raises:
@@ -72,7 +75,7 @@ class Node:
         loaded = self.ask("SCRIPT", "LOAD", text)
         if isinstance(loaded, Refused):
             return loaded
-        return self.ask("EVALSHA", digest, len(keys), *keys)
+        return self.ask("EVALSHA", digest, len(keys), *keys, *arguments)
 
     def close(self) -> None:
         """Closes the connection."""
@@ -84,7 +87,9 @@ class Node:
         except exceptions.AuthenticationError:
             raise
         except exceptions.ResponseError as error:
-            return Refused(_reason(command, error))
+            is_denied = isinstance(error, exceptions.NoPermissionError)
+            lacks = missing_right(str(error)) if is_denied else None
+            return Refused(_reason(command, error), lacks)
 
 
 def _reason(

@@ -4,9 +4,27 @@ The rules are valid for Redis 6.2 too, which knows no selectors and takes a
 subcommand away from nobody: so all is taken first, and then given one by one.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from fnmatch import fnmatchcase
 
-__all__ = ["DIAGNOSIS", "LEDGER", "RETENTION", "rules"]
+__all__ = [
+    "AGENTS",
+    "ARGUMENTS",
+    "DIAGNOSIS",
+    "KEYS",
+    "LEDGER",
+    "RETENTION",
+    "SCRIPTS",
+    "lacking",
+    "may_change",
+    "rules",
+]
+
+AGENTS = "guardrails"
+"""The user of agents, by the access list of examples/redis."""
+
+KEYS = "~gr:*"
+"""The keys of ours."""
 
 LEDGER: Mapping[str, str] = {
     "evalsha": "runs the ledger's scripts",
@@ -46,6 +64,20 @@ LEDGER: Mapping[str, str] = {
 }
 """What guards and reports need."""
 
+SCRIPTS = ("script|load", "evalsha")
+"""The commands of `LEDGER` that run scripts."""
+
+ARGUMENTS: Mapping[str, int] = {
+    **dict.fromkeys(("get", "incr", "hgetall", "hlen", "hvals", "persist", "del"), 0),
+    **dict.fromkeys(("set", "hget", "hmget", "hdel", "expire", "expireat"), 1),
+    **dict.fromkeys(("rpush", "zrem"), 1),
+    **dict.fromkeys(("hset", "lrange", "ltrim", "zadd", "zrangebyscore"), 2),
+    **dict.fromkeys(("zrevrange", "xrange", "xrevrange"), 2),
+    "xadd": 3,
+}
+"""The commands of `LEDGER` on a key, without which it is not kept: how many arguments
+each takes after the key, at least."""
+
 _READING = (
     *("evalsha", "script|load", "get", "hget", "hvals", "select"),
     *("ping", "info", "time", "acl|whoami", "cluster|slots"),
@@ -78,4 +110,42 @@ RETENTION: Mapping[str, str] = {
 
 def rules(commands: Mapping[str, str]) -> str:
     """Writes rules of an access list: all keys of ours, and these commands."""
-    return " ".join(("~gr:*", "-@all", *(f"+{command}" for command in commands)))
+    return " ".join((KEYS, "-@all", *(f"+{command}" for command in commands)))
+
+
+def lacking(
+    commands: str, patterns: Sequence[str], *, keys: Sequence[str]
+) -> tuple[str, ...] | None:
+    """Returns the rules that agents need and a user has not.
+
+    Args:
+        commands: The rules of its commands, as the server says them.
+        patterns: The keys that it may reach.
+        keys: Some that agents have to reach.
+
+    Returns:
+        None if the rules name categories: only the server knows what is in them.
+    """
+    is_all, said = False, dict[str, bool]()
+    for rule in commands.lower().split():
+        is_given, name = rule[0] == "+", rule[1:]
+        if name == "@all":
+            is_all, said = is_given, {}
+        elif name.startswith("@"):
+            return None
+        else:
+            said[name] = is_given
+    missing = [
+        f"+{name}"
+        for name in (*SCRIPTS, *ARGUMENTS)
+        if not said.get(name, said.get(name.partition("|")[0], is_all))
+    ]
+    if not all(any(fnmatchcase(key, one) for one in patterns) for key in keys):
+        missing.insert(0, KEYS)
+    return tuple(missing)
+
+
+def may_change(lacks: Sequence[str]) -> bool:
+    """Whether a user has any right by which agents change the ledger."""
+    changing = {f"+{name}" for name in ARGUMENTS if name not in DIAGNOSIS}
+    return not changing.issubset(lacks)

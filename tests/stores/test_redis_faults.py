@@ -11,6 +11,7 @@ import traceback
 import warnings
 from collections.abc import Iterator
 from contextlib import closing, suppress
+from dataclasses import replace
 
 import pytest
 from redis.crc import key_slot
@@ -21,6 +22,7 @@ from guardrails.core.operations import ReadAccount, Reserved, Verdict
 from guardrails.ports import Store
 from guardrails.stores import open_store
 from guardrails.stores.redis import RedisStore
+from guardrails.testing import FakeClock
 from guardrails.testing.conformance import CENT, charging, reserve, settle
 from tests.servers.processes import Cluster, Server
 from tests.servers.proxy import Fault, Proxy, always, mix
@@ -137,6 +139,42 @@ def test_a_loss_is_noticed_once(server: Server) -> None:
 
         assert store.rollbacks == 1
         assert found.steps == 3
+
+
+def test_losses_are_said_once_a_minute_per_project(
+    server: Server, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As where keys are evicted: with every call something is lost."""
+    clock = FakeClock()
+
+    def lose(times: int, project_id: str = "default") -> list[str]:
+        caplog.clear()
+        usual = charging()
+        lines = [
+            replace(line, account=line.account.replace("default", project_id))
+            for line in usual.lines
+        ]
+        who = replace(usual, lines=tuple(lines))
+        for number in range(times):
+            for again in "ab":
+                store.execute(reserve(f"{project_id} {number}{again}", who))
+            server.ask("FLUSHALL")
+            store.execute(reserve(f"{project_id} {number}", who))
+        return [one.getMessage() for one in caplog.records]
+
+    with closing(RedisStore(server.url, clock=clock)) as store:
+        first = lose(20)
+        other = lose(1, "other")
+        clock.advance(seconds=60)
+        later = lose(3)
+        rollbacks = store.rollbacks
+
+    assert rollbacks == 20 + 1 + 3 + 1  # A server is flushed for all projects.
+    assert ["{default}" in text for text in first] == [True]
+    assert ["{other}" in text for text in other] == [True]
+    assert [text.split("evicts keys: ")[1] for text in later] == [
+        "19 more such losses since this was last said."
+    ]
 
 
 # --- A slot moves -----------------------------------------------------------

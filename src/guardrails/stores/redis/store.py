@@ -8,10 +8,9 @@ process does not know them yet, changes nothing, and is asked again.
 
 Every change counts up the project's version. A reply with a lower one than was
 seen means that the store has lost what it had acknowledged: it failed over, was
-restored or was flushed. That is said once, and the new version is taken over.
+restored or was flushed. That is said, and the new version is taken over.
 """
 
-import logging
 from collections import OrderedDict, defaultdict
 from collections.abc import Callable, Generator, Sequence
 from typing import Any, TypeVar, cast
@@ -47,7 +46,7 @@ from guardrails.core.operations import (
 )
 from guardrails.errors import StoreUnavailable
 from guardrails.ids import new_key
-from guardrails.ports import Keeper
+from guardrails.ports import Clock, Keeper
 from guardrails.stores.backlog import Entry
 from guardrails.stores.forks import LockedAtFork
 from guardrails.stores.redis import keys, orders, outbox, replies, requests
@@ -55,6 +54,7 @@ from guardrails.stores.redis.attempts import Script
 from guardrails.stores.redis.client import Client
 from guardrails.stores.redis.history import RedisHistory
 from guardrails.stores.redis.layouts import raised_from
+from guardrails.stores.redis.rollbacks import Rollbacks
 from guardrails.stores.redis.topology import Topology
 from guardrails.stores.redis.wire import Argument, Fragment
 
@@ -77,8 +77,6 @@ R = TypeVar("R")
 _Call = tuple[Script, str, Fragment, Fragment]
 _Steps = Generator[_Call, Any, Any]
 
-_log = logging.getLogger("guardrails")
-
 
 class RedisStore(LockedAtFork):
     """Keeps the ledger in Redis 6.2 or newer, Valkey, or a cluster of either.
@@ -87,6 +85,7 @@ class RedisStore(LockedAtFork):
         url: `redis://`, `rediss://`, `unix://`, `redis+sentinel://` or
             `redis+cluster://`.
         events_max: How many events are kept per project.
+        clock: The time, for the pace of the log; by default this machine's.
 
     Raises:
         ConfigurationError: If the URL cannot be read.
@@ -94,7 +93,9 @@ class RedisStore(LockedAtFork):
             time or refuses.
     """
 
-    def __init__(self, url: str, *, events_max: int = EVENTS_MAX) -> None:
+    def __init__(
+        self, url: str, *, events_max: int = EVENTS_MAX, clock: Clock | None = None
+    ) -> None:
         super().__init__()
         self._client = Client(Topology.of(url))
         self._events_max = events_max
@@ -102,6 +103,7 @@ class RedisStore(LockedAtFork):
         self._raised: OrderedDict[str, str] = OrderedDict()
         self._versions: dict[str, int] = {}
         self._seen: dict[tuple[str, ...], tuple[int, bytes]] = {}
+        self._losses = Rollbacks(clock)
         self._call = Script("call")
         self._release = Script("release")
         self._sweep = Script("sweep")
@@ -315,13 +317,7 @@ class RedisStore(LockedAtFork):
             self._versions[prefix] = version
             self._seen.clear()
             self.rollbacks += 1
-        _log.error(
-            "guardrails: the store has lost acknowledged changes of %s: version %d "
-            "was seen, it is at %d. It failed over, was restored or was flushed.",
-            prefix,
-            seen,
-            version,
-        )
+            self._losses.lost(prefix, seen=seen, found=version)
         self._client.on_doubt()
 
     def _learn(self, account: str, raised: str) -> None:

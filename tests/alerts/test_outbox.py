@@ -211,6 +211,37 @@ def test_a_place_that_fails_has_nothing_sent_again_to_the_others() -> None:
     assert (webhook.label, webhook.status) == ("https://alerts.example.org/***", 200)
 
 
+def test_a_place_that_hangs_makes_no_other_late() -> None:
+    """One thread sends to all, for all projects: by five seconds at most."""
+    store, clock = MemoryStore(), FakeClock(NOW_MS)
+    settings = AlertSettings(slack=SLACK, webhook=WEBHOOK)
+    posts = Hanging()
+    sink = _sink(store, settings, clock, posts)
+    late_ms: list[int] = []
+    for number in range(20):
+        told_ms = clock.now_ms()
+        for project_id in "abcde":
+            target = StopTarget(kind=StopKind.AGENT, name=f"{number}")
+            store.execute(
+                StopScope(
+                    project_id=project_id,
+                    target=target,
+                    now_ms=told_ms,
+                    telling=settings.telling,
+                )
+            )
+            sink.dispatcher.wake(project_id)
+        while clock.now_ms() < told_ms + 30_000:
+            wait = sink.dispatcher.pump()
+            left = (told_ms + 30_000 - clock.now_ms()) / 1000
+            clock.advance(seconds=max(0.001, min(left, left if wait is None else wait)))
+        assert len(posts.to(SLACK)) == 5 * (number + 1)
+        late_ms.append(posts.times(SLACK)[-1] - told_ms)
+    assert len(posts.to(WEBHOOK.url)) > 10
+    # Five messages with a second between two, and one attempt that hangs.
+    assert max(late_ms) <= 10_000
+
+
 def test_what_is_given_up_is_kept_for_who_asks_and_can_be_sent_again() -> None:
     store, clock = MemoryStore(), FakeClock(NOW_MS)
     posts = Posts({WEBHOOK.url: [Answer(status=404, is_final=True)]})
@@ -309,6 +340,18 @@ class Posts:
 
     def times(self, url: str) -> list[int]:
         return [at for at, post in self.posts if post.url == url]
+
+
+class Hanging(Posts):
+    """Slack answers; anybody else lets one wait for five seconds."""
+
+    def post(self, post: Post, *, within_ms: int) -> Answer:
+        super().post(post, within_ms=within_ms)
+        if post.url == SLACK:
+            return Answer(status=200)
+        assert self.clock is not None
+        self.clock.advance(seconds=5)
+        return Answer(text="no answer in time")
 
 
 def _webhook(receiver: Receiver) -> AlertSettings:

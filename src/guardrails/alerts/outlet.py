@@ -39,6 +39,10 @@ disagree. So long another process waits for one that died."""
 ASK_MS = 100
 """Between two questions while a place is taken or rests, however many alerts come."""
 
+PATIENCE = 10
+"""A place that lets us wait for nothing is left alone for so many times as long: the
+thread sends to the others, too, and for several projects."""
+
 AWAY_MS = 30_000
 """When a store that did not answer is asked again."""
 
@@ -144,17 +148,20 @@ class Outlet:
     def _sent(self, claimed: Claimed, within_ms: int) -> int:
         """Sends a message and notes what came of it; returns the pause after it."""
         content = _content(claimed, now_ms=self._clock.now_ms())
+        begun_ms = self._clock.monotonic_ms()
         answer = answer_of(self._send, content, within_ms)
+        took_ms = self._clock.monotonic_ms() - begun_ms
         now_ms = self._clock.now_ms()
         is_digest = isinstance(content, Digest)
         is_old = now_ms - claimed.alerts[0].time_ms >= AGE_MS_MAX
-        due_ms = now_ms + INTERVAL_MS
+        due_ms, rest_ms = now_ms + INTERVAL_MS, INTERVAL_MS
         if answer.is_delivered:
             state, self.delivered = DeliveryState.DELIVERED, self.delivered + 1
         else:
             is_over, failures = answer.is_final or is_old, claimed.failures + 1
             state = DeliveryState.DEAD if is_over else DeliveryState.SENDING
-            wait_ms = max(pause_ms(failures), answer.retry_after_ms or 0)
+            rest_ms = max(rest_ms, took_ms * PATIENCE)
+            wait_ms = max(pause_ms(failures), answer.retry_after_ms or 0, rest_ms)
             due_ms = now_ms + wait_ms
             say_failure(
                 self.channel.name,
@@ -162,8 +169,9 @@ class Outlet:
                 failures=failures,
                 wait_ms=None if is_over else wait_ms,
             )
-        # No longer: a person may have it tried again at once, and the store knows.
-        self.channel.rest(INTERVAL_MS)
+        # A person may have it tried again at once, and the store knows: so one that
+        # refuses quickly rests no longer than others.
+        self.channel.rest(rest_ms)
         self._ask_ms = 0
         self._unnoted = NoteAlerts(
             project_id=self._project_id,

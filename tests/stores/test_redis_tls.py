@@ -23,6 +23,11 @@ PASSWORD = "hunter2"
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Holds a certificate of `elsewhere.example.org`, signed by itself."""
     folder = tmp_path_factory.mktemp("tls")
+    _certify(folder)
+    return folder
+
+
+def _certify(folder: Path) -> None:
     subprocess.run(
         [
             *("openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2"),
@@ -33,7 +38,6 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         check=True,
         capture_output=True,
     )
-    return folder
 
 
 @pytest.fixture
@@ -95,9 +99,31 @@ def test_what_is_wrong_with_a_certificate_is_said(
 
 
 def _said(run: Run, url: str) -> str:
-    with closing(RedisStore(url)) as store, pytest.raises(StoreUnavailable) as caught:
+    with closing(RedisStore(url)) as store:
+        return _said_by(run, store)
+
+
+def _said_by(run: Run, store: RedisStore) -> str:
+    with pytest.raises(StoreUnavailable) as caught:
         run(store, ReadAccount(account=SESSION))
     return str(caught.value)
+
+
+@pytest.mark.parametrize("run", [in_thread, on_loop])
+def test_a_certificate_file_that_is_replaced_is_read_again(
+    run: Run, folder: Path, port: int, tmp_path: Path
+) -> None:
+    """With the next connection, and no process is started anew."""
+    _certify(tmp_path)  # By somebody else.
+    trusted = tmp_path / "certificate"
+    url = f"rediss://localhost:{port}/0?ssl_ca_certs={trusted}"
+    with closing(RedisStore(url)) as store:
+        before = _said_by(run, store)
+        trusted.write_bytes((folder / "certificate").read_bytes())
+        after = _said_by(run, store)
+
+    assert "self-signed certificate" in before
+    assert "certificate is not valid for" in after  # Trusted, but of another name.
 
 
 @pytest.mark.parametrize("run", [in_thread, on_loop])

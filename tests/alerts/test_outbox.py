@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import replace
+from functools import partial
 from itertools import pairwise
 from multiprocessing.synchronize import Barrier
 from pathlib import Path
@@ -114,7 +115,14 @@ def _halfway(session: str, *, cents: int = PROCESSES - 1) -> Charging:
 def test_each_alert_arrives_although_dispatchers_are_killed(
     tmp_path: Path, receive: Start
 ) -> None:
-    _survive(tmp_path / "ledger.sqlite3", receive, kills=KILLS)
+    _survive(partial(SQLiteStore, tmp_path / "ledger.sqlite3"), receive, kills=KILLS)
+
+
+@needs_fork
+def test_each_alert_arrives_from_redis_although_dispatchers_are_killed(
+    server: Server, receive: Start
+) -> None:
+    _survive(partial(RedisStore, server.url), receive, kills=4)
 
 
 @needs_fork
@@ -122,19 +130,21 @@ def test_each_alert_arrives_although_dispatchers_are_killed(
 def test_each_alert_arrives_although_a_hundred_dispatchers_are_killed(
     tmp_path: Path, receive: Start
 ) -> None:
-    _survive(tmp_path / "ledger.sqlite3", receive, kills=100)
+    _survive(partial(SQLiteStore, tmp_path / "ledger.sqlite3"), receive, kills=100)
 
 
-def _survive(file: Path, receive: Start, *, kills: int) -> None:
+def _survive(
+    opening: Callable[[], SQLiteStore | RedisStore], receive: Start, *, kills: int
+) -> None:
     dice = random.Random(7)
     receiver = receive()
     settings = _webhook(receiver)
     for kill in range(kills):
-        with closing(SQLiteStore(file)) as store:
+        with closing(opening()) as store:
             for number in range(3):
                 _stop_agent(store, settings, f"{kill}-{number}")
         process = CONTEXT.Process(
-            target=_send_for_ever, args=(file, settings, kill), daemon=True
+            target=_send_for_ever, args=(opening, settings, kill), daemon=True
         )
         process.start()
         before = len(receiver.requests)
@@ -146,7 +156,7 @@ def _survive(file: Path, receive: Start, *, kills: int) -> None:
         assert process.pid is not None
         os.kill(process.pid, signal.SIGKILL)
         process.join()
-    with closing(SQLiteStore(file)) as store:
+    with closing(opening()) as store:
         clock = FakeClock(NOW_MS + kills * 600_000)
         _pump(_sink(store, settings, clock), clock)
         found = store.execute(ReadAlerts(project_id="default", limit=10_000))
@@ -158,10 +168,12 @@ def _survive(file: Path, receive: Start, *, kills: int) -> None:
     assert ids.total() - len(ids) <= kills
 
 
-def _send_for_ever(file: Path, settings: AlertSettings, kill: int) -> None:
+def _send_for_ever(
+    opening: Callable[[], SQLiteStore | RedisStore], settings: AlertSettings, kill: int
+) -> None:
     """Sends at the speed of light: its clock goes on while it would wait."""
     clock = FakeClock(NOW_MS + kill * 600_000)
-    sink = _sink(SQLiteStore(file), settings, clock)
+    sink = _sink(opening(), settings, clock)
     while True:
         sink.dispatcher.wake("default")
         clock.advance(seconds=sink.dispatcher.pump() or 0.001)

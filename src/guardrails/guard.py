@@ -310,7 +310,10 @@ class Guard(OfOneProcess, instead=_INSTEAD):
             "session_id": session_id,
         }
         given = {key: name for key, name in names.items() if name is not None}
-        return self._new_session(given, tags, self.enclosing_session())
+        parent = self.enclosing_session()
+        if parent is None and session_id not in (None, self._joined):
+            parent = self._parents_session()
+        return self._new_session(given, tags, parent)
 
     def call(
         self,
@@ -885,6 +888,10 @@ class Guard(OfOneProcess, instead=_INSTEAD):
                 around = self._owned(who, session_id, other)
                 parent = Session(self._engine, attribution=around, parent=parent)
         return Session(self._engine, attribution=who, parent=parent, owner=owner)
+
+    def _parents_session(self) -> Session | None:
+        """Returns the session that another process has this one work in, if any."""
+        return None if self._agent_path is None else self._new_session({}, None, None)
 
     def _owned(
         self, who: Attribution, session_id: str | None, agent: str | None

@@ -255,6 +255,38 @@ def test_a_child_process_works_within_all_that_is_around_it(
     assert spent == [Decimal("0.05"), Decimal("0.09")]
 
 
+CHILD_WITH_OWN_SESSIONS = """
+from guardrails import BudgetExceeded, Guard
+guard, made = Guard(), 0
+try:
+    for number in range(20):
+        with guard.session("reader", session_id=f"own-{number}") as session:
+            with guard.call(tool="look", cost_usd="0.01"):
+                made += 1
+except BudgetExceeded:
+    print(made, session.spent)
+"""
+
+
+def test_a_session_that_a_child_process_names_is_within_its_parents(
+    empty_directory: Path,
+) -> None:
+    """As a session in a session of one process is: it is charged to both."""
+    store = f"sqlite:///{empty_directory / 'ledger.sqlite3'}"
+    guard = Guard({}, store=store, max_cost_usd="0.03")
+    with guard.session("router") as outer:
+        done = subprocess.check_output(
+            [sys.executable, "-c", CHILD_WITH_OWN_SESSIONS],
+            env={**os.environ, **guard.child_env()},
+            text=True,
+        )
+    spent = outer.spent
+    guard.close()
+
+    assert done.split() == ["3", "0"]
+    assert spent == Decimal("0.03")
+
+
 def test_a_child_process_works_within_sessions_that_have_no_agent(
     empty_directory: Path,
 ) -> None:

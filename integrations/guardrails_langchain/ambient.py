@@ -4,14 +4,13 @@ import itertools
 from collections.abc import Sequence
 
 from langchain_core.callbacks import BaseCallbackHandler
-from langchain_core.runnables.config import var_child_runnable_config
 from langchain_core.tracers.context import register_configure_hook
 
 from guardrails import Guard, Session
 from guardrails.engine import Engine
 from guardrails.scope import open_session
 from guardrails_langchain.handler import GuardCallbackHandler, handler_for, tree_of
-from guardrails_langchain.runs import running_id
+from guardrails_langchain.runs import callbacks_around, running_id
 
 __all__ = ["hook", "install", "running_session", "uninstall"]
 
@@ -52,9 +51,8 @@ def _inherited() -> list[GuardCallbackHandler]:
 
     LangChain leaves them out of a run that is given callbacks of its own.
     """
-    config = var_child_runnable_config.get()
-    callbacks = config.get("callbacks") if config else None
-    handlers: Sequence[object] = getattr(callbacks, "inheritable_handlers", ())
+    around = callbacks_around()
+    handlers: Sequence[object] = getattr(around, "inheritable_handlers", ())
     return [one for one in handlers if isinstance(one, GuardCallbackHandler)]
 
 

@@ -36,13 +36,14 @@ KNOWN_MAX = 1_024
 _PAGE = re.compile(rb"/Type\s*/Page(?![A-Za-z])")
 _OBJECTS = re.compile(rb"/ObjStm.{0,512}?stream\r?\n", re.DOTALL)
 """Begins a compressed stream of objects, pages among them (ISO 32000-1, 7.5.7)."""
+_DATA_URL = "data:"
 _HEAD_CHARS = 64
 _KINDS = frozenset({"format", "media_type", "mimeType", "mime_type", "type"})
 """Members that say what a medium is. A file's name is anybody's."""
 
 _known: dict[tuple[int, int], int] = {}
 """Bounds of documents by the length and hash of their data: a history is read again
-before every call."""
+before every call, and a text is hashed once as long as it is not copied."""
 
 
 def medium_tokens_max(block: Mapping[str, object]) -> int:
@@ -78,15 +79,15 @@ def _data_in(
         elif isinstance(member, str):
             if name in _KINDS:
                 words.append(member)
-            elif name in DATA and member.startswith("data:"):
-                kind, _, data = member.partition(",")
-                words.append(kind)
-                yield data
             elif name in DATA and "://" not in member[:_HEAD_CHARS]:
+                if member.startswith(_DATA_URL):
+                    words.append(member[:_HEAD_CHARS].partition(",")[0])
                 yield member
 
 
 def _tokens_max(data: str | bytes, *, is_timed: bool) -> int:
+    if isinstance(data, str) and data.startswith(_DATA_URL):
+        data = data.partition(",")[2]
     size_bytes = len(data) if isinstance(data, bytes) else len(data) * 3 // 4
     if is_timed:
         tokens = size_bytes // BYTES_PER_TOKEN_MIN

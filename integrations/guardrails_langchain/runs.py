@@ -46,7 +46,15 @@ from guardrails.scope import open_session
 from guardrails.session import Session
 from guardrails.threads import WeakList
 
-__all__ = ["Root", "Run", "RunTree", "running_id", "started", "withdraw"]
+__all__ = [
+    "Root",
+    "Run",
+    "RunTree",
+    "callbacks_around",
+    "running_id",
+    "started",
+    "withdraw",
+]
 
 STARTED_MAX = 256
 """Runs that are collected before those that have ended are left out."""
@@ -124,11 +132,15 @@ _trees: "WeakList[RunTree]" = WeakList()
 """The trees of all guards."""
 
 
+def callbacks_around() -> object:
+    """Returns the callbacks of the LangChain run around the running code, if any."""
+    config = var_child_runnable_config.get()
+    return config.get("callbacks") if config else None
+
+
 def running_id() -> UUID | None:
     """Returns the id of the LangChain run around the running code."""
-    config = var_child_runnable_config.get()
-    callbacks = config.get("callbacks") if config else None
-    return getattr(callbacks, "parent_run_id", None)
+    return getattr(callbacks_around(), "parent_run_id", None)
 
 
 def withdraw(run_id: UUID) -> None:

@@ -285,7 +285,8 @@ def may_return(error: BaseException) -> bool:
 _FULL = "Raise maxmemory; keep maxmemory-policy noeviction."
 _FIXES: tuple[tuple[str, str], ...] = (
     # redis-py has a class for most codes, and takes the code out of the text.
-    *((word, _FULL) for word in ("OutOfMemoryError", "OOM")),
+    ("OutOfMemoryError", _FULL),
+    ("OOM", _FULL),
     ("ReadOnlyError", "It is a replica: name the master, or use redis+sentinel://."),
     ("AuthenticationError", "User or password are wrong: redis://user:password@host."),
     ("NoPermissionError", "The user lacks a right: see the ACL in examples/redis/."),
@@ -298,10 +299,7 @@ _FIXES: tuple[tuple[str, str], ...] = (
     ("TryAgainError", "A slot of the cluster is being moved; it will be back."),
     ("MasterDownError", "It is a replica whose master is down; see its log."),
     ("max number of clients", "Raise maxclients, or see CLIENT LIST for who has them."),
-    (
-        "unknown command",
-        "It was renamed, or is missing: see examples/redis/.",
-    ),
+    ("unknown command", "It was renamed, or is missing: see examples/redis/."),
     ("BUSY", "A script of somebody blocks it: SCRIPT KILL ends one."),
 )
 

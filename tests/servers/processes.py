@@ -10,6 +10,7 @@ import socket
 import subprocess
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -169,6 +170,15 @@ class Server:
         """Ends a pause."""
         assert self.process is not None
         os.kill(self.process.pid, signal.SIGCONT)
+
+    @contextlib.contextmanager
+    def paused(self) -> Iterator[None]:
+        """Freezes it for a while."""
+        self.pause()
+        try:
+            yield
+        finally:
+            self.proceed()
 
 
 class Cluster:

@@ -94,15 +94,6 @@ def _waited_seconds() -> float:
     return time.perf_counter() - time.thread_time() - queued_seconds
 
 
-@contextmanager
-def paused(server: Server):
-    server.pause()
-    try:
-        yield
-    finally:
-        server.proceed()
-
-
 async def test_a_guard_is_built_on_an_event_loop_although_its_store_is_far_away(
     server: Server,
 ) -> None:
@@ -218,7 +209,7 @@ async def go_on_while_it_hangs(server: Server, agent: Agent) -> None:
     agents = [asyncio.create_task(agent(guard, n)) for n in range(AGENTS)]
     await asyncio.sleep(PAUSE_SECONDS * 2)
     watcher = asyncio.create_task(blocked.watch())
-    with paused(server):
+    with server.paused():
         await asyncio.sleep(PAUSE_SECONDS * 4)
         was_degraded = guard.store.is_degraded
     watcher.cancel()

@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 
 import pytest
 
@@ -40,15 +40,6 @@ def is_in_step(master: Server, replica: Server) -> bool:
     return is_up and sent["master_repl_offset"] == got["slave_repl_offset"]
 
 
-@contextmanager
-def paused(server: Server) -> Iterator[None]:
-    server.pause()
-    try:
-        yield
-    finally:
-        server.proceed()
-
-
 def stop_all(url: str) -> None:
     with closing(Guard({}, store=url)) as guard:
         guard.stop(everything=True, by="ops")
@@ -78,7 +69,7 @@ def test_a_stop_that_no_replica_has_is_in_force_and_said(
     pair: tuple[Server, Server], caplog: pytest.LogCaptureFixture
 ) -> None:
     master, replica = pair
-    with paused(replica):
+    with replica.paused():
         stop_all(master.url)
         assert is_stopped(master.url)
 

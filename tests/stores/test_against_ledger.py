@@ -5,8 +5,10 @@ The ledger is the specification; its own invariants are checked along the way.
 
 import itertools
 from collections import Counter
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -21,6 +23,7 @@ from guardrails.core.operations import (
     Sweep,
     Swept,
     Turn,
+    Turned,
 )
 from guardrails.core.rollups import HOUR_MS
 from guardrails.ports import Store
@@ -44,6 +47,8 @@ from tests.stores.scenarios import (
 
 NUMBERS = itertools.count()
 
+Step = tuple[Operation[Any], Any]
+
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -52,26 +57,34 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.timeout(400)  # Hypothesis takes up to five minutes to shrink a failure.
 @settings(max_examples=50, deadline=None)
-@given(setup=setups, script=scripts, is_honest=st.booleans())
+@given(setup=setups, script=scripts, is_honest=st.booleans(), takes_turns=st.booleans())
 def test_stores_answer_like_the_ledger(
-    folder: Path, setup: bytes, script: bytes, is_honest: bool
+    folder: Path, setup: bytes, script: bytes, is_honest: bool, takes_turns: bool
 ) -> None:
-    """Replies, accounts, holds and histories are those of the specification."""
+    """Replies, accounts, holds and histories are those of the specification.
+
+    Taking turns, a reservation that follows a settlement goes with it.
+    """
     scenario = Scenario(setup, is_honest)
     checker = Checker(scenario)
     file = SQLiteStore(folder / f"{next(NUMBERS)}.sqlite3")
     stores = (MemoryStore(), file)
     booked: list[Settle] = []
-    try:
+
+    def steps() -> Iterator[Step]:
         for code in codes_of(script):
             op = scenario.operation(code, checker.ledger)
-            reply = checker.apply(op)
-            told = checker.ledger.apply(READS[-1])
+            yield op, checker.apply(op)
+
+    try:
+        taken = in_turns(noting(booked, steps()), takes_turns=takes_turns)
+        for some, is_level in taken:
             for store in stores:
-                assert store.execute(op) == reply, type(store).__name__
-                assert store.execute(READS[-1]) == told, type(store).__name__
-            if isinstance(op, Settle) and isinstance(reply, Settled):
-                booked += [op] if reply.is_applied else []
+                for op, reply in some:
+                    assert store.execute(op) == reply, type(store).__name__
+                if is_level:
+                    told = checker.ledger.apply(READS[-1])
+                    assert store.execute(READS[-1]) == told, type(store).__name__
         for op in _closing(scenario.now_ms):
             reply = checker.apply(op)
             for store in stores:
@@ -80,6 +93,39 @@ def test_stores_answer_like_the_ledger(
             _check_history(store, booked, until_ms=scenario.now_ms)
     finally:
         file.close()
+
+
+def noting(booked: list[Settle], steps: Iterable[Step]) -> Iterator[Step]:
+    """Notes what is booked on the way."""
+    for op, reply in steps:
+        if isinstance(op, Settle) and isinstance(reply, Settled) and reply.is_applied:
+            booked.append(op)
+        yield op, reply
+
+
+def in_turns(
+    steps: Iterable[Step], *, takes_turns: bool
+) -> Iterator[tuple[list[Step], bool]]:
+    """Has a reservation that follows a settlement go with it.
+
+    Yields:
+        What to execute, and whether the ledger has applied no more than that.
+    """
+    ended: Step | None = None
+    for op, reply in steps:
+        if ended is None:
+            some = [(op, reply)]
+        elif isinstance(op, Reserve):
+            turn = Turn(settle=cast("Settle", ended[0]), reserve=op)
+            turned = Turned(settled=cast("Any", ended[1]), reserved=cast("Any", reply))
+            some = [(turn, turned)]
+        else:
+            some = [ended, (op, reply)]
+        ended = None
+        if takes_turns and isinstance(op, Settle):
+            ended = some.pop()
+        yield some, ended is None
+    yield [] if ended is None else [ended], True
 
 
 def _closing(now_ms: int) -> list[Operation[object]]:
@@ -165,40 +211,29 @@ def compare(
     checker = Checker(scenario)
     store = RedisStore(server.unix_url)
     booked: list[Settle] = []
-    finished: set[str] = set()
-    waiting: tuple[Settle, object] | None = None
-    try:
+
+    def steps() -> Iterator[Step]:
+        finished: set[str] = set()
         for code in codes_of(script):
             op = scenario.operation(code, checker.ledger)
-            if is_forgotten(op, checker, finished):
-                continue
-            reply = checker.apply(op)
-            finished |= {hold.hold_id for hold in checker.ledger.removed_holds}
-            # Redis forgets finished holds by itself, so it has none to count.
-            if isinstance(reply, Swept):
-                reply = replace(reply, forgotten=0)
-            if waiting is not None and isinstance(op, Reserve):
-                turned = store.execute(Turn(settle=waiting[0], reserve=op))
-                assert (turned.settled, turned.reserved) == (waiting[1], reply)
-                waiting = None
-            else:
-                if waiting is not None:
-                    assert store.execute(waiting[0]) == waiting[1]
-                    waiting = None
-                if takes_turns and isinstance(op, Settle):
-                    waiting = (op, reply)
-                    if isinstance(reply, Settled):
-                        booked += [op] if reply.is_applied else []
-                    continue
+            if not is_forgotten(op, checker, finished):
+                reply = checker.apply(op)
+                finished.update(hold.hold_id for hold in checker.ledger.removed_holds)
+                # Redis forgets finished holds by itself, so it has none to count.
+                is_swept = isinstance(reply, Swept)
+                yield op, replace(reply, forgotten=0) if is_swept else reply
+
+    try:
+        taken = in_turns(noting(booked, steps()), takes_turns=takes_turns)
+        for some, is_level in taken:
+            for op, reply in some:
                 assert store.execute(op) == reply
+            if not is_level:
+                continue
             for key in (*SESSIONS, *SHARED):
                 read = ReadAccount(account=key)
                 assert store.execute(read) == checker.ledger.apply(read)
             assert store.execute(READS[-1]) == checker.ledger.apply(READS[-1])
-            if isinstance(op, Settle) and isinstance(reply, Settled):
-                booked += [op] if reply.is_applied else []
-        if waiting is not None:
-            assert store.execute(waiting[0]) == waiting[1]
         _check_reads(store, checker)
         _check_history(store, booked, until_ms=scenario.now_ms)
     finally:

@@ -10,13 +10,13 @@ from types import CodeType, FrameType
 from typing import Any
 
 from guardrails.core.operations import ReadAccount, Reserve, Settle
-from guardrails.stores import database, sqlite
+from guardrails.stores import database, sqlite, sqlite_operations
 from guardrails.stores.sqlite import SQLiteStore
 from guardrails.testing.conformance import CENT, charging, reserve, settle
 
 SESSION = "default/session/session_id=s"
 TO = charging()
-FILES = {database.__file__, sqlite.__file__}
+FILES = {module.__file__ for module in (database, sqlite, sqlite_operations)}
 
 
 class Interrupt:

@@ -27,39 +27,13 @@ import logging
 import os
 import sqlite3
 import threading
-from collections.abc import Generator, Sequence
+from collections.abc import Generator
 from pathlib import Path
-from typing import Any, Never, TypeVar, cast
+from typing import Never, TypeVar, cast
 
-from guardrails.core.accounts import Account, Hold, HoldState
-from guardrails.core.attribution import Attribution
-from guardrails.core.events import Event
-from guardrails.core.ledger import SWEEP_MAX, Ledger
-from guardrails.core.loops import ToolTrace
-from guardrails.core.operations import (
-    Close,
-    Operation,
-    RaiseLimits,
-    ReadAccount,
-    ReadAudit,
-    ReadStops,
-    Release,
-    Reserve,
-    Resume,
-    ResumeScope,
-    Settle,
-    Settled,
-    StopScope,
-    StopSession,
-    Sweep,
-    Turn,
-    Turned,
-)
-from guardrails.core.outbox import Outbox
-from guardrails.core.stops import Stops, project_in, project_of
+from guardrails.core.operations import Operation
 from guardrails.errors import StoreUnavailable
 from guardrails.ids import new_key
-from guardrails.stores import rows, statements, stop_rows
 from guardrails.stores.database import (
     Transaction,
     Turnstile,
@@ -70,18 +44,14 @@ from guardrails.stores.database import (
 )
 from guardrails.stores.forks import close_at_fork
 from guardrails.stores.history import SQLiteHistory
-from guardrails.stores.outbox_rows import OutboxOperation, load_outbox, save_outbox
 from guardrails.stores.retention import SQLiteRetention
-from guardrails.stores.trace_texts import traces_from, traces_text
+from guardrails.stores.sqlite_operations import apply_operation
 
 __all__ = ["SQLiteStore"]
 
 R = TypeVar("R")
 
 _log = logging.getLogger("guardrails")
-
-_ACCOUNTS = ", ".join(rows.ACCOUNT_COLUMNS)
-_UNKNOWN = Attribution()
 
 
 class SQLiteStore:
@@ -125,7 +95,7 @@ class SQLiteStore:
             try:
                 connection, turnstile = self._opened()
                 with turnstile:
-                    return cast("R", _execute(connection, operation))
+                    return cast("R", apply_operation(connection, operation))
             except BaseException as error:
                 self._fail(error)
 
@@ -209,182 +179,3 @@ class SQLiteStore:
         if self._turnstile is None:
             self._turnstile = Turnstile(self._path)
         return self._connection, self._turnstile
-
-
-# --- One operation ----------------------------------------------------------
-
-
-def _execute(connection: sqlite3.Connection, operation: Operation[Any]) -> Any:
-    if isinstance(operation, Turn):
-        settled = _execute(connection, operation.settle)
-        return Turned(settled=settled, reserved=_execute(connection, operation.reserve))
-    with Transaction(connection):
-        loaded = _load(connection, operation)
-        reply = loaded.ledger.apply(operation)
-        _save(connection, loaded, operation)
-        if isinstance(reply, Settled) and reply.is_applied:
-            assert isinstance(operation, Settle)
-            _book(connection, operation.event)
-    return reply
-
-
-class _Loaded:
-    """The rows that an operation names, and what they were."""
-
-    def __init__(
-        self,
-        accounts: dict[str, Account],
-        holds: dict[str, Hold],
-        traces: dict[str, tuple[ToolTrace, ...]],
-        stops: Stops | None = None,
-        outbox: Outbox | None = None,
-    ) -> None:
-        self.accounts = frozenset(accounts)
-        self.sessions = {key for key, account in accounts.items() if account.session}
-        self.traces = traces
-        self.ledger = Ledger(accounts, holds, stops, outbox)
-
-
-def _load(connection: sqlite3.Connection, operation: object) -> _Loaded:
-    """Loads the rows that an operation names."""
-    accounts: dict[str, Account] = {}
-    holds: dict[str, Hold] = {}
-    traces: dict[str, tuple[ToolTrace, ...]] = {}
-    stops: Stops | None = None
-    if isinstance(operation, OutboxOperation):
-        return _Loaded({}, {}, {}, outbox=load_outbox(connection, operation))
-    match operation:
-        case Reserve() | Settle():
-            charging = operation.charging
-            holds = _holds(connection, "hold_id = ?", (operation.hold_id,))
-            if not holds and isinstance(operation, Settle):
-                holds = _forgotten(connection, operation)
-            accounts = _accounts(connection, charging.accounts, charging.attribution)
-            if operation.trace is not None and charging.loop is not None:
-                traces = _traces(connection, accounts, charging.accounts[0])
-            if isinstance(operation, Reserve):
-                stops = stop_rows.load_matching(connection, charging.stop_keys)
-        case Release():
-            holds = _holds(connection, "hold_id = ?", (operation.hold_id,))
-            accounts = _accounts(connection, _accounts_of(holds), _UNKNOWN)
-        case Sweep():
-            due = "expires_at_ms <= ? ORDER BY expires_at_ms, hold_id LIMIT ?"
-            holds = _holds(connection, due, (operation.now_ms, SWEEP_MAX))
-            accounts = _accounts(connection, _accounts_of(holds), _UNKNOWN)
-        case Close() | StopSession() | RaiseLimits() | ReadAccount() | Resume():
-            attribution = _attribution(connection, operation.account)
-            accounts = _accounts(connection, (operation.account,), attribution)
-            traces = _traces(connection, accounts, operation.account)
-            if isinstance(operation, StopSession | Resume):
-                stops = stop_rows.load_stops(connection, project_of(operation.account))
-        case StopScope() | ResumeScope() | ReadStops():
-            stops = stop_rows.load_stops(connection, project_in(operation.project_id))
-        case ReadAudit():
-            stops = stop_rows.load_audit(connection, project_in(operation.project_id))
-        case _:
-            raise TypeError(f"no such operation: {type(operation).__name__}")
-    return _Loaded(accounts, holds, traces, stops)
-
-
-def _accounts(
-    connection: sqlite3.Connection, keys: Sequence[str], attribution: Attribution
-) -> dict[str, Account]:
-    """Loads accounts.
-
-    An attribution is written when its session opens and never changed, so
-    operations on the hot path do not load it.
-    """
-    marks = ", ".join("?" * len(keys))
-    query = f"SELECT {_ACCOUNTS} FROM accounts WHERE key IN ({marks})"
-    found = connection.execute(query, keys)
-    return {row[0]: rows.account_from(row, attribution) for row in found}
-
-
-def _attribution(connection: sqlite3.Connection, key: str) -> Attribution:
-    query = "SELECT attribution FROM sessions WHERE key = ?"
-    found = connection.execute(query, (key,)).fetchone()
-    return _UNKNOWN if found is None else rows.attribution_from(found[0])
-
-
-def _holds(
-    connection: sqlite3.Connection, condition: str, values: tuple[object, ...]
-) -> dict[str, Hold]:
-    found = connection.execute(
-        f"SELECT {', '.join(rows.HOLD_COLUMNS)} FROM holds WHERE {condition}", values
-    )
-    return {row[0]: rows.hold_from(row) for row in found}
-
-
-def _forgotten(connection: sqlite3.Connection, op: Settle) -> dict[str, Hold]:
-    """Returns the hold of a settlement that was booked and swept long ago.
-
-    Its event outlives it, so a replay is recognised however late it comes.
-    """
-    who = op.charging.attribution
-    query = (
-        "SELECT 1 FROM events WHERE project_id = ? AND session_id = ? AND event_id = ?"
-    )
-    key = (who.project_id, who.session_id or "", op.event.event_id)
-    if connection.execute(query, key).fetchone() is None:
-        return {}
-    hold = Hold(
-        hold_id=op.hold_id,
-        state=HoldState.SETTLED,
-        kind=op.kind,
-        accounts=op.charging.accounts,
-        cost_nano_usd=op.cost_nano_usd,
-        tokens=op.tokens,
-        expires_at_ms=op.now_ms,
-    )
-    return {op.hold_id: hold}
-
-
-def _accounts_of(holds: dict[str, Hold]) -> list[str]:
-    return sorted({key for hold in holds.values() for key in hold.accounts})
-
-
-def _traces(
-    connection: sqlite3.Connection, accounts: dict[str, Account], key: str
-) -> dict[str, tuple[ToolTrace, ...]]:
-    account = accounts.get(key)
-    if account is None or account.session is None:
-        return {}
-    query = "SELECT traces FROM traces WHERE key = ?"
-    found = connection.execute(query, (key,)).fetchone()
-    if found is None:
-        return {}
-    account.session.traces = traces_from(found[0])
-    return {key: account.session.traces}
-
-
-def _save(connection: sqlite3.Connection, loaded: _Loaded, operation: object) -> None:
-    """Writes back what an operation changed."""
-    ledger = loaded.ledger
-    for row in ledger.changed_accounts:
-        key, *columns = rows.account_row(row)
-        if key in loaded.accounts:
-            connection.execute(statements.CHANGE_ACCOUNT, (*columns, key))
-        else:
-            connection.execute(statements.ADD_ACCOUNT, (key, *columns))
-        if row.session is None:
-            continue
-        if row.key not in loaded.sessions:
-            connection.execute(statements.SAVE_SESSION, rows.session_row(row))
-        before = loaded.traces.get(row.key, ())
-        if row.session.traces != before:
-            text = traces_text(row.session.traces, before)
-            connection.execute(statements.SAVE_TRACES, (row.key, text))
-    for hold in ledger.changed_holds:
-        connection.execute(statements.SAVE_HOLD, rows.hold_row(hold))
-    for hold in ledger.removed_holds:
-        connection.execute("DELETE FROM holds WHERE hold_id = ?", (hold.hold_id,))
-    stop_rows.save_stops(connection, ledger.stops)
-    save_outbox(connection, ledger.outbox, getattr(operation, "project_id", ""))
-
-
-def _book(connection: sqlite3.Connection, event: Event) -> None:
-    """Writes an event and its rollups."""
-    connection.execute(statements.ADD_EVENT, rows.event_row(event))
-    columns = rows.rollup_columns(event)
-    count = len(columns) // len(rows.ROLLUP_COLUMNS)
-    connection.execute(statements.add_rollups(count), columns)

@@ -1,0 +1,244 @@
+"""One operation in the SQLite store: loads its rows, applies it, writes them back."""
+
+import sqlite3
+from collections.abc import Sequence
+from typing import Any, cast
+
+from guardrails.core.accounts import Account, Hold, HoldState
+from guardrails.core.attribution import Attribution
+from guardrails.core.events import Event
+from guardrails.core.ledger import SWEEP_MAX, Ledger
+from guardrails.core.loops import ToolTrace
+from guardrails.core.operations import (
+    Close,
+    Operation,
+    RaiseLimits,
+    ReadAccount,
+    ReadAudit,
+    ReadStops,
+    Release,
+    Reserve,
+    Resume,
+    ResumeScope,
+    Settle,
+    Settled,
+    StopScope,
+    StopSession,
+    Sweep,
+    Turn,
+    Turned,
+)
+from guardrails.core.outbox import Outbox
+from guardrails.core.stops import Stops, project_in, project_of
+from guardrails.stores import rows, statements, stop_rows
+from guardrails.stores.database import Transaction
+from guardrails.stores.outbox_rows import OutboxOperation, load_outbox, save_outbox
+from guardrails.stores.trace_texts import traces_from, traces_text
+
+__all__ = ["apply_operation"]
+
+_ACCOUNTS = ", ".join(rows.ACCOUNT_COLUMNS)
+_UNKNOWN = Attribution()
+
+
+def apply_operation(connection: sqlite3.Connection, operation: Operation[Any]) -> Any:
+    """Applies an operation, and returns its reply."""
+    settle, reserve = operation, None
+    if isinstance(operation, Turn):
+        settle, reserve = operation.settle, operation.reserve
+        if settle.charging != reserve.charging:
+            settled = apply_operation(connection, settle)
+            return Turned(
+                settled=settled, reserved=apply_operation(connection, reserve)
+            )
+    with Transaction(connection):
+        loaded = _load(connection, operation)
+        reply = cast("object", loaded.ledger.apply(operation))
+        _save(connection, loaded, operation)
+        settled = reply.settled if isinstance(reply, Turned) else reply
+        if isinstance(settled, Settled) and settled.is_applied:
+            assert isinstance(settle, Settle)
+            _book(connection, settle.event)
+    return reply
+
+
+class _Loaded:
+    """The rows that an operation names, and what they were."""
+
+    def __init__(
+        self,
+        accounts: dict[str, Account],
+        holds: dict[str, Hold],
+        traces: dict[str, tuple[ToolTrace, ...]],
+        stops: Stops | None = None,
+        outbox: Outbox | None = None,
+    ) -> None:
+        self.accounts = frozenset(accounts)
+        self.sessions = {key for key, account in accounts.items() if account.session}
+        self.traces = traces
+        self.ledger = Ledger(accounts, holds, stops, outbox)
+
+
+def _load(connection: sqlite3.Connection, operation: object) -> _Loaded:
+    """Loads the rows that an operation names."""
+    accounts: dict[str, Account] = {}
+    holds: dict[str, Hold] = {}
+    traces: dict[str, tuple[ToolTrace, ...]] = {}
+    stops: Stops | None = None
+    if isinstance(operation, OutboxOperation):
+        return _Loaded({}, {}, {}, outbox=load_outbox(connection, operation))
+    match operation:
+        case Settle():
+            return _loaded_for(connection, operation, None)
+        case Reserve():
+            return _loaded_for(connection, None, operation)
+        case Turn():
+            return _loaded_for(connection, operation.settle, operation.reserve)
+        case Release():
+            holds = _holds(connection, "hold_id = ?", (operation.hold_id,))
+            accounts = _accounts(connection, _accounts_of(holds), _UNKNOWN)
+        case Sweep():
+            due = "expires_at_ms <= ? ORDER BY expires_at_ms, hold_id LIMIT ?"
+            holds = _holds(connection, due, (operation.now_ms, SWEEP_MAX))
+            accounts = _accounts(connection, _accounts_of(holds), _UNKNOWN)
+        case Close() | StopSession() | RaiseLimits() | ReadAccount() | Resume():
+            attribution = _attribution(connection, operation.account)
+            accounts = _accounts(connection, (operation.account,), attribution)
+            traces = _traces(connection, accounts, operation.account)
+            if isinstance(operation, StopSession | Resume):
+                stops = stop_rows.load_stops(connection, project_of(operation.account))
+        case StopScope() | ResumeScope() | ReadStops():
+            stops = stop_rows.load_stops(connection, project_in(operation.project_id))
+        case ReadAudit():
+            stops = stop_rows.load_audit(connection, project_in(operation.project_id))
+        case _:
+            raise TypeError(f"no such operation: {type(operation).__name__}")
+    return _Loaded(accounts, holds, traces, stops)
+
+
+def _loaded_for(
+    connection: sqlite3.Connection, settle: Settle | None, reserve: Reserve | None
+) -> _Loaded:
+    """Loads the rows of a call that has ended, and of one that begins."""
+    op = reserve or settle
+    assert op is not None
+    charging = op.charging
+    holds, takes_part = dict[str, Hold](), False
+    for one in (settle, reserve):
+        if one is not None:
+            holds |= _holds(connection, "hold_id = ?", (one.hold_id,))
+            takes_part = takes_part or one.trace is not None
+    if settle is not None and settle.hold_id not in holds:
+        holds |= _forgotten(connection, settle)
+    accounts = _accounts(connection, charging.accounts, charging.attribution)
+    traces: dict[str, tuple[ToolTrace, ...]] = {}
+    if takes_part and charging.loop is not None:
+        traces = _traces(connection, accounts, charging.accounts[0])
+    stops: Stops | None = None
+    if reserve is not None:
+        stops = stop_rows.load_matching(connection, charging.stop_keys)
+    return _Loaded(accounts, holds, traces, stops)
+
+
+def _accounts(
+    connection: sqlite3.Connection, keys: Sequence[str], attribution: Attribution
+) -> dict[str, Account]:
+    """Loads accounts.
+
+    An attribution is written when its session opens and never changed, so
+    operations on the hot path do not load it.
+    """
+    marks = ", ".join("?" * len(keys))
+    query = f"SELECT {_ACCOUNTS} FROM accounts WHERE key IN ({marks})"
+    found = connection.execute(query, keys)
+    return {row[0]: rows.account_from(row, attribution) for row in found}
+
+
+def _attribution(connection: sqlite3.Connection, key: str) -> Attribution:
+    query = "SELECT attribution FROM sessions WHERE key = ?"
+    found = connection.execute(query, (key,)).fetchone()
+    return _UNKNOWN if found is None else rows.attribution_from(found[0])
+
+
+def _holds(
+    connection: sqlite3.Connection, condition: str, values: tuple[object, ...]
+) -> dict[str, Hold]:
+    found = connection.execute(
+        f"SELECT {', '.join(rows.HOLD_COLUMNS)} FROM holds WHERE {condition}", values
+    )
+    return {row[0]: rows.hold_from(row) for row in found}
+
+
+def _forgotten(connection: sqlite3.Connection, op: Settle) -> dict[str, Hold]:
+    """Returns the hold of a settlement that was booked and swept long ago.
+
+    Its event outlives it, so a replay is recognised however late it comes.
+    """
+    who = op.charging.attribution
+    query = (
+        "SELECT 1 FROM events WHERE project_id = ? AND session_id = ? AND event_id = ?"
+    )
+    key = (who.project_id, who.session_id or "", op.event.event_id)
+    if connection.execute(query, key).fetchone() is None:
+        return {}
+    hold = Hold(
+        hold_id=op.hold_id,
+        state=HoldState.SETTLED,
+        kind=op.kind,
+        accounts=op.charging.accounts,
+        cost_nano_usd=op.cost_nano_usd,
+        tokens=op.tokens,
+        expires_at_ms=op.now_ms,
+    )
+    return {op.hold_id: hold}
+
+
+def _accounts_of(holds: dict[str, Hold]) -> list[str]:
+    return sorted({key for hold in holds.values() for key in hold.accounts})
+
+
+def _traces(
+    connection: sqlite3.Connection, accounts: dict[str, Account], key: str
+) -> dict[str, tuple[ToolTrace, ...]]:
+    account = accounts.get(key)
+    if account is None or account.session is None:
+        return {}
+    query = "SELECT traces FROM traces WHERE key = ?"
+    found = connection.execute(query, (key,)).fetchone()
+    if found is None:
+        return {}
+    account.session.traces = traces_from(found[0])
+    return {key: account.session.traces}
+
+
+def _save(connection: sqlite3.Connection, loaded: _Loaded, operation: object) -> None:
+    """Writes back what an operation changed."""
+    ledger = loaded.ledger
+    for row in ledger.changed_accounts:
+        key, *columns = rows.account_row(row)
+        if key in loaded.accounts:
+            connection.execute(statements.CHANGE_ACCOUNT, (*columns, key))
+        else:
+            connection.execute(statements.ADD_ACCOUNT, (key, *columns))
+        if row.session is None:
+            continue
+        if row.key not in loaded.sessions:
+            connection.execute(statements.SAVE_SESSION, rows.session_row(row))
+        before = loaded.traces.get(row.key, ())
+        if row.session.traces != before:
+            text = traces_text(row.session.traces, before)
+            connection.execute(statements.SAVE_TRACES, (row.key, text))
+    for hold in ledger.changed_holds:
+        connection.execute(statements.SAVE_HOLD, rows.hold_row(hold))
+    for hold in ledger.removed_holds:
+        connection.execute("DELETE FROM holds WHERE hold_id = ?", (hold.hold_id,))
+    stop_rows.save_stops(connection, ledger.stops)
+    save_outbox(connection, ledger.outbox, getattr(operation, "project_id", ""))
+
+
+def _book(connection: sqlite3.Connection, event: Event) -> None:
+    """Writes an event and its rollups."""
+    connection.execute(statements.ADD_EVENT, rows.event_row(event))
+    columns = rows.rollup_columns(event)
+    count = len(columns) // len(rows.ROLLUP_COLUMNS)
+    connection.execute(statements.add_rollups(count), columns)

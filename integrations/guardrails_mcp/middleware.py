@@ -9,7 +9,7 @@ the connection, where there is one.
 
 import contextvars
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, cast
 
 from fastmcp.exceptions import ToolError
@@ -179,8 +179,8 @@ class GuardMiddleware(Middleware):
             arguments=arguments,
             cost_usd=None,
             call_id=None,
+            bytes_in=size_bytes(arguments),
         )
-        planned = replace(planned, bytes_in=size_bytes(arguments))
         call = _Call(activity, GuardedCall(activity.session, planned))
         activity.begin()
         try:

@@ -12,7 +12,7 @@ from guardrails.core.accounts import Account, Charging, Line
 from guardrails.core.admission import Reservation
 from guardrails.core.limits import effective_limits, refusal_of
 from guardrails.core.lines import closing_charging
-from guardrails.core.operations import ReadAccount
+from guardrails.core.operations import ReadAccount, Settle
 from guardrails.core.policy import Budget, OnLimit
 from guardrails.engine import Engine
 from guardrails.errors import StoreUnavailable
@@ -37,14 +37,28 @@ def closing_of(engine: Engine, charging: Charging, budget: Budget) -> Charging |
     return closing_charging(charging, budget, account, now_ms=now_ms)
 
 
-def keep_reserve(engine: Engine, reservation: Reservation, budget: Budget) -> None:
+def keep_reserve(
+    engine: Engine,
+    reservation: Reservation,
+    budget: Budget,
+    *,
+    ended: Settle | None = None,
+) -> None:
     """Refuses a call that would take what a raised limit leaves to the closing call.
+
+    Args:
+        engine: The guard's engine.
+        reservation: The call, as planned.
+        budget: The session's own budget.
+        ended: What books a call that has ended: booked first if it matters.
 
     Raises:
         BudgetExceeded: If it would.
         CallRefused: If it would while calls in flight hold what they hold.
     """
     if _may_have_reserve(reservation, budget):
+        if ended is not None:
+            engine.settle(ended)  # Booked twice, it counts once.
         try:
             account = engine.store.execute(_reading(reservation))
         except StoreUnavailable:

@@ -23,10 +23,11 @@ from guardrails.core.attribution import Attribution
 from guardrails.core.calls import ModelCall, Outcome, ToolCall
 from guardrails.core.operations import (
     Conflict,
+    Reserve,
     Reserved,
     Settle,
     Settled,
-    Sweep,
+    Turn,
     Verdict,
 )
 from guardrails.core.policy import Policy
@@ -42,7 +43,8 @@ from guardrails.interrupts import to_its_end, unbroken
 from guardrails.observing import Observer
 from guardrails.ports import Clock, EventSink, PriceBook, Store
 from guardrails.refusals import refusal_error
-from guardrails.threads import is_on_event_loop, new_lock
+from guardrails.sweeping import Sweeping
+from guardrails.threads import is_on_event_loop
 
 if TYPE_CHECKING:
     from guardrails.session import Session
@@ -52,10 +54,6 @@ __all__ = ["Engine"]
 HOLD_TTL_MS = 600_000
 """How long a call may run before its hold counts as unconfirmed: longer than
 the request timeout of any provider's client."""
-
-SWEEP_EVERY = 256
-"""Calls between two sweeps: rare enough to cost nothing, often enough that
-what is over does not pile up."""
 
 R = TypeVar("R")
 
@@ -99,9 +97,8 @@ class Engine:
         """What adapters keep per guard, by a name of their own."""
         self.failures: int = 0
         """Failures of ours that were contained."""
-        self._lock = new_lock()
+        self._sweeping = Sweeping(store, clock, self.contain)
         self._key_meanwhile = new_key()
-        self._calls = 0
 
     def adopt(self, policy: Policy, prices: PriceBook | None) -> None:
         """Goes on with another policy. Calls in flight settle as they were reserved.
@@ -157,8 +154,15 @@ class Engine:
             active_ms=active_ms,
         )
 
-    def reserve(self, reservation: Reservation) -> Reservation:
+    def reserve(
+        self, reservation: Reservation, *, ended: Settle | None = None
+    ) -> Reservation:
         """Holds the call's upper bound, and returns what was reserved.
+
+        Args:
+            reservation: The call, as planned.
+            ended: What books a call that has ended, in the same round trip. After
+                an error it may have to be booked again.
 
         Raises:
             SessionStopped: If a limit, a loop or a person ended the session.
@@ -168,11 +172,20 @@ class Engine:
         pause_ms = 1
         while True:
             with _refusing():
-                reply = self.store.execute(reservation.op)
+                reply = self._asked(reservation.op, ended)
+            ended = None
             if self._admits(reservation, reply, is_last=self._is_late(give_up_at_ms)):
                 return self._observer.noted(reservation, reply)
             self.clock.sleep(pause_ms / 1000)
             pause_ms = min(pause_ms * 2, 100)
+
+    def _asked(self, op: Reserve, ended: Settle | None) -> Reserved | Conflict:
+        if ended is None:
+            return self.store.execute(op)
+        reply = self.store.execute(Turn(settle=ended, reserve=op))
+        self._settled(ended, reply.settled)
+        self._sweeping.settled()
+        return reply.reserved
 
     async def areserve(self, reservation: Reservation) -> Reservation:
         """Like `reserve`, for asyncio. A task that is cancelled holds nothing."""
@@ -279,11 +292,12 @@ class Engine:
     def settle(self, op: Settle) -> None:
         """Books a call. Never raises: what is already paid must not fail."""
         try:
-            self._settled(op, self.store.execute(op))
+            reply = self.store.execute(op)
         except Exception as error:
             self.contain(error, "settling a call")
-        if self._is_sweep_due():
-            self.sweep()
+        else:
+            self._settled(op, reply)
+        self._sweeping.settled()
 
     async def asettle(self, op: Settle) -> None:
         """Like `settle`, for asyncio. A cancelled task books before it ends."""
@@ -294,13 +308,14 @@ class Engine:
             self.settle(op)
         else:
             try:
-                self._settled(op, booking.result())
+                reply = booking.result()
             except Exception as error:
                 self.contain(error, "settling a call")
+            else:
+                self._settled(op, reply)
         if cancelled is not None:
             raise cancelled
-        if self._is_sweep_due():
-            await self._asweep()
+        await self._sweeping.asettled()
 
     @unbroken
     def release(self, reservation: Reservation) -> None:
@@ -339,8 +354,11 @@ class Engine:
             )
 
     def _settled(self, op: Settle, reply: Settled | Conflict) -> None:
+        """Tells the sinks of what the store has booked."""
         if isinstance(reply, Conflict):
-            raise ReservationConflict(f"reservation id {op.hold_id!r} was used twice")
+            text = f"reservation id {op.hold_id!r} was used twice"
+            self.contain(ReservationConflict(text), "settling a call")
+            return
         if not reply.is_applied:
             return
         who = op.charging.attribution
@@ -359,25 +377,6 @@ class Engine:
                 tell(sink)
             except Exception as error:
                 self.contain(error, f"telling {type(sink).__name__}")
-
-    def _is_sweep_due(self) -> bool:
-        """Counts a settled call. The first one sweeps: there may be no other."""
-        with self._lock:
-            self._calls += 1
-            return self._calls % SWEEP_EVERY == 1
-
-    def sweep(self) -> None:
-        """Turns expired holds into unconfirmed ones. Never raises."""
-        try:
-            self.store.execute(Sweep(now_ms=self.clock.now_ms()))
-        except Exception as error:
-            self.contain(error, "sweeping")
-
-    async def _asweep(self) -> None:
-        try:
-            await self.store.aexecute(Sweep(now_ms=self.clock.now_ms()))
-        except Exception as error:
-            self.contain(error, "sweeping")
 
 
 @contextlib.contextmanager

@@ -9,18 +9,18 @@ from guardrails.closing import akeep_reserve, keep_reserve
 from guardrails.core.accounts import Charging
 from guardrails.core.admission import Reservation
 from guardrails.core.attribution import Attribution, clean_name
-from guardrails.core.calls import CallKind, CallStatus, ModelCall, Outcome, ToolCall
+from guardrails.core.calls import CallKind, ModelCall, Outcome, ToolCall
 from guardrails.core.layers import Layer
 from guardrails.core.money import nano_usd
 from guardrails.core.operations import Settle
 from guardrails.core.policy import Mode
 from guardrails.core.usage import TokenUsage
-from guardrails.errors import ConfigurationError, GuardrailsError
+from guardrails.errors import ConfigurationError
 from guardrails.ids import new_id
 from guardrails.interrupts import all_or_nothing, unbroken
 from guardrails.layering import learnt_layers
 from guardrails.one_process import OfOneProcess
-from guardrails.outcomes import BREAKS, checked_usage, text_of
+from guardrails.outcomes import checked_usage, failed, text_of
 from guardrails.scope import current_call, current_layer, needs_asyncio
 
 if TYPE_CHECKING:
@@ -205,20 +205,26 @@ class GuardedCall(OfOneProcess, instead="Make the call there."):
         if self._is_released:
             assert self._reservation is not None
             await self._engine.arelease(self._reservation)
-        op = self._settlement(outcome)
+        op = self.settlement(outcome)
         if op is not None:
             await self._engine.asettle(op)
 
     # --- for adapters -------------------------------------------------------
 
-    def reserve(self) -> None:
-        """Holds the call's upper bound."""
+    def reserve(self, *, ended: Settle | None = None) -> None:
+        """Holds the call's upper bound.
+
+        Args:
+            ended: What books a call that has ended, in the same round trip. After an
+                error it may have to be booked again.
+        """
         reservation = self._plan()
         if reservation is not None:
             if self._charging is None:
-                keep_reserve(self._engine, reservation, self._session.budget)
+                budget = self._session.budget
+                keep_reserve(self._engine, reservation, budget, ended=ended)
             all_or_nothing(
-                lambda: self._admitted(self._engine.reserve(reservation)),
+                lambda: self._admitted(self._engine.reserve(reservation, ended=ended)),
                 lambda: self._engine.release(reservation),
             )
 
@@ -231,11 +237,40 @@ class GuardedCall(OfOneProcess, instead="Make the call there."):
                 await akeep_reserve(self._engine, reservation, self._session.budget)
             self._admitted(await self._engine.areserve(reservation))
 
+    def settlement(self, outcome: Outcome) -> Settle | None:
+        """Returns what books the call; `None` if there is nothing (more) to book."""
+        if not self.is_open:
+            return None
+        assert self._reservation is not None
+        self._is_done = True
+        try:
+            if outcome.latency_ms is None:
+                now_ms = self._engine.clock.monotonic_ms()
+                outcome = replace(outcome, latency_ms=now_ms - self._started_ms)
+            path = self._reservation.op.charging.attribution.agent_path
+            op = self._engine.plan_settlement(
+                self._reservation, outcome, active_ms=self._session.active_ms()
+            )
+            efforts = self._session.efforts
+            efforts.ended(self._call, path, outcome.status)
+            is_repeat = op.trace is not None and efforts.repeats(op.trace)
+            layers = learnt_layers(
+                self._session, self._call, outcome, op.event, mark=self._mark
+            )
+            if is_repeat or layers or self._attempt > 1:
+                more = {"attempt": self._attempt, "is_repeat": is_repeat}
+                op = replace(op, event=replace(op.event, layers=layers, **more))
+        except Exception as error:
+            self._engine.contain(error, "settling a call")
+            return None
+        else:
+            return op
+
     @unbroken
     def finish(self, outcome: Outcome) -> None:
         """Books what the call turned out to be, once. Never raises."""
         try:
-            op = self._settlement(outcome)
+            op = self.settlement(outcome)
             if op is not None:
                 self._engine.settle(op)
         except BaseException:  # Interrupted. Booking twice counts once.
@@ -244,7 +279,7 @@ class GuardedCall(OfOneProcess, instead="Make the call there."):
 
     async def afinish(self, outcome: Outcome) -> None:
         """Like `finish`, for asyncio."""
-        op = self._settlement(outcome)
+        op = self.settlement(outcome)
         if op is not None:
             await self._engine.asettle(op)
 
@@ -336,48 +371,9 @@ class GuardedCall(OfOneProcess, instead="Make the call there."):
         self._attempt = self._session.efforts.attempt(self._call, path)
         self._started_ms = self._engine.clock.monotonic_ms()
 
-    def _settlement(self, outcome: Outcome) -> Settle | None:
-        """Plans the booking; `None` if there is nothing (more) to book."""
-        if not self.is_open:
-            return None
-        assert self._reservation is not None
-        self._is_done = True
-        try:
-            if outcome.latency_ms is None:
-                now_ms = self._engine.clock.monotonic_ms()
-                outcome = replace(outcome, latency_ms=now_ms - self._started_ms)
-            path = self._reservation.op.charging.attribution.agent_path
-            op = self._engine.plan_settlement(
-                self._reservation, outcome, active_ms=self._session.active_ms()
-            )
-            efforts = self._session.efforts
-            efforts.ended(self._call, path, outcome.status)
-            is_repeat = op.trace is not None and efforts.repeats(op.trace)
-            layers = learnt_layers(
-                self._session, self._call, outcome, op.event, mark=self._mark
-            )
-            if is_repeat or layers or self._attempt > 1:
-                more = {"attempt": self._attempt, "is_repeat": is_repeat}
-                op = replace(op, event=replace(op.event, layers=layers, **more))
-        except Exception as error:
-            self._engine.contain(error, "settling a call")
-            return None
-        else:
-            return op
-
     def outcome_of(self, error: BaseException | None) -> Outcome:
         """Returns the outcome of a call that ended so, and that nobody settled."""
-        if error is None:
-            return Outcome()
-        is_cut = isinstance(error, BREAKS)
-        # A stop or a cancellation says nothing about how the tool itself fails.
-        says_nothing = is_cut or isinstance(error, GuardrailsError)
-        return Outcome(
-            status=CallStatus.BROKEN_OFF if is_cut else CallStatus.ERROR,
-            error_type=type(error).__name__,
-            output_tokens_max=0,
-            result_digest=None if says_nothing else self.failure_digest(error),
-        )
+        return Outcome() if error is None else failed(error, self.failure_digest)
 
     def failure_digest(self, error: BaseException) -> str | None:
         """Returns the digest of how a tool has failed."""

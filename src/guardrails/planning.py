@@ -4,7 +4,7 @@ from decimal import Decimal
 
 from guardrails.config.problems import shown
 from guardrails.core.attribution import check_name, clean_name
-from guardrails.core.calls import ModelCall, ToolCall
+from guardrails.core.calls import ModelCall, ToolCall, tool_name
 from guardrails.core.money import nano_usd
 from guardrails.core.policy import Mode
 from guardrails.core.usage import TOKENS_MAX
@@ -53,30 +53,27 @@ def tool_call(
     arguments: object,
     cost_usd: Decimal | str | float | None,
     call_id: str | None,
+    bytes_in: int | None = None,
 ) -> ToolCall:
     """Returns the call of a tool, with the digest of its arguments.
 
     Raises:
         ConfigurationError: If a name or an amount is wrong.
     """
-    call = ToolCall(
-        tool=checked_name(tool, "tool"),
-        server=None if server is None else checked_name(server, "server"),
-        call_id=clean_name(call_id),  # Written by a model: made safe, not refused.
-        cost_nano_usd=None
-        if cost_usd is None
-        else checked_amount(cost_usd, "cost_usd"),
-    )
+    tool = checked_name(tool, "tool")
+    server = None if server is None else checked_name(server, "server")
+    cost = None if cost_usd is None else checked_amount(cost_usd, "cost_usd")
+    name, digest = tool_name(tool, server), None
     is_off = session.engine.policy.mode is Mode.OFF
-    if arguments is None or is_off or session.is_exempt(call.name):
-        return call
-    digest = session.fingerprint(arguments, label=call.name, is_result=False)
+    if arguments is not None and not is_off and not session.is_exempt(name):
+        digest = session.fingerprint(arguments, label=name, is_result=False)
     return ToolCall(
-        tool=call.tool,
-        server=call.server,
-        call_id=call.call_id,
+        tool=tool,
+        server=server,
+        call_id=clean_name(call_id),  # Written by a model: made safe, not refused.
         arguments_digest=digest,
-        cost_nano_usd=call.cost_nano_usd,
+        cost_nano_usd=cost,
+        bytes_in=bytes_in,
     )
 
 

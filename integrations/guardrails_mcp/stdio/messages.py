@@ -261,6 +261,8 @@ def response(key: str, result: Mapping[str, object]) -> Message:
 
 
 def _key(value: object) -> str | None:
+    if type(value) is int:
+        return str(value)
     if isinstance(value, float) and value.is_integer():
         value = int(value)  # Servers in JavaScript answer 1 to 1.0.
     if isinstance(value, str | int | float) and not isinstance(value, bool):

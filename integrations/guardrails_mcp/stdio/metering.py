@@ -7,12 +7,14 @@ from typing import cast
 from guardrails import Guard, Session
 from guardrails.core.attribution import clean_name
 from guardrails.core.calls import CallStatus, ModelCall, Outcome, ToolCall
+from guardrails.core.operations import Settle
+from guardrails.guarded_call import GuardedCall
 from guardrails.planning import tool_call
 from guardrails_mcp import wire
 from guardrails_mcp.activities import Activities, Activity
 from guardrails_mcp.baggage import names_in
 from guardrails_mcp.stdio.messages import ToolRequest
-from guardrails_mcp.stdio.meters import Answer, Metered
+from guardrails_mcp.stdio.meters import Answer, Ended, Metered, now_ms
 
 __all__ = ["GuardMeter"]
 
@@ -38,12 +40,28 @@ class GuardMeter:
         self._server = server
         self._activities = Activities(self._open_session)
 
-    def open_tool(self, request: ToolRequest) -> Metered:
+    def open_tool(self, request: ToolRequest, ended: Ended | None = None) -> Metered:
         """Opens a tool call.
+
+        Args:
+            request: What the host asks for.
+            ended: A call that is booked with it, and also if it is refused.
 
         Raises:
             GuardrailsError: If it is refused.
         """
+        op = None
+        if ended is not None:
+            assert isinstance(ended.call, _Call)
+            op = ended.call.settlement(ended.answer)
+        try:
+            return self._opened(request, op)
+        except BaseException:
+            if op is not None:
+                self._guard.engine.settle(op)  # Booked twice, it counts once.
+            raise
+
+    def _opened(self, request: ToolRequest, ended: Settle | None) -> Metered:
         activity = self._activity(request.params)
         call = tool_call(
             clean_name(request.tool) or UNNAMED,
@@ -52,8 +70,9 @@ class GuardMeter:
             arguments={} if request.arguments is None else request.arguments,
             cost_usd=None,
             call_id=None,
+            bytes_in=request.size_bytes,
         )
-        return _Call(activity, replace(call, bytes_in=request.size_bytes))
+        return _Call(activity, call, ended)
 
     def open_sampling(self, params: Mapping[str, object], size_bytes: int) -> Metered:
         """Opens a model call that the server asks the host for.
@@ -82,14 +101,21 @@ class GuardMeter:
 class _Call:
     """A call that was admitted."""
 
-    def __init__(self, activity: Activity, call: ToolCall | ModelCall) -> None:
+    def __init__(
+        self,
+        activity: Activity,
+        call: ToolCall | ModelCall,
+        ended: Settle | None = None,
+    ) -> None:
         self._activity = activity
         activity.begin()
         try:
-            self._call = activity.session.begin(call)
+            self._call = GuardedCall(activity.session, call)
+            self._call.reserve(ended=ended)
         except BaseException:
             activity.end()
             raise
+        self._began_ms = now_ms()
 
     @property
     def believes_cost(self) -> bool:
@@ -113,6 +139,12 @@ class _Call:
         self._call.finish(self._outcome(answer))
         self._activity.end()
 
+    def settlement(self, answer: Answer) -> Settle | None:
+        """Returns what books the call, by somebody else; `None` if nothing does."""
+        op = self._call.settlement(self._outcome(answer))
+        self._activity.end()
+        return op
+
     def release(self) -> None:
         """Gives the call back: it never reached the server."""
         self._call.release()
@@ -129,6 +161,7 @@ class _Call:
             error_type=answer.error_type,
             cost_nano_usd=self._reported(answer),
             bytes_out=answer.size_bytes,
+            latency_ms=None if answer.at_ms is None else answer.at_ms - self._began_ms,
             result_digest=self._digest(answer),
         )
         call = self._call.call

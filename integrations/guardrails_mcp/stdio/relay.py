@@ -20,9 +20,8 @@ Whoever moves the bytes says so with `not_written` and `server_is_gone`.
 import logging
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import cast
 
 from guardrails import GuardrailsError
 from guardrails_mcp.refusals import refusal_result
@@ -30,20 +29,21 @@ from guardrails_mcp.rounds import Rounds
 from guardrails_mcp.stdio import messages
 from guardrails_mcp.stdio.lines import Oversized
 from guardrails_mcp.stdio.messages import ToolRequest
-from guardrails_mcp.stdio.meters import Answer, Meter, Metered, answer_of
+from guardrails_mcp.stdio.meters import (
+    Answer,
+    Ended,
+    Meter,
+    Metered,
+    answers_in,
+    now_ms,
+)
 from guardrails_mcp.stdio.sampling import Sampling, settle_asked
 from guardrails_mcp.wire import SAMPLING
 
 __all__ = ["Passage", "Relay"]
 
-READ_BYTES_MAX = 262_144
-"""Longer answers are not parsed: 256 KiB take milliseconds, during which nothing else
-is relayed. Of those the id is found at one of the ends. They are parsed all the same
-where a cost in them is believed: a limit in money is worth the time."""
-
 INVALID_REQUEST, INTERNAL_ERROR = -32600, -32603
 """JSON-RPC 2.0, section 5.1."""
-
 
 _log = logging.getLogger("guardrails")
 
@@ -84,8 +84,8 @@ class Relay:
         self._opening = threading.Lock()
         """Held while a call is opened."""
         self._is_gone = False
-        self._answers: deque[bytes] = deque()
-        """Lines with answers that are not booked yet."""
+        self._answers: deque[tuple[bytes, int]] = deque()
+        """Lines with answers that are not booked yet, and when they came."""
         self._booking = threading.Lock()
         """Held while they are, so that who finds none knows that all are booked."""
 
@@ -114,7 +114,6 @@ class Relay:
         batch = messages.messages_in(line)
         if batch is None:
             return self._unreadable(line)
-        self.book()
         passage, kept, refused = Passage(line), list[object](), list[object]()
         for message in batch:
             refusal = self._before_server(message, len(line) // len(batch), passage)
@@ -142,6 +141,7 @@ class Relay:
         request = messages.tool_request(message, size_bytes)
         if request is not None:
             return self._open(request, passage)
+        self.book()
         cancelled = messages.cancelled_key(message)
         if cancelled is not None:
             self._settle(cancelled, Answer(is_broken_off=True))
@@ -162,14 +162,17 @@ class Relay:
         self, request: ToolRequest, passage: Passage, meter: Meter
     ) -> Mapping[str, object] | None:
         tool = request.tool if isinstance(request.tool, str) else ""
+        ended = self._book_but_last()
         earlier = self._rounds.take(tool, request.params)
         if earlier is None:
             try:
-                call = meter.open_tool(request)
+                call = meter.open_tool(request, ended)
             except GuardrailsError as error:
                 return _refusal(request, error)
             passage.opened.append(call)
         else:
+            if ended is not None:
+                ended.book()
             call = earlier.call
             call.go_on()
             settle_asked(earlier.asked, request.params)
@@ -233,7 +236,7 @@ class Relay:
             if passage is not None:
                 return passage
         if self._pending:
-            self._answers.append(line)
+            self._answers.append((line, now_ms()))
         return Passage(to_host=line)
 
     def _with_sampling(self, line: bytes) -> Passage | None:
@@ -254,42 +257,37 @@ class Relay:
         is_batch = line.lstrip()[:1] == b"["
         if kept:
             passage.to_host = messages.line_of(kept if is_batch else kept[0])
-            self._answers.append(passage.to_host)
+            self._answers.append((passage.to_host, now_ms()))
         return passage
 
     def book(self) -> None:
         """Settles the calls that were answered so far."""
         with self._booking:
-            while self._answers:
-                line = self._answers.popleft()
-                if len(line) > READ_BYTES_MAX:
-                    self._settle_unread(line)
-                else:
-                    self._settle_all(messages.messages_in(line) or (), len(line))
+            for ended in self._ended():
+                ended.book()
 
-    def _settle_all(self, batch: Iterable[object], size_bytes: int) -> None:
-        for message in batch:
-            if messages.is_response(message):
-                answer = answer_of(cast("messages.Message", message), size_bytes)
-                self._settle(messages.key_of(message), answer)
+    def _book_but_last(self) -> Ended | None:
+        """Settles all but the last of them, which is returned to be settled."""
+        last: Ended | None = None
+        with self._booking:
+            for ended in self._ended():
+                if last is not None:
+                    last.book()
+                last = ended
+        return last
 
-    def _settle_unread(self, line: bytes) -> None:
-        if messages.asks_raw(line):
-            return
-        key, head, tail = messages.edges_of(line)
-        is_error = b'"isError":true' in head or b'"isError":true' in tail
+    def _ended(self) -> Iterator[Ended]:
+        """Yields the calls that were answered so far, each once."""
+        while self._answers:
+            line, at_ms = self._answers.popleft()
+            for key, answer in answers_in(line, at_ms, self._believes_cost):
+                if (ended := self._taken(key, answer)) is not None:
+                    yield ended
+
+    def _believes_cost(self, key: str) -> bool:
         with self._lock:
-            calls = self._pending.get(key or "")
-            is_read = bool(calls) and calls[0].call.believes_cost
-        self._settle(
-            key,
-            Answer(
-                error_type="tool_error" if is_error else None,
-                edges=(head, tail, b"%d" % len(line)),
-                meta=messages.meta_of(line) if is_read else None,
-                size_bytes=len(line),
-            ),
-        )
+            calls = self._pending.get(key)
+            return bool(calls) and calls[0].call.believes_cost
 
     def _too_long_for_host(self, line: Oversized) -> Passage:
         key = messages.key_of_raw(line)
@@ -362,12 +360,18 @@ class Relay:
 
     def _settle(self, key: str | None, answer: Answer) -> bool:
         """Settles the call that is pending under a key, if there is one."""
+        if (ended := self._taken(key, answer)) is not None:
+            ended.book()
+        return ended is not None
+
+    def _taken(self, key: str | None, answer: Answer) -> Ended | None:
+        """Takes the call that an answer ends out of those that are pending."""
         if key is None:
-            return False
+            return None
         with self._lock:
             calls = self._pending.get(key)
             if not calls:
-                return False
+                return None
             waiting = calls.pop(0)
             if not calls:
                 del self._pending[key]
@@ -375,11 +379,10 @@ class Relay:
             waiting.tool, answer.result, waiting
         ):
             waiting.call.pause()
-            return True
-        waiting.call.settle(answer)
+            return None
         for call in waiting.asked.values():  # Asked, but not as a round that goes on.
             call.settle(Answer(is_broken_off=True))
-        return True
+        return Ended(waiting.call, answer)
 
     def _too_long_text(self, what: str, size_bytes: int) -> str:
         return (

@@ -110,6 +110,8 @@ def check_name(value: object, *, key: str) -> str:
         raise ValueError(
             f'{key}: {_shown(value)} is not a name. Pass a string, as in {key}="acme".'
         )
+    if _is_plain(value) and value.strip():
+        return value
     name = unicodedata.normalize("NFC", value[: NAME_BYTES_MAX * 4])
     if not name.strip():
         raise ValueError(f"{key}: {value[:40]!r} is empty. Leave it out or name it.")
@@ -133,7 +135,7 @@ def clean_name(value: object) -> str | None:
     """
     if not isinstance(value, str) or not value.strip():
         return None
-    if len(value) <= NAME_BYTES_MAX and value.isascii() and value.isprintable():
+    if _is_plain(value):
         return value
     head = unicodedata.normalize("NFC", value[: NAME_BYTES_MAX * 4])
     safe = "".join("\ufffd" if _is_unsafe(c) else c for c in head)
@@ -153,6 +155,11 @@ def _checked_tags(tags: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
         for key, value in tags.items()
     )
     return tuple(sorted(pairs))
+
+
+def _is_plain(value: str) -> bool:
+    """Whether a name is safe as it is; most are, and this takes a tenth of the time."""
+    return len(value) <= NAME_BYTES_MAX and value.isascii() and value.isprintable()
 
 
 def _is_unsafe(character: str) -> bool:

@@ -65,7 +65,12 @@ class ToolCall:
     @property
     def name(self) -> str:
         """`server/tool`, or the bare tool."""
-        return f"{self.server}/{self.tool}" if self.server else self.tool
+        return tool_name(self.tool, self.server)
+
+
+def tool_name(tool: str, server: str | None) -> str:
+    """Returns `server/tool`, or the bare tool."""
+    return f"{server}/{tool}" if server else tool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

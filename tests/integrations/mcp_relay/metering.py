@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 from guardrails import CallRefused
 from guardrails_mcp.stdio.messages import ToolRequest
-from guardrails_mcp.stdio.meters import Answer
+from guardrails_mcp.stdio.meters import Answer, Ended
 from guardrails_mcp.stdio.relay import Relay
 
 BYTES_MAX = 1_000
@@ -43,7 +43,9 @@ class Books:
         self.refused: list[object] = []
         self._admitted_max = admitted_max
 
-    def open_tool(self, request: ToolRequest) -> Call:
+    def open_tool(self, request: ToolRequest, ended: Ended | None = None) -> Call:
+        if ended is not None:
+            ended.book()
         return self._open(Call(request.tool, request.arguments))
 
     def open_sampling(self, params: Mapping[str, object], size_bytes: int) -> Call:

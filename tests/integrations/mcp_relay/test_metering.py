@@ -10,8 +10,8 @@ from guardrails.core.calls import CallStatus
 from guardrails.testing import FakeClock
 from guardrails_mcp.stdio.messages import ToolRequest, line_of
 from guardrails_mcp.stdio.metering import GuardMeter
-from guardrails_mcp.stdio.meters import Answer
-from guardrails_mcp.stdio.relay import READ_BYTES_MAX, Relay
+from guardrails_mcp.stdio.meters import READ_BYTES_MAX, Answer
+from guardrails_mcp.stdio.relay import Relay
 
 
 def request(tool: object = "echo", **params: object) -> ToolRequest:

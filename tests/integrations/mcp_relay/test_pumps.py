@@ -5,7 +5,7 @@ import threading
 from dataclasses import dataclass, field
 
 from guardrails_mcp.stdio.messages import ToolRequest
-from guardrails_mcp.stdio.meters import Answer
+from guardrails_mcp.stdio.meters import Answer, Ended
 from guardrails_mcp.stdio.pumps import Ends, Pipe, pump_server
 from tests.integrations.mcp_relay.metering import BYTES_MAX, Books, Call, relay_of
 
@@ -21,7 +21,7 @@ class SlowBooks(Books):
         super().__init__()
         self.begins, self.goes_on = threading.Event(), threading.Event()
 
-    def open_tool(self, request: ToolRequest) -> Call:
+    def open_tool(self, request: ToolRequest, ended: Ended | None = None) -> Call:
         return self._open(SlowCall(request.tool, books=self))
 
 

@@ -5,7 +5,8 @@ from random import Random  # noqa: TID251 - seeded, so that every run is alike
 
 from guardrails_mcp.stdio import messages
 from guardrails_mcp.stdio.lines import Oversized
-from guardrails_mcp.stdio.relay import READ_BYTES_MAX, Relay
+from guardrails_mcp.stdio.meters import READ_BYTES_MAX
+from guardrails_mcp.stdio.relay import Relay
 from tests.integrations.mcp_relay.metering import Books, relay_of
 
 SAMPLING = "sampling/createMessage"

@@ -10,7 +10,8 @@ import pytest
 from guardrails_mcp.refusals import REFUSAL_KEY
 from guardrails_mcp.stdio.lines import Oversized
 from guardrails_mcp.stdio.messages import ToolRequest
-from guardrails_mcp.stdio.relay import READ_BYTES_MAX, Passage, Relay
+from guardrails_mcp.stdio.meters import READ_BYTES_MAX, Ended
+from guardrails_mcp.stdio.relay import Passage, Relay
 from tests.integrations.mcp_relay.metering import Books, Call, relay_of
 
 CALL = (
@@ -404,10 +405,10 @@ def test_a_call_that_is_opened_while_the_server_ends_is_not_forgotten() -> None:
     is_opening, may_open = threading.Event(), threading.Event()
 
     class Slow(Books):
-        def open_tool(self, request: ToolRequest) -> Call:
+        def open_tool(self, request: ToolRequest, ended: Ended | None = None) -> Call:
             is_opening.set()
             may_open.wait(20)
-            return super().open_tool(request)
+            return super().open_tool(request, ended)
 
     books = Slow()
     relay = relay_of(books)

@@ -123,16 +123,15 @@ def _loaded_for(
     op = reserve or settle
     assert op is not None
     charging = op.charging
-    holds, takes_part = dict[str, Hold](), False
-    for one in (settle, reserve):
-        if one is not None:
-            holds |= _holds(connection, "hold_id = ?", (one.hold_id,))
-            takes_part = takes_part or one.trace is not None
+    ops = [one for one in (settle, reserve) if one is not None]
+    marks = ", ".join("?" * len(ops))
+    hold_ids = tuple([one.hold_id for one in ops])
+    holds = _holds(connection, f"hold_id IN ({marks})", hold_ids)
     if settle is not None and settle.hold_id not in holds:
         holds |= _forgotten(connection, settle)
     accounts = _accounts(connection, charging.accounts, charging.attribution)
     traces: dict[str, tuple[ToolTrace, ...]] = {}
-    if takes_part and charging.loop is not None:
+    if charging.loop is not None and any(one.trace is not None for one in ops):
         traces = _traces(connection, accounts, charging.accounts[0])
     stops: Stops | None = None
     if reserve is not None:

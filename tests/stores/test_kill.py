@@ -16,7 +16,7 @@ import pytest
 from guardrails.core.calls import CallKind
 from guardrails.core.ledger import Ledger
 from guardrails.core.loops import LoopRule, ToolTrace
-from guardrails.core.operations import Operation, ReadAccount, Settle, Settled
+from guardrails.core.operations import Operation, ReadAccount, Settle, Settled, Turn
 from guardrails.core.rollups import HOUR_MS
 from guardrails.stores.sqlite import SQLiteStore
 from guardrails.testing.conformance import charging, reserve, settle
@@ -67,17 +67,20 @@ def test_a_killed_process_leaves_what_it_acknowledged(tmp_path: Path) -> None:
     assert _state(file) == states[-1]
 
 
-def test_wherever_a_process_dies_its_operation_is_there_or_not(tmp_path: Path) -> None:
+@pytest.mark.parametrize("is_turn", [False, True])
+def test_wherever_a_process_dies_its_operation_is_there_or_not(
+    tmp_path: Path, is_turn: bool
+) -> None:
     """Killed at every entry to and return from SQLite, from the first call on.
 
     Creating the file is part of it; a hold and its settling are not torn either.
     """
     to = charging(session="0", loop=LoopRule())
     trace = ToolTrace(tool="t", arguments_digest="a", result_digest="r")
-    script: Script = [
-        reserve("h", to, kind=CallKind.TOOL),
-        settle("h", to, kind=CallKind.TOOL, trace=trace),
-    ]
+    begins = reserve("h", to, kind=CallKind.TOOL)
+    ends = settle("h", to, kind=CallKind.TOOL, trace=trace)
+    turn = Turn(settle=ends, reserve=reserve("next", to, kind=CallKind.TOOL))
+    script: Script = [begins, turn if is_turn else ends]
     ledger = Ledger()
     states = [_state_of(ledger, 0)]
     for events, op in enumerate(script):

@@ -18,7 +18,7 @@ from redis.crc import key_slot
 
 from guardrails import Guard, TokenUsage
 from guardrails.core.accounts import Account
-from guardrails.core.operations import ReadAccount, Reserved, Verdict
+from guardrails.core.operations import ReadAccount, Reserved, Settle, Turn, Verdict
 from guardrails.ports import Store
 from guardrails.stores import open_store
 from guardrails.stores.redis import RedisStore
@@ -44,9 +44,9 @@ LOSSES = {
     ("faults", "pairs"),
     [(60, 100), pytest.param(500, 1_500, marks=pytest.mark.soak)],
 )
-@pytest.mark.parametrize("tasks", [0, 8], ids=["thread", "tasks"])
+@pytest.mark.parametrize("way", ["thread", "turns", "tasks"])
 def test_lost_requests_and_replies_are_counted_once(
-    server: Server, tasks: int, faults: int, pairs: int
+    server: Server, way: str, faults: int, pairs: int
 ) -> None:
     """Every total is exact, although no client knows which calls were booked."""
     to = charging()
@@ -65,15 +65,29 @@ def test_lost_requests_and_replies_are_counted_once(
                 yield number
 
         numbers = go_on()
-        if tasks:
-            asyncio.run(_tasks(store, numbers, tasks))
-        else:
-            for number in numbers:
-                insist(store, reserve(f"{number}", to))
-                insist(store, settle(f"{number}", to, cost=number % 7))
+        match way:
+            case "tasks":
+                asyncio.run(_tasks(store, numbers, 8))
+            case "turns":
+                _turns(store, numbers)
+            case _:
+                for number in numbers:
+                    insist(store, reserve(f"{number}", to))
+                    insist(store, settle(f"{number}", to, cost=number % 7))
 
     assert len(costs) < 50 * pairs
     _check_exact(server.url, costs)
+
+
+def _turns(store: Store, numbers: Iterator[int]) -> None:
+    to = charging()
+    ended: Settle | None = None
+    for number in numbers:
+        begins = reserve(f"{number}", to)
+        insist(store, Turn(settle=ended, reserve=begins) if ended else begins)
+        ended = settle(f"{number}", to, cost=number % 7)
+    assert ended is not None
+    insist(store, ended)
 
 
 async def _tasks(store: Store, numbers: Iterator[int], tasks: int) -> None:

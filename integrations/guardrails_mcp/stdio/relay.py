@@ -8,10 +8,10 @@ Host to server, before a line is passed on:
 * everything else passes as it came.
 
 Server to host: the answer to a pending call settles it, but the host need not wait for
-that. Answers are kept until `book`, and the next call books them first: whether it is
-admitted may depend on them. Only two kinds of lines are looked at before they are
-passed on: requests for sampling, because they bill the host's model and may be refused,
-and messages that are too long.
+that. Answers are kept until `book`, or for the next call, which may depend on them; the
+last of them goes to the meter with it, in one round trip. Only two kinds of lines are
+looked at before they are passed on: requests for sampling, because they bill the host's
+model and may be refused, and messages that are too long.
 
 What the relay does not know: which bytes were written when, and who is still alive.
 Whoever moves the bytes says so with `not_written` and `server_is_gone`.

@@ -17,7 +17,7 @@ from fastmcp.server.dependencies import get_access_token, get_http_headers
 from fastmcp.server.middleware import CallNext, Middleware, MiddlewareContext
 from fastmcp.tools import ToolResult
 
-from guardrails import Guard, GuardedCall, GuardrailsError
+from guardrails import Guard, GuardedCall, GuardrailsError, Session
 from guardrails.core.attribution import clean_name
 from guardrails.core.calls import CallStatus, Outcome, ToolCall
 from guardrails.core.fingerprints import size_bytes
@@ -93,8 +93,11 @@ class GuardMiddleware(Middleware):
         self._header = _optional_name(identity_header, "identity_header")
         self._trusts_baggage = trusts_baggage
         self._meta_key = _optional_name(identity_meta, "identity_meta")
-        self._activities = Activities(guard.engine.open_session)
+        self._activities = Activities(self._open_session)
         self._rounds: Rounds[_Call] = Rounds()
+
+    def _open_session(self, names: Mapping[str, str]) -> Session:
+        return self._guard.engine.open_session(names, is_served=True)
 
     async def on_call_tool(
         self, context: MiddlewareContext[Any], call_next: CallNext[Any, Any]

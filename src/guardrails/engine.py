@@ -8,7 +8,7 @@ operation to the store.
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Sequence
 from typing import TYPE_CHECKING, TypeVar
 
 from guardrails.charges import Charges
@@ -70,7 +70,7 @@ class Engine:
         store: Store,
         prices: PriceBook,
         clock: Clock,
-        open_session: Callable[[Mapping[str, object]], "Session"],
+        open_session: Callable[..., "Session"],
         sinks: Sequence[EventSink] = (),
         telling: Telling | None = None,
     ) -> None:
@@ -78,7 +78,8 @@ class Engine:
         self.store = store
         self.clock = clock
         self.open_session = open_session
-        """Opens a session for adapters, by the names of `Guard.session`."""
+        """Opens a session for adapters, by the names of `Guard.session`; `is_served`
+        if they came with a request of somebody else."""
         self.sinks = sinks
         self.telling = telling
         """What the ledger tells people of; `None` if nobody wants to know."""

@@ -310,9 +310,7 @@ class Guard(OfOneProcess, instead=_INSTEAD):
             "session_id": session_id,
         }
         given = {key: name for key, name in names.items() if name is not None}
-        parent = self.enclosing_session()
-        if parent is None and session_id not in (None, self._joined):
-            parent = self._parents_session()
+        parent = self.enclosing_session() or self._parents_session(session_id)
         return self._new_session(given, tags, parent)
 
     def call(
@@ -862,11 +860,18 @@ class Guard(OfOneProcess, instead=_INSTEAD):
         weakref.finalize(self, sink.dispatcher.end).atexit = False
         return sink
 
-    def _open(self, names: Mapping[str, object]) -> Session:
-        """Opens a session for an adapter, whose names were checked or cleaned."""
-        given = {key: name for key, name in names.items() if key != "tags"}
-        tags = cast("Mapping[str, str] | None", names.get("tags"))
-        return self._new_session(cast("dict[str, str]", given), tags, None)
+    def _open(self, names: Mapping[str, object], *, is_served: bool = False) -> Session:
+        """Opens a session for an adapter, whose names were checked or cleaned.
+
+        Args:
+            names: As for `session`.
+            is_served: They came with a request, and are of whoever is served: what
+                that spends is not charged to who has started this server.
+        """
+        given = cast("dict[str, str]", dict(names))
+        tags = cast("Mapping[str, str] | None", given.pop("tags", None))
+        parent = None if is_served else self._parents_session(given.get("session_id"))
+        return self._new_session(given, tags, parent)
 
     def _new_session(
         self,
@@ -889,9 +894,15 @@ class Guard(OfOneProcess, instead=_INSTEAD):
                 parent = Session(self._engine, attribution=around, parent=parent)
         return Session(self._engine, attribution=who, parent=parent, owner=owner)
 
-    def _parents_session(self) -> Session | None:
-        """Returns the session that another process has this one work in, if any."""
-        return None if self._agent_path is None else self._new_session({}, None, None)
+    def _parents_session(self, session_id: str | None) -> Session | None:
+        """Returns the session that another process has this one work in, if any.
+
+        Args:
+            session_id: The session to be opened; `None` if that is the very one.
+        """
+        if self._agent_path is None or session_id in (None, self._joined):
+            return None
+        return self._new_session({}, None, None)
 
     def _owned(
         self, who: Attribution, session_id: str | None, agent: str | None

@@ -95,7 +95,8 @@ class GuardMeter:
         own = self._guard.current_session()
         if not names:
             return own
-        return self._guard.engine.open_session({"session_id": own.session_id, **names})
+        names = {"session_id": own.session_id, **names}
+        return self._guard.engine.open_session(names, is_served=True)
 
 
 class _Call:

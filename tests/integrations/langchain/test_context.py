@@ -8,15 +8,17 @@ import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import pytest
 from langchain.agents import create_agent
 from langchain_core.callbacks import BaseCallbackHandler
-from langchain_core.runnables import RunnableLambda
+from langchain_core.runnables import RunnableConfig, RunnableLambda
+from langchain_core.tools import StructuredTool
 
 import guardrails_langchain
-from guardrails import BudgetExceeded, CallRefused, carried
+from guardrails import BudgetExceeded, CallRefused, Guard, carried
 from guardrails_langchain import GuardCallbackHandler
 from tests.integrations.langchain.constructs import ASK, CONSTRUCTS
 from tests.integrations.langchain.rig import Rig, SlowChatModel, says
@@ -293,6 +295,31 @@ async def test_events_name_the_subagents_of_deepagents() -> None:
 
     main, helper = ("main",), ("main", "helper")
     assert paths(rig) == [main, helper, helper, helper, main]
+
+
+def test_a_thread_in_a_child_process_is_within_its_parents_session(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its id names a session of its own, which is no way out of the budget around."""
+    parent = Guard({}, store=f"sqlite:///{tmp_path / 'g.sqlite3'}", max_cost_usd="0.03")
+    with parent.session("router") as outer:
+        for name, value in parent.child_env().items():
+            monkeypatch.setenv(name, value)
+    child = Guard({"tools": {"look": {"cost_per_call_usd": "0.01"}}})
+    look = StructuredTool.from_function(lambda: "", name="look", description="Looks.")
+
+    for number in range(4):
+        config = RunnableConfig(
+            callbacks=[GuardCallbackHandler(child)],
+            metadata={"thread_id": f"own-{number}"},
+        )
+        with pytest.raises(BudgetExceeded) if number == 3 else contextlib.nullcontext():
+            look.invoke({}, config)
+
+    assert outer.spent == Decimal("0.03")
+    assert [event.tool for event in child.session(session_id="own-2").events()]
+    parent.close()
+    child.close()
 
 
 def test_the_metadata_of_a_run_names_session_and_user() -> None:

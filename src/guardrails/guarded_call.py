@@ -219,6 +219,8 @@ class GuardedCall(OfOneProcess, instead="Make the call there."):
                 error it may have to be booked again.
         """
         reservation = self._plan()
+        if reservation is None and ended is not None:
+            self._engine.settle(ended)
         if reservation is not None:
             if self._charging is None:
                 budget = self._session.budget

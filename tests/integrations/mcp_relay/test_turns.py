@@ -2,6 +2,7 @@
 
 import contextlib
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, TypeVar
 
 import pytest
@@ -9,6 +10,7 @@ import pytest
 from guardrails import Event, Guard
 from guardrails.core.calls import ToolCall
 from guardrails.core.operations import Operation, ReadAccount, Sweep, Turn
+from guardrails.core.policy import Mode
 from guardrails.errors import StoreUnavailable
 from guardrails.ports import History
 from guardrails.stores.memory import MemoryStore
@@ -158,6 +160,17 @@ def test_an_answer_counts_before_a_raised_limit_is_looked_at() -> None:
     refused = [host.call(number=number) is not None for number in range(7)]
 
     assert refused == [False] * 6 + [True]
+
+
+def test_an_answer_is_booked_although_the_guard_is_switched_off_meanwhile() -> None:
+    host = Host()
+    host.call()
+    engine = host.guard.engine
+
+    engine.adopt(replace(engine.policy, mode=Mode.OFF), None)
+    assert host.call() is None
+
+    assert len(host.events()) == 1
 
 
 def test_latency_ends_with_the_answer(monkeypatch: pytest.MonkeyPatch) -> None:

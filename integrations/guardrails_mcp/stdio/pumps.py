@@ -362,7 +362,10 @@ class _Booker:
 
     def _run(self) -> None:
         while (relay := self._asked.get()) is not None:
-            time.sleep(BOOKED_WITHIN_S)
+            calls = -1
+            while calls != relay.calls:  # A host that goes on books by itself.
+                calls = relay.calls
+                time.sleep(BOOKED_WITHIN_S)
             self._is_asked = False
             _contained(relay.book)
 

@@ -84,6 +84,8 @@ class Relay:
         self._opening = threading.Lock()
         """Held while a call is opened."""
         self._is_gone = False
+        self.calls: int = 0
+        """Calls that the host has asked for: each books what was answered before."""
         self._answers: deque[tuple[bytes, int]] = deque()
         """Lines with answers that are not booked yet, and when they came."""
         self._booking = threading.Lock()
@@ -162,6 +164,7 @@ class Relay:
         self, request: ToolRequest, passage: Passage, meter: Meter
     ) -> Mapping[str, object] | None:
         tool = request.tool if isinstance(request.tool, str) else ""
+        self.calls += 1
         ended = self._book_but_last()
         earlier = self._rounds.take(tool, request.params)
         if earlier is None:
@@ -176,8 +179,7 @@ class Relay:
             call = earlier.call
             call.go_on()
             settle_asked(earlier.asked, request.params)
-        if request.key is None:
-            # Nobody will answer it: what it did is not known.
+        if request.key is None:  # Nobody will answer it: what it did is not known.
             call.settle(Answer())
             return None
         with self._lock:
@@ -189,11 +191,8 @@ class Relay:
             return Passage(line)
         # A server that is more lenient than we are might still find a call in it.
         text = "Parse error: a tool call that is no JSON in one line was not passed on"
-        return Passage(
-            to_host=messages.error_line(
-                messages.key_of_raw(line), messages.PARSE_ERROR, text
-            )
-        )
+        key = messages.key_of_raw(line)
+        return Passage(to_host=messages.error_line(key, messages.PARSE_ERROR, text))
 
     def undecided(self, line: bytes | Oversized) -> Passage:
         """Decides about a line of the host when deciding has failed.
@@ -211,7 +210,7 @@ class Relay:
 
     def _too_long_for_server(self, line: Oversized) -> Passage:
         key = messages.key_of_raw(line)
-        text = self._too_long_text("message", line.size_bytes)
+        text = self._too_long_text(line.size_bytes)
         error = messages.error_line(key, INVALID_REQUEST, text)
         if key is None:
             return Passage(to_host=error)
@@ -291,7 +290,7 @@ class Relay:
 
     def _too_long_for_host(self, line: Oversized) -> Passage:
         key = messages.key_of_raw(line)
-        text = self._too_long_text("message", line.size_bytes)
+        text = self._too_long_text(line.size_bytes)
         error = messages.error_line(key, INVALID_REQUEST, text)
         if messages.asks_raw(line):
             if key is None:
@@ -384,9 +383,9 @@ class Relay:
             call.settle(Answer(is_broken_off=True))
         return Ended(waiting.call, answer)
 
-    def _too_long_text(self, what: str, size_bytes: int) -> str:
+    def _too_long_text(self, size_bytes: int) -> str:
         return (
-            f"guardrails: the {what} has {size_bytes:,} bytes, more than the "
+            f"guardrails: the message has {size_bytes:,} bytes, more than the "
             f"{self._bytes_max:,} that GUARDRAILS_MAX_LINE_BYTES allows, and was "
             "withheld."
         )

@@ -8,6 +8,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any, TypeVar
 
+import anyio
 import pytest
 
 from guardrails import CallRefused, Guard, GuardedCall, TokenUsage
@@ -213,6 +214,38 @@ async def test_a_task_that_is_cancelled_while_it_settles_books(
 
     assert held(guard) == 0
     assert guard.session(session_id="shared").spent == Decimal("0.005")
+
+
+async def test_a_scope_of_anyio_waits_for_the_store_without_asking_again() -> None:
+    """It would ask in every turn of the loop, and keep a processor busy with that."""
+    store = SlowStore(Settle, applies_first=False)
+    guard, turns_of_the_store, asked = Guard({}, store=store), 100, 0
+
+    async def request() -> None:
+        nonlocal asked
+        try:
+            async with guard.session(session_id="shared"), one_cent(guard):
+                scope.cancel()
+                await asyncio.sleep(0)
+        finally:
+            task = asyncio.current_task()
+            assert task is not None
+            asked = task.cancelling()
+
+    async def answer() -> None:
+        await store.asked.wait()
+        await turns(turns_of_the_store)
+        store.answer.set()
+
+    answering = asyncio.create_task(answer())
+    with anyio.CancelScope() as scope:
+        await request()
+    await answering
+
+    assert scope.cancelled_caught
+    assert held(guard) == 0
+    assert guard.session(session_id="shared").spent == Decimal("0.01")
+    assert 0 < asked < turns_of_the_store // 10
 
 
 async def test_a_refusal_is_not_lost_in_a_cancellation() -> None:

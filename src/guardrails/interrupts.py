@@ -7,7 +7,9 @@ A second interrupt in that very moment is not held up.
 """
 
 import asyncio
+import contextlib
 import functools
+import sys
 from collections.abc import Callable, Coroutine
 from typing import Any, ParamSpec, TypeVar
 
@@ -59,12 +61,29 @@ async def to_its_end(
     """
     task = asyncio.ensure_future(work)
     cancelled: asyncio.CancelledError | None = None
+    told_once = contextlib.ExitStack()
     while not task.done():
         try:
             await asyncio.wait([task])
         except asyncio.CancelledError as error:
+            if cancelled is None:
+                _tell_once(told_once)
             cancelled = error
         except BaseException:  # Closed, maybe after its loop.
             or_at_once()
             raise
+    told_once.close()
     return task, cancelled
+
+
+def _tell_once(stack: contextlib.ExitStack) -> None:
+    """Has anyio, where it is used, cancel this task no more until the stack is closed.
+
+    A scope of anyio cancels what is inside in every turn of the event loop until it is
+    left, as Starlette does when a client goes away. Waiting in it keeps the loop busy,
+    and the thread waiting that could answer.
+    """
+    anyio: Any = sys.modules.get("anyio")
+    if anyio is not None:
+        with contextlib.suppress(Exception):  # It only saves time.
+            stack.enter_context(anyio.CancelScope(shield=True))

@@ -1,6 +1,9 @@
 """Wall time of sessions that several objects and processes work in at once."""
 
+import asyncio
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -72,3 +75,34 @@ def test_a_session_is_active_while_another_process_works_inside_it(
             child.close()
 
         assert outer.wall_time_s == 100
+
+
+async def test_a_task_that_is_cancelled_closes_its_session_although_no_thread_is_free(
+    guard: Guard, clock: FakeClock
+) -> None:
+    """As in a web service whose requests are broken off while its threads work."""
+    is_inside, is_free = asyncio.Event(), threading.Event()
+
+    async def request() -> None:
+        async with guard.session(session_id="s-1"):
+            ask(guard)
+            clock.advance(seconds=60)
+            is_inside.set()
+            await asyncio.Event().wait()
+
+    with ThreadPoolExecutor(1) as pool:
+        asyncio.get_running_loop().set_default_executor(pool)
+        task = asyncio.create_task(request())
+        await is_inside.wait()
+        busy = pool.submit(is_free.wait)
+        for _ in range(3):
+            task.cancel()
+            await asyncio.sleep(0)
+        is_free.set()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert busy.result()
+
+    session = guard.session(session_id="s-1")
+    assert session.status == "completed"
+    assert session.wall_time_s == 60

@@ -18,7 +18,6 @@ request that goes on with that round continues it.
 Whatever fails here, other than by a stop, is contained: the host's call goes on.
 """
 
-import asyncio
 import threading
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 from contextvars import ContextVar
@@ -33,6 +32,7 @@ from guardrails.core.policy import Mode, ToolRule
 from guardrails.engine import HOLD_TTL_MS, Engine
 from guardrails.errors import CallRefused, SessionStopped
 from guardrails.guarded_call import GuardedCall
+from guardrails.interrupts import in_a_thread
 from guardrails.planning import checked_name
 from guardrails.scope import call_of
 from guardrails.threads import is_on_event_loop
@@ -146,7 +146,7 @@ class Wrapping:
         is_idle = not self.running
         if left or (is_idle and self._own is not None):
             if is_on_event_loop():
-                await asyncio.to_thread(self._close, left)
+                await in_a_thread(lambda: self._close(left))
             else:
                 self._close(left)
 

@@ -1,6 +1,5 @@
 """Sessions: one agent interaction with one budget."""
 
-import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from decimal import Decimal
@@ -26,7 +25,7 @@ from guardrails.engine import Engine
 from guardrails.errors import ConfigurationError, SessionStopped
 from guardrails.guarded_call import GuardedCall
 from guardrails.ids import new_id
-from guardrails.interrupts import all_or_nothing, unbroken
+from guardrails.interrupts import all_or_nothing, in_a_thread, unbroken
 from guardrails.one_process import OfOneProcess
 from guardrails.scope import TaskReference, current_session, open_session, running_task
 from guardrails.threads import is_on_event_loop, new_lock
@@ -183,7 +182,7 @@ class Session(OfOneProcess, instead="Open it there by its session_id."):
         if kind is GeneratorExit or not is_on_event_loop():  # Nothing can be awaited.
             self.pause()
         else:
-            await asyncio.to_thread(self.pause)
+            await in_a_thread(self.pause)
         self._surface(error)
 
     def activate(self) -> None:

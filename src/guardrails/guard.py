@@ -331,7 +331,7 @@ class Guard(OfOneProcess, instead=_INSTEAD):
         """Guards one call that no integration knows: reserve before, settle after.
 
         Belongs to the session around it; without one, to a session that this
-        guard keeps for the process.
+        guard keeps for the process. Inside a tool's call it is charged to whom that is.
 
         Args:
             model: The model, for a model call.
@@ -379,7 +379,15 @@ class Guard(OfOneProcess, instead=_INSTEAD):
         else:
             refuse_given(kind="tool", **for_models)
             call = tool_call(cast("str", tool), session=session, **for_tools)
-        return GuardedCall(session, call, hold_id=reservation_id)
+        around = call_of(self._engine)
+        is_inside = around is not None and around.session is session
+        return GuardedCall(
+            session,
+            call,
+            # The tool's call knows whom the agent works for, which its session may not.
+            attribution=around.attribution if around and is_inside else None,
+            hold_id=reservation_id,
+        )
 
     def tool(
         self,

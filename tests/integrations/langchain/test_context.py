@@ -19,7 +19,7 @@ from langchain_core.tools import StructuredTool
 
 import guardrails_langchain
 from guardrails import BudgetExceeded, CallRefused, Guard, carried
-from guardrails_langchain import GuardCallbackHandler
+from guardrails_langchain import GuardCallbackHandler, GuardMiddleware
 from tests.integrations.langchain.constructs import ASK, CONSTRUCTS
 from tests.integrations.langchain.rig import Rig, SlowChatModel, says
 
@@ -346,6 +346,32 @@ def test_given_names_win_over_metadata() -> None:
         project_id="default", session_id="s-1", limit=10
     )
     assert (event.attribution.user_id, event.attribution.customer_id) == ("u-1", "acme")
+
+
+def test_what_a_tool_calls_is_charged_to_whom_the_metadata_names() -> None:
+    """Else it would be charged to no customer, and no customer's budget stop it."""
+    rig = Rig()
+
+    @rig.guard.tool(server="web", cost_usd="0.01")
+    def fetch() -> str:
+        return "page"
+
+    def search(q: str) -> str:
+        """Searches."""
+        with rig.guard.call(tool="find", server="web", cost_usd="0.01"):
+            return fetch()
+
+    guarded = GuardMiddleware(rig.guard, agent="service")
+    model = rig.model(rig.calls_once())
+    agent = create_agent(model, [search], middleware=[guarded])
+    config = {"configurable": {"thread_id": "s-1"}, "metadata": {"customer_id": "acme"}}
+    agent.invoke(ASK, config)
+    spent = rig.guard.spend(by=["customer_id", "tool"], where={"tool": "web/*"})
+
+    assert {row.names for row in spent} == {
+        ("acme", "web/find"),
+        ("acme", "web/fetch"),
+    }
 
 
 def test_names_in_metadata_are_data() -> None:

@@ -276,11 +276,18 @@ class RunTree:
             session.exits.append(self.leave)
         session.activate()
         root = Root(run_id=run_id, session=session, owns_session=owns_session)
+        who = session.attribution
+        # Metadata may come with a request: what code says is not theirs to change.
+        missing = {
+            key: clean_name(names.get(key))
+            for key in _METADATA_NAMES
+            if who.value(key) is None
+        }
         attribution = replace(
-            session.attribution,
+            who,
             session_id=session.session_id,
             agent_run_id=str(run_id),
-            **({} if owns_session else _names(metadata)),
+            **missing,
         )
         return Run(
             run_id=run_id,

@@ -348,6 +348,27 @@ def test_given_names_win_over_metadata() -> None:
     assert (event.attribution.user_id, event.attribution.customer_id) == ("u-1", "acme")
 
 
+@pytest.mark.parametrize("who", ["session", "middleware", "handler in a session"])
+def test_metadata_name_nobody_else_than_code_does(who: str) -> None:
+    """They may come with a request: they would be a way to another's budget."""
+    rig, name = Rig(), {"customer_id": "acme"}
+    names = name if who == "middleware" else {}
+    guarded = GuardMiddleware(rig.guard, agent="service", **names)
+    agent = create_agent(rig.model(says()), [], middleware=[guarded])
+    config = {"metadata": {"customer_id": "globex", "feature": "triage"}}
+    if who == "middleware":
+        agent.invoke(ASK, config)
+    elif who == "session":
+        with rig.guard.session("service", **name):
+            agent.invoke(ASK, config)
+    else:
+        with rig.guard.session("service"):
+            rig.guard.wrap(rig.model(says()), **name).invoke("hi", config)
+
+    (row,) = rig.guard.spend(by=["customer_id", "feature"])
+    assert row.names == ("acme", "triage")
+
+
 def test_what_a_tool_calls_is_charged_to_whom_the_metadata_names() -> None:
     """Else it would be charged to no customer, and no customer's budget stop it."""
     rig = Rig()

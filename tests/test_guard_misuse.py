@@ -8,7 +8,7 @@ import asyncio
 import contextvars
 import copy
 import pickle
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Generator
 from decimal import Decimal
 from typing import Any
 
@@ -503,3 +503,39 @@ def test_a_clock_that_is_set_back_turns_the_windows_back() -> None:
         clock.set(today_ms)
         with pytest.raises(BudgetExceeded), guard.call(tool="t"):
             pass
+
+
+def test_a_session_that_is_left_elsewhere_says_so_once(
+    guard: Guard, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As of a plain dependency of FastAPI, which is entered in a thread."""
+    for _ in range(2):
+        session = guard.session("support", session_id="s-1")
+        contextvars.copy_context().run(session.__enter__)
+        with one_cent(guard):
+            pass
+        session.__exit__(None, None, None)
+
+    (record,) = caplog.records
+    assert "session s-1 was left in another context" in record.getMessage()
+    assert session.spent == 0
+
+
+async def test_a_session_that_is_left_where_it_is_open_says_nothing(
+    guard: Guard, caplog: pytest.LogCaptureFixture
+) -> None:
+    def reads() -> Generator[None]:
+        with guard.session():
+            yield
+
+    list(reads())
+    thrown_away = reads()
+    next(thrown_away)
+    contextvars.copy_context().run(thrown_away.close)
+    first, second = guard.session(), guard.session()
+    first.__enter__()
+    await second.__aenter__()
+    first.__exit__(None, None, None)
+    await second.__aexit__(None, None, None)
+
+    assert not caplog.records

@@ -282,7 +282,7 @@ class Guard(OfOneProcess, instead=_INSTEAD):
         this guard it inherits the names that are not given, and is charged to
         both: neither budget is passed. It holds for the task that enters it, and for
         the tasks that this one starts: open it around what reads a generator, and
-        not in the generator.
+        not in the generator; in FastAPI in a dependency that is `async def`.
 
         Args:
             agent: Who acts; chooses the budget.

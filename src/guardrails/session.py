@@ -9,6 +9,7 @@ from typing import Self
 
 from guardrails.anchors import Anchors
 from guardrails.chargings import Chargings
+from guardrails.contexts import left_elsewhere
 from guardrails.core.accounts import Account, Charging
 from guardrails.core.attribution import Attribution
 from guardrails.core.calls import ModelCall, ToolCall
@@ -34,9 +35,6 @@ __all__ = ["Session"]
 
 EVENTS_MAX = 1_000
 """Events that `Session.events` returns at most."""
-
-ExitHook = Callable[["Session"], None]
-"""What an adapter wants done when a session is left. What it raises is contained."""
 
 
 class Session(OfOneProcess, instead="Open it there by its session_id."):
@@ -78,8 +76,8 @@ class Session(OfOneProcess, instead="Open it there by its session_id."):
         self.unsurfaced: SessionStopped | None = None
         """A stop that was raised inside a framework and has not been seen to
         reach the code around it. Leaving the session raises it again."""
-        self.exits: list[ExitHook] = []
-        """What adapters want done when the session is left."""
+        self.exits: list[Callable[[Session], None]] = []
+        """What adapters want done when it is left. What they raise is contained."""
 
     @property
     def session_id(self) -> str:
@@ -165,7 +163,7 @@ class Session(OfOneProcess, instead="Open it there by its session_id."):
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self._leave()
+        self._leave(kind)
         self.pause()
         self._surface(error)
 
@@ -178,7 +176,7 @@ class Session(OfOneProcess, instead="Open it there by its session_id."):
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self._leave()
+        self._leave(kind)
         if kind is GeneratorExit or not is_on_event_loop():  # Nothing can be awaited.
             self.pause()
         else:
@@ -212,9 +210,9 @@ class Session(OfOneProcess, instead="Open it there by its session_id."):
         with self._lock:
             self._active_from_ms = None
 
-    def _leave(self) -> None:
-        if self.is_entered:
-            self._step_out()
+    def _leave(self, kind: type[BaseException] | None) -> None:
+        if self.is_entered and not self._step_out() and kind is not GeneratorExit:
+            left_elsewhere(self._engine, self._attribution.session_id)
         self._was_left = True
         for hook in self.exits:
             try:
@@ -229,16 +227,17 @@ class Session(OfOneProcess, instead="Open it there by its session_id."):
         current_session.set(self)
 
     @unbroken
-    def _step_out(self) -> None:
+    def _step_out(self) -> bool:
         """Takes it out of the context, also from between sessions that stay open."""
         inner = current_session.get()
-        if inner is self:
+        if is_innermost := inner is self:
             current_session.set(self._outer)
         while inner is not None and inner._outer is not self:
             inner = inner._outer
         if inner is not None:
             inner._outer = self._outer
         self.is_entered = False
+        return is_innermost or inner is not None
 
     def _surface(self, error: BaseException | None) -> None:
         """Raises a stop that a framework swallowed, unless it is on its way."""

@@ -1,15 +1,17 @@
 """What many threads use at the same time."""
 
+import asyncio
 import gc
 import os
 import signal
+import subprocess
 import sys
 import threading
 import warnings
 
 import pytest
 
-from guardrails.threads import WeakList, new_lock
+from guardrails.threads import THREAD, WeakList, Worker, new_lock
 
 
 class Thing:
@@ -81,6 +83,45 @@ def test_a_lock_of_a_thread_that_a_child_does_not_have_is_free_there() -> None:
 
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
     assert is_theirs
+
+
+def workers() -> list[threading.Thread]:
+    return [one for one in threading.enumerate() if one.name.startswith(THREAD)]
+
+
+async def test_the_thread_of_a_worker_ends_with_it() -> None:
+    worker = Worker()
+    assert await worker.do(threading.get_ident) != threading.get_ident()
+    mine = workers()
+
+    worker.close()
+    for thread in mine:
+        thread.join(10)
+    assert not workers()
+    assert await worker.do(lambda: 1) == 1  # It begins another.
+    worker.close()
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+def test_a_worker_works_in_a_forked_child() -> None:
+    worker = Worker()
+    assert asyncio.run(worker.do(lambda: 1)) == 1
+    child = fork()
+    if child == 0:
+        os._exit(asyncio.run(worker.do(lambda: 7)))
+    worker.close()
+
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
+
+
+def test_a_worker_holds_no_exit_up() -> None:
+    program = (
+        "import asyncio; from guardrails.threads import Worker\n"
+        "worker = Worker(); print(asyncio.run(worker.do(lambda: 1)))"
+    )
+    done = subprocess.check_output([sys.executable, "-c", program], timeout=60)
+
+    assert done == b"1\n"
 
 
 def fork() -> int:

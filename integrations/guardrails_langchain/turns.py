@@ -5,7 +5,6 @@ thrown its error; what it returns is the answer of the hook. So it is written on
 and the only line with a colour is the one that runs what was yielded.
 """
 
-import asyncio
 from collections.abc import Awaitable, Callable, Generator
 from typing import Any, TypeAlias, TypeVar
 from uuid import UUID
@@ -18,6 +17,7 @@ from langgraph.types import Command
 from guardrails import Guard, Session
 from guardrails.core.policy import OnLimit
 from guardrails.errors import BudgetExceeded, CallRefused, SessionStopped
+from guardrails.threads import apart
 from guardrails_langchain.bubbles import as_bubble
 from guardrails_langchain.ends import (
     Refused,
@@ -95,7 +95,7 @@ class Turns:
     async def look(self, error: Exception) -> None:
         """Reads what a pause shows of a stop, without holding the event loop up."""
         if self._on_limit is OnLimit.PAUSE and isinstance(error, BudgetExceeded):
-            await asyncio.to_thread(lambda: error.top_costs)
+            await apart(lambda: error.top_costs)
 
     def _pause(self, stop: BudgetExceeded) -> None:
         """Waits for a person; returns when the call may be tried again."""

@@ -32,10 +32,10 @@ from guardrails.core.policy import Mode, ToolRule
 from guardrails.engine import HOLD_TTL_MS, Engine
 from guardrails.errors import CallRefused, SessionStopped
 from guardrails.guarded_call import GuardedCall
-from guardrails.interrupts import in_a_thread
+from guardrails.interrupts import to_its_end
 from guardrails.planning import checked_name
 from guardrails.scope import call_of
-from guardrails.threads import is_on_event_loop
+from guardrails.threads import apart, is_on_event_loop
 from guardrails_mcp import booking, wire
 from guardrails_mcp.rounds import ROUNDS_MAX, Rounds
 
@@ -146,9 +146,18 @@ class Wrapping:
         is_idle = not self.running
         if left or (is_idle and self._own is not None):
             if is_on_event_loop():
-                await in_a_thread(lambda: self._close(left))
+                await self._aclose(left)
             else:
                 self._close(left)
+
+    async def _aclose(self, left: Iterable[Held]) -> None:
+        closing, cancelled = await to_its_end(
+            apart(lambda: self._close(left)), or_at_once=lambda: self._close(left)
+        )
+        if closing.cancelled():  # The event loop ends.
+            self._close(left)
+        if cancelled is not None:
+            raise cancelled
 
     def _close(self, left: Iterable[Held]) -> None:
         for held in left:

@@ -8,8 +8,8 @@ operation to the store.
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable, Generator, Sequence
-from typing import TYPE_CHECKING, TypeVar
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from guardrails.charges import Charges
 from guardrails.core.accounts import Charging
@@ -23,6 +23,7 @@ from guardrails.core.attribution import Attribution
 from guardrails.core.calls import ModelCall, Outcome, ToolCall
 from guardrails.core.operations import (
     Conflict,
+    Operation,
     Reserve,
     Reserved,
     Settle,
@@ -33,7 +34,6 @@ from guardrails.core.operations import (
 from guardrails.core.policy import Policy
 from guardrails.core.telling import Telling
 from guardrails.errors import (
-    CallRefused,
     GuardrailsError,
     ReservationConflict,
     StoreUnavailable,
@@ -42,7 +42,7 @@ from guardrails.ids import new_key
 from guardrails.interrupts import to_its_end, unbroken
 from guardrails.observing import Observer
 from guardrails.ports import Clock, EventSink, PriceBook, Store
-from guardrails.refusals import refusal_error
+from guardrails.refusals import refusal_error, refusing
 from guardrails.sweeping import Sweeping
 from guardrails.threads import is_on_event_loop
 
@@ -98,7 +98,7 @@ class Engine:
         """What adapters keep per guard, by a name of their own."""
         self.failures: int = 0
         """Failures of ours that were contained."""
-        self._sweeping = Sweeping(store, clock, self.contain)
+        self._sweeping = Sweeping(clock)
         self._key_meanwhile = new_key()
 
     def adopt(self, policy: Policy, prices: PriceBook | None) -> None:
@@ -172,7 +172,7 @@ class Engine:
         give_up_at_ms = self.clock.monotonic_ms() + self._patience_ms()
         pause_ms = 1
         while True:
-            with _refusing():
+            with refusing():
                 reply = self._asked(reservation.op, ended)
             ended = None
             if self._admits(reservation, reply, is_last=self._is_late(give_up_at_ms)):
@@ -185,7 +185,7 @@ class Engine:
             return self.store.execute(op)
         reply = self.store.execute(Turn(settle=ended, reserve=op))
         self._settled(ended, reply.settled)
-        self._sweeping.settled()
+        self._sweep()
         return reply.reserved
 
     async def areserve(self, reservation: Reservation) -> Reservation:
@@ -200,7 +200,7 @@ class Engine:
             if cancelled is not None:
                 await self._give_back(reservation, asking)
                 raise cancelled
-            with _refusing():
+            with refusing():
                 reply = asking.result()
             if self._admits(reservation, reply, is_last=self._is_late(give_up_at_ms)):
                 return self._observer.noted(reservation, reply)
@@ -298,7 +298,7 @@ class Engine:
             self.contain(error, "settling a call")
         else:
             self._settled(op, reply)
-        self._sweeping.settled()
+        self._sweep()
 
     async def asettle(self, op: Settle) -> None:
         """Like `settle`, for asyncio. A cancelled task books before it ends."""
@@ -316,27 +316,36 @@ class Engine:
                 self._settled(op, reply)
         if cancelled is not None:
             raise cancelled
-        await self._sweeping.asettled()
+        if (sweep := self._sweeping.due()) is not None:
+            await self.atell(sweep, doing="sweeping")
 
-    @unbroken
     def release(self, reservation: Reservation) -> None:
         """Gives a call back that was never sent. Never raises."""
-        try:
-            now_ms = self.clock.now_ms()
-            self.store.execute(plan_release(reservation, now_ms=now_ms))
-        except Exception as error:
-            self.contain(error, "releasing a call")
+        op = plan_release(reservation, now_ms=self.clock.now_ms())
+        self.tell(op, doing="releasing a call")
 
     async def arelease(self, reservation: Reservation) -> None:
         """Like `release`, for asyncio. A cancelled task gives back before it ends."""
         op = plan_release(reservation, now_ms=self.clock.now_ms())
-        releasing, cancelled = await to_its_end(
-            self.store.aexecute(op), or_at_once=lambda: self.release(reservation)
+        await self.atell(op, doing="releasing a call")
+
+    @unbroken
+    def tell(self, op: Operation[Any], *, doing: str) -> None:
+        """Executes what may be done twice, and needs no answer. Never raises."""
+        try:
+            self.store.execute(op)
+        except Exception as error:
+            self.contain(error, doing)
+
+    async def atell(self, op: Operation[Any], *, doing: str) -> None:
+        """Like `tell`, for asyncio. A cancelled task tells it before it ends."""
+        telling, cancelled = await to_its_end(
+            self.store.aexecute(op), or_at_once=lambda: self.tell(op, doing=doing)
         )
-        if releasing.cancelled():  # The event loop ends.
-            self.release(reservation)
-        elif (error := releasing.exception()) is not None:
-            self.contain(error, "releasing a call")
+        if telling.cancelled():  # The event loop ends.
+            self.tell(op, doing=doing)
+        elif (error := telling.exception()) is not None:
+            self.contain(error, doing)
         if cancelled is not None:
             raise cancelled
 
@@ -353,6 +362,10 @@ class Engine:
                 f": {text}" if text else "",
                 self.failures,
             )
+
+    def _sweep(self) -> None:
+        if (sweep := self._sweeping.due()) is not None:
+            self.tell(sweep, doing="sweeping")
 
     def _settled(self, op: Settle, reply: Settled | Conflict) -> None:
         """Tells the sinks of what the store has booked."""
@@ -378,17 +391,6 @@ class Engine:
                 tell(sink)
             except Exception as error:
                 self.contain(error, f"telling {type(sink).__name__}")
-
-
-@contextlib.contextmanager
-def _refusing() -> Generator[None]:
-    """Turns an unavailable store into a refusal of this one call."""
-    try:
-        yield
-    except StoreUnavailable as error:
-        raise CallRefused(
-            f"call refused: {error} (on_store_error decides what happens then)"
-        ) from error
 
 
 def _ignore(who: Attribution) -> None:

@@ -13,7 +13,7 @@ import sys
 from collections.abc import Callable, Coroutine
 from typing import Any, ParamSpec, TypeVar
 
-__all__ = ["all_or_nothing", "in_a_thread", "to_its_end", "unbroken"]
+__all__ = ["all_or_nothing", "to_its_end", "unbroken"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -74,19 +74,6 @@ async def to_its_end(
             raise
     told_once.close()
     return task, cancelled
-
-
-async def in_a_thread(work: Callable[[], object]) -> None:
-    """Does work that blocks in a thread. It may be done twice, and does not raise.
-
-    A task that is cancelled meanwhile ends after it: what waits in vain for a free
-    thread would else be dropped.
-    """
-    working, cancelled = await to_its_end(asyncio.to_thread(work), or_at_once=work)
-    if working.cancelled():  # The event loop ends.
-        work()
-    if cancelled is not None:
-        raise cancelled
 
 
 def _tell_once(stack: contextlib.ExitStack) -> None:

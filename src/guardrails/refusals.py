@@ -1,6 +1,7 @@
 """Refusals: the exception that a refusal of the ledger is raised as."""
 
-from collections.abc import Mapping
+import contextlib
+from collections.abc import Generator, Mapping
 from decimal import Decimal
 from functools import partial
 from typing import Any
@@ -17,10 +18,11 @@ from guardrails.errors import (
     LoopDetected,
     LoopRefused,
     SessionStopped,
+    StoreUnavailable,
 )
 from guardrails.ports import Store
 
-__all__ = ["refusal_error"]
+__all__ = ["refusal_error", "refusing"]
 
 TOP_COSTS = 3
 """Causes that a stop names."""
@@ -119,3 +121,14 @@ def _top_costs(
         (spend.name or "?", usd(spend.total_nano_usd), spend.steps)
         for spend in ranked(events)[:TOP_COSTS]
     )
+
+
+@contextlib.contextmanager
+def refusing() -> Generator[None]:
+    """Turns an unavailable store into a refusal of this one call."""
+    try:
+        yield
+    except StoreUnavailable as error:
+        raise CallRefused(
+            f"call refused: {error} (on_store_error decides what happens then)"
+        ) from error

@@ -26,7 +26,7 @@ from guardrails.engine import Engine
 from guardrails.errors import ConfigurationError, SessionStopped
 from guardrails.guarded_call import GuardedCall
 from guardrails.ids import new_id
-from guardrails.interrupts import all_or_nothing, in_a_thread, unbroken
+from guardrails.interrupts import all_or_nothing, unbroken
 from guardrails.one_process import OfOneProcess
 from guardrails.scope import TaskReference, current_session, open_session, running_task
 from guardrails.threads import is_on_event_loop, new_lock
@@ -131,11 +131,9 @@ class Session(OfOneProcess, instead="Open it there by its session_id."):
         account = self._account()
         if account is not None and account.stop is not None:
             return account.stop.reason.value
-        if self._active_from_ms is not None:
-            return "active"
         known = account and account.session
         is_over = known.ended_at_ms is not None if known else self._was_left
-        return "completed" if is_over else "active"
+        return "completed" if is_over and self._active_from_ms is None else "active"
 
     def events(self) -> Sequence[Event]:
         """Returns the last settled calls, oldest first, at most 1,000."""
@@ -180,7 +178,7 @@ class Session(OfOneProcess, instead="Open it there by its session_id."):
         if kind is GeneratorExit or not is_on_event_loop():  # Nothing can be awaited.
             self.pause()
         else:
-            await in_a_thread(self.pause)
+            await self.apause()
         self._surface(error)
 
     def activate(self) -> None:
@@ -191,19 +189,24 @@ class Session(OfOneProcess, instead="Open it there by its session_id."):
 
     def pause(self) -> None:
         """Stops the wall time and says so in the store: nothing runs now."""
+        if (op := self._paused()) is not None:
+            self._engine.tell(op, doing="closing a session")
+
+    async def apause(self) -> None:
+        """Like `pause`, for asyncio."""
+        if (op := self._paused()) is not None:
+            await self._engine.atell(op, doing="closing a session")
+
+    def _paused(self) -> Close | None:
         own = self._attribution.session_id
         same = [s for s in self._enclosing() if s._attribution.session_id == own]
         with self._lock:
             active_ms = max(session._active_ms() for session in same)
             self._active_from_ms = None
         if self._engine.policy.mode is Mode.OFF or own is None:
-            return
-        try:
-            key, now_ms = self.account_key, self._engine.clock.now_ms()
-            op = Close(account=key, now_ms=now_ms, active_ms=active_ms)
-            self._engine.store.execute(op)
-        except Exception as error:
-            self._engine.contain(error, "closing a session")
+            return None
+        now_ms = self._engine.clock.now_ms()
+        return Close(account=self.account_key, now_ms=now_ms, active_ms=active_ms)
 
     def rest(self) -> None:
         """Stops the wall time between two calls, without telling the store."""
@@ -317,9 +320,8 @@ class Session(OfOneProcess, instead="Open it there by its session_id."):
     def fingerprint(self, value: object, *, label: str, is_result: bool) -> str:
         """Returns the digest of a tool's arguments or result."""
         ignored = () if is_result else self._engine.policy.loop.ignore_arguments
-        return fingerprint(
-            value, key=self._engine.fingerprint_key, label=label, ignore=ignored
-        )
+        key = self._engine.fingerprint_key
+        return fingerprint(value, key=key, label=label, ignore=ignored)
 
     def charging(
         self, attribution: Attribution | None = None, *, tool: str | None = None

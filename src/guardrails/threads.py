@@ -8,9 +8,20 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Generic, TypeVar
 
-__all__ = ["WeakList", "is_on_event_loop", "new_lock", "off_event_loop"]
+__all__ = [
+    "WeakList",
+    "Worker",
+    "apart",
+    "is_on_event_loop",
+    "new_lock",
+    "off_event_loop",
+]
 
+R = TypeVar("R")
 T = TypeVar("T")
+
+THREAD = "guardrails-worker"
+"""What the threads of workers are called."""
 
 
 def is_on_event_loop() -> bool:
@@ -32,6 +43,45 @@ def off_event_loop(ask: Callable[[], T]) -> T:
         return ask()
     with ThreadPoolExecutor(1) as pool:
         return pool.submit(ask).result()
+
+
+class Worker:
+    """Does in a thread of its own what would hold an event loop up. Thread safe.
+
+    The threads of the loop may all be busy with what the host does, and that may even
+    wait for what is to be done here.
+    """
+
+    def __init__(self) -> None:
+        self._lock = new_lock()
+        self._pool: ThreadPoolExecutor | None = None
+        self._process_id = os.getpid()
+
+    async def do(self, work: Callable[[], R]) -> R:
+        """Returns what the work returns. One piece of work is done after the other."""
+        with self._lock:
+            if self._pool is None or self._process_id != os.getpid():
+                # A forked child has no thread of its parent's.
+                self._pool = ThreadPoolExecutor(1, thread_name_prefix=THREAD)
+                self._process_id = os.getpid()
+            doing = self._pool.submit(work)
+        return await asyncio.wrap_future(doing)
+
+    def close(self) -> None:
+        """Ends the thread once it has done its work. More work begins another."""
+        with self._lock:
+            pool, self._pool = self._pool, None
+        if pool is not None and self._process_id == os.getpid():
+            pool.shutdown(wait=False)
+
+
+async def apart(work: Callable[[], R]) -> R:
+    """Does one thing as a `Worker` does."""
+    worker = Worker()
+    try:
+        return await worker.do(work)
+    finally:
+        worker.close()
 
 
 class WeakList(Generic[T]):

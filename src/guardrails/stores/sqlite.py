@@ -21,7 +21,6 @@ A file that was deleted or replaced is left for the one that has its name now: w
 went on in the old one would be seen by nobody.
 """
 
-import asyncio
 import contextlib
 import logging
 import os
@@ -46,6 +45,7 @@ from guardrails.stores.forks import close_at_fork
 from guardrails.stores.history import SQLiteHistory
 from guardrails.stores.retention import SQLiteRetention
 from guardrails.stores.sqlite_operations import apply_operation
+from guardrails.threads import Worker
 
 __all__ = ["SQLiteStore"]
 
@@ -74,6 +74,7 @@ class SQLiteStore:
         self._turnstile: Turnstile | None = None
         self._file_id: tuple[int, int] | None = None
         self._process_id = os.getpid()
+        self._worker = Worker()
         self._history = SQLiteHistory(self.reading)
         self.keeper: SQLiteRetention = SQLiteRetention(self)
         """Deletes what is in it."""
@@ -101,7 +102,7 @@ class SQLiteStore:
 
     async def aexecute(self, operation: Operation[R]) -> R:
         """Applies an operation in a thread, since it waits for the disk."""
-        return await asyncio.to_thread(self.execute, operation)
+        return await self._worker.do(lambda: self.execute(operation))
 
     def secret(self) -> bytes:
         """Returns the file's random key, made by whoever asks first."""
@@ -117,6 +118,10 @@ class SQLiteStore:
 
     def close(self) -> None:
         """Closes the file. The next operation opens it again."""
+        self._worker.close()
+        self._close()
+
+    def _close(self) -> None:
         with self._lock:
             connection, self._connection = self._connection, None
             turnstile, self._turnstile = self._turnstile, None
@@ -128,7 +133,7 @@ class SQLiteStore:
     def before_fork(self) -> None:
         """Waits for the running operation, keeps others out, and closes."""
         self._lock.acquire()
-        self.close()
+        self._close()
 
     def after_fork(self) -> None:
         """Lets operations in again."""
@@ -157,7 +162,7 @@ class SQLiteStore:
         dealt with.
         """
         if not isinstance(error, sqlite3.Error):
-            self.close()
+            self._close()
         if isinstance(error, sqlite3.Error | OSError):
             raise StoreUnavailable(explain(self._path, error)) from error
         raise error
@@ -168,11 +173,11 @@ class SQLiteStore:
         if self._process_id != process_id:
             # A server in C forked without telling Python. Forgetting is not enough:
             # while the parent's connection is open, this process takes no locks.
-            self.close()
+            self._close()
             self._process_id = process_id
         if self._connection is not None and file_id(self._path) != self._file_id:
             _log.warning("guardrails: %s was deleted or replaced.", self._path)
-            self.close()
+            self._close()
         if self._connection is None:
             self._connection = open_database(self._path)
             self._file_id = file_id(self._path)

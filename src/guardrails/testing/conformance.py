@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import threading
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from decimal import Decimal
 from typing import Any, TypeVar
@@ -1436,6 +1437,21 @@ class StoreConformance:
 
         assert sum(asyncio.run(race())) == 20
         assert _account(store).posted_nano_usd == 20 * CENT
+
+    def test_tasks_wait_for_no_thread_of_their_loop(self, store: Store) -> None:
+        """The host may use all of them, also for what waits for the task."""
+
+        async def main() -> Reserved | Conflict:
+            loop = asyncio.get_running_loop()
+            loop.set_default_executor(ThreadPoolExecutor(1))
+
+            def work() -> Reserved | Conflict:
+                asked = store.aexecute(reserve("h", charging()))
+                return asyncio.run_coroutine_threadsafe(asked, loop).result(timeout=5)
+
+            return await asyncio.to_thread(work)
+
+        assert _verdict(asyncio.run(main())) is Verdict.ALLOW
 
     def _race(
         self, store: Store, run: Callable[[Callable[[int], bool]], Sequence[bool]]

@@ -159,6 +159,25 @@ def test_the_end_of_a_day_is_looked_at_after_midnight() -> None:
     assert len(watching.look(midnight_ms + HOUR_MS // 2)) == 1
 
 
+def test_what_goes_on_after_midnight_is_told_once_in_the_look_at_both_days(
+    url: str,
+) -> None:
+    """As the outbox keeps it: as it was yesterday, when it began."""
+    calls = a_spike(days=2)
+    calls.events[-2] = replace(
+        calls.events[-2], time_ms=NOON_MS // DAY_MS * DAY_MS + 60_000
+    )
+    with closing(open_store(url)) as store:
+        calls.book(store)
+        midnight_ms = NOON_MS // DAY_MS * DAY_MS
+        (alert,) = watch(store, on=(AlertKind.ANOMALY,)).look(midnight_ms + 120_000)
+        (log,) = store.execute(ReadAlerts(project_id="default", limit=9))
+
+    assert log.alert == alert
+    assert alert.anomaly is not None
+    assert alert.anomaly.since_ms == midnight_ms - DAY_MS
+
+
 def test_a_day_is_told_with_what_it_was_spent_on() -> None:
     store, calls = MemoryStore(), Calls()
     calls.call("s-1", 700, days_ago=1, tool="geocode")

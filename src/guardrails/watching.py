@@ -57,7 +57,11 @@ class Watch:
         Raises:
             StoreUnavailable: If the store does not answer.
         """
-        alerts = tuple(self._found(now_ms))
+        # What began yesterday and goes on is found on both days, under one id.
+        found: dict[str, Alert] = {}
+        for alert in self._found(now_ms):
+            found.setdefault(alert.alert_id, alert)
+        alerts = tuple(found.values())
         new = self._store.execute(
             TellAlerts(
                 project_id=self._project_id,

@@ -34,6 +34,12 @@ _TAKEN = ", ".join(f"{name} = {name} - ?" for name in SUM_NAMES)
 _ADDED = ", ".join(f"{name} = {name} + excluded.{name}" for name in SUM_NAMES)
 
 
+_IS_IN_USE = "(last_active_at_ms > ? OR held_nano_usd > 0 OR held_tokens > 0)"
+_IN_USE = (
+    f"SELECT 1 FROM sessions JOIN accounts USING (key) WHERE {_IS_IN_USE} AND key = ?"
+)
+
+
 class LedgerFile(Protocol):
     """A file that lends its connection."""
 
@@ -119,7 +125,9 @@ class SQLiteRetention:
         alerts = self._alerts(project_id, customer_id)
         forgotten.alerts = len(alerts)
         if not is_dry_run:
-            self._forget_sessions(over)
+            kept = self._forget_sessions(over, now_ms)
+            forgotten.sessions -= kept
+            forgotten.sessions_in_use += kept
             self._forget_alerts(alerts)
             with self._reading() as connection:  # The log has the old pages too.
                 connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
@@ -165,9 +173,8 @@ class SQLiteRetention:
         A session that holds money for a call that has not ended is in use.
         """
         query = (
-            "SELECT key, last_active_at_ms > ? OR held_nano_usd > 0 OR held_tokens > 0 "
-            "FROM sessions JOIN accounts USING (key) WHERE project_id = ? "
-            "AND json_extract(attribution, '$.customer_id') = ?"
+            f"SELECT key, {_IS_IN_USE} FROM sessions JOIN accounts USING (key) "
+            "WHERE project_id = ? AND json_extract(attribution, '$.customer_id') = ?"
         )
         with self._reading() as connection:
             found = connection.execute(
@@ -235,45 +242,38 @@ class SQLiteRetention:
                 ],
             )
 
-    def _forget_sessions(self, over: set[str]) -> None:
+    def _forget_sessions(self, over: set[str], now_ms: int) -> int:
         """Deletes accounts, those of parts too, and the holds that ended on them.
 
-        Holds come first: without the sessions nobody knows whose they are.
+        Returns how many have become active meanwhile, and stay.
         """
-        self._forget_holds(over)
+        holds = self._holds(over)
+        kept = 0
         for key in sorted(over):
             with self._writing() as connection:
+                if connection.execute(_IN_USE, (now_ms - IN_USE_MS, key)).fetchone():
+                    kept += 1
+                    continue
+                _forget_holds(connection, key, holds[key])
                 for table in ("traces", "sessions", "accounts"):
                     connection.execute(f"DELETE FROM {table} WHERE key = ?", (key,))
                 connection.execute(  # In keys 0 comes behind the slash.
                     "DELETE FROM accounts WHERE key > ? AND key < ?",
                     (f"{key}/", f"{key}0"),
                 )
+        return kept
 
-    def _forget_holds(self, over: set[str]) -> None:
-        """Deletes holds; of unconfirmed ones what they hold in shared budgets stays."""
+    def _holds(self, over: set[str]) -> dict[str, list[str]]:
+        """Returns the ids of all holds on accounts, by session."""
         with self._reading() as connection:
-            found: list[tuple[str, str, str]] = connection.execute(
-                "SELECT hold_id, state, accounts FROM holds WHERE state <> 'open'"
+            found: list[tuple[str, str]] = connection.execute(
+                "SELECT hold_id, accounts FROM holds"
             ).fetchall()
-        ended: list[tuple[str]] = []
-        lost: list[tuple[str, str]] = []
-        for hold_id, state, accounts in found:
-            keys = accounts.split("\n")
-            left = [key for key in keys if _session_in(key) not in over]
-            if left == keys:
-                continue
-            if left and state == "unconfirmed":
-                lost.append(("\n".join(left), hold_id))
-            else:
-                ended.append((hold_id,))
-        for sql, values in (
-            ("DELETE FROM holds WHERE hold_id = ?", ended),
-            ("UPDATE holds SET accounts = ? WHERE hold_id = ?", lost),
-        ):
-            for start in range(0, len(values), PAGE):
-                with self._writing() as connection:
-                    connection.executemany(sql, values[start : start + PAGE])
+        holds: dict[str, list[str]] = defaultdict(list)
+        for hold_id, accounts in found:
+            for session in {_session_in(key) for key in accounts.split("\n")} & over:
+                holds[session].append(hold_id)
+        return holds
 
     def _forget_alerts(self, alerts: Sequence[KeptAlert]) -> None:
         for start in range(0, len(alerts), PAGE):
@@ -288,6 +288,24 @@ class SQLiteRetention:
                     "DELETE FROM calm WHERE subject = ?",
                     [(kept.alert.subject,) for kept in page],
                 )
+
+
+def _forget_holds(
+    connection: sqlite3.Connection, session: str, hold_ids: Sequence[str]
+) -> None:
+    """Deletes holds; of unconfirmed ones what they hold in shared budgets stays."""
+    for hold_id in hold_ids:
+        query = "SELECT state, accounts FROM holds WHERE hold_id = ?"
+        for state, accounts in connection.execute(query, (hold_id,)).fetchall():
+            keys: list[str] = accounts.split("\n")
+            left = [key for key in keys if _session_in(key) != session]
+            if left and state == "unconfirmed":
+                connection.execute(
+                    "UPDATE holds SET accounts = ? WHERE hold_id = ?",
+                    ("\n".join(left), hold_id),
+                )
+            elif state != "open":
+                connection.execute("DELETE FROM holds WHERE hold_id = ?", (hold_id,))
 
 
 def _session_in(key: str) -> str:

@@ -156,8 +156,8 @@ CALL = {
     "a threshold is told too late": ("value <= row[slot]", "value < row[slot]"),
     # Sessions
     "a settling does not touch the session": (
-        "touch(i, now, first)\n    if hold and not row.is_new then",
-        "row.dirty = true\n    if hold and not row.is_new then",
+        "touch(i, now, first)\n    local is_held",
+        "row.dirty = true\n    local is_held",
     ),
     "a reservation does not touch the session": (
         "touch(i, now, first)\n    row[2]",

@@ -15,6 +15,7 @@ from guardrails.core.stops import stop_keys
 from guardrails.core.telling import Telling
 
 __all__ = [
+    "FORGOTTEN",
     "Account",
     "Charging",
     "Hold",
@@ -29,6 +30,11 @@ __all__ = [
 CLOCK_STEP_MS = 60_000
 """Processes of one machine disagree by milliseconds; a clock that goes back
 further than this was set."""
+
+
+FORGOTTEN = ""
+"""Stands in an unconfirmed hold for a session that was forgotten with its customer. The
+rest of the hold waits for its late settle."""
 
 
 class StopReason(enum.StrEnum):

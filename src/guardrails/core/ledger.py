@@ -51,6 +51,7 @@ from collections.abc import Callable, MutableMapping
 from typing import ClassVar, TypeVar, cast
 
 from guardrails.core.accounts import (
+    FORGOTTEN,
     Account,
     Hold,
     HoldState,
@@ -283,7 +284,7 @@ class Ledger:
         hold = self.holds.get(op.hold_id)
         if hold is not None and hold.state is HoldState.SETTLED:
             return _SETTLED_BEFORE
-        if hold is not None and hold.accounts != op.charging.accounts:
+        if hold is not None and not _is_charged_to(hold, op.charging.accounts):
             return Conflict(hold_id=op.hold_id)
         is_late = hold is None or hold.state is not HoldState.OPEN
         new_stop: Stop | None = None
@@ -291,9 +292,10 @@ class Ledger:
         before = readings_of(op, accounts)
         self._save(op, accounts)
         for line, account in zip(op.charging.lines, accounts, strict=True):
-            if hold is not None:
+            is_held = hold is not None and line.account in hold.accounts
+            if hold is not None and is_held:
                 account.drop(hold)
-            if hold is None or hold.state is HoldState.RELEASED:
+            if hold is None or not is_held or hold.state is HoldState.RELEASED:
                 account.count(op.kind, 1)
             account.posted_nano_usd += op.cost_nano_usd
             account.posted_tokens += op.tokens
@@ -349,6 +351,8 @@ class Ledger:
         if hold is None or hold.state not in (HoldState.OPEN, HoldState.UNCONFIRMED):
             return Released(is_applied=False)
         for key in hold.accounts:
+            if key == FORGOTTEN:
+                continue
             account = self.accounts[key]
             account.drop(hold)
             account.count(hold.kind, -1)
@@ -635,4 +639,14 @@ def _is_same(hold: Hold, op: Reserve) -> bool:
         and hold.tokens == op.tokens
         and hold.kind is op.kind
         and hold.accounts == op.charging.accounts
+    )
+
+
+def _is_charged_to(hold: Hold, accounts: tuple[str, ...]) -> bool:
+    """Whether a hold is of these accounts, but for those that were forgotten."""
+    if hold.accounts == accounts:
+        return True
+    return len(hold.accounts) == len(accounts) and all(
+        held in (key, FORGOTTEN)
+        for held, key in zip(hold.accounts, accounts, strict=True)
     )

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from typing import Protocol
 
+from guardrails.core.accounts import FORGOTTEN
 from guardrails.core.outbox import KeptAlert
 from guardrails.core.retention import (
     IN_USE_MS,
@@ -298,8 +299,8 @@ def _forget_holds(
         query = "SELECT state, accounts FROM holds WHERE hold_id = ?"
         for state, accounts in connection.execute(query, (hold_id,)).fetchall():
             keys: list[str] = accounts.split("\n")
-            left = [key for key in keys if _session_in(key) != session]
-            if left and state == "unconfirmed":
+            left = [FORGOTTEN if _session_in(key) == session else key for key in keys]
+            if any(left) and state == "unconfirmed":
                 connection.execute(
                     "UPDATE holds SET accounts = ? WHERE hold_id = ?",
                     ("\n".join(left), hold_id),

@@ -7,6 +7,7 @@ import stat
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from guardrails.core.accounts import FORGOTTEN
 from guardrails.stores.balance import (
     Held,
     HeldBy,
@@ -178,7 +179,7 @@ def _hold(row: Sequence[object]) -> HeldBy:
         else Held(unconfirmed_nano_usd=_int(cost), unconfirmed_tokens=_int(tokens))
     )
     return HeldBy(
-        accounts=tuple(str(accounts).split("\n")),
+        accounts=tuple(key for key in str(accounts).split("\n") if key != FORGOTTEN),
         amounts=amounts,
         expires_at_ms=_int(expires_at_ms),
     )

@@ -27,12 +27,13 @@ local function settle()
   if not hold then hold, slot = call('HGET', K[LOST], id), 3 end
   if not hold then known = finished(id) end
   if known and string.sub(known, 1, 1) == 's' then return {0} end
-  local held_cost, held_tokens, content, accounts = 0, 0, A[8], A[28]
+  local held_cost, held_tokens, content, accounts, names = 0, 0, A[8], A[28], ''
   if hold then
     local _, c, t, due, rest = split(hold)
     if slot == 2 then undo[1] = {'ZADD', K[DUE], due, id} end
     held_cost, held_tokens = c + 0, t + 0
     content, accounts = string.sub(rest, 1, 6), string.sub(rest, 7, 12)
+    names = '\n' .. string.sub(rest, 13) .. '\n'
   elseif known then content, accounts = string.sub(known, 2, 7), string.sub(known, 8) end
   if accounts ~= A[28] then return {-1} end
 
@@ -48,8 +49,11 @@ local function settle()
   local before, new_stop = open(now, first), ''
   for i = 1, count do
     local row, p = rows[i], line[i]
+    -- A new row has expired since, with what it held. One that a hold does not name was
+    -- forgotten with its customer, and is of a session that was taken up again.
     touch(i, now, first)
-    if hold and not row.is_new then -- a new row has expired since, with what it held
+    local is_held = string.find(names, '\n' .. K[TRACES + i] .. '\n', 1, true)
+    if is_held and not row.is_new then
       row[slot], row[slot + 3] = row[slot] - held_cost, row[slot + 3] - held_tokens
     else
       local calls = A[5] == 'model' and MODELS or TOOLS

@@ -37,7 +37,8 @@ Invariants, whatever the order of operations:
 * The same id with the same content has the same effect once; with other
   content it is a `Conflict` and has none.
 * Posted totals never decrease, so each threshold is crossed once; whoever
-  executes that settle is the only one in the fleet to be told.
+  executes that settle is the only one in the fleet to be told. One that a new
+  configuration has put below what is posted is told by the next call.
 * What people are to be told is added to the outbox by the operation that it is
   about, and by no other; see `outbox.py`.
 

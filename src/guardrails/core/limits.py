@@ -191,7 +191,11 @@ def readings_of(op: Reserve | Settle, accounts: list[Account]) -> list[list[int]
 def crossings_of(
     op: Reserve | Settle, accounts: list[Account], before: list[list[int]]
 ) -> tuple[Crossing, ...]:
-    """Returns the thresholds crossed since `before`, and marks them as told."""
+    """Returns the thresholds crossed since `before`, and marks them as told.
+
+    One that was lowered below what is posted, or is new, has been crossed unseen: it is
+    told now. Of a limit that a person raised, what lies below was told before.
+    """
     if not before:
         return ()
     crossings: list[Crossing] = []
@@ -204,7 +208,8 @@ def crossings_of(
             value = point.value
             if account.raised and point.ratio is not None and limit is not None:
                 value = math.ceil(limit * point.ratio)
-            if earlier < value <= posted and point.label not in account.alerted:
+            is_crossed = value <= posted and (earlier < value or not account.raised)
+            if is_crossed and point.label not in account.alerted:
                 account.alerted = (*account.alerted, point.label)
                 crossings.append(
                     Crossing(line=line, threshold=point, posted=posted, limit=limit)

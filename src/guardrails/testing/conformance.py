@@ -491,6 +491,26 @@ class StoreConformance:
 
         assert told == [0, 1, 0, 0, 0]
 
+    def test_tells_a_threshold_that_comes_to_lie_below_what_is_posted(
+        self, store: Store
+    ) -> None:
+        """As a limit is lowered: by the next call, once, in whichever process."""
+        high, low = (
+            charging(
+                thresholds=(Threshold(measure=Measure.COST, value=value, label="soft"),)
+            )
+            for value in (9 * CENT, CENT)
+        )
+        told: list[int] = []
+        for number, to in enumerate((high, high, low, low, high)):
+            reserved = store.execute(reserve(str(number), to))
+            settled = store.execute(settle(str(number), to))
+            assert isinstance(reserved, Reserved)
+            assert isinstance(settled, Settled)
+            told += [len(reserved.crossings), len(settled.crossings)]
+
+        assert told == [0, 0, 0, 0, 1, 0, 0, 0, 0, 0]
+
     def test_limits_steps_and_calls_by_kind(self, store: Store) -> None:
         """Steps count both kinds, the other limits one each."""
         to = charging(limits=Limits(steps=3, model_calls=1))

@@ -89,7 +89,9 @@ local function crossings(before)
     local was, row, p = before[i], rows[i], line[i] + 12
     for j = 1, was and A[line[i] + 11] or 0 do
       local slot, value, label = A[p] + 0, A[p + 1] + 0, A[p + 2]
-      if (was[slot] or 0) < value and value <= row[slot] and note_told(row, label) then
+      -- Without a raise, one below what was posted has been lowered, and is told now.
+      local is_crossed = value <= row[slot] and ((was[slot] or 0) < value or row.raised == '')
+      if is_crossed and note_told(row, label) then
         found[#found + 1] = {i, j, int(row[slot])}
       end
       p = p + 3

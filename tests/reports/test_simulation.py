@@ -121,6 +121,19 @@ def test_a_call_holds_its_bound_while_it_runs() -> None:
     assert simulated(in_turn, limits).refused_calls == 0
 
 
+def test_a_call_that_cost_more_than_it_held_is_let_pass_as_it_was() -> None:
+    """The ledger learnt its cost too late to refuse it, and refuses the next."""
+    events = [
+        event(n, at_ms=START_MS + n * 100, took_ms=50, cost=40, held=10)
+        for n in range(4)
+    ]
+
+    assert simulated(events[:3], policy(session=100)).refused_calls == 0
+    assert simulated(events[:3], policy(day=100)).refused_calls == 0
+    assert simulated(events, policy(session=100)).refused_calls == 1
+    assert simulated(events, policy(day=100)).refused_calls == 1
+
+
 def test_a_shared_budget_refuses_until_its_day_is_over() -> None:
     events = [
         event(n, at_ms=START_MS + n * DAY_MS // 4, session=f"s{n}") for n in range(8)
@@ -199,7 +212,7 @@ def recomputed(
         own = sessions.setdefault(who.session_id, Books(session, steps))
         shared = days.setdefault((who.customer_id, at_ms // DAY_MS), Books(day))
         cost = one.charge.cost_nano_usd or 0
-        need = max(cost, one.reserved_nano_usd)
+        need = one.reserved_nano_usd
         is_out_of_steps = steps is not None and len(own.calls) >= steps
         if own.limit is not None and own.posted(at_ms) + need > own.limit:
             own.is_stopped = True

@@ -178,7 +178,7 @@ class _Run:
                 hold_id=str(instant.number),
                 charging=charging,
                 kind=event.kind,
-                cost_nano_usd=max(cost, event.reserved_nano_usd),
+                cost_nano_usd=event.reserved_nano_usd,
                 tokens=event.usage.total_tokens if event.usage else 0,
                 now_ms=instant.at_ms,
                 expires_at_ms=instant.at_ms + 2 * CALL_MS_MAX,

@@ -16,7 +16,7 @@ except ImportError as _missing:  # pragma: no cover - needs an environment witho
     ) from _missing
 
 from guardrails import Guard
-from guardrails_langchain.ambient import hook, install, running_session, uninstall
+from guardrails_langchain.ambient import hook, install, running, uninstall
 from guardrails_langchain.handler import GuardCallbackHandler
 from guardrails_langchain.wrapping import wrapped
 
@@ -27,7 +27,7 @@ __all__ = [
     "GuardCallbackHandler",
     "GuardMiddleware",
     "install",
-    "running_session",
+    "running",
     "self_test",
     "uninstall",
     "unwrap_object",

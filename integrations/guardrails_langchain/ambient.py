@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from langchain_core.callbacks import BaseCallbackHandler
 from langchain_core.tracers.context import register_configure_hook
 
-from guardrails import Guard, Session
+from guardrails import Attribution, Guard, Session
 from guardrails.engine import Engine
 from guardrails.scope import open_session
 from guardrails_langchain.handler import GuardCallbackHandler, handler_for, tree_of
 from guardrails_langchain.runs import callbacks_around, running_id
 
-__all__ = ["hook", "install", "running_session", "uninstall"]
+__all__ = ["hook", "install", "running", "uninstall"]
 
 
 class _AmbientHandler:
@@ -87,7 +87,7 @@ def uninstall() -> None:
     _ambient.installed = None
 
 
-def running_session(engine: Engine) -> Session | None:
-    """Returns the session of the LangChain run around the running code."""
+def running(engine: Engine) -> tuple[Session, Attribution] | None:
+    """Returns the session and attribution of the LangChain run around the code."""
     run = tree_of(engine).find(running_id())
-    return None if run is None else run.session
+    return None if run is None else (run.session, run.attribution)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "GuardMiddleware",
-    "running_session",
+    "running",
     "sampling_callback",
     "self_test",
     "tool_interceptor",
@@ -46,7 +46,7 @@ def unwrap_object(guard: object, target: object) -> object:
     return unwrapped(cast("Guard", guard), target)
 
 
-def running_session(engine: object) -> None:
+def running(engine: object) -> None:
     """Returns nothing: neither a process nor a connection of MCP is a run."""
     return
 

@@ -31,6 +31,7 @@ from guardrails.core.plain import size_bytes
 from guardrails.core.policy import Mode, ToolRule
 from guardrails.engine import HOLD_TTL_MS, Engine
 from guardrails.errors import CallRefused, SessionStopped
+from guardrails.guard import Around
 from guardrails.guarded_call import GuardedCall
 from guardrails.interrupts import to_its_end
 from guardrails.planning import checked_name
@@ -121,16 +122,16 @@ class Wrapping:
         """The guard's engine."""
         return self.guard.engine
 
-    def session(self) -> Session:
-        """Returns the session around the running code, else the object's own."""
-        session = self.guard.enclosing_session()
-        if session is not None:
-            return session
+    def here(self) -> Around:
+        """Returns what is around the running code, else the object's own session."""
+        around = self.guard.around()
+        if around is not None:
+            return around
         with self._lock:
             if self._own is None:
                 tags = {"tags": dict(self.tags)} if self.tags else {}
                 self._own = self.engine.open_session({**self.names, **tags})
-            return self._own
+            return Around.of(self._own)
 
     async def close(self, connections: Collection[object]) -> None:
         """Books what waits for rounds on connections that are over, and says so.
@@ -247,11 +248,11 @@ class Wrapping:
         outer = call_of(self.engine)
         if outer is not None and self._is_same(outer, request):
             return Held(await self._claimed(outer, request), is_claimed=True)
-        session = self.session()
+        session, who = self.here()
         guarded = GuardedCall(
             session,
             self._tool_call(session, request),
-            attribution=self._attribution(session, outer),
+            attribution=self._attribution(who),
         )
         await booking.reserve(guarded)
         return Held(guarded)
@@ -281,7 +282,7 @@ class Wrapping:
         assert offered is not None
         outer.claim(offered.tool)
         call = self._tool_call(outer.session, request, call_id=offered.call_id)
-        who = self._attribution(outer.session, outer)
+        who = self._attribution(outer.attribution)
         if call.name == offered.name and who == outer.attribution:
             return outer
         # Another name may have another price. Given back first: both together may
@@ -306,10 +307,8 @@ class Wrapping:
         digest = session.fingerprint(asked.arguments, label=call.name, is_result=False)
         return replace(call, arguments_digest=digest)
 
-    def _attribution(self, session: Session, outer: GuardedCall | None) -> Attribution:
+    def _attribution(self, who: Attribution) -> Attribution:
         """Returns whom a call is charged to: who is known, completed by the names."""
-        is_inside = outer is not None and outer.session is session
-        who = outer.attribution if outer and is_inside else session.attribution
         missing = {
             key: self.names[key]
             for key in _FILLED

@@ -138,7 +138,7 @@ def _session_of(wrapping: Wrapping) -> Session:
         (session,) = running
         if around is None or session.is_inside(around):
             return session
-    return around or wrapping.session()
+    return around or wrapping.here().session
 
 
 async def _guarded(

@@ -41,8 +41,11 @@ class Adapter(Protocol):
         """Undoes `wrap_object` on the object itself; `None` if there is nothing to."""
         ...
 
-    def running_session(self, engine: object) -> object | None:
-        """Returns the session of the framework's run around the running code."""
+    def running(self, engine: object) -> tuple[object, object] | None:
+        """Returns the session of the framework's run around the running code.
+
+        And the attribution of that run, which may know more names than the session.
+        """
         ...
 
     def self_test(self) -> Mapping[str, bool]:

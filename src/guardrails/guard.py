@@ -10,7 +10,7 @@ from datetime import timedelta
 from decimal import Decimal
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Never, ParamSpec, TypeVar, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, Never, ParamSpec, Self, TypeVar, cast
 
 from guardrails.adapters import load_adapters, loaded_adapters
 from guardrails.asking import (
@@ -91,6 +91,18 @@ _INSTEAD = (
     "Build a Guard in each process, from the same configuration and store: for a pool "
     "in its initializer. Guard.child_env() takes the running session along."
 )
+
+
+class Around(NamedTuple):
+    """What is around the running code: a session, and whom calls are charged to."""
+
+    session: Session
+    attribution: Attribution
+
+    @classmethod
+    def of(cls, session: Session) -> Self:
+        """Returns what calls in a session find that know no more than it."""
+        return cls(session, session.attribution)
 
 
 class Guard(OfOneProcess, instead=_INSTEAD):
@@ -310,7 +322,7 @@ class Guard(OfOneProcess, instead=_INSTEAD):
             "session_id": session_id,
         }
         given = {key: name for key, name in names.items() if name is not None}
-        parent = self.enclosing_session() or self._parents_session(session_id)
+        parent = self.around() or self._parents_session(session_id)
         return self._new_session(given, tags, parent)
 
     def call(
@@ -372,22 +384,14 @@ class Guard(OfOneProcess, instead=_INSTEAD):
         }
         if reservation_id is not None:
             reservation_id = checked_name(reservation_id, "reservation_id")
-        session = self.current_session()
+        session, who = self._here()
         if model is not None:
             refuse_given(kind="model", **for_tools)
             call: ModelCall | ToolCall = model_call(model, **for_models)
         else:
             refuse_given(kind="tool", **for_models)
             call = tool_call(cast("str", tool), session=session, **for_tools)
-        around = call_of(self._engine)
-        is_inside = around is not None and around.session is session
-        return GuardedCall(
-            session,
-            call,
-            # The tool's call knows whom the agent works for, which its session may not.
-            attribution=around.attribution if around and is_inside else None,
-            hold_id=reservation_id,
-        )
+        return GuardedCall(session, call, attribution=who, hold_id=reservation_id)
 
     def tool(
         self,
@@ -517,8 +521,10 @@ class Guard(OfOneProcess, instead=_INSTEAD):
         set. A store's password is in its URL. A configuration that is a dict, and a
         store in memory, cannot be taken along.
         """
-        session, call = self.current_session(), call_of(self._engine)
-        _ = session.session_id  # Binds the id.
+        session, who = self._here()
+        named = replace(
+            who, session_id=session.session_id, agent=session.attribution.agent
+        )
         configuration, url = self._configuration, self._store_url
         # A child only works: the closing call is made here.
         limits = configuration.policy.session.work_limits
@@ -538,16 +544,14 @@ class Guard(OfOneProcess, instead=_INSTEAD):
         }
         quick |= {key: str(n) for key, n in counts.items() if n is not None}
         return environment_of(
-            session.attribution,
+            named,
             {
                 **{key: quick[key] for key in quick if key in configuration.origins},
                 "config": configuration.path and str(configuration.path),
                 "project_id": session.attribution.project_id,
                 "store": url,
             },
-            agent_path=call.attribution.agent_path
-            if call is not None and call.session is session
-            else session.attribution.agent_path,
+            agent_path=who.agent_path,
             around=[(s.session_id, s.attribution.agent) for s in session.chain()[1:]],
         )
 
@@ -831,15 +835,18 @@ class Guard(OfOneProcess, instead=_INSTEAD):
 
     def current_session(self) -> Session:
         """Returns the session around the running code, else the guard's own."""
-        session = self.enclosing_session()
-        if session is not None:
-            return session
+        return self._here().session
+
+    def _here(self) -> Around:
+        around = self.around()
+        if around is not None:
+            return around
         with self._own_lock:
             if self._own_session is None:
                 session_id = self._defaults.get("session_id") or new_id("proc")
                 self._own_session = self.session(session_id=session_id)
                 self._own_session.activate()
-            return self._own_session
+            return Around.of(self._own_session)
 
     def _wake(self) -> None:
         """Has people told of what a person did."""
@@ -885,13 +892,14 @@ class Guard(OfOneProcess, instead=_INSTEAD):
         self,
         given: dict[str, str],
         tags: Mapping[str, str] | None,
-        parent: Session | None,
+        parent: Around | None,
     ) -> Session:
         agent = given.get("agent")
         who = self._attribution(given, tags, parent)
+        outer = None if parent is None else parent.session
         owner: Attribution | None = None
         path, is_joined = self._agent_path, who.session_id == self._joined
-        if path is not None and parent is None and is_joined:
+        if path is not None and outer is None and is_joined:
             # Another process has opened this session, and has this one work in it.
             owner = self._owned(who, self._joined, self._defaults.get("agent"))
             who = replace(who, agent=path[-1] if path else None, agent_path=path)
@@ -899,10 +907,10 @@ class Guard(OfOneProcess, instead=_INSTEAD):
                 who = who.under(agent)
             for session_id, other in reversed(self._sessions_around):
                 around = self._owned(who, session_id, other)
-                parent = Session(self._engine, attribution=around, parent=parent)
-        return Session(self._engine, attribution=who, parent=parent, owner=owner)
+                outer = Session(self._engine, attribution=around, parent=outer)
+        return Session(self._engine, attribution=who, parent=outer, owner=owner)
 
-    def _parents_session(self, session_id: str | None) -> Session | None:
+    def _parents_session(self, session_id: str | None) -> Around | None:
         """Returns the session that another process has this one work in, if any.
 
         Args:
@@ -910,7 +918,7 @@ class Guard(OfOneProcess, instead=_INSTEAD):
         """
         if self._agent_path is None or session_id in (None, self._joined):
             return None
-        return self._new_session({}, None, None)
+        return Around.of(self._new_session({}, None, None))
 
     def _owned(
         self, who: Attribution, session_id: str | None, agent: str | None
@@ -925,29 +933,33 @@ class Guard(OfOneProcess, instead=_INSTEAD):
         return self._defaults.get("session_id")
 
     def enclosing_session(self) -> Session | None:
-        """Returns the session around the running code; `None` if there is none.
+        """Returns the session around the running code; `None` if there is none."""
+        around = self.around()
+        return None if around is None else around.session
 
-        That is the innermost open one, else that of the tool call around the code,
-        else that of the framework's run.
+    def around(self) -> Around | None:
+        """Returns what is around the running code; `None` if no session is.
+
+        That is the innermost open session, else that of the tool call around the code,
+        else that of the framework's run. A call or a run of that session that is around
+        as well knows whom the agent works for, which the session may not.
         """
         session, call = open_session(), call_of(self._engine)
         while session is not None and session.engine is not self._engine:
             session = session.outer  # A session of another guard hides none of ours.
-        if session is None and call is not None:
-            session = call.session
-        if session is not None and session.engine is self._engine:
-            return session
+        if call is not None and session in (None, call.session):
+            return Around(call.session, call.attribution)
         for adapter in loaded_adapters():
-            session = adapter.running_session(self._engine)
-            if isinstance(session, Session):
-                return session
-        return None
+            running = adapter.running(self._engine)
+            if running is not None and session in (None, running[0]):
+                return Around(*cast("Around", running))
+        return None if session is None else Around.of(session)
 
     def _attribution(
         self,
         given: dict[str, str],
         tags: Mapping[str, str] | None,
-        parent: Session | None,
+        parent: Around | None,
     ) -> Attribution:
         project = {"project_id": self._configuration.project_id}
         if not isinstance(cast("object", tags), Mapping | None):
@@ -961,10 +973,7 @@ class Guard(OfOneProcess, instead=_INSTEAD):
                     **(project | self._defaults | given), tags=self._tags(tags or {})
                 )
             agent = given.pop("agent", None)
-            call = call_of(self._engine)
-            # A tool's call knows the agent that made it, inside the session's own.
-            inside = call is not None and call.session is parent
-            inherited = call.attribution if call and inside else parent.attribution
+            inherited = parent.attribution
             if given.get("project_id", inherited.project_id) != inherited.project_id:
                 # Both sessions are charged in one step, and a cluster keeps each
                 # project on a server of its own.

@@ -18,7 +18,7 @@ __all__ = [
     "answers_in",
 ]
 
-now_ms = SystemClock().monotonic_ms
+now_ms: Callable[[], int] = SystemClock().monotonic_ms
 """Milliseconds of a clock that is never set."""
 
 READ_BYTES_MAX = 262_144

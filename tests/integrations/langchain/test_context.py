@@ -297,6 +297,30 @@ async def test_events_name_the_subagents_of_deepagents() -> None:
     assert paths(rig) == [main, helper, helper, helper, main]
 
 
+@pytest.mark.parametrize("is_wrapped", [False, True])
+def test_what_a_node_calls_is_charged_to_whom_its_run_works_for(
+    is_wrapped: bool,
+) -> None:
+    """Though the session around knows no customer: only the run's metadata do."""
+    rig = Rig()
+
+    def node(_: object) -> str:
+        with rig.guard.call(tool="look", cost_usd="0.01"):
+            pass
+        with rig.guard.session("helper"), rig.guard.call(tool="ask", cost_usd="0.02"):
+            return rig.guard.child_env()["GUARDRAILS_CUSTOMER_ID"]
+
+    chain = RunnableLambda(node)
+    runnable = rig.guard.wrap(chain, agent="main") if is_wrapped else chain
+    around = contextlib.nullcontext() if is_wrapped else rig.guard.session("main")
+    with around:
+        customer = runnable.invoke("hi", {"metadata": {"customer_id": "acme"}})
+
+    found = [row.names for row in rig.guard.spend(by=["customer_id", "agent", "tool"])]
+    assert sorted(found) == [("acme", "helper", "ask"), ("acme", "main", "look")]
+    assert customer == "acme"
+
+
 def test_a_thread_in_a_child_process_is_within_its_parents_session(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -134,6 +134,7 @@ def test_no_limit_is_passed_and_nothing_that_fits_is_refused(
 
 
 @pytest.mark.timeout(300)
+@pytest.mark.usefixtures("patient")
 @enough
 @cases
 def test_no_limit_is_passed_on_a_server(

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from guardrails.stores.redis import client
 from tests.servers.configured import ConfiguredServer
 from tests.servers.processes import Cluster, Server, binaries
 
@@ -49,6 +50,20 @@ def server(shared_server: Server) -> Server:
     """A server without data, of each kind that this machine has."""
     shared_server.ask("FLUSHALL")
     return shared_server
+
+
+PATIENT_S = 10.0
+
+
+@pytest.fixture
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Has the store wait for a server that is slow because the whole machine is.
+
+    For what is not about time. Half a second is little while all else is tested.
+    """
+    for name in ("DEADLINE_S", "CALL_DEADLINE_S"):
+        for of in (name, f"LOOP_{name}"):
+            monkeypatch.setattr(client, of, PATIENT_S)
 
 
 @pytest.fixture(scope="session")

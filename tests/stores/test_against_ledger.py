@@ -180,6 +180,7 @@ given_scripts = given(
 
 
 @pytest.mark.timeout(400)
+@pytest.mark.usefixtures("patient")
 @QUICK
 @given_scripts
 def test_scripts_answer_like_the_ledger(
@@ -194,6 +195,7 @@ def test_scripts_answer_like_the_ledger(
 
 @pytest.mark.soak
 @pytest.mark.timeout(1_800)
+@pytest.mark.usefixtures("patient")
 @THOROUGH
 @given_scripts
 def test_scripts_answer_like_the_ledger_for_long(

@@ -30,6 +30,7 @@ class TestSQLiteStore(StoreConformance):
         store.close()
 
 
+@pytest.mark.usefixtures("patient")
 class TestRedisStore(StoreConformance):
     """Scripts in a real server of each kind."""
 
@@ -40,6 +41,7 @@ class TestRedisStore(StoreConformance):
         store.close()
 
 
+@pytest.mark.usefixtures("patient")
 class TestClusterStore(StoreConformance):
     """The same scripts in a cluster of three masters."""
 

@@ -25,6 +25,7 @@ from guardrails.testing.conformance import StoreConformance
 from tests.servers.configured import EXAMPLES, ConfiguredServer
 
 
+@pytest.mark.usefixtures("patient")
 class TestRedisStoreWithLeastRights(StoreConformance):
     """The whole battery as the user `guardrails`."""
 

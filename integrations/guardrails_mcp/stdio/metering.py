@@ -109,12 +109,13 @@ class _Call:
         ended: Settle | None = None,
     ) -> None:
         self._activity = activity
-        activity.begin()
+        self._is_under_way = False
+        self.go_on()
         try:
             self._call = GuardedCall(activity.session, call)
             self._call.reserve(ended=ended)
         except BaseException:
-            activity.end()
+            self.pause()
             raise
         self._began_ms = now_ms()
 
@@ -128,28 +129,32 @@ class _Call:
         return rule is not None and rule.cost_from_meta is not None
 
     def pause(self) -> None:
-        """Says that the call waits for somebody's answer."""
-        self._activity.end()
+        """Says that the call waits for somebody's answer, or is over."""
+        if self._is_under_way:
+            self._is_under_way = False
+            self._activity.end()
 
     def go_on(self) -> None:
         """Says that the call goes on after that."""
-        self._activity.begin()
+        if not self._is_under_way:
+            self._is_under_way = True
+            self._activity.begin()
 
     def settle(self, answer: Answer) -> None:
         """Books what the call turned out to be."""
         self._call.finish(self._outcome(answer))
-        self._activity.end()
+        self.pause()
 
     def settlement(self, answer: Answer) -> Settle | None:
         """Returns what books the call, by somebody else; `None` if nothing does."""
         op = self._call.settlement(self._outcome(answer))
-        self._activity.end()
+        self.pause()
         return op
 
     def release(self) -> None:
         """Gives the call back: it never reached the server."""
         self._call.release()
-        self._activity.end()
+        self.pause()
 
     def _outcome(self, answer: Answer) -> Outcome:
         status = CallStatus.OK

@@ -146,6 +146,20 @@ def test_no_wall_time_passes_between_calls() -> None:
         meter.open_tool(request())
 
 
+def test_a_call_ends_once_for_the_wall_time() -> None:
+    """One that nobody answers is over at once, and may not reach the server either."""
+    clock = FakeClock()
+    guard = guard_of(max_wall_time_s=60, clock=clock)
+    meter = GuardMeter(guard, "files")
+    for number in range(2):
+        call = meter.open_tool(request(arguments={"number": number}))
+        call.settle(Answer())
+        call.release()
+    clock.advance(seconds=3_600)
+
+    meter.open_tool(request())
+
+
 def test_a_call_that_waits_for_a_person_takes_no_wall_time() -> None:
     clock = FakeClock()
     guard = guard_of(max_wall_time_s=60, clock=clock)

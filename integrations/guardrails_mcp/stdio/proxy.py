@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from guardrails import Guard
     from guardrails_mcp.stdio.meters import Meter
     from guardrails_mcp.stdio.pumps import Pipe
-from guardrails_mcp.stdio.relay import Relay
+    from guardrails_mcp.stdio.relay import Relay
 
 __all__ = ["Proxy"]
 

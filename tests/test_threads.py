@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import warnings
+from pathlib import Path
 
 import pytest
 
@@ -122,6 +123,36 @@ def test_a_worker_holds_no_exit_up() -> None:
     done = subprocess.check_output([sys.executable, "-c", program], timeout=60)
 
     assert done == b"1\n"
+
+
+@pytest.mark.parametrize(
+    "start",
+    [
+        "atexit.register(asyncio.run, main())",
+        "threading.Thread(target=asyncio.run, args=(main(),)).start()",
+    ],
+)
+def test_an_event_loop_calls_while_the_interpreter_ends(
+    start: str, tmp_path: Path
+) -> None:
+    """No thread is given work then, not even by a loop that the exit waits for."""
+    program = f"""
+import asyncio, atexit, threading
+from guardrails import Guard
+
+async def main():
+    if threading.current_thread() is not threading.main_thread():
+        threading.main_thread().join()
+    guard = Guard({{}}, store="sqlite:///{tmp_path}/g.sqlite3", max_steps=9)
+    async with guard.session() as session, guard.call(tool="look"):
+        pass
+    print(session.steps, session.status)
+
+{start}
+"""
+    done = subprocess.check_output([sys.executable, "-c", program], timeout=60)
+
+    assert done == b"1 completed\n"
 
 
 def fork() -> int:

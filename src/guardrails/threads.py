@@ -42,7 +42,11 @@ def off_event_loop(ask: Callable[[], T]) -> T:
     if not is_on_event_loop():
         return ask()
     with ThreadPoolExecutor(1) as pool:
-        return pool.submit(ask).result()
+        try:
+            asking = pool.submit(ask)
+        except RuntimeError:  # As in `Worker.do`.
+            return ask()
+        return asking.result()
 
 
 class Worker:
@@ -64,8 +68,11 @@ class Worker:
                 # A forked child has no thread of its parent's.
                 self._pool = ThreadPoolExecutor(1, thread_name_prefix=THREAD)
                 self._process_id = os.getpid()
-            doing = self._pool.submit(work)
-        return await asyncio.wrap_future(doing)
+            try:
+                doing = self._pool.submit(work)
+            except RuntimeError:  # The interpreter ends, or there is no other thread.
+                self._pool, doing = None, None
+        return work() if doing is None else await asyncio.wrap_future(doing)
 
     def close(self) -> None:
         """Ends the thread once it has done its work. More work begins another."""

@@ -17,6 +17,7 @@ import pytest
 from guardrails import Guard
 from guardrails.errors import StoreUnavailable
 from guardrails.stores import open_store
+from guardrails.stores.redis.waiting import THREAD
 from guardrails.testing.conformance import charging, reserve
 from tests.servers.fixtures import BINARIES
 from tests.servers.processes import Server
@@ -115,6 +116,24 @@ async def test_connects_although_the_host_has_taken_all_threads_of_the_loop(
         finally:
             is_over.set()
             await asyncio.gather(*tools)
+
+
+async def test_ends_with_its_loop_in_every_turn_of_connecting(server: Server) -> None:
+    """A cancellation that comes with the answer of a thread must not be lost: the loop
+    would wait for ever."""
+    for turns in range(20):
+        with closing(open_store(server.url)) as store:
+            asking = asyncio.create_task(store.aexecute(reserve("h", charging())))
+            for _ in range(turns):
+                await asyncio.sleep(0)
+                for thread in threading.enumerate():
+                    if thread.name == THREAD:
+                        thread.join()
+            left = {asking, *asyncio.all_tasks()} - {asyncio.current_task()}
+            for task in left:
+                task.cancel()
+            _, left = await asyncio.wait(left, timeout=5)
+            assert not left, turns
 
 
 class Foreign:
@@ -231,6 +250,7 @@ import asyncio, sys
 from guardrails import Guard
 from guardrails.errors import StoreUnavailable
 from guardrails.stores import open_store
+from guardrails.stores.redis.waiting import THREAD
 from guardrails.testing.conformance import charging, reserve
 
 guard = Guard({}, store=sys.argv[1], max_cost_usd="10")

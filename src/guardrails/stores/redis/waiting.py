@@ -54,7 +54,10 @@ async def awaited_within(seconds: float, work: Callable[[], R]) -> R:
     """
     done = _begun(work, lambda _: None)
     try:
-        return await asyncio.wait_for(asyncio.wrap_future(done), seconds)
+        # Not `asyncio.wait_for`: that of Python 3.11 loses a cancellation that comes
+        # with the result, and an event loop that ends would wait for ever.
+        async with asyncio.timeout(seconds):
+            return await asyncio.wrap_future(done)
     except TimeoutError:
         raise redis.TimeoutError("the server answers too slowly") from None
 

@@ -205,8 +205,7 @@ class GuardedCall(OfOneProcess, instead="Make the call there."):
         if self._is_released:
             assert self._reservation is not None
             await self._engine.arelease(self._reservation)
-        op = self.settlement(outcome)
-        if op is not None:
+        if (op := self.settlement(outcome)) is not None:
             await self._engine.asettle(op)
 
     # --- for adapters -------------------------------------------------------
@@ -272,8 +271,7 @@ class GuardedCall(OfOneProcess, instead="Make the call there."):
     def finish(self, outcome: Outcome) -> None:
         """Books what the call turned out to be, once. Never raises."""
         try:
-            op = self.settlement(outcome)
-            if op is not None:
+            if (op := self.settlement(outcome)) is not None:
                 self._engine.settle(op)
         except BaseException:  # Interrupted. Booking twice counts once.
             self._is_done = False
@@ -281,14 +279,12 @@ class GuardedCall(OfOneProcess, instead="Make the call there."):
 
     async def afinish(self, outcome: Outcome) -> None:
         """Like `finish`, for asyncio."""
-        op = self.settlement(outcome)
-        if op is not None:
+        if (op := self.settlement(outcome)) is not None:
             await self._engine.asettle(op)
 
     async def arelease(self) -> None:
         """Like `release`, for asyncio, and at once."""
-        reservation = self._withdrawn()
-        if reservation is not None:
+        if (reservation := self._withdrawn()) is not None:
             await self._engine.arelease(reservation)
 
     def become(self, call: ToolCall, attribution: Attribution) -> None:
@@ -328,9 +324,14 @@ class GuardedCall(OfOneProcess, instead="Make the call there."):
 
     @unbroken
     def leave_scope(self) -> None:
-        """Ends `enter_scope`. In another context than it this does nothing."""
-        if current_call.get() is self:
+        """Ends `enter_scope`, also while a call of another guard inside stays."""
+        inner = current_call.get()
+        if inner is self:
             current_call.set(self._outer)
+        while inner is not None and inner._outer is not self:
+            inner = inner._outer
+        if inner is not None:
+            inner._outer = self._outer
 
     def _enter(self) -> None:
         self.reserve()

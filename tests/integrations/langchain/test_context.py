@@ -217,6 +217,24 @@ def test_a_session_inside_a_tool_is_charged_to_both() -> None:
     assert event.attribution.customer_id == "acme"
 
 
+def test_a_tool_of_two_guards_is_over_for_both_when_it_has_returned() -> None:
+    """What came after it was charged to the session of the one that began it first."""
+    rig, other = Rig(), Guard({}, store="memory://")
+    with other.session("outer"), rig.guard.session("inner", customer_id="acme"):
+        rig.tool().invoke({"q": "x"})
+
+    with rig.guard.call(tool="later"), other.call(tool="later"):
+        pass
+    with rig.guard.session("next") as following:
+        pass
+    later = {row.names for row in rig.guard.spend(by=["agent", "customer_id", "tool"])}
+
+    assert (None, None, "later") in later
+    assert following.attribution.agent_path == ("next",)
+    assert following.attribution.customer_id is None
+    other.close()
+
+
 def with_handler(rig: Rig, target: Any, **names: Any) -> Any:
     return target.with_config(callbacks=[GuardCallbackHandler(rig.guard, **names)])
 

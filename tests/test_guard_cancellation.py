@@ -216,6 +216,42 @@ async def test_a_task_that_is_cancelled_while_it_settles_books(
     assert guard.session(session_id="shared").spent == Decimal("0.005")
 
 
+class InterruptedStore(SlowStore):
+    """A memory store in which Ctrl-C comes with the answer to one kind of operation."""
+
+    async def aexecute(self, operation: Operation[R]) -> R:
+        if isinstance(operation, self._slow):
+            if self._applies_first:
+                self._inner.execute(operation)
+            raise KeyboardInterrupt
+        return self._inner.execute(operation)
+
+
+@pytest.mark.parametrize("applies_first", [True, False])
+@pytest.mark.parametrize("kind", [Reserve, Settle, Release])
+def test_an_interrupt_of_the_loop_while_the_store_answers_loses_nothing(
+    kind: type[object], applies_first: bool
+) -> None:
+    """It comes into whichever task runs, which may be the one that asks the store."""
+    guard = Guard({}, store=InterruptedStore(kind, applies_first=applies_first))
+    made: list[str] = []
+
+    async def main() -> None:
+        async with guard.session(session_id="shared"), one_cent(guard) as call:
+            if kind is Release:
+                call.release()
+            else:
+                made.append("call")
+
+    with pytest.raises(KeyboardInterrupt):
+        asyncio.run(main())
+
+    assert held(guard) == 0
+    assert len(guard.session(session_id="shared").events()) == len(made)
+    assert guard.engine.failures == 0
+    guard.close()
+
+
 async def test_a_scope_of_anyio_waits_for_the_store_without_asking_again() -> None:
     """It would ask in every turn of the loop, and keep a processor busy with that."""
     store = SlowStore(Settle, applies_first=False)

@@ -39,7 +39,7 @@ from guardrails.errors import (
     StoreUnavailable,
 )
 from guardrails.ids import new_key
-from guardrails.interrupts import to_its_end, unbroken
+from guardrails.interrupts import is_broken_off, to_its_end, unbroken
 from guardrails.observing import Observer
 from guardrails.ports import Clock, EventSink, PriceBook, Store
 from guardrails.refusals import refusal_error, refusing
@@ -200,6 +200,8 @@ class Engine:
             if cancelled is not None:
                 await self._give_back(reservation, asking)
                 raise cancelled
+            if is_broken_off(asking):
+                self._forgo(reservation)
             with refusing():
                 reply = asking.result()
             if self._admits(reservation, reply, is_last=self._is_late(give_up_at_ms)):
@@ -211,8 +213,8 @@ class Engine:
         self, reservation: Reservation, asking: "asyncio.Task[Reserved | Conflict]"
     ) -> None:
         """Gives back what a task was granted although it was cancelled."""
-        if asking.cancelled():
-            self._forgo(reservation)  # The event loop ends.
+        if is_broken_off(asking):
+            self._forgo(reservation)
         elif asking.exception() is None:
             with contextlib.suppress(GuardrailsError):  # Refused: nothing is held.
                 if self._admits(reservation, asking.result(), is_last=True):
@@ -305,7 +307,7 @@ class Engine:
         booking, cancelled = await to_its_end(
             self.store.aexecute(op), or_at_once=lambda: self.settle(op)
         )
-        if booking.cancelled():  # The event loop ends. Booking twice counts once.
+        if is_broken_off(booking):  # Booking twice counts once.
             self.settle(op)
         else:
             try:
@@ -342,7 +344,7 @@ class Engine:
         telling, cancelled = await to_its_end(
             self.store.aexecute(op), or_at_once=lambda: self.tell(op, doing=doing)
         )
-        if telling.cancelled():  # The event loop ends.
+        if is_broken_off(telling):
             self.tell(op, doing=doing)
         elif (error := telling.exception()) is not None:
             self.contain(error, doing)

@@ -13,7 +13,7 @@ import sys
 from collections.abc import Callable, Coroutine
 from typing import Any, ParamSpec, TypeVar
 
-__all__ = ["all_or_nothing", "to_its_end", "unbroken"]
+__all__ = ["all_or_nothing", "is_broken_off", "to_its_end", "unbroken"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -74,6 +74,15 @@ async def to_its_end(
             raise
     told_once.close()
     return task, cancelled
+
+
+def is_broken_off(work: "asyncio.Task[Any]") -> bool:
+    """Whether a task was ended from outside, so that it may have done all or nothing.
+
+    By the end of its event loop, or by Ctrl-C in a loop that does not make a
+    cancellation of it. Then the interrupt has already left the loop.
+    """
+    return work.cancelled() or not isinstance(work.exception(), Exception | None)
 
 
 def _tell_once(stack: contextlib.ExitStack) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from guardrails import ConfigurationError, Guard, SessionStopped
+from guardrails import BudgetExceeded, ConfigurationError, Guard, SessionStopped
 from guardrails.core.stops import StopKind, StopTarget
 from guardrails.testing import FakeClock
 from tests.stores.flaky import FlakyStore
@@ -40,6 +40,39 @@ def test_a_session_goes_on_once_the_stop_is_lifted() -> None:
     assert stopped.value.session_id == session.session_id
     assert "guard.resume(customer_id='acme')" in str(stopped.value)
     assert session.status == "completed"
+
+
+def test_a_stop_says_which_session_around_has_to_be_raised(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Raising that of the call would let nothing go on."""
+    guard = Guard(store="memory://", max_steps=2)
+    with guard.session("router", session_id="outer"):
+        ask(guard)
+        with guard.session("worker", session_id="inner"):
+            ask(guard)
+            for _ in range(2):  # The call that ends the session, and the one after it.
+                with pytest.raises(BudgetExceeded, match="after 1 steps") as stopped:
+                    ask(guard)
+                way_on = "guard.raise_limit('outer', max_steps=...)"
+                assert str(stopped.value).endswith(
+                    f"session inner inside of session outer. To go on: {way_on}"
+                )
+                assert (stopped.value.session_id, stopped.value.steps) == ("inner", 1)
+            guard.raise_limit("outer", max_steps=3)
+            ask(guard)
+    assert "budget_exceeded (max_steps of session outer). session inner" in caplog.text
+
+
+def test_a_killed_session_around_is_the_one_to_be_resumed() -> None:
+    guard = Guard(store="memory://")
+    with guard.session("router", session_id="outer"):
+        with guard.session("worker", session_id="inner"):
+            guard.stop("outer")
+            with pytest.raises(SessionStopped, match=r"guard\.resume\('outer'\)"):
+                ask(guard)
+            guard.resume("outer")
+            ask(guard)
 
 
 def test_a_stop_ends_by_itself() -> None:

@@ -101,10 +101,12 @@ class SessionStopped(GuardrailsError):
         self.reason = reason
         """`budget_exceeded`, `loop_detected` or `killed`."""
         self.session_id = session_id
+        """The session that made the call. One around it may be what is over: the
+        message names both."""
         self.agent = agent
         self.attribution = attribution
         self.steps = steps
-        """Steps that the session had made."""
+        """Steps that this session had made."""
         self.__dict__.update(details)
 
     def __reduce__(self) -> tuple[object, ...]:
@@ -120,7 +122,7 @@ class BudgetExceeded(SessionStopped):
     Attributes:
         limit: The limit's key in the configuration, such as `max_cost_usd`.
         scope: What the budget is kept per, such as `session` or
-            `customer_id=acme`.
+            `customer_id=acme`; `session ID` for a session around the call's.
         spent: What counts against the limit: settled, held and unconfirmed.
             A `Decimal` in USD for money, seconds for wall time, else an `int`.
         allowed: The limit, in the same unit.

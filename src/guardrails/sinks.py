@@ -42,6 +42,8 @@ class LogSink:
     def stopped(self, stop: Stop, attribution: Attribution) -> None:
         """Warns that a session was stopped."""
         detail = stop.measure.value if stop.measure else None
+        if detail is not None and stop.scope not in (None, "session"):
+            detail += f" of {stop.scope}"  # Of one around the call's.
         if stop.finding is not None:
             detail = loop_text(stop.finding)
         _log.warning(

@@ -49,6 +49,9 @@ def decide(refusal: Refusal, attribution: Attribution, *, is_final: bool) -> Dec
     """
     who = attribution.agent or "session"
     where = f"session {attribution.session_id}"
+    around = _session_id(refusal.line, attribution)
+    if around != attribution.session_id:
+        where += f" inside of session {around}"
     stop = refusal.stop
     if refusal.order is not None:
         order = refusal.order
@@ -58,7 +61,7 @@ def decide(refusal: Refusal, attribution: Attribution, *, is_final: bool) -> Dec
         )
     elif stop is not None:
         what = stop_text(stop)
-        how = _way_on(stop, attribution)
+        how = _way_on(stop, around)
         message = f"{who} stopped: {what}, after {refusal.steps} steps. {where}. {how}"
     elif refusal.finding is not None:
         message = _advice(refusal.finding)
@@ -229,8 +232,8 @@ def _limit_way_on(refusal: Refusal, attribution: Attribution) -> str:
     """Says how to go on where a limit has ended no session."""
     line = refusal.line
     if line.is_session and refusal.measure is not None:  # What is left is to close it.
-        session = repr(attribution.session_id)
-        return f"To go on: guard.raise_limit({session}, {refusal.measure.value}=...)"
+        session = _session_id(line, attribution)
+        return f"To go on: guard.raise_limit({session!r}, {refusal.measure.value}=...)"
     if line.part is None or refusal.measure is None:
         return (
             f"The budget of {line.scope} refuses until its window turns or its limit "
@@ -244,8 +247,13 @@ def _limit_way_on(refusal: Refusal, attribution: Attribution) -> str:
     )
 
 
-def _way_on(stop: Stop, attribution: Attribution) -> str:
-    session = repr(attribution.session_id)
+def _session_id(line: Line, attribution: Attribution) -> str | None:
+    """Returns whose limit or stop it is: that of the call, or of one around it."""
+    owner = line.attribution if line.is_session else None
+    return (owner or attribution).session_id
+
+
+def _way_on(stop: Stop, session_id: str | None) -> str:
     if stop.reason is StopReason.BUDGET_EXCEEDED and stop.measure is not None:
-        return f"To go on: guard.raise_limit({session}, {stop.measure.value}=...)"
-    return f"To go on: guard.resume({session})"
+        return f"To go on: guard.raise_limit({session_id!r}, {stop.measure.value}=...)"
+    return f"To go on: guard.resume({session_id!r})"

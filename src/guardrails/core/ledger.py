@@ -56,7 +56,6 @@ from guardrails.core.accounts import (
     Account,
     Hold,
     HoldState,
-    Line,
     SessionState,
     Stop,
     StopReason,
@@ -245,16 +244,19 @@ class Ledger:
             allowed=refusal.allowed,
             needed=refusal.needed,
         )
-        return self._stopped(op, account, account.stop, refusal.line)
+        return self._stopped(op, account, account.stop, refusal)
 
     def _stopped(
-        self, op: Reserve, account: Account, stop: Stop, line: Line
+        self, op: Reserve, account: Account, stop: Stop, refusal: Refusal
     ) -> Reserved:
         """Keeps the stop that a refused call has set."""
+        line = refusal.line
         self._save(op, [account])
         tell_stop(self.outbox, op, line, account)
         return Reserved(
-            verdict=Verdict.DENY, refusal=stopped(line, account, stop), new_stop=stop
+            verdict=Verdict.DENY,
+            refusal=stopped(line, stop, steps=refusal.steps),
+            new_stop=stop,
         )
 
     def _blocked(self, op: Reserve, account: Account, refusal: Refusal) -> Reserved:
@@ -277,7 +279,7 @@ class Ledger:
             scope=refusal.line.scope,
             finding=refusal.finding,
         )
-        return self._stopped(op, account, account.stop, refusal.line)
+        return self._stopped(op, account, account.stop, refusal)
 
     # --- settle and release -------------------------------------------------
 

@@ -6,6 +6,7 @@ the rows.
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 
 from guardrails.core.accounts import Account, Line, Stop, StopReason
 from guardrails.core.calls import CallKind
@@ -26,13 +27,20 @@ __all__ = [
 
 def refusal_of(op: Reserve, accounts: list[Account]) -> tuple[Refusal | None, bool]:
     """Returns what stands in the way of a call, and whether waiting is in vain."""
+    refusal, is_final = _in_the_way(op, accounts)
+    if refusal is not None:
+        refusal = replace(refusal, steps=accounts[0].steps)
+    return refusal, is_final
+
+
+def _in_the_way(op: Reserve, accounts: list[Account]) -> tuple[Refusal | None, bool]:
     waiting: Refusal | None = None
     for index, account in enumerate(accounts):
         line = op.charging.lines[index]
         if not line.is_binding:
             continue
         if account.stop is not None:
-            return stopped(line, account, account.stop), True
+            return stopped(line, account.stop), True
         limits = line.limits
         if account.raised is not None:
             limits = effective_limits(line.limits, account.raised)
@@ -49,14 +57,14 @@ def refusal_of(op: Reserve, accounts: list[Account]) -> tuple[Refusal | None, bo
     return waiting, False
 
 
-def stopped(line: Line, account: Account, stop: Stop) -> Refusal:
+def stopped(line: Line, stop: Stop, *, steps: int = 0) -> Refusal:
     """Returns the refusal of every call in a stopped session."""
     return Refusal(
         line=line,
         used=stop.used,
         allowed=stop.allowed,
         needed=stop.needed or 0,
-        steps=account.steps,
+        steps=steps,
         stop=stop,
     )
 
@@ -140,7 +148,6 @@ def _refused_by(
         used=account.used(measure) if used is None else used,
         allowed=allowed,
         needed=needed,
-        steps=account.steps,
     )
 
 
@@ -154,7 +161,7 @@ def _looping(op: Reserve, account: Account) -> Refusal | None:
     finding = find_loop(session.traces, rule)
     if finding is None or not continues_loop(trace, finding, session.traces):
         return None
-    return Refusal(line=op.charging.lines[0], steps=account.steps, finding=finding)
+    return Refusal(line=op.charging.lines[0], finding=finding)
 
 
 def overrun(line: Line, account: Account, op: Settle) -> Stop | None:

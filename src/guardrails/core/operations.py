@@ -75,7 +75,7 @@ class Refusal:
     needed: int = 0
     """What the call would add at most."""
     steps: int = 0
-    """Steps of the account so far."""
+    """Steps of the session that asks, so far."""
     stop: Stop | None = None
     """The stop that ends the session: an earlier one, or the one this sets."""
     finding: LoopFinding | None = None

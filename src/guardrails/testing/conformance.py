@@ -342,6 +342,22 @@ class StoreConformance:
         assert denied.verdict is Verdict.DENY
         assert _verdict(smaller) is Verdict.ALLOW
 
+    def test_a_refusal_counts_the_steps_of_the_session_that_asks(
+        self, store: Store
+    ) -> None:
+        """Whatever others have done in the shared budget that refuses."""
+        limit = Limits(cost_nano_usd=2 * CENT)
+        for number in range(2):
+            store.execute(reserve(str(number), charging(shared=limit)))
+        own = charging(session="other", shared=limit)
+        waiting = store.execute(reserve("2", own))
+        denied = store.execute(reserve("3", own, cost=2 * CENT + 1))
+
+        for reply in (waiting, denied):
+            assert isinstance(reply, Reserved)
+            assert reply.refusal is not None
+            assert reply.refusal.steps == 0
+
     def test_counts_one_reservation_once(self, store: Store) -> None:
         """The same id with the same content has its effect once."""
         to = charging()

@@ -75,26 +75,26 @@ local function reserve()
   if order then answer = {'deny', which, order, 3, int(rows[1][STEPS])}
   else why, where, final = refusal(now, cost, tokens, calls, first) end
   if why then
-    local row = rows[where]
-    if why == 'stop' then answer = {'deny', where, row.stop, 0, int(row[STEPS])}
+    local row, steps = rows[where], int(rows[1][STEPS])
+    if why == 'stop' then answer = {'deny', where, row.stop, 0, steps}
     elseif #why == 5 then
       local text = table.concat(why, '\31')
-      answer = {'deny', where, text, 2, int(row[STEPS])}
+      answer = {'deny', where, text, 2, steps}
       if enforced then
         has_refused = true
         if loops().count_refusal(A[19]) > A[27] + 0 then -- it was told, and goes on all the same
           stop_for_loop(now, id, text)
           touch(1, now, first)
-          answer = {'deny', where, row.stop, 1, int(row[STEPS])}
+          answer = {'deny', where, row.stop, 1, steps}
         end
       end
     else
-      answer = {final and 'deny' or 'wait', where, '', 0, int(row[STEPS]),
+      answer = {final and 'deny' or 'wait', where, '', 0, steps,
         why[1], int(why[2]), why[3], int(why[4])}
       if final and enforced and is_session(where) then
         stop_for_budget(where, now, why[1], why[2], why[3], why[4])
         touch(where, now, first)
-        answer = {'deny', where, row.stop, 1, int(row[STEPS])}
+        answer = {'deny', where, row.stop, 1, steps}
       elseif final and enforced then telling().limit(where, now, why) end
     end
   end

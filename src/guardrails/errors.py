@@ -81,8 +81,9 @@ class UnpricedModelError(CallRefused):
 class SessionStopped(GuardrailsError):
     """The session is over: no paid call starts in it until it is resumed.
 
-    So it is while its agent, its customer or everything is stopped by a person.
-    Carries where the session stood. Pickles, and holds no content.
+    So it is while its agent, its customer or everything is stopped by a person. Only a
+    shared budget, and one of an agent or tool inside, ends no session: it refuses what
+    does not fit. Carries where the session stood. Pickles, and holds no content.
     """
 
     def __init__(

@@ -7,7 +7,7 @@ TEMPLATE = """\
 # Lines behind `#:` are examples: take the sign away, and they count.
 version: 1
 
-# Where the totals are kept: one file for all processes of this machine, or a
+# Where the totals are kept: one file for all your processes here, or a
 # server for a fleet.
 #: store: sqlite
 #: store: redis://127.0.0.1:6379/0

@@ -1,7 +1,7 @@
 """Policy: the limits, thresholds, rules and prices that a guard enforces.
 
-Values only; an instance that exists is valid. `config.py` builds them from
-YAML, a dict or the environment.
+Values only; an instance that exists is valid. `config` builds them from YAML, a dict
+or the environment.
 """
 
 import enum

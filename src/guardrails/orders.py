@@ -187,6 +187,8 @@ class Orders:
         configuration = load_configuration({}, environ={}, cwd=None, overrides=given)
         by, note = _checked(by, "by"), _checked(reason, "reason")
         key, policy = self.limited(session_id, agent=agent, tool=tool)
+        if tool is not None:
+            _refuse_all_but_calls(given, tool)
         account = self._store.execute(
             RaiseLimits(
                 account=key,
@@ -304,6 +306,17 @@ def target_of(
             )
         return StopTarget(kind=kind, name=checked)
     return StopTarget(kind=StopKind.EVERYTHING)
+
+
+def _refuse_all_but_calls(given: Mapping[str, object], tool: str) -> None:
+    """Refuses to raise what no tool has a limit of: nothing would change."""
+    for key in given:
+        if key != Measure.TOOL_CALLS.value:
+            raise ConfigurationError(
+                f"{key}: {shown(given[key])} cannot be raised for tool {shown(tool)}: "
+                "only its calls are limited. Use max_tool_calls, or leave tool out to "
+                "raise the session's own limit."
+            )
 
 
 def _checked(name: str | None, key: str) -> str | None:

@@ -200,6 +200,9 @@ def test_the_limit_of_a_part_can_be_raised_only_where_there_is_one() -> None:
         guard.raise_limit("ticket-7", tool="maps/x", max_tool_calls=1)
     with pytest.raises(ConfigurationError, match="are two things"):
         guard.raise_limit("t", tool="x", agent="researcher", max_steps=1)
+    maps = Guard(MAPS, store="memory://")
+    with pytest.raises(ConfigurationError, match="max_cost_usd: '1' cannot be raised"):
+        maps.raise_limit("ticket-7", tool="maps/geocode", max_cost_usd="1")
 
 
 CHILD = """

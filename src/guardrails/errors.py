@@ -126,7 +126,8 @@ class BudgetExceeded(SessionStopped):
             `customer_id=acme`; `session ID` for a session around the call's.
         spent: What counts against the limit: settled, held and unconfirmed.
             A `Decimal` in USD for money, seconds for wall time, else an `int`.
-        allowed: The limit, in the same unit.
+        allowed: The limit, in the same unit; with `on_limit: finish` that of the work,
+            without what is kept for the answer.
         needed: What the refused call would have added at most; `None` when the
             limit was passed by a call that had already been made.
         part: Of an agent or a tool that has a limit inside a session: the session's

@@ -608,8 +608,8 @@ class Guard(OfOneProcess, instead=_INSTEAD):
     ) -> None:
         """Raises limits of one session above the policy's, in every process.
 
-        Lifts a stop that a budget set. A lower value than the policy's has no
-        effect.
+        Lifts a stop that a budget set. A value below the policy's, or below what it
+        was raised to before, lowers nothing.
 
         Args:
             session_id: The session.
@@ -620,13 +620,14 @@ class Guard(OfOneProcess, instead=_INSTEAD):
             max_tokens: Input and output tokens together.
             max_wall_time_s: Seconds during which it is active.
             agent: Raises what this agent may use inside the session instead.
-            tool: Raises how often this tool (`server/tool`) may be called instead.
+            tool: Raises how often this tool (`server/tool`) may be called instead, by
+                `max_tool_calls` alone.
             by: Who raises them, for the audit.
             reason: Why.
 
         Raises:
             ConfigurationError: If an amount is wrong, or the agent or tool has no
-                limit of its own.
+                limit of its own, or none of that kind.
             StoreUnavailable: If the store cannot be reached.
         """
         given = {
@@ -753,8 +754,9 @@ class Guard(OfOneProcess, instead=_INSTEAD):
         Args:
             by: The dimensions: `session_id`, `agent`, `root_agent`, `customer_id`,
                 `user_id`, `feature`, `prompt_version`, `kind`, `provider`, `model`,
-                `server`, `tool` or `project_id`; at most four. Or `layer` alone,
-                without `where`: what tokens were for, which counts no calls.
+                `server`, `tool`, `project_id`, `waste` or `refused_by` (of observe
+                mode); at most four. Or `layer` alone, without `where`: what tokens were
+                for, which counts no calls.
             since: How far to look back: `24h`, `7d` or a timedelta. Whole hours
                 count; the first one counts in full.
             where: Patterns by dimension, as of `fnmatch.fnmatchcase`: one or several

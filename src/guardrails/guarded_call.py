@@ -36,8 +36,9 @@ class GuardedCall(OfOneProcess, instead="Make the call there."):
     """One model call or tool call: reserved on entering, settled on leaving.
 
     A context manager, sync and async; not for reuse. Inside, `settle` books
-    what was consumed. Without it the whole reservation is booked, flagged
-    `estimated`; after an error at least the input is.
+    what was consumed. Without it all that was reserved is booked: of a model call
+    flagged `estimated`, and after an error without the output. A tool's call costs its
+    price however it ends.
 
     Raises:
         SessionStopped: On entering, if the session is over or this call would
@@ -130,8 +131,8 @@ class GuardedCall(OfOneProcess, instead="Make the call there."):
                 kept.
 
         Raises:
-            ConfigurationError: If the call was never entered, or usage or cost
-                is none. What was reserved is booked on leaving then.
+            ConfigurationError: If the call was never entered, or what is given is no
+                usage or no cost. What was reserved is booked on leaving then.
         """
         if self._engine.policy.mode is Mode.OFF:
             return

@@ -101,7 +101,7 @@ class Session(OfOneProcess, instead="Open it there by its session_id."):
 
     @property
     def remaining(self) -> Decimal | None:
-        """USD that new calls may still cost; `None` without a cost limit."""
+        """USD left of its own limit, if any; budgets around it may leave less."""
         self.charging()  # Takes up the policy, if it has changed.
         account = self._account()
         limits = effective_limits(self._budget.limits, account and account.raised)

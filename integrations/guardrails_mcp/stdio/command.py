@@ -45,14 +45,15 @@ _NO_NAME = re.compile(r"(?<=.)@.*$|==.*$|\.(js|mjs|cjs|ts|py|exe|cmd)$")
 """What follows a package's or file's name."""
 
 _EPILOG = """\
-names, prices and limits come from GUARDRAILS_* in the environment and from
+names and limits come from GUARDRAILS_* in the environment, prices and limits from
 guardrails.yaml, searched upwards from the working directory. What a request
 says in its _meta.baggage wins. The exit code is the server's.
 
   GUARDRAILS_PROJECT_ID, _CUSTOMER_ID, _USER_ID, _AGENT, _FEATURE,
   _PROMPT_VERSION, _SESSION_ID, _TAGS   who is charged
   GUARDRAILS_MAX_COST_USD, _MAX_STEPS,
-  _MAX_TOOL_CALLS, _MAX_TOKENS          limits of a session
+  _MAX_MODEL_CALLS, _MAX_TOOL_CALLS,
+  _MAX_TOKENS, _MAX_WALL_TIME_S         limits of a session
   GUARDRAILS_STORE, _CONFIG             where the limits are kept
   GUARDRAILS_SERVER                     as --server
   GUARDRAILS_MAX_LINE_BYTES             messages above it end that call

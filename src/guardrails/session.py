@@ -42,8 +42,8 @@ class Session(OfOneProcess, instead="Open it there by its session_id."):
 
     A context manager, sync and async. All that is guarded inside is charged to it, also
     in nested calls, tasks and `asyncio.to_thread`; carry it into bare threads with
-    `guardrails.carried`. Safe to use from many threads. The figures are the store's,
-    with what other processes spend in the session.
+    `guardrails.carried`. Safe to use from many threads. Figures are the store's, with
+    what other processes spend; while it is away they raise `StoreUnavailable`.
     """
 
     def __init__(

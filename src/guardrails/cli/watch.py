@@ -55,8 +55,9 @@ def watch(
     configuration = configured(config, store=store, project=project)
     if not configuration.alerts.is_on:
         raise ConfigurationError(
-            "alerts: nothing says where they go, or about what. Set alerts.slack or "
-            "alerts.webhook, and leave alerts.on out or name kinds in it."
+            "alerts: nothing says where they go, or about what. Set alerts.slack, "
+            "alerts.webhook or alerts.apprise, and leave alerts.on out or name kinds "
+            "in it."
         )
     if configuration.store == "memory://":
         raise ConfigurationError(

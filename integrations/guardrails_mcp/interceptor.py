@@ -55,7 +55,7 @@ def tool_interceptor(
         guard: The guard.
         server: What the server is called, if not as in the client's connections.
         on_refusal: `raise` the stop, or answer with a `result` that tells the model.
-            The session is over either way.
+            A session that is over is so either way.
         names: Whom calls are charged to where the session around them does not say.
 
     Raises:

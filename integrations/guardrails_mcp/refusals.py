@@ -8,7 +8,7 @@ the only form that every agent framework passes on with its text.
 from collections.abc import Mapping
 from decimal import Decimal
 
-from guardrails import GuardrailsError, SessionStopped
+from guardrails import BudgetExceeded, GuardrailsError, SessionStopped
 
 __all__ = ["REFUSAL_KEY", "refusal_result", "refusal_text"]
 
@@ -21,12 +21,17 @@ _FIGURES = ("limit", "scope", "spent", "allowed", "needed", "tool", "count", "co
 
 def refusal_text(error: GuardrailsError) -> str:
     """Writes a refusal for the model: who refused, why, and what to do now."""
-    advice = (
-        "Do not call any more tools: they will be refused as well. Answer with what "
-        "you have, and say that the budget ended the work."
-        if isinstance(error, SessionStopped)
-        else "Do not repeat this call. Go on without it, or answer with what you have."
-    )
+    advice = "Do not repeat this call. Go on without it, or answer with what you have."
+    if _ends_one_tool(error):
+        advice = (
+            "Do not call this tool any more. Others may still be called: go on without "
+            "it, or answer with what you have."
+        )
+    elif isinstance(error, SessionStopped):
+        advice = (
+            "Do not call any more tools: they will be refused as well. Answer with "
+            "what you have, and say that guardrails ended the work."
+        )
     return f"Not called: guardrails refused it. {error}\n{advice}"
 
 
@@ -50,11 +55,17 @@ def refusal_result(
     return result
 
 
+def _ends_one_tool(error: GuardrailsError) -> bool:
+    """Whether only a tool was called as often as it may be: nothing else is over."""
+    part = error.part if isinstance(error, BudgetExceeded) else None
+    return part is not None and part[1] == "tool"
+
+
 def _facts(error: GuardrailsError) -> Mapping[str, object]:
     facts: dict[str, object] = {"error": type(error).__name__, "final": False}
     if isinstance(error, SessionStopped):
         facts |= {
-            "final": True,
+            "final": not _ends_one_tool(error),
             "reason": error.reason,
             "session_id": error.session_id,
             "steps": error.steps,

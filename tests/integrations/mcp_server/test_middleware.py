@@ -138,6 +138,18 @@ async def test_a_refusal_is_a_tool_result_and_the_connection_lives_on() -> None:
     assert tools
 
 
+async def test_a_model_is_told_to_leave_alone_only_the_tool_that_is_used_up() -> None:
+    place = Shop(Guard({"tools": {"shop/buy": {"max_calls": 1}}}, store="memory://"))
+    async with Client(place.mcp) as client:
+        await client.call_tool("buy", {"item": "a"})
+        refused = await client.call_tool("buy", {"item": "b"}, raise_on_error=False)
+        other = await client.call_tool("think", {})
+
+    assert "Do not call this tool any more." in refused.content[0].text
+    assert refused.meta[REFUSAL_KEY]["final"] is False
+    assert not other.is_error
+
+
 async def test_a_price_counts_and_what_was_served_is_attributed() -> None:
     guard = Guard(
         {"tools": {"shop/buy": {"cost_per_call_usd": "0.40"}}},

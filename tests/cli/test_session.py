@@ -173,6 +173,26 @@ def test_an_empty_ledger_knows_no_session(command: Run, folder: Path) -> None:
     assert "session s is not known" in done.err
 
 
+def test_a_session_whose_calls_others_made_is_not_said_to_have_lost_them(
+    command: Run, folder: Path
+) -> None:
+    """They are charged to it, and shown with the sessions inside of it."""
+    url = f"sqlite:///{folder}/ledger.sqlite3"
+    guard = Guard(store=url)
+    with (
+        guard.session("router", session_id="outer"),
+        guard.session("worker", session_id="inner"),
+        guard.call(tool="ping", cost_usd="0.01"),
+    ):
+        pass
+    guard.close()
+
+    said = command("session", "outer", "--store", url).out
+
+    assert "any more" not in said
+    assert "Sessions inside of it may have made some." in said
+
+
 def test_names_do_no_harm_to_the_screen(
     command: Run, folder: Path, tmp_path: Path
 ) -> None:

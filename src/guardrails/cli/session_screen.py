@@ -40,7 +40,10 @@ def _lines(report: SessionReport, width: int, console: Console) -> Iterator[Text
         yield from Text(line).wrap(console, width)
     detail = report.detail
     if not detail.runs:
-        yield Text("No event of its calls is kept any more.", style="yellow")
+        yield Text(
+            "No call of its own is kept. Sessions inside of it may have made some.",
+            style="yellow",
+        )
         return
     yield Text()
     hidden = detail.runs_total - len(detail.runs)

@@ -408,7 +408,7 @@ class Guard(OfOneProcess, instead=_INSTEAD):
         Args:
             name: The tool's name; the function's by default.
             server: The server or service that it calls.
-            cost_usd: The price of one call.
+            cost_usd: The price of one call, if `tools:` of the configuration has none.
 
         Raises:
             ConfigurationError: If the price is wrong, or the function is a
@@ -673,7 +673,7 @@ class Guard(OfOneProcess, instead=_INSTEAD):
             everything: All calls in the project.
             reason: Why; the stopped program and the audit say so.
             by: Who stops it.
-            for_s: For how many seconds; without it until it is resumed.
+            for_s: For how many seconds, a year at most; without it until it is resumed.
 
         Raises:
             ConfigurationError: If it is not clear what to stop, or a name is wrong.

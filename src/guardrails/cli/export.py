@@ -44,7 +44,12 @@ def export(
     ] = "jsonl",
     hours: Annotated[
         int | None,
-        typer.Option(min=1, max=HOURS_MAX, metavar="N", help="How far to look back."),
+        typer.Option(
+            min=1,
+            max=HOURS_MAX,
+            metavar="N",
+            help="How far to look back; 24 by default.",
+        ),
     ] = None,
     since: Annotated[
         str | None,

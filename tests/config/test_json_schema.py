@@ -92,6 +92,7 @@ def test_it_is_a_schema() -> None:
         EXAMPLE.read_text(encoding="utf-8"),
         TEMPLATE,
         TEMPLATE.replace("#: store: sqlite\n", "").replace("#: ", ""),
+        "defaults: { estimate: '${ESTIMATE:-strict}', on_limit: '${ON_LIMIT:-raise}' }",
     ],
 )
 def test_what_loads_is_valid(text: str) -> None:

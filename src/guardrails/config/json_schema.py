@@ -90,7 +90,8 @@ def _defaults() -> Schema:
             "on_unpriced": _choice(OnUnpriced, "For models of unknown price."),
             "on_store_error": _on_store_error(),
             "estimate": _said(
-                "How much output is held.", {"enum": ["default", "strict"]}
+                "How much output is held.",
+                {"anyOf": [{"enum": ["default", "strict"]}, _VARIABLE]},
             ),
             "max_wait_s": _seconds("How long a call waits for holds of others."),
             "loop": _object(loop),

@@ -40,7 +40,7 @@ __all__ = [
 ]
 
 TRACES_MAX = 64
-"""Tool calls remembered per session: the largest `within`."""
+"""Tool calls remembered per session: the largest `within` and `refusals` together."""
 
 CYCLE_PERIOD_MAX = 8
 """Calls of the longest round that is recognised. Two rounds of it lie in the usual

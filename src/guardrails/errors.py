@@ -12,8 +12,8 @@
     └── StoreUnavailable          the ledger cannot be reached (the operator mends it)
 
 Stops and refusals are raised into the guarded program, before the call that
-they prevent. Faults are raised where a guard is built or asked; inside a
-running agent they are contained, counted and logged.
+they prevent. Faults are raised where a guard is built or asked, or a call or session
+is opened with what cannot be; else they are contained, counted and logged.
 """
 
 from collections.abc import Callable, Mapping

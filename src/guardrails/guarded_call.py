@@ -44,6 +44,7 @@ class GuardedCall(OfOneProcess, instead="Make the call there."):
         SessionStopped: On entering, if the session is over or this call would
             pass one of its limits. Nothing has been sent then.
         CallRefused: On entering, if only this call may not be made.
+        ReservationConflict: On entering, if its id was another's, or was given back.
     """
 
     def __init__(

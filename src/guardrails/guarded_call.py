@@ -35,10 +35,10 @@ _UNKNOWN = object()
 class GuardedCall(OfOneProcess, instead="Make the call there."):
     """One model call or tool call: reserved on entering, settled on leaving.
 
-    A context manager, sync and async; not for reuse. Inside, `settle` books
-    what was consumed. Without it all that was reserved is booked: of a model call
-    flagged `estimated`, and after an error without the output. A tool's call costs its
-    price however it ends.
+    A context manager, sync and async; not for reuse. Inside, `settle` books what was
+    consumed. Without it all that was reserved is booked: of a model call flagged
+    `estimated`, and after an error without the output. A tool's call costs its price
+    however it ends.
 
     Raises:
         SessionStopped: On entering, if the session is over or this call would
@@ -219,17 +219,16 @@ class GuardedCall(OfOneProcess, instead="Make the call there."):
             ended: What books a call that has ended, in the same round trip. After an
                 error it may have to be booked again.
         """
-        reservation = self._plan()
-        if reservation is None and ended is not None:
-            self._engine.settle(ended)
-        if reservation is not None:
+        if (reservation := self._plan()) is not None:
+            budget = self._session.budget
             if self._charging is None:
-                budget = self._session.budget
                 keep_reserve(self._engine, reservation, budget, ended=ended)
             all_or_nothing(
                 lambda: self._admitted(self._engine.reserve(reservation, ended=ended)),
                 lambda: self._engine.release(reservation),
             )
+        elif ended is not None:
+            self._engine.settle(ended)
 
     async def areserve(self) -> None:
         """Like `reserve`, for asyncio."""
@@ -386,12 +385,12 @@ class GuardedCall(OfOneProcess, instead="Make the call there."):
 
     def digest_of(self, result: object) -> str | None:
         """Returns the digest of a tool's result."""
-        if result is _UNKNOWN or not isinstance(self._call, ToolCall):
+        call = self._call
+        if result is _UNKNOWN or not isinstance(call, ToolCall):
             return None
-        if self._call.arguments_digest is None:
+        if call.arguments_digest is None:
             return None  # It takes no part in loops.
-        label = self._call.name
-        return self._session.fingerprint(result, label=label, is_result=True)
+        return self._session.fingerprint(result, label=call.name, is_result=True)
 
     def _refuse_reuse(self) -> None:
         if self._reservation is not None:

@@ -122,6 +122,7 @@ class TestSQLite(OneMonth):
         check(store, 1_000_000, tmp_path)
 
 
+@pytest.mark.usefixtures("patient")
 class TestRedis(OneMonth):
     @pytest.fixture
     def store(self, server: Server) -> Iterator[RedisStore]:

@@ -152,11 +152,9 @@ class Wrapping:
                 self._close(left)
 
     async def _aclose(self, left: Iterable[Held]) -> None:
-        closing, cancelled = await to_its_end(
+        _, cancelled = await to_its_end(
             apart(lambda: self._close(left)), or_at_once=lambda: self._close(left)
         )
-        if closing.cancelled():  # The event loop ends.
-            self._close(left)
         if cancelled is not None:
             raise cancelled
 

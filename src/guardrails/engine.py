@@ -200,8 +200,6 @@ class Engine:
             if cancelled is not None:
                 await self._give_back(reservation, asking)
                 raise cancelled
-            if is_broken_off(asking):
-                self._forgo(reservation)
             with refusing():
                 reply = asking.result()
             if self._admits(reservation, reply, is_last=self._is_late(give_up_at_ms)):
@@ -213,9 +211,7 @@ class Engine:
         self, reservation: Reservation, asking: "asyncio.Task[Reserved | Conflict]"
     ) -> None:
         """Gives back what a task was granted although it was cancelled."""
-        if is_broken_off(asking):
-            self._forgo(reservation)
-        elif asking.exception() is None:
+        if not is_broken_off(asking) and asking.exception() is None:
             with contextlib.suppress(GuardrailsError):  # Refused: nothing is held.
                 if self._admits(reservation, asking.result(), is_last=True):
                     await self.arelease(reservation)
@@ -307,9 +303,7 @@ class Engine:
         booking, cancelled = await to_its_end(
             self.store.aexecute(op), or_at_once=lambda: self.settle(op)
         )
-        if is_broken_off(booking):  # Booking twice counts once.
-            self.settle(op)
-        else:
+        if not is_broken_off(booking):
             try:
                 reply = booking.result()
             except Exception as error:
@@ -344,9 +338,7 @@ class Engine:
         telling, cancelled = await to_its_end(
             self.store.aexecute(op), or_at_once=lambda: self.tell(op, doing=doing)
         )
-        if is_broken_off(telling):
-            self.tell(op, doing=doing)
-        elif (error := telling.exception()) is not None:
+        if not is_broken_off(telling) and (error := telling.exception()) is not None:
             self.contain(error, doing)
         if cancelled is not None:
             raise cancelled

@@ -56,8 +56,8 @@ async def to_its_end(
 
     Args:
         work: What is waited for.
-        or_at_once: What does the same for a coroutine that is thrown away while it
-            waits, and may wait no more. The work may still be done before or after it.
+        or_at_once: What does the same where nobody waits any more: this coroutine is
+            thrown away, or the work was broken off. It may be done twice then.
     """
     task = asyncio.ensure_future(work)
     cancelled: asyncio.CancelledError | None = None
@@ -73,6 +73,8 @@ async def to_its_end(
             or_at_once()
             raise
     told_once.close()
+    if is_broken_off(task):
+        or_at_once()
     return task, cancelled
 
 

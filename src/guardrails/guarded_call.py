@@ -21,7 +21,7 @@ from guardrails.interrupts import all_or_nothing, unbroken
 from guardrails.layering import learnt_layers
 from guardrails.one_process import OfOneProcess
 from guardrails.outcomes import checked_usage, failed, text_of
-from guardrails.scope import current_call, current_layer, needs_asyncio
+from guardrails.scope import current_call, current_layer, needs_asyncio, take_out
 
 if TYPE_CHECKING:
     from guardrails.session import Session
@@ -69,7 +69,8 @@ class GuardedCall(OfOneProcess, instead="Make the call there."):
         self._is_async = False
         self._is_done = False
         self._is_released = False
-        self._outer: GuardedCall | None = None
+        self.outer: GuardedCall | None = None
+        """The tool call around this one in its context, of this guard or another."""
         self._is_offered = False
         self._started_ms = 0
         self._attempt = 1
@@ -92,11 +93,6 @@ class GuardedCall(OfOneProcess, instead="Make the call there."):
         if self._reservation is not None:
             return self._reservation.op.charging.attribution
         return self._attribution or self._session.attribution
-
-    @property
-    def outer(self) -> "GuardedCall | None":
-        """The tool call around this one in its context, of this guard or another."""
-        return self._outer
 
     @property
     def offered(self) -> ToolCall | None:
@@ -320,19 +316,13 @@ class GuardedCall(OfOneProcess, instead="Make the call there."):
         """
         self._is_offered = is_offered
         if self._call.kind is CallKind.TOOL:
-            self._outer = current_call.get()
+            self.outer = current_call.get()
             current_call.set(self)
 
     @unbroken
     def leave_scope(self) -> None:
         """Ends `enter_scope`, also while a call of another guard inside stays."""
-        inner = current_call.get()
-        if inner is self:
-            current_call.set(self._outer)
-        while inner is not None and inner._outer is not self:
-            inner = inner._outer
-        if inner is not None:
-            inner._outer = self._outer
+        take_out(self, current_call)
 
     def _enter(self) -> None:
         self.reserve()

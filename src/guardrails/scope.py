@@ -11,7 +11,7 @@ import contextvars
 import functools
 import weakref
 from collections.abc import Callable, Generator
-from typing import TYPE_CHECKING, Any, ParamSpec, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, TypeAlias, TypeVar
 
 from guardrails.core.layers import INPUT_LAYERS, Layer
 from guardrails.errors import ConfigurationError
@@ -32,10 +32,20 @@ __all__ = [
     "needs_asyncio",
     "open_session",
     "running_task",
+    "take_out",
 ]
 
 P = ParamSpec("P")
 T = TypeVar("T")
+
+
+class _Nested(Protocol):
+    """What may have another of its kind around it in a context."""
+
+    outer: Any
+
+
+N = TypeVar("N", bound=_Nested)
 
 TaskReference: TypeAlias = weakref.ref[asyncio.Task[Any]]
 
@@ -108,6 +118,23 @@ def running_task() -> "TaskReference | None":
     except RuntimeError:  # No event loop runs in this thread.
         return None
     return None if task is None else weakref.ref(task)
+
+
+def take_out(thing: N, around: "contextvars.ContextVar[N | None]") -> bool:
+    """Takes something out of its context, also from between what stays there.
+
+    Returns:
+        Whether it was in this context.
+    """
+    inner = around.get()
+    if inner is thing:
+        around.set(thing.outer)
+        return True
+    while inner is not None and inner.outer is not thing:
+        inner = inner.outer
+    if inner is not None:
+        inner.outer = thing.outer
+    return inner is not None
 
 
 def needs_asyncio() -> None:

@@ -28,7 +28,13 @@ from guardrails.guarded_call import GuardedCall
 from guardrails.ids import new_id
 from guardrails.interrupts import all_or_nothing, unbroken
 from guardrails.one_process import OfOneProcess
-from guardrails.scope import TaskReference, current_session, open_session, running_task
+from guardrails.scope import (
+    TaskReference,
+    current_session,
+    open_session,
+    running_task,
+    take_out,
+)
 from guardrails.threads import is_on_event_loop, new_lock
 
 __all__ = ["Session"]
@@ -69,7 +75,8 @@ class Session(OfOneProcess, instead="Open it there by its session_id."):
         self._active_from_ms: int | None = None
         self.is_entered: bool = False
         """Whether code holds it open by `with`, so that leaving it can raise."""
-        self._outer: Session | None = None
+        self.outer: Session | None = None
+        """The session around this one while it is open, of this guard or another."""
         self._was_left = False
         self.entered_by: TaskReference | None = None
         """The task that entered it last, if it was one."""
@@ -225,22 +232,16 @@ class Session(OfOneProcess, instead="Open it there by its session_id."):
 
     def _step_in(self) -> None:
         self.activate()
-        self._outer, self.entered_by = open_session(), running_task()
+        self.outer, self.entered_by = open_session(), running_task()
         self.is_entered = True
         current_session.set(self)
 
     @unbroken
     def _step_out(self) -> bool:
         """Takes it out of the context, also from between sessions that stay open."""
-        inner = current_session.get()
-        if is_innermost := inner is self:
-            current_session.set(self._outer)
-        while inner is not None and inner._outer is not self:
-            inner = inner._outer
-        if inner is not None:
-            inner._outer = self._outer
+        was_there = take_out(self, current_session)
         self.is_entered = False
-        return is_innermost or inner is not None
+        return was_there
 
     def _surface(self, error: BaseException | None) -> None:
         """Raises a stop that a framework swallowed, unless it is on its way."""
@@ -259,11 +260,6 @@ class Session(OfOneProcess, instead="Open it there by its session_id."):
     def budget(self) -> Budget:
         """The budget of its own."""
         return self._budget
-
-    @property
-    def outer(self) -> "Session | None":
-        """The session around this one while it is open, of this guard or another."""
-        return self._outer
 
     @property
     def around(self) -> "list[Session]":

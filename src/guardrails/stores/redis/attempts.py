@@ -26,7 +26,13 @@ from tenacity import (
     wait_random_exponential,
 )
 
-from guardrails.stores.redis.topology import DEADLINE_S, Address, Topology, masked
+from guardrails.stores.redis.topology import (
+    DEADLINE_S,
+    SENTINELS_REFUSE,
+    Address,
+    Topology,
+    masked,
+)
 from guardrails.stores.redis.wire import packed
 
 __all__ = [
@@ -288,6 +294,20 @@ _FIXES: tuple[tuple[str, str], ...] = (
     ("OutOfMemoryError", _FULL),
     ("OOM", _FULL),
     ("ReadOnlyError", "It is a replica: name the master, or use redis+sentinel://."),
+    (
+        SENTINELS_REFUSE,
+        (
+            "They have a password of their own: add ?sentinel_password=... to the URL, "
+            "and sentinel_username if they have users."
+        ),
+    ),
+    (
+        "MasterNotFoundError",
+        (
+            "Does a Sentinel answer (by TLS: rediss+sentinel://), and know a master of "
+            "this name that is up?"
+        ),
+    ),
     ("AuthenticationError", "User or password are wrong: redis://user:password@host."),
     ("NoPermissionError", "The user lacks a right: see the ACL in examples/redis/."),
     ("ClusterCrossSlotError", "Use redis+cluster:// for a cluster."),

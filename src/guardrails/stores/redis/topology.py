@@ -11,23 +11,31 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
-from urllib.parse import parse_qs, unquote, urlsplit
+from urllib.parse import parse_qs, parse_qsl, unquote, urlsplit
 
 import redis
 from redis.backoff import NoBackoff
 from redis.connection import (
     Connection,
+    SSLConnection,
     UnixDomainSocketConnection,
     parse_url,
 )
 from redis.crc import key_slot
 from redis.retry import Retry
-from redis.sentinel import Sentinel
+from redis.sentinel import MasterNotFoundError, Sentinel
 
 from guardrails.errors import ConfigurationError
 from guardrails.stores.redis.certificates import problem_of
 
-__all__ = ["TCP_OPTIONS", "Address", "Topology", "masked", "slots_from"]
+__all__ = [
+    "SENTINELS_REFUSE",
+    "TCP_OPTIONS",
+    "Address",
+    "Topology",
+    "masked",
+    "slots_from",
+]
 
 DEADLINE_S = 0.25
 """How long one attempt may take: connecting, sending or waiting for the reply."""
@@ -36,6 +44,9 @@ RESENT_MS = 500
 """How long the system may resend what a server has not received, closed connection or
 not. A call that was given back must not reach it after that: it would hold for nobody.
 So this is less than a second, before which no store that failed is told anything."""
+
+SENTINELS_REFUSE = "Sentinels let nobody in"
+"""The text of an error, which says that it is not about the server."""
 
 SENTINEL_PORT = 26_379
 PORT = 6_379
@@ -59,6 +70,8 @@ class Topology:
     service: str = ""
     options: dict[str, Any] = field(default_factory=dict)
     """Of every connection: credentials, database, TLS."""
+    sentinel_options: dict[str, Any] = field(default_factory=dict)
+    """Of those to Sentinels, which have credentials of their own."""
     connection_class: type[Any] = Connection
     on_moved: Callable[[], None] = lambda: None
     """Called when a slot has another server than before."""
@@ -105,7 +118,7 @@ class Topology:
             seed = (options.pop("path"), 0)
         else:
             seed = (options.pop("host", "localhost"), options.pop("port", PORT))
-        return cls(url, "server", [seed], "", options, connection_class)
+        return cls(url, "server", [seed], "", options, {}, connection_class)
 
     @classmethod
     def _of_group(cls, url: str, scheme: str, kind: str) -> "Topology":
@@ -119,16 +132,24 @@ class Topology:
             if found is None:
                 raise ValueError("one is no host:port")
             seeds.append((found[1].strip("[]"), int(found[2] or default)))
-        query = f"?{parts.query}" if parts.query else ""
+        query, sentinel_options = parts.query, {}
+        if kind == "sentinel":
+            query, sentinel_options = _parted(query)
         database = path[1] if kind == "sentinel" and len(path) > 1 else "0"
-        options = dict(parse_url(f"{scheme}://{credentials}@h/{database}{query}"))
+        options = dict(parse_url(f"{scheme}://{credentials}@h/{database}?{query}"))
         for name in ("host", "port"):
             options.pop(name, None)
         connection_class = options.pop("connection_class", Connection)
         if kind == "sentinel" and not path:
             raise ValueError("the name of the service is missing")
         service = path[0] if kind == "sentinel" else ""
-        return cls(url, kind, seeds, service, options, connection_class)
+        if issubclass(connection_class, SSLConnection):
+            # One setting of the servers, `tls-replication`, is about both.
+            tls = {name: value for name, value in options.items() if name[:4] == "ssl_"}
+            sentinel_options |= {"ssl": True, **tls}
+        return cls(
+            url, kind, seeds, service, options, sentinel_options, connection_class
+        )
 
     def slot(self, prefix: str) -> int:
         """Returns the slot of the keys with this prefix; 0 outside a cluster."""
@@ -216,9 +237,15 @@ class Topology:
             "socket_connect_timeout": deadline_s / len(self.seeds),
             "retry": Retry(NoBackoff(), 0),
         }
-        sentinel = Sentinel(self.seeds, sentinel_kwargs=quick)
+        sentinel = Sentinel(
+            self.seeds, sentinel_kwargs={**quick, **self.sentinel_options}
+        )
         try:
             host, port = sentinel.discover_master(self.service)
+        except MasterNotFoundError as error:
+            if str(error).count(redis.AuthenticationError.__name__) == len(self.seeds):
+                raise redis.AuthenticationError(SENTINELS_REFUSE) from None
+            raise
         finally:
             for one in sentinel.sentinels:
                 one.close()
@@ -241,6 +268,18 @@ class Topology:
             finally:
                 connection.disconnect()
         raise failure
+
+
+def _parted(query: str) -> tuple[str, dict[str, str]]:
+    """Takes what is for Sentinels out of a query, and returns both."""
+    names = ("sentinel_username", "sentinel_password")
+    own, others = [], []
+    for part in query.split("&"):
+        (own if part.partition("=")[0] in names else others).append(part)
+    options = {
+        name.removeprefix("sentinel_"): v for name, v in parse_qsl("&".join(own))
+    }
+    return "&".join(others), options
 
 
 def slots_from(reply: Any, asked: Address) -> dict[int, Address]:

@@ -100,3 +100,18 @@ def test_a_user_who_may_not_wait_stops_all_the_same(
     stop_all(url)
 
     assert is_stopped(url)
+
+
+@pytest.mark.parametrize("binary", BINARIES)
+def test_a_server_that_lets_nobody_wait_stops_all_the_same(binary: str) -> None:
+    """Some that are rented out know no WAIT."""
+    with (
+        Server(BINARIES[binary], rename_command='WAIT ""') as master,
+        Server(BINARIES[binary], replicaof=f"127.0.0.1 {master.port}"),
+    ):
+        until(
+            lambda: master.ask("INFO", "replication")["connected_slaves"], "the replica"
+        )
+        stop_all(master.url)
+
+        assert is_stopped(master.url)

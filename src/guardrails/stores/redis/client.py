@@ -16,7 +16,6 @@ from typing import Any
 
 import redis
 from redis.connection import Connection
-from redis.exceptions import NoPermissionError
 
 from guardrails.errors import StoreUnavailable
 from guardrails.stores.forks import LockedAtFork
@@ -127,8 +126,9 @@ class Client(LockedAtFork):
         try:
             reply, count = self._driven(prefix, [command, waiting], script)
         except StoreUnavailable as error:
-            if not isinstance(error.__cause__, NoPermissionError):
+            if not isinstance(error.__cause__, redis.ResponseError):
                 raise
+            # Not everybody may wait, and not every server that is rented out lets one.
             return self.call(script, prefix, keys, arguments)
         if not count:
             _log.warning(

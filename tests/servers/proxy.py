@@ -80,6 +80,10 @@ class Proxy:
         """Follows another plan from now on, counting requests from 1."""
         self._plan, self._requests = plan, 0
 
+    def forward_to(self, port: int) -> None:
+        """Forwards new connections to another port; those that are open stay."""
+        self._target = port
+
     def __enter__(self) -> Self:
         self._thread.start()
         return self

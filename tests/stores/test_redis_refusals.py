@@ -43,6 +43,12 @@ PASSING = {
     "BUSY Redis is busy running a script.": "script",
     "NOREPLICAS Not enough good replicas to write.": "min-replicas-to-write",
     "ERR max number of clients reached": "maxclients",
+    # As scripts meet it, and as they do on Redis 6.2.
+    "ERR READONLY You can't write. script: 2f8a, on @user_script:7.": "replica",
+    "ERR Error running script (call to f_2f8a): @user_script:7: @user_script: 6: "
+    "-READONLY You can't write against a read only replica.": "replica",
+    "ERR Error running script (call to f_2f8a): @user_script:7: @user_script: 6: "
+    "-NOREPLICAS Not enough good replicas to write.": "min-replicas-to-write",
 }
 """What may be over in a moment, and a word of what to do if it is not."""
 
@@ -53,6 +59,14 @@ LASTING = {
     "NOAUTH Authentication required.": "password",
     "WRONGTYPE Operation against a key holding the wrong kind of value": "database",
     "ERR unknown command 'EVALSHA', with args beginning with: 'x'": "renamed",
+    "ERR Error running script (call to f_2f8a): @user_script:7: @user_script: 6: "
+    "-OOM command not allowed when used memory > 'maxmemory'.": "maxmemory",
+    "ERR Error running script (call to f_2f8a): @user_script:7: @user_script: 6: "
+    "-MISCONF Redis is configured to save RDB snapshots": "disk",
+    "ERR Error running script (call to f_2f8a): @user_script:7: @user_script: 6: "
+    "ACL failure in script: User agent has no permissions to run the 'zadd' command": (
+        "+zadd"
+    ),
 }
 """What only a person mends, and a word of how."""
 

@@ -38,6 +38,7 @@ from guardrails.stores.redis.wire import packed
 __all__ = [
     "CALL_DEADLINE_S",
     "Exchange",
+    "Leave",
     "Locate",
     "Pause",
     "Script",
@@ -106,13 +107,20 @@ class Locate:
 
 
 @dataclass(frozen=True, slots=True)
+class Leave:
+    """Close the connections to a server: its name may be that of another by now."""
+
+    address: Address
+
+
+@dataclass(frozen=True, slots=True)
 class Pause:
     """Wait."""
 
     seconds: float
 
 
-Step = Exchange | Locate | Pause
+Step = Exchange | Locate | Leave | Pause
 Steps = Generator[Step, Any, list[Any]]
 
 
@@ -243,6 +251,8 @@ def _attempt(
                 if isinstance(loaded, Exception):
                     raise loaded
             case _:
+                if _is_deposed(error):
+                    yield Leave(address)
                 raise error
     raise redis.ConnectionError("redirected in a circle")
 
@@ -278,21 +288,25 @@ def is_passing(error: BaseException) -> bool:
     )
 
 
-_RETURNING_WORDS = ("MISCONF", "OOM")
-"""What is over once somebody has tidied up; a script's `OOM` has no class."""
+def _is_deposed(error: BaseException) -> bool:
+    """Whether a server says that it is not the master, or has lost all replicas.
+
+    It keeps its connections, and behind a name of a cloud or a balancer another one
+    may be the master by now.
+    """
+    deposed = exceptions.ReadOnlyError | exceptions.MasterDownError
+    return isinstance(error, deposed) or str(error).startswith("NOREPLICAS")
 
 
 def may_return(error: BaseException) -> bool:
     """Whether the server may answer some time later, although nobody here changes."""
     is_full = isinstance(error, exceptions.OutOfMemoryError)
-    return is_passing(error) or is_full or str(error).startswith(_RETURNING_WORDS)
+    return is_passing(error) or is_full or str(error).startswith("MISCONF")
 
 
-_FULL = "Raise maxmemory; keep maxmemory-policy noeviction."
 _FIXES: tuple[tuple[str, str], ...] = (
     # redis-py has a class for most codes, and takes the code out of the text.
-    ("OutOfMemoryError", _FULL),
-    ("OOM", _FULL),
+    ("OutOfMemoryError", "Raise maxmemory; keep maxmemory-policy noeviction."),
     ("ReadOnlyError", "It is a replica: name the master, or use redis+sentinel://."),
     (
         SENTINELS_REFUSE,

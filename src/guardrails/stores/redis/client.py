@@ -22,6 +22,7 @@ from guardrails.stores.forks import LockedAtFork
 from guardrails.stores.redis.attempts import (
     CALL_DEADLINE_S,
     Exchange,
+    Leave,
     Locate,
     Pause,
     Script,
@@ -209,6 +210,8 @@ class Client(LockedAtFork):
             case Locate():
                 locate = partial(self._topology.locate, step.slot, step.deadline_s)
                 return within(step.deadline_s, locate, late=_ignore)
+            case Leave():
+                return self._forget_idle(step.address)
             case Pause():
                 return time.sleep(step.seconds)
 
@@ -236,6 +239,8 @@ class Client(LockedAtFork):
             case Locate():
                 locate = partial(self._topology.locate, step.slot, step.deadline_s)
                 return await awaited_within(step.deadline_s, locate)
+            case Leave():
+                return self._streams.leave(step.address)
             case Pause():
                 return await asyncio.sleep(step.seconds)
 
@@ -259,7 +264,7 @@ class Client(LockedAtFork):
         return replies
 
     def _forget_idle(self, address: Address) -> None:
-        """Closes connections to a server that has failed: they have failed, too."""
+        """Closes connections to a server that has failed, as they have, or was left."""
         idle = self._idle.get(address)
         while idle:
             with contextlib.suppress(IndexError):  # Others take some, too.

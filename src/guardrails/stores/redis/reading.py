@@ -1,8 +1,9 @@
-"""Reading: the replies to what a thread has asked, each within a time.
+"""Reading: what servers answer, and the replies to a thread, each within a time.
 
 redis-py's time bounds each piece of a reply, and a network may bring it in many.
 """
 
+import re
 import time
 from typing import Any
 
@@ -11,10 +12,29 @@ import redis
 from redis import exceptions
 from redis.connection import Connection, DefaultParser
 
-__all__ = ["replies_from"]
+__all__ = ["new_reader", "replies_from"]
 
 PIECE_BYTES = 65_536
 """How much is read at once, as redis-py does."""
+
+
+_OF_SCRIPT = re.compile(r"ERR (Error running script .*?: -)?([A-Z]+) ")
+"""How a refusal begins that a script has met, as Redis 6.2 writes it and the others."""
+
+
+def new_reader() -> "hiredis.Reader":
+    """Returns a reader of replies, to which refusals are errors of redis-py."""
+    refusal: Any = _refusal
+    return hiredis.Reader(replyError=refusal)
+
+
+def _refusal(text: str) -> Exception:
+    """Gives a refusal its class by its code, also if a script stands before it."""
+    found = _OF_SCRIPT.match(text)
+    if found and (found[1] or found[2] in DefaultParser.EXCEPTION_CLASSES):
+        text = text[found.start(2) :]
+    error: Exception = DefaultParser.parse_error(text)
+    return error
 
 
 def replies_from(connection: Connection, count: int, deadline_s: float) -> list[Any]:
@@ -30,8 +50,7 @@ def replies_from(connection: Connection, count: int, deadline_s: float) -> list[
         redis.ConnectionError: If the server has closed the connection, or does so
             with what it says.
     """
-    parse_error: Any = DefaultParser.parse_error
-    reader = hiredis.Reader(replyError=parse_error)
+    reader = new_reader()
     channel: Any = connection._sock
     if channel is None:
         raise redis.ConnectionError("the connection was closed")

@@ -22,13 +22,10 @@ from typing import Any, cast
 
 import hiredis
 from redis import exceptions
-from redis.connection import (
-    DefaultParser,
-    SSLConnection,
-    UnixDomainSocketConnection,
-)
+from redis.connection import SSLConnection, UnixDomainSocketConnection
 
 from guardrails.stores.redis.certificates import tls_context
+from guardrails.stores.redis.reading import new_reader
 from guardrails.stores.redis.topology import (
     DEADLINE_S,
     TCP_OPTIONS,
@@ -68,6 +65,12 @@ class Streams:
         if stream is None or stream.ended.is_set():
             stream = self._open(address, deadline_s)
         return await stream.ask(commands, deadline_s)
+
+    def leave(self, address: Address) -> None:
+        """Closes the stream to a server. Whoever else waits on it is told so."""
+        stream = self._of_this_loop().get(address)
+        if stream is not None:
+            stream.close()
 
     def close(self) -> None:
         """Closes all streams, each on its loop."""
@@ -178,8 +181,7 @@ class _Stream(asyncio.Protocol):
     """One connection; see the module."""
 
     def __init__(self) -> None:
-        parse_error: Any = DefaultParser.parse_error
-        self._reader = hiredis.Reader(replyError=parse_error)
+        self._reader = new_reader()
         self._questions: deque[_Question] = deque()
         self._numbers = itertools.count(1)
         self._unsent: list[bytes] = []

@@ -147,10 +147,11 @@ def test_follows_a_slot_that_is_elsewhere_for_now(run: Run) -> None:
     assert new.scripts == new.asked.count(b"ASKING") == 1
 
 
-def test_follows_a_slot_that_has_moved(run: Run) -> None:
-    """MOVED is remembered."""
+@pytest.mark.parametrize("host", ["127.0.0.1", "", "?"])
+def test_follows_a_slot_that_has_moved(run: Run, host: str) -> None:
+    """MOVED is remembered. A node without a name is on the host that was asked."""
     with ScriptedServer() as new:
-        moved = f"-MOVED 1 127.0.0.1:{new.port}\r\n".encode()
+        moved = f"-MOVED 1 {host}:{new.port}\r\n".encode()
         with (
             ScriptedServer(for_ever=moved) as old,
             closing(open_store(f"redis+cluster://127.0.0.1:{old.port}")) as store,

@@ -32,6 +32,7 @@ from guardrails.stores.redis.topology import (
     Address,
     Topology,
     masked,
+    named_host,
 )
 from guardrails.stores.redis.wire import packed
 
@@ -240,10 +241,10 @@ def _attempt(
             case None:
                 return replies
             case exceptions.MovedError():  # Before AskError, its base.
-                address = (error.host, error.port)
+                address = (named_host(error.host, address), error.port)
                 topology.moved(slot, address)
             case exceptions.AskError():
-                address = (error.host, error.port)
+                address = (named_host(error.host, address), error.port)
                 sent = [part for command in commands for part in (_ASKING, command)]
             case exceptions.NoScriptError() if script is not None:
                 load = packed((b"SCRIPT", b"LOAD", script.text))

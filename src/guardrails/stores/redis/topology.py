@@ -34,6 +34,7 @@ __all__ = [
     "Address",
     "Topology",
     "masked",
+    "named_host",
     "slots_from",
 ]
 
@@ -286,10 +287,14 @@ def slots_from(reply: Any, asked: Address) -> dict[int, Address]:
     """Reads the reply to CLUSTER SLOTS: the master of each slot that is served."""
     slots: dict[int, Address] = {}
     for first, last, master, *_ in reply:
-        # A node that does not know its own name means the one that was asked.
-        host = master[0].decode() if master[0] else asked[0]
+        host = named_host((master[0] or b"").decode(), asked)
         slots |= dict.fromkeys(range(first, last + 1), (host, int(master[1])))
     return slots
+
+
+def named_host(name: str, asked: Address) -> str:
+    """Returns the host of a node; one that has no name is where the question went."""
+    return asked[0] if name in ("", "?") else name
 
 
 def masked(url: str) -> str:

@@ -12,11 +12,19 @@ import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import FrameType
+from typing import cast
 
 import pytest
 
 from guardrails.core.loops import LoopRule, ToolTrace
-from guardrails.core.operations import Release, Settle
+from guardrails.core.operations import (
+    Operation,
+    ReadAccount,
+    Release,
+    Settle,
+    Settled,
+    Sweep,
+)
 from guardrails.core.policy import Limits, OnStoreError
 from guardrails.errors import StoreUnavailable
 from guardrails.stores.backlog import Entry
@@ -388,6 +396,58 @@ def test_what_a_process_that_ended_was_told_may_have_been_lost_since(
     open_journal().adopt(sending(sent), NOTHING)
 
     assert [op.hold_id for op in sent] == ["acknowledged"]
+
+
+@pytest.mark.parametrize("ends", [Journal.close, abandon])
+def test_processes_that_end_within_a_minute_book_nothing_again(
+    open_journal: Open, clock: FakeClock, ends: Callable[[Journal], object]
+) -> None:
+    """One every hour for two days: the store knows an id for a day and an hour.
+
+    Each adopts what the last one has left, and is over before that is old.
+    """
+    store, to = MemoryStore(), charging()
+    booked: list[int] = []
+
+    def send(op: Entry) -> bool:
+        reply = store.execute(cast("Operation[object]", op))
+        return isinstance(reply, Settled) and reply.is_applied
+
+    for hour in range(48):
+        journal = open_journal()
+        booked.append(journal.adopt(send, store.history))
+        if hour == 0:
+            op = settle("paid", to)
+            journal.before(op)
+            store.execute(op)
+            journal.done(op)
+        clock.advance(seconds=10)
+        ends(journal)
+        clock.advance(seconds=3_600)
+        store.execute(Sweep(now_ms=clock.now_ms()))
+
+    account = store.execute(ReadAccount(account="default/session/session_id=s"))
+    assert account is not None
+    assert account.posted_nano_usd == CENT
+    assert sum(booked) == 0
+
+
+def test_what_was_acknowledged_is_passed_on_for_a_minute_only(
+    open_journal: Open, clock: FakeClock
+) -> None:
+    """Else each of many short processes would send what all before it have booked."""
+    first = open_journal()
+    first.before(settle("paid", charging()))
+    first.done(settle("paid", charging()))
+    first.close()
+    for _ in range(3):
+        sent: list[Entry] = []
+        clock.advance(seconds=KEPT_MS / 1_000 * 0.7)
+        journal = open_journal()
+        journal.adopt(lambda op, sent=sent: sent.append(op) or False, NOTHING)
+        journal.close()
+
+    assert not sent
 
 
 def test_a_killed_process_loses_nothing(tmp_path: Path, open_journal: Open) -> None:

@@ -11,9 +11,10 @@ their id, for 25 hours.
 
 Which rows were acknowledged is known in memory, and noted when the process ends. Its
 lock on the file ends with it, and the next process of this machine adopts it: it sends
-all rows again and deletes the file. A row older than a day is sent only if it was not
-acknowledged as far as is known, and no event of the store has its id, since the store
-no longer knows which ids are finished.
+all rows again and deletes the file. What was acknowledged goes from journal to journal
+for its minute only, however short the processes live. What is older than a day is sent
+only if it was not acknowledged as far as is known, and no event of the store has its
+id, since the store no longer knows which ids are finished.
 
 SQLite's write-ahead log survives the death of the process without any sync; a power
 cut of this machine may lose the last moments.
@@ -161,10 +162,7 @@ class Journal:
                 self.heard(now_ms)
                 if now_ms - written_ms > LATE_MS:
                     late.append(op.hold_id)
-            if late:
-                # On a full disk they stay for the rest of their first minute only.
-                with contextlib.suppress(OSError, sqlite3.Error):
-                    self._opened().stamp(late, now_ms)
+            self._stamp(late, now_ms)
 
     def __contains__(self, hold_id: object) -> bool:
         """Returns whether something of a hold was not acknowledged."""
@@ -174,8 +172,7 @@ class Journal:
         """Returns the oldest operations that were not acknowledged."""
         with self._lock:
             wanted = list(islice(self._unacknowledged, count))
-            known = map(self._remembered.get, wanted)
-            found = [op for op in known if op is not None]
+            found = [op for op in map(self._remembered.get, wanted) if op is not None]
             if len(found) == len(wanted):
                 return found
             file = self._opened()
@@ -245,8 +242,7 @@ class Journal:
         unknown = 0
         for path in sorted(self._folder.glob(f"{self._name}-*.sqlite3")):
             try:
-                file = JournalFile.adopted(path)
-                if file is None:
+                if (file := JournalFile.adopted(path)) is None:
                     continue
                 try:
                     unknown += self._sent_again(file, send, history)
@@ -325,6 +321,12 @@ class Journal:
                 type(error).__name__,
             )
 
+    def _stamp(self, hold_ids: Sequence[str], written_ms: int) -> None:
+        """Has the minute of rows begin at an instant, unless the disk is full."""
+        with self._lock, contextlib.suppress(OSError, sqlite3.Error):
+            if hold_ids and self._file is not None:
+                self._file.stamp(hold_ids, written_ms)
+
     def _kept_since_ms(self) -> int:
         # The clock may have been set back meanwhile.
         return min(self._heard_ms, self._clock.now_ms()) - KEPT_MS
@@ -353,20 +355,16 @@ class Journal:
         return digest
 
     def _sent_again(
-        self,
-        file: JournalFile,
-        send: Callable[[Entry], bool],
-        history: History,
+        self, file: JournalFile, send: Callable[[Entry], bool], history: History
     ) -> int:
         now_ms, unknown = self._clock.now_ms(), 0
         with self._aside:
             rows, acknowledged = file.rows(), file.acknowledged()
         for op, written_ms in self._read(rows, file):
+            is_acknowledged = op.hold_id in acknowledged
             # What is that old, the store does not know by its id any more.
-            if now_ms - written_ms > RETENTION_MS and (
-                not isinstance(op, Settle)
-                or op.hold_id in acknowledged
-                or is_booked(op, history)
+            if now_ms - op.now_ms > RETENTION_MS and (
+                not isinstance(op, Settle) or is_acknowledged or is_booked(op, history)
             ):
                 continue
             with self._lock:
@@ -374,8 +372,10 @@ class Journal:
                     break
                 if isinstance(op, Settle):
                     self.keep(op)  # It may be lost again while it is new.
-            unknown += send(op)
+            unknown += (is_new := send(op))
             self.done(op)
+            if is_acknowledged and not is_new:
+                self._stamp([op.hold_id], written_ms)  # Its minute began long ago.
             with self._aside:
                 file.delete(op.hold_id)  # Taken up again, it goes on from here.
         return unknown

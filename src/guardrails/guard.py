@@ -220,6 +220,9 @@ class Guard(OfOneProcess, instead=_INSTEAD):
             on_error=policy.on_store_error,
             clock=clock,
             journal=None if url is None else open_journal(url, clock),
+            begin_journal=None
+            if url is None
+            else partial(open_journal, url, clock, has_failed=True),
             key=key,
         )
         self._engine = Engine(

@@ -521,7 +521,7 @@ def test_a_fork_waits_for_whoever_tidies_the_file(
         RemoteFlakyStore(), on_error=OnStoreError.LOCAL, clock=clock, journal=journal
     )
     store.execute(settle("1", charging()))
-    tidying = threading.Thread(target=journal._tidy)
+    tidying = threading.Thread(target=journal.tidy)
     tidying.start()
     begun.wait(10)
     threading.Timer(0.1, may_end.set).start()

@@ -81,21 +81,32 @@ def shared_url(url: str) -> str:
     return f"sqlite:///{quote(os.fspath(in_full(path)))}"
 
 
-def open_journal(url: str, clock: Clock) -> "Journal | None":
+def open_journal(
+    url: str, clock: Clock, *, has_failed: bool = False
+) -> "Journal | None":
     """Opens this process's journal for the store of a URL, if it needs one.
 
     A store on another machine does: it can be away, and can lose what it had
-    acknowledged. Without a journal, which is said once, a settlement that the store
-    does not take is kept in memory only.
+    acknowledged. A file needs one as long as it cannot be written, and where a process
+    has died meanwhile. Without a journal, which is said once, a settlement that the
+    store does not take is kept in memory only.
+
+    Args:
+        url: The store's.
+        clock: For the journal.
+        has_failed: Whether the store has just failed.
     """
+    folder, store = journal_folder(), shared_url(_masked(url))
+    kept: dict[str, int] = {}
     if not _is_redis(url):
-        return None
+        if _path(url) is None or not (has_failed or _has_left(folder, store)):
+            return None
+        kept = {"kept_ms": 0}  # What a file has, it does not lose.
     # Imported late, as below.
     from guardrails.stores.journal import Journal
 
-    folder = journal_folder()
     try:
-        return Journal(folder, store=_masked(url), clock=clock)
+        return Journal(folder, store=store, clock=clock, **kept)
     except Exception as error:
         _log.warning(
             "guardrails: no journal can be kept in %s (%s). Make it a directory that "
@@ -105,6 +116,14 @@ def open_journal(url: str, clock: Clock) -> "Journal | None":
             type(error).__name__,
         )
         return None
+
+
+def _has_left(folder: Path, store: str) -> bool:
+    """Whether there is a journal that somebody may have to adopt."""
+    # Imported late, as below.
+    from guardrails.stores.journal_file import paths_of
+
+    return bool(paths_of(folder, store))
 
 
 def journal_folder() -> Path:

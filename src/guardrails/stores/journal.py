@@ -36,7 +36,7 @@ from guardrails.ids import new_id
 from guardrails.ports import Clock, History
 from guardrails.stores.background import Background
 from guardrails.stores.backlog import Entry, is_booked, is_over
-from guardrails.stores.journal_file import JournalFile, tidy
+from guardrails.stores.journal_file import JournalFile, name_of, paths_of, tidy
 from guardrails.stores.journal_rows import charging_text, entry_from, entry_row
 
 __all__ = ["Journal"]
@@ -77,16 +77,20 @@ class Journal:
         folder: Where the files of all processes are. It is created with mode 0700.
         store: Names the store; only journals of the same one are adopted.
         clock: Says when a row was written.
+        kept_ms: How long a row stays after it was acknowledged.
 
     Raises:
         OSError: If the folder or the file cannot be written.
         sqlite3.Error: Likewise.
     """
 
-    def __init__(self, folder: Path, *, store: str, clock: Clock) -> None:
+    def __init__(
+        self, folder: Path, *, store: str, clock: Clock, kept_ms: int = KEPT_MS
+    ) -> None:
         self._folder = folder
         self._clock = clock
-        self._name = blake2b(store.encode(), digest_size=8).hexdigest()
+        self._kept_ms = kept_ms
+        self._store = store
         self._lock = threading.RLock()
         self._aside = threading.RLock()
         """Held by whoever uses SQLite without the other: a fork waits for both."""
@@ -144,7 +148,7 @@ class Journal:
                 self._remembered[op.hold_id] = op
             self._count += 1
             if self._count % PRUNED_EVERY == 0:
-                self._background.soon(0, self._tidy)
+                self._background.soon(0, self.tidy)
 
     def done(self, *ops: Entry) -> None:
         """Notes that the store has acknowledged them. Their rows stay for a while.
@@ -192,9 +196,8 @@ class Journal:
     @property
     def is_unheard(self) -> bool:
         """Whether the store was not heard of for so long that rows stay for it."""
-        if self.is_closed:
-            return False
-        return self._clock.now_ms() - self._heard_ms > KEPT_MS
+        silent_ms = self._clock.now_ms() - self._heard_ms
+        return not self.is_closed and silent_ms > KEPT_MS
 
     def heard(self, now_ms: int) -> None:
         """Notes that the store has all that it had acknowledged, as far as is known."""
@@ -214,8 +217,7 @@ class Journal:
         while True:
             # By pages, so that nobody who writes waits for long.
             with self._lock:
-                file = self._file
-                if file is None:
+                if (file := self._file) is None:
                     return
                 rows = file.rows(since_ms=since_ms, after=after, count=PAGE)
             for op, _ in self._read(rows, file):
@@ -240,7 +242,7 @@ class Journal:
             StoreUnavailable: From `send`. What is left stays for the next time.
         """
         unknown = 0
-        for path in sorted(self._folder.glob(f"{self._name}-*.sqlite3")):
+        for path in paths_of(self._folder, self._store):
             try:
                 if (file := JournalFile.adopted(path)) is None:
                     continue
@@ -275,7 +277,7 @@ class Journal:
             with contextlib.suppress(OSError, sqlite3.Error):
                 file.disconnect()
                 kept = frozenset(self._unacknowledged)
-                tidy(file.path, before_ms=self._kept_since_ms(), kept=kept)
+                tidy(file.path, until_ms=self._kept_since_ms(), kept=kept)
                 if file.is_empty():
                     file.remove()
                 else:
@@ -305,7 +307,7 @@ class Journal:
     def _forget(self) -> None:
         self._unacknowledged, self._remembered = {}, {}
 
-    def _tidy(self) -> None:
+    def tidy(self) -> None:
         """Deletes old rows and syncs the disk, which no call should wait for."""
         with self._lock:
             file, kept = self._file, frozenset(self._unacknowledged)
@@ -313,7 +315,7 @@ class Journal:
             return
         try:
             with self._aside:
-                tidy(file.path, before_ms=self._kept_since_ms(), kept=kept)
+                tidy(file.path, until_ms=self._kept_since_ms(), kept=kept)
         except (OSError, sqlite3.Error) as error:
             _log.error(
                 "guardrails: the journal %s cannot be tidied (%s): it goes on growing.",
@@ -329,12 +331,12 @@ class Journal:
 
     def _kept_since_ms(self) -> int:
         # The clock may have been set back meanwhile.
-        return min(self._heard_ms, self._clock.now_ms()) - KEPT_MS
+        return min(self._heard_ms, self._clock.now_ms()) - self._kept_ms
 
     def _opened(self) -> JournalFile:
         if self._file is None:
             self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            name = f"{self._name}-{os.getpid()}-{new_id()}.sqlite3"
+            name = f"{name_of(self._store)}-{os.getpid()}-{new_id()}.sqlite3"
             self._file = JournalFile(self._folder / name)
             self._chargings = {}
         return self._file

@@ -5,6 +5,7 @@ import logging
 import os
 import sqlite3
 from collections.abc import Sequence
+from hashlib import blake2b
 from pathlib import Path
 
 try:
@@ -12,7 +13,7 @@ try:
 except ImportError:  # Windows: files of dead processes are not adopted.
     fcntl = None
 
-__all__ = ["JournalFile", "tidy"]
+__all__ = ["JournalFile", "name_of", "paths_of", "tidy"]
 
 TIDIED_MAX = 1_024
 """Rows deleted at once: whoever writes meanwhile waits some milliseconds."""
@@ -37,6 +38,16 @@ _READ = (
     "SELECT operations.kind, operations.content, chargings.content, written_ms, number "
     "FROM operations LEFT JOIN chargings ON charging = digest "
 )
+
+
+def name_of(store: str) -> str:
+    """Returns how the names of all files begin that are for a store."""
+    return blake2b(store.encode(), digest_size=8).hexdigest()
+
+
+def paths_of(folder: Path, store: str) -> list[Path]:
+    """Returns the files of all processes, dead or alive, for a store."""
+    return sorted(folder.glob(f"{name_of(store)}-*.sqlite3"))
 
 
 class JournalFile:
@@ -173,22 +184,27 @@ class JournalFile:
         return self._connection
 
 
-def tidy(path: Path, *, before_ms: int, kept: frozenset[str]) -> None:
-    """Deletes rows that were written before an instant, and empties the log.
+def tidy(path: Path, *, until_ms: int, kept: frozenset[str]) -> None:
+    """Deletes rows that were written by an instant, and empties the log.
 
     By a connection of its own, so that the file can be written meanwhile: syncing
     the disk takes a while.
 
     Args:
         path: The file.
-        before_ms: The instant.
+        until_ms: The instant.
         kept: Holds whose rows stay, however old they are.
     """
+    if not path.stat().st_size:
+        return  # Nothing was ever written.
     with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as database:
-        query = "SELECT hold_id FROM operations WHERE written_ms < ? LIMIT ?"
-        rows = database.execute(query, (before_ms, TIDIED_MAX + len(kept)))
-        old = [row for row in rows.fetchall() if row[0] not in kept]
-        if old:
+        query = "SELECT hold_id FROM operations WHERE written_ms <= ? LIMIT ?"
+        count = TIDIED_MAX + len(kept)
+        while old := [
+            row
+            for row in database.execute(query, (until_ms, count)).fetchall()
+            if row[0] not in kept
+        ]:
             database.execute("BEGIN IMMEDIATE")
             database.executemany("DELETE FROM operations WHERE hold_id = ?", old)
             database.execute("COMMIT")

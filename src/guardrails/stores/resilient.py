@@ -78,7 +78,9 @@ class ResilientStore:
         store: The real store.
         on_error: What to do while it cannot be reached, where a budget does not say.
         clock: Times the probes.
-        journal: Keeps on disk what a store on another machine may lose.
+        journal: Keeps on disk what a store on another machine may lose, and what
+            processes have left that died while theirs was away.
+        begin_journal: Opens one when the store first fails, if there is none.
         key: The store's random key, if it was read before.
     """
 
@@ -89,6 +91,7 @@ class ResilientStore:
         on_error: OnStoreError,
         clock: Clock,
         journal: "Journal | None" = None,
+        begin_journal: "Callable[[], Journal | None] | None" = None,
         key: bytes | None = None,
     ) -> None:
         self._store = store
@@ -96,6 +99,7 @@ class ResilientStore:
         """May be set at any time; an outage that has begun keeps what held then."""
         self._clock = clock
         self._journal = journal
+        self._begin_journal = begin_journal
         self._backlog: Backlog = MemoryBacklog() if journal is None else journal
         self._is_booked = threading.Event()
         self._last_until_ms = 0
@@ -249,9 +253,9 @@ class ResilientStore:
 
     def before_fork(self) -> None:
         """Keeps others out."""
+        self._lock.acquire()  # So that no journal is begun meanwhile.
         if self._journal is not None:
             self._journal.before_fork()
-        self._lock.acquire()
 
     def after_fork(self) -> None:
         """Lets others in again. Threads and open calls stay with the parent."""
@@ -261,16 +265,18 @@ class ResilientStore:
             self._background.forget()
             # A new thread may have the id of one that was asking in the parent.
             self._asking &= {threading.get_ident()}
-        self._lock.release()
         if self._journal is not None:
             self._journal.after_fork()
+        self._lock.release()
         if self._outage is not None:
             self._background.soon(PROBE_MS, self._probe)
 
     # --- while the store answers ---------------------------------------------
 
     def _before(self, operation: Operation[Any]) -> None:
-        """Keeps what must be booked, before it is sent."""
+        """Keeps what must be booked, before it is sent to another machine."""
+        if self._remote is None:
+            return
         if isinstance(operation, Turn):
             operation = operation.settle
         if isinstance(operation, Settle | Release):
@@ -391,6 +397,7 @@ class ResilientStore:
                     reason=str(error or "store: unavailable."),
                     since_ms=now_ms,
                 )
+                self._write_down()
             says = self._outage is outage and self._is_news(outage.reason, now_ms)
             tells = says and not outage.is_told
             outage.is_told = outage.is_told or says
@@ -405,6 +412,13 @@ class ResilientStore:
         if tells:
             self.listener.degraded(outage.reason, seconds=None)
         return outage
+
+    def _write_down(self) -> None:
+        """Keeps on disk from now on what waits, where that was not needed before."""
+        begin, self._begin_journal = self._begin_journal, None
+        if self._journal is None and begin is not None:
+            journal = self._journal = begin()
+            self._backlog = self._backlog if journal is None else journal
 
     def _is_news(self, reason: str, now_ms: int) -> bool:
         """Notes that a trouble is told now, unless it was a moment ago."""
@@ -434,6 +448,7 @@ class ResilientStore:
             self._background.soon(PROBE_MS, self._probe)
         else:
             self._end_outage()
+            self._tidy()
             if self.waiting:
                 self._background.soon(0, self._probe)
         finally:
@@ -556,12 +571,18 @@ class ResilientStore:
         except Exception as error:
             self.listener.failed(error, "adopting a journal")
         else:
+            self._tidy()
             if count:
                 _log.warning(
                     "guardrails: booked %d calls that processes of this machine had "
                     "left behind when they ended.",
                     count,
                 )
+
+    def _tidy(self) -> None:
+        """Forgets what a store has that loses nothing: later it knows no ids."""
+        if self._journal is not None and self._remote is None:
+            self._journal.tidy()
 
 
 def _weakly(method: Callable[[], None]) -> Callable[[], None]:

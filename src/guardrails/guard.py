@@ -1048,6 +1048,7 @@ def _first_asked(
         return off_event_loop(store.secret), None
     except StoreUnavailable as error:
         if not error.may_return or policy.on_store_error is OnStoreError.CLOSED:
+            store.close()  # Nobody else will, and the host may try again.
             raise
         return None, error
 

@@ -2,16 +2,17 @@
 
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from textwrap import dedent
 
 import pytest
 
-from guardrails import Guard
+from guardrails import Guard, StoreUnavailable
 from guardrails.stores import journal_folder
 from tests.servers.waiting import until
 
@@ -98,6 +99,23 @@ def test_what_a_file_took_later_is_kept_no_longer(tmp_path: Path) -> None:
     assert guard.store.waiting == 0
     guard.close()
     assert not _journals()
+
+
+def test_a_guard_starts_while_another_process_holds_the_file(tmp_path: Path) -> None:
+    """It is back by itself: nobody has to mend anything first."""
+    file = tmp_path / "ledger.sqlite3"
+    Guard(store=file).close()
+    with closing(sqlite3.connect(file, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        with pytest.raises(StoreUnavailable, match="Another process held the file"):
+            Guard(store=file, on_store_error="closed")
+        guard = Guard(store=file)
+        guard.tool(cost_usd="0.01")(_pay)(1)
+        other.execute("ROLLBACK")
+    until(lambda: not guard.store.is_degraded, "the file is free")
+
+    assert _calls(guard) == 1
+    guard.close()
 
 
 def _pay(number: int) -> None:

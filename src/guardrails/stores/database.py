@@ -22,6 +22,7 @@ __all__ = [
     "explain",
     "file_id",
     "in_full",
+    "is_locked",
     "open_database",
 ]
 
@@ -92,7 +93,7 @@ def explain(path: Path, error: Exception) -> str:
             "The file is damaged or is something else. It was left as it is: move it "
             "away and a new ledger is started, or point `store` elsewhere."
         )
-    elif "locked" in text or isinstance(error, TimeoutError):
+    elif is_locked(error):
         fix = (
             f"Another process held the file for {WAIT_SECONDS_MAX:g} s. Look for one "
             "that hangs, and keep the file off network file systems."
@@ -104,6 +105,11 @@ def explain(path: Path, error: Exception) -> str:
     else:
         fix = "Point `store` elsewhere, or mend the file."
     return f"store: sqlite file {str(path)!r}: {text or type(error).__name__}. {fix}"
+
+
+def is_locked(error: Exception) -> bool:
+    """Whether all that is wrong is that another process has the file."""
+    return "locked" in str(error)
 
 
 class Turnstile:

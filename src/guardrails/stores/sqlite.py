@@ -39,6 +39,7 @@ from guardrails.stores.database import (
     explain,
     file_id,
     in_full,
+    is_locked,
     open_database,
 )
 from guardrails.stores.forks import close_at_fork
@@ -164,7 +165,9 @@ class SQLiteStore:
         if not isinstance(error, sqlite3.Error):
             self._close()
         if isinstance(error, sqlite3.Error | OSError):
-            raise StoreUnavailable(explain(self._path, error)) from error
+            unavailable = StoreUnavailable(explain(self._path, error))
+            unavailable.may_return = is_locked(error)
+            raise unavailable from error
         raise error
 
     def _opened(self) -> tuple[sqlite3.Connection, Turnstile]:

@@ -947,18 +947,22 @@ class Guard(OfOneProcess, instead=_INSTEAD):
 
         That is the innermost open session, else that of the tool call around the code,
         else that of the framework's run. A call or a run of that session that is around
-        as well knows whom the agent works for, which the session may not.
+        as well knows whom the agent works for, which the session may not; a run that a
+        call does not know of has begun inside it.
         """
         session, call = open_session(), call_of(self._engine)
         while session is not None and session.engine is not self._engine:
             session = session.outer  # A session of another guard hides none of ours.
+        around = None if session is None else Around.of(session)
         if call is not None and session in (None, call.session):
-            return Around(call.session, call.attribution)
+            around = Around(call.session, call.attribution)
+            if call.attribution.agent_run_id is not None:
+                return around
         for adapter in loaded_adapters():
             running = adapter.running(self._engine)
             if running is not None and session in (None, running[0]):
                 return Around(*cast("Around", running))
-        return None if session is None else Around.of(session)
+        return around
 
     def _attribution(
         self,

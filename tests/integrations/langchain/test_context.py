@@ -437,6 +437,31 @@ def test_what_a_tool_calls_is_charged_to_whom_the_metadata_names() -> None:
     }
 
 
+@pytest.mark.parametrize("has_session", [False, True])
+def test_a_run_inside_a_tool_names_whom_it_works_for(*, has_session: bool) -> None:
+    """The tool was called before anybody knew that."""
+    rig = Rig()
+
+    @rig.guard.tool(server="web", cost_usd="0.01")
+    def fetch() -> str:
+        return "page"
+
+    chain = rig.guard.wrap(RunnableLambda(lambda _: fetch()), agent="helper")
+
+    @rig.guard.tool(cost_usd="0.02")
+    def research() -> str:
+        return chain.invoke("hi", {"metadata": {"customer_id": "acme"}})
+
+    around = rig.guard.session("main") if has_session else contextlib.nullcontext()
+    with around:
+        research()
+    found = [row.names for row in rig.guard.spend(by=["customer_id", "agent", "tool"])]
+
+    agent = "main" if has_session else "helper"
+    assert ("acme", agent, "web/fetch") in found
+    assert len(found) == 2
+
+
 def test_names_in_metadata_are_data() -> None:
     """Control characters and lengths from outside must not break a run."""
     rig = Rig()

@@ -398,6 +398,23 @@ def test_what_a_process_that_ended_was_told_may_have_been_lost_since(
     assert [op.hold_id for op in sent] == ["acknowledged"]
 
 
+def test_a_process_with_few_calls_keeps_those_of_its_last_minute_only(
+    open_journal: Open, clock: FakeClock
+) -> None:
+    """It may live for weeks, and be killed when their events are deleted long since."""
+    dead = open_journal()
+    for number in range(5):
+        op = settle(f"{number}", charging())
+        dead.before(op)
+        dead.done(op)
+        clock.advance(seconds=3_600)
+    abandon(dead)
+    sent: list[Entry] = []
+    open_journal().adopt(sending(sent), NOTHING)
+
+    assert [op.hold_id for op in sent] == ["4"]
+
+
 @pytest.mark.parametrize("ends", [Journal.close, abandon])
 def test_processes_that_end_within_a_minute_book_nothing_again(
     open_journal: Open, clock: FakeClock, ends: Callable[[Journal], object]

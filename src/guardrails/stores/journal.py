@@ -49,7 +49,7 @@ LATE_MS = 1_000
 """An acknowledgement that comes later than this begins the minute anew."""
 
 PRUNED_EVERY = 256
-"""Operations between two deletions of rows that are no longer needed."""
+"""Operations of one minute between two deletions of rows that are not needed now."""
 
 ROWS_MAX = 500_000
 """Past it no new call is promised a booking: about 64 MiB of disk per 100,000."""
@@ -100,7 +100,7 @@ class Journal:
         """The same, as far as it need not be read from the disk."""
         self._chargings: dict[int, tuple[Charging, bytes]] = {}
         self._count = 0
-        self._heard_ms = clock.now_ms()
+        self._tidied_ms = self._heard_ms = clock.now_ms()
         """When the store was last known to have all that it had acknowledged."""
         self._is_in_doubt = False
         self._background = Background(clock)
@@ -147,7 +147,8 @@ class Journal:
             if len(self._remembered) < REMEMBERED_MAX:
                 self._remembered[op.hold_id] = op
             self._count += 1
-            if self._count % PRUNED_EVERY == 0:
+            if self._count % PRUNED_EVERY == 0 or now_ms - self._tidied_ms > KEPT_MS:
+                self._tidied_ms = now_ms
                 self._background.soon(0, self.tidy)
 
     def done(self, *ops: Entry) -> None:
@@ -209,10 +210,7 @@ class Journal:
         self._is_in_doubt = not is_over
 
     def recent(self) -> Iterator[Entry]:
-        """Yields what was acknowledged in the minute before the store was last whole.
-
-        And since then, oldest first.
-        """
+        """Yields, oldest first, the acknowledged ones that the store may have lost."""
         since_ms, after = self._kept_since_ms(), 0
         while True:
             # By pages, so that nobody who writes waits for long.

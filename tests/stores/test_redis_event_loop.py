@@ -136,6 +136,18 @@ async def test_ends_with_its_loop_in_every_turn_of_connecting(server: Server) ->
             assert not left, turns
 
 
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="tasks never start eagerly")
+def test_says_at_once_that_nobody_listens_where_tasks_start_eagerly() -> None:
+    """Connecting to a path has failed before the loop's next turn."""
+    with asyncio.Runner() as runner, Server(FIRST) as server:
+        loop = runner.get_loop()
+        loop.set_task_factory(asyncio.eager_task_factory)
+        with closing(open_store(server.unix_url)) as store:
+            server.kill()
+            with pytest.raises(StoreUnavailable, match="ConnectionError"):
+                runner.run(store.aexecute(reserve("h", charging())))
+
+
 class Foreign:
     """A transport that asyncio's class knows nothing of, as uvloop's."""
 

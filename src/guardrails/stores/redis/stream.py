@@ -101,7 +101,9 @@ class Streams:
         )
         self._of_this_loop()[address] = stream
         keeping = self._keep(address, stream, greeted)
-        keeper = asyncio.get_running_loop().create_task(keeping)
+        # Not `create_task`: where tasks start eagerly it may have failed on return, and
+        # what is asked then would wait until it is overdue.
+        keeper = asyncio.Task(keeping, loop=asyncio.get_running_loop())
         _keepers.add(keeper)
         keeper.add_done_callback(_keepers.discard)
         return stream

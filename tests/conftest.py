@@ -14,8 +14,11 @@ from hypothesis import HealthCheck, settings
 
 from tests.servers.waiting import until
 
-# The first example loads what is loaded late; on a busy machine that takes seconds.
-settings.register_profile("busy", suppress_health_check=[HealthCheck.too_slow])
+# The first example loads what is loaded late; on a busy machine that takes seconds, and
+# any other may wait for a core. What hangs is found by the time-out of its test.
+settings.register_profile(
+    "busy", suppress_health_check=[HealthCheck.too_slow], deadline=None
+)
 settings.load_profile("busy")
 
 pytest_plugins = ("tests.servers.fixtures",)

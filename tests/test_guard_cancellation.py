@@ -3,6 +3,7 @@ was sent is booked, however far the call had come."""
 
 import asyncio
 import contextlib
+import sys
 from collections.abc import Coroutine, Iterator
 from decimal import Decimal
 from pathlib import Path
@@ -25,6 +26,13 @@ TASKS = 200
 
 TURNS_MAX = 25
 """More turns of the event loop than a call takes from its start to its end."""
+
+
+EAGER = pytest.param(
+    True,
+    marks=pytest.mark.skipif(sys.version_info < (3, 12), reason="no task is eager"),
+)
+"""Whether a task runs at once up to where it first waits, not in the next turn."""
 
 
 @pytest.fixture(params=["memory", "sqlite"])
@@ -229,8 +237,9 @@ class InterruptedStore(SlowStore):
 
 @pytest.mark.parametrize("applies_first", [True, False])
 @pytest.mark.parametrize("kind", [Reserve, Settle, Release])
+@pytest.mark.parametrize("is_eager", [False, EAGER])
 def test_an_interrupt_of_the_loop_while_the_store_answers_loses_nothing(
-    kind: type[object], applies_first: bool
+    kind: type[object], applies_first: bool, is_eager: bool
 ) -> None:
     """It comes into whichever task runs, which may be the one that asks the store."""
     guard = Guard({}, store=InterruptedStore(kind, applies_first=applies_first))
@@ -243,8 +252,10 @@ def test_an_interrupt_of_the_loop_while_the_store_answers_loses_nothing(
             else:
                 made.append("call")
 
-    with pytest.raises(KeyboardInterrupt):
-        asyncio.run(main())
+    with pytest.raises(KeyboardInterrupt), asyncio.Runner() as runner:
+        if is_eager:
+            runner.get_loop().set_task_factory(asyncio.eager_task_factory)
+        runner.run(main())
 
     assert held(guard) == 0
     assert len(guard.session(session_id="shared").events()) == len(made)

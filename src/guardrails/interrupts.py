@@ -59,7 +59,11 @@ async def to_its_end(
         or_at_once: What does the same where nobody waits any more: this coroutine is
             thrown away, or the work was broken off. It may be done twice then.
     """
-    task = asyncio.ensure_future(work)
+    try:
+        task = asyncio.ensure_future(work)
+    except BaseException:  # Where tasks start eagerly it may be broken off at once.
+        or_at_once()
+        raise
     cancelled: asyncio.CancelledError | None = None
     told_once = contextlib.ExitStack()
     while not task.done():

@@ -265,8 +265,12 @@ CALL = {
     ),
     "sessions in use expire": ("if row.opens or row.lives then", "if row.opens then"),
     "windows live for ever": (
-        "else call('EXPIREAT', key, int(til / 1000 + GRACE_S)) end",
+        "else call('EXPIRE', key, int(math.max(0, til - asked) / 1000 + GRACE_S)) end",
         "end",
+    ),
+    "windows end by the server's clock": (
+        "'EXPIRE', key, int(math.max(0, til - asked) / 1000 + GRACE_S)",
+        "'EXPIREAT', key, int(til / 1000 + GRACE_S)",
     ),
     "traces live for ever": (
         "'-2'}\n    redis.call('EXPIRE', key, TRACES_TTL_S)",

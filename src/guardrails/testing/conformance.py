@@ -84,6 +84,9 @@ R = TypeVar("R")
 
 NOW_MS = 1_764_000_000_000
 
+LONG_AGO_MS = 1_000_000_000_000
+"""Years before any clock that is right."""
+
 LATENCY_MS, BYTES_IN, BYTES_OUT = 2**31, 3, 2**31
 """Of each tool call. Sums of them do not fit into 32 bits."""
 WORKERS = 50
@@ -555,6 +558,20 @@ class StoreConformance:
 
         assert _verdict(waiting) is Verdict.WAIT
         assert _verdict(store.execute(reserve("3", to))) is Verdict.DENY
+
+    def test_counts_in_a_window_that_is_over_by_the_clock_of_the_store(
+        self, store: Store
+    ) -> None:
+        """Which window it is, says the caller's clock, however far it is behind."""
+        to = charging(shared=Limits(cost_nano_usd=CENT))
+        until_ms = LONG_AGO_MS + 86_400_000
+        shared = replace(to.lines[1], expires_at_ms=until_ms)
+        to = replace(to, lines=(to.lines[0], shared))
+        store.execute(reserve("1", to, now_ms=LONG_AGO_MS))
+        store.execute(settle("1", to, now_ms=LONG_AGO_MS))
+
+        refused = store.execute(reserve("2", to, now_ms=until_ms - 1))
+        assert _verdict(refused) is Verdict.DENY
 
     def test_adds_active_time_and_no_waiting(self, store: Store) -> None:
         """Overlapping reports count once; the time between two runs does not."""

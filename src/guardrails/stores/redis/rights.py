@@ -39,8 +39,7 @@ LEDGER: Mapping[str, str] = {
     "hdel": "removes a hold that has ended",
     "hlen": "tells a new key, which needs an expiry",
     "hvals": "reads all holds, for the balance",
-    "expire": "lets sessions, finished calls, sums and stops end",
-    "expireat": "lets the account of a day or month end",
+    "expire": "lets sessions, days, months, finished calls, sums and stops end",
     "persist": "keeps the account of a total raised first, and stops without an end",
     "del": "forgets the tool calls of a session that goes on after a loop",
     "lrange": "reads the last tool calls of a session, and what people did",
@@ -69,7 +68,7 @@ SCRIPTS = ("script|load", "evalsha")
 
 ARGUMENTS: Mapping[str, int] = {
     **dict.fromkeys(("get", "incr", "hgetall", "hlen", "hvals", "persist", "del"), 0),
-    **dict.fromkeys(("set", "hget", "hmget", "hdel", "expire", "expireat"), 1),
+    **dict.fromkeys(("set", "hget", "hmget", "hdel", "expire"), 1),
     **dict.fromkeys(("rpush", "zrem"), 1),
     **dict.fromkeys(("hset", "lrange", "ltrim", "zadd", "zrangebyscore"), 2),
     **dict.fromkeys(("zrevrange", "xrange", "xrevrange"), 2),

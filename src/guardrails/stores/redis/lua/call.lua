@@ -32,14 +32,17 @@
 --       {'raised', line, limits}: the client did not know of raised limits.
 --       {'rolled back', version}: the store has forgotten what the client saw.
 
--- Has an account end, if it is there; an account that lives on needs nothing.
+local asked = A[12] ~= '' and A[13] or A[4]
+
+-- Has an account end, if it is there; an account that lives on needs nothing. A window
+-- ends by the caller's clock: by that of the server it may have been over long ago.
 local function expire(i)
   local row, key, til = rows[i], K[TRACES + i], A[line[i] + 8]
   if is_session(i) then
     if row.opens or row.lives then call('EXPIRE', key, SESSION_TTL_S) end
   elseif row.is_new then -- its limit may have been raised before
     if til == '' then call('PERSIST', key)
-    else call('EXPIREAT', key, int(til / 1000 + GRACE_S)) end
+    else call('EXPIRE', key, int(math.max(0, til - asked) / 1000 + GRACE_S)) end
   end
 end
 

@@ -197,7 +197,7 @@ def test_deletes_what_is_no_longer_needed(journal: Journal, clock: FakeClock) ->
         journal.before(settle(f"{number}", to))
         journal.done(settle(f"{number}", to))
         clock.advance(seconds=1)
-    with sqlite3.connect(journal.path) as database:
+    with contextlib.closing(_opened(journal)) as database:
         rows = database.execute("SELECT count(*) FROM operations").fetchone()[0]
 
     assert rows <= PRUNED_EVERY + KEPT_MS // 1000 + 1
@@ -220,7 +220,7 @@ def test_what_waits_outlives_its_file(journal: Journal) -> None:
     """As long as the process lives; a folder may be cleaned while it runs."""
     to = charging()
     journal.keep(settle("1", to))
-    with sqlite3.connect(journal.path) as database:
+    with contextlib.closing(_opened(journal)) as database:
         database.execute("DELETE FROM operations")
 
     assert journal.waiting(10) == [settle("1", to)]
@@ -236,7 +236,7 @@ def test_puts_aside_what_it_cannot_read(
     to = charging()
     for name in ("1", "2", "3"):
         journal.keep(settle(name, to))
-    with sqlite3.connect(journal.path) as database:
+    with contextlib.closing(_opened(journal)) as database:
         database.execute("UPDATE operations SET content = x'7b' WHERE hold_id = '2'")
     found = [op.hold_id for op in journal.waiting(10)]
     quarantine = Path(f"{journal.path}.quarantine")
@@ -245,6 +245,11 @@ def test_puts_aside_what_it_cannot_read(
     assert len(journal) == 2
     assert quarantine.read_text(encoding="utf-8").strip()
     assert "put aside" in caplog.text
+
+
+def _opened(journal: Journal) -> sqlite3.Connection:
+    """Opens its file as somebody else would, who writes at once."""
+    return sqlite3.connect(journal.path, isolation_level=None)
 
 
 # --- adoption ---------------------------------------------------------------

@@ -32,6 +32,8 @@ class Interrupt:
 
     def __enter__(self) -> None:
         self._before = sys.gettrace()
+        # Python 3.12 traces opcodes only if some frame wanted them before this.
+        sys._getframe().f_trace_opcodes = True
         sys.settrace(self._entered)
 
     def __exit__(self, *error: object) -> None:
@@ -44,6 +46,7 @@ class Interrupt:
     def _entered(self, frame: FrameType, event: str, _: object) -> Any:
         if frame.f_code.co_filename not in FILES:
             return None
+        frame.f_trace = self._stepped  # Python 3.13 asks for it in the next line.
         frame.f_trace_opcodes = True
         return self._stepped
 

@@ -63,7 +63,7 @@ def read_yaml(path: Path, *, source: str, called: str, problems: Problems) -> Ke
     except _Refusal as error:
         problems.add(str(error), _place(error.mark, source))
     except (yaml.YAMLError, ValueError, OverflowError) as error:
-        # PyYAML lets some errors of the standard library through, as for "\UFFFFFFFF".
+        # PyYAML lets what Python says of "\UFFFFFFFF" through.
         problems.add(*_syntax_problem(error, content.decode("utf-8-sig"), source))
     return Keys(entries={})
 
@@ -194,7 +194,11 @@ def _syntax_problem(error: Exception, text: str, source: str) -> tuple[str, Plac
         place = _place_after(text[: error.position], source)
         return f"not valid YAML: the character {character}. Remove it.", place
     start = Place(source=source, line=1, column=1)
-    return f"not valid YAML: {' '.join(str(error).split())}.", start
+    if isinstance(error, yaml.YAMLError):
+        return f"not valid YAML: {' '.join(str(error).split())}.", start
+    # Each Python says it in other words.
+    problem = 'a number in it is too large, as of the escape "\\UFFFFFFFF"'
+    return f"not valid YAML: {problem}. Write a character that there is.", start
 
 
 def _hint(problem: str, line: str) -> str:

@@ -15,8 +15,6 @@ LINE_BYTES_MAX = 16 * 2**20
 """Of one message: more than any tool should hand to a model, and two of them, one in
 each direction, still fit into the memory of a proxy that nobody notices."""
 
-EXIT_USAGE = 2
-
 _INHERITED = frozenset(
     f"GUARDRAILS_{name}"
     for name in (

@@ -555,7 +555,7 @@ class Guard(OfOneProcess, instead=_INSTEAD):
                 "store": url,
             },
             agent_path=who.agent_path,
-            around=[(s.session_id, s.attribution.agent) for s in session.chain()[1:]],
+            around=[(s.session_id, s.attribution.agent) for s in session.around],
         )
 
     def reload(self) -> None:

@@ -126,8 +126,8 @@ class Session(OfOneProcess, instead="Open it there by its session_id."):
         """Seconds during which the session was active, waiting for people aside."""
         account, now_ms = self._account(), self._engine.clock.now_ms()
         if account is None or account.session is None:
-            return self._active_ms() / 1000
-        return account.session.elapsed_ms(now_ms, self._active_ms()) / 1000
+            return self._own_active_ms() / 1000
+        return account.session.elapsed_ms(now_ms, self._own_active_ms()) / 1000
 
     @property
     def status(self) -> str:
@@ -208,7 +208,7 @@ class Session(OfOneProcess, instead="Open it there by its session_id."):
         own = self._attribution.session_id
         same = [s for s in self._enclosing() if s._attribution.session_id == own]
         with self._lock:
-            active_ms = max(session._active_ms() for session in same)
+            active_ms = max(session._own_active_ms() for session in same)
             self._active_from_ms = None
         if self._engine.policy.mode is Mode.OFF or own is None:
             return None
@@ -349,7 +349,7 @@ class Session(OfOneProcess, instead="Open it there by its session_id."):
         """
         longest, active = 0, dict[str, int]()
         for session in self._enclosing():
-            longest = max(longest, session._active_ms())
+            longest = max(longest, session._own_active_ms())
             active[session.session_id] = longest
         return tuple(active.values())
 
@@ -377,16 +377,18 @@ class Session(OfOneProcess, instead="Open it there by its session_id."):
         )
 
     def chain(self) -> "list[Session]":
-        """Returns this session and those around it, innermost first."""
+        """Returns this session and those around it, innermost first, each once."""
         known: dict[str, Session] = {}
         for session in self._enclosing():
             known.setdefault(session.session_id, session)
         return list(known.values())
 
     def _enclosing(self) -> "list[Session]":
+        """Returns this object and those around it; two may be of one session."""
         return [self, *(self._parent._enclosing() if self._parent else ())]
 
-    def _active_ms(self) -> int:
+    def _own_active_ms(self) -> int:
+        """Returns how long this object has been active without a break."""
         since_ms = self._active_from_ms
         return 0 if since_ms is None else self._engine.clock.monotonic_ms() - since_ms
 

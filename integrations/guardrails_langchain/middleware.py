@@ -38,6 +38,7 @@ from guardrails_langchain.deadlines import checked_timeout, in_time
 from guardrails_langchain.handler import tree_of
 from guardrails_langchain.notes import checked_share, noted
 from guardrails_langchain.pauses import warn_unless_it_can_pause
+from guardrails_langchain.runs import running_id
 from guardrails_langchain.turns import Turns, arun, run
 
 __all__ = ["GuardMiddleware"]
@@ -178,8 +179,7 @@ class GuardMiddleware(AgentMiddleware[GuardState, Any, Any]):
         return request if share is None else noted(request, session, share)
 
     def _turns(self, session: Session) -> Turns:
-        parent = getattr(get_config().get("callbacks"), "parent_run_id", None)
-        return Turns(self._guard, session, clamps=self._clamps, run_id=parent)
+        return Turns(self._guard, session, clamps=self._clamps, run_id=running_id())
 
     @contextlib.contextmanager
     def _scope(self, state: Any) -> Generator[Session]:
@@ -209,9 +209,7 @@ class GuardMiddleware(AgentMiddleware[GuardState, Any, Any]):
         """Returns the session of this agent, or the run's own, that is around."""
         outer = open_session()
         if outer is None or outer.engine is not self._guard.engine:
-            config = get_config()
-            parent = getattr(config.get("callbacks"), "parent_run_id", None)
-            found = tree_of(self._guard.engine).find(parent)
+            found = tree_of(self._guard.engine).find(running_id())
             if found is None:
                 return None
             outer = found.session

@@ -42,7 +42,7 @@ from guardrails.core.calls import CallStatus, Outcome
 from guardrails.engine import Engine
 from guardrails.errors import SessionStopped
 from guardrails.guarded_call import GuardedCall
-from guardrails.scope import open_session
+from guardrails.scope import session_of
 from guardrails.session import Session
 from guardrails.threads import WeakList
 
@@ -260,7 +260,7 @@ class RunTree:
         metadata: Mapping[str, object],
         options: Mapping[str, object],
     ) -> Run:
-        session = _ambient(self._engine)
+        session = session_of(self._engine)
         owns_session = session is None
         names = _names(metadata) | dict(options)
         session_name = _first(metadata, _SESSION_NAMES)
@@ -299,7 +299,7 @@ class RunTree:
         )
 
     def _child(self, run_id: UUID, parent: Run, metadata: Mapping[str, object]) -> Run:
-        session = _ambient(self._engine) or parent.session
+        session = session_of(self._engine) or parent.session
         attribution = parent.attribution
         if session is not parent.session:
             if self.leave not in session.exits:
@@ -331,14 +331,6 @@ def started() -> Generator[list[UUID]]:
         yield found
     finally:
         _started.reset(token)
-
-
-def _ambient(engine: Engine) -> Session | None:
-    """Returns the innermost open session of this guard."""
-    session = open_session()
-    while session is not None and session.engine is not engine:
-        session = session.outer  # A session of another guard hides none of ours.
-    return session
 
 
 def _nested(attribution: Attribution, metadata: Mapping[str, object]) -> Attribution:

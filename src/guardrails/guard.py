@@ -56,7 +56,7 @@ from guardrails.ports import Clock, EventSink, PriceBook, Store
 from guardrails.prices import Prices
 from guardrails.reloading import ConfigFile, kept
 from guardrails.reports import Span
-from guardrails.scope import call_of, open_session
+from guardrails.scope import call_of, session_of
 from guardrails.session import Session
 from guardrails.sinks import LogSink, StoreListener
 from guardrails.spend_rows import (
@@ -950,9 +950,7 @@ class Guard(OfOneProcess, instead=_INSTEAD):
         as well knows whom the agent works for, which the session may not; a run that a
         call does not know of has begun inside it.
         """
-        session, call = open_session(), call_of(self._engine)
-        while session is not None and session.engine is not self._engine:
-            session = session.outer  # A session of another guard hides none of ours.
+        session, call = session_of(self._engine), call_of(self._engine)
         around = None if session is None else Around.of(session)
         if call is not None and session in (None, call.session):
             around = Around(call.session, call.attribution)

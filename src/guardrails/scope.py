@@ -32,6 +32,7 @@ __all__ = [
     "needs_asyncio",
     "open_session",
     "running_task",
+    "session_of",
     "take_out",
 ]
 
@@ -109,6 +110,17 @@ def _is_abandoned(session: "Session") -> bool:
     """Whether the running task has entered a session that another one has left."""
     task = session.entered_by
     return not session.is_entered and task is not None and task == running_task()
+
+
+def session_of(engine: object) -> "Session | None":
+    """Returns the innermost open session of one guard in this context.
+
+    A session of another guard, inside or outside of it, hides none.
+    """
+    session = open_session()
+    while session is not None and session.engine is not engine:
+        session = session.outer
+    return session
 
 
 def running_task() -> "TaskReference | None":

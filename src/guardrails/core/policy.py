@@ -138,14 +138,7 @@ class Limits:
     @property
     def is_empty(self) -> bool:
         """Whether nothing is limited."""
-        return (
-            self.cost_nano_usd is None
-            and self.steps is None
-            and self.tokens is None
-            and self.wall_time_ms is None
-            and self.model_calls is None
-            and self.tool_calls is None
-        )
+        return all(self.of(measure) is None for measure in Measure)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

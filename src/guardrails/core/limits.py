@@ -6,7 +6,7 @@ the rows.
 
 import math
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import fields, replace
 
 from guardrails.core.accounts import Account, Line, Stop, StopReason
 from guardrails.core.calls import CallKind
@@ -23,6 +23,8 @@ __all__ = [
     "refusal_of",
     "stopped",
 ]
+
+_NAMES = tuple([field.name for field in fields(Limits)])
 
 
 def refusal_of(op: Reserve, accounts: list[Account]) -> tuple[Refusal | None, bool]:
@@ -247,11 +249,8 @@ def merged_limits(earlier: Limits, later: Limits) -> Limits:
 def _each(
     combine: Callable[[int | None, int | None], int | None], one: Limits, other: Limits
 ) -> Limits:
-    return Limits(
-        cost_nano_usd=combine(one.cost_nano_usd, other.cost_nano_usd),
-        tokens=combine(one.tokens, other.tokens),
-        steps=combine(one.steps, other.steps),
-        model_calls=combine(one.model_calls, other.model_calls),
-        tool_calls=combine(one.tool_calls, other.tool_calls),
-        wall_time_ms=combine(one.wall_time_ms, other.wall_time_ms),
-    )
+    """Combines all limits there are: one left out here could never be raised."""
+    combined = {
+        name: combine(getattr(one, name), getattr(other, name)) for name in _NAMES
+    }
+    return Limits(**combined)

@@ -7,11 +7,18 @@ budget that it falls under. All admit it, or none does.
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import lru_cache
 from urllib.parse import quote
 
-from guardrails.core.accounts import Account, Charging, Line, StopReason, Threshold
+from guardrails.core.accounts import (
+    Account,
+    Charging,
+    Line,
+    Stop,
+    StopReason,
+    Threshold,
+)
 from guardrails.core.attribution import Attribution
 from guardrails.core.limits import effective_limits
 from guardrails.core.policy import Budget, BudgetAction, Limits, Measure, Policy
@@ -84,14 +91,8 @@ def closing_charging(
     account = account or Account(key=own.account)
     raised = effective_limits(budget.limits, account.raised)
     limits = replace(raised, wall_time_ms=None)
-    if account.stop is not None:
-        is_over_steps = any(
-            limit is not None and account.posted(measure) >= limit
-            for measure in (Measure.STEPS, Measure.MODEL_CALLS)
-            for limit in [limits.of(measure)]
-        )
-        if account.stop.reason is not StopReason.BUDGET_EXCEEDED or is_over_steps:
-            return None
+    if account.stop is not None and not _may_close(limits, account, account.stop):
+        return None
     left = Limits(
         cost_nano_usd=_left(limits, account, Measure.COST),
         tokens=_left(limits, account, Measure.TOKENS),
@@ -108,6 +109,20 @@ def closing_charging(
     )
     own = replace(own, limits=limits, is_binding=account.stop is None)
     return replace(charging, lines=(own, *others, once))
+
+
+def _may_close(limits: Limits, account: Account, stop: Stop) -> bool:
+    """Whether a session that was stopped may still be closed: a limit did it.
+
+    Not one on steps that are used up: no closing call fits into that any more.
+    """
+    if stop.reason is not StopReason.BUDGET_EXCEEDED:
+        return False
+    for measure in (Measure.STEPS, Measure.MODEL_CALLS):
+        limit = limits.of(measure)
+        if limit is not None and account.posted(measure) >= limit:
+            return False
+    return True
 
 
 def _left(limits: Limits, account: Account, measure: Measure) -> int | None:
@@ -143,11 +158,11 @@ def call_lines(
         for agent in dict.fromkeys(path):
             nested = policy.agent_budget(agent)
             if nested is not None and agent not in owner.agent_path:
-                part = _Part(kind="agent", name=agent, budget=nested)
-                lines += part.line(session, owner, now_ms)
+                part = (owner.session_id or "", "agent", agent)
+                lines += _part_lines(nested, session, part, now_ms=now_ms)
         if limit is not None:
-            part = _Part(kind="tool", name=limit.name, budget=limit)
-            lines += part.line(session, owner, now_ms)
+            part = (owner.session_id or "", "tool", limit.name)
+            lines += _part_lines(limit, session, part, now_ms=now_ms)
         # The agent of a session has the session's budget there, and none around it.
         path = owner.agent_path[: None if owner.agent is None else -1]
     return (*lines, *shared_lines(policy.budgets, who, now_ms=now_ms))
@@ -164,27 +179,25 @@ def part_key(session: str, kind: str, name: str) -> str:
     return f"{session}/of_{kind}={quote(name, safe='')}"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Part:
-    """What has limits of its own inside a session."""
+def _part_lines(
+    budget: Budget, session: Line, part: tuple[str, str, str], *, now_ms: int
+) -> Iterator[Line]:
+    """Yields the line of a part of a session, if anything limits it.
 
-    kind: str
-    name: str
-    budget: Budget
-
-    def line(self, session: Line, owner: Attribution, now_ms: int) -> Iterator[Line]:
-        """Yields its line, if anything limits it. Only sessions keep wall time."""
-        limits = replace(self.budget.limits, wall_time_ms=None)
-        if not limits.is_empty:
-            yield Line(
-                account=part_key(session.account, self.kind, self.name),
-                scope=f"{session.scope},{self.kind}={self.name}",
-                limits=limits,
-                thresholds=_thresholds(replace(self.budget, limits=limits)),
-                part=(owner.session_id or "", self.kind, self.name),
-                expires_at_ms=now_ms + PART_RETENTION_MS,
-                on_store_error=self.budget.on_store_error,
-            )
+    Only sessions keep wall time.
+    """
+    _, kind, name = part
+    limits = replace(budget.limits, wall_time_ms=None)
+    if not limits.is_empty:
+        yield Line(
+            account=part_key(session.account, kind, name),
+            scope=f"{session.scope},{kind}={name}",
+            limits=limits,
+            thresholds=_thresholds(replace(budget, limits=limits)),
+            part=part,
+            expires_at_ms=now_ms + PART_RETENTION_MS,
+            on_store_error=budget.on_store_error,
+        )
 
 
 def shared_lines(

@@ -4,7 +4,7 @@ import difflib
 
 from guardrails.cli.names import safe
 from guardrails.clock import SystemClock
-from guardrails.core.rollups import HOUR_MS
+from guardrails.core.windows import DAY_MS
 from guardrails.ports import History
 
 __all__ = ["NEAR_DAYS", "near_names", "recent_names"]
@@ -27,7 +27,7 @@ def recent_names(history: History, project_id: str, *, by: str) -> list[str]:
     found = history.spend(
         project_id=project_id,
         by=by,
-        since_ms=now_ms - NEAR_DAYS * 24 * HOUR_MS,
+        since_ms=now_ms - NEAR_DAYS * DAY_MS,
         until_ms=now_ms,
     )
     return [spend.name for spend in found if spend.name]

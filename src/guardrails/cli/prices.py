@@ -21,7 +21,7 @@ from guardrails.cli.progress import Progress
 from guardrails.clock import SystemClock
 from guardrails.core.flat_events import FlatEvent
 from guardrails.core.money import usd
-from guardrails.core.rollups import HOUR_MS
+from guardrails.core.windows import DAY_MS
 from guardrails.ports import History
 from guardrails.reports.called import called_in
 
@@ -57,7 +57,7 @@ def prices(
     configuration = configured(config, store=store, project=project)
     now_ms = SystemClock().now_ms()
     with reading(configuration.store) as history:
-        since_ms = now_ms - days * 24 * HOUR_MS
+        since_ms = now_ms - days * DAY_MS
         pages = _pages(history, configuration.project_id, since_ms)
         rows = priced(called_in(pages), configuration, now_ms=now_ms)
     found = (

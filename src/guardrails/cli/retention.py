@@ -21,7 +21,7 @@ from guardrails.config import Configuration
 from guardrails.core.attribution import check_name
 from guardrails.core.decisions import format_count
 from guardrails.core.retention import Forgotten, Pruned
-from guardrails.core.rollups import HOUR_MS
+from guardrails.core.windows import DAY_MS
 from guardrails.errors import ConfigurationError
 from guardrails.ports import Keeper, KeptStore
 
@@ -29,8 +29,6 @@ __all__ = ["forget", "prune"]
 
 SCHEMA_VERSION = 1
 """Of the JSON. Keys may be added within a version; none changes its meaning."""
-
-DAY_MS = 24 * HOUR_MS
 
 DryRunOption = Annotated[
     bool, typer.Option("--dry-run", help="Count what would change, and change nothing.")

@@ -29,6 +29,7 @@ from guardrails.config.values import (
     times,
 )
 from guardrails.core.anomaly_rules import AnomalyRules
+from guardrails.core.windows import DAY_MS
 
 __all__ = ["WrittenAlerts", "alert_settings", "read_alerts"]
 
@@ -38,7 +39,7 @@ SERVICES_MAX = 8
 SECRETS_MAX = 4
 """Each signs every message; during a rotation there are two."""
 
-COOLDOWN_MS_MAX = 86_400_000
+COOLDOWN_MS_MAX = DAY_MS
 """A day. Whoever wants to hear of something less often does not want to hear of it."""
 
 _VARIABLES: Mapping[str, str] = {

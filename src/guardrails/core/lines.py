@@ -22,7 +22,7 @@ from guardrails.core.accounts import (
 from guardrails.core.attribution import Attribution
 from guardrails.core.limits import effective_limits
 from guardrails.core.policy import Budget, BudgetAction, Limits, Measure, Policy
-from guardrails.core.windows import Window, window_end_ms, window_name
+from guardrails.core.windows import DAY_MS, Window, window_end_ms, window_name
 
 __all__ = [
     "account_key",
@@ -33,10 +33,10 @@ __all__ = [
     "shared_lines",
 ]
 
-CLOSING_RETENTION_MS = 31 * 86_400_000
+CLOSING_RETENTION_MS = 31 * DAY_MS
 """How long it is known that a session was closed. Longer than threads rest."""
 
-PART_RETENTION_MS = 100 * 86_400_000
+PART_RETENTION_MS = 100 * DAY_MS
 """How long a part of a session is counted: longer than sessions are taken up again."""
 
 

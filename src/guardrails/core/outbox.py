@@ -32,6 +32,7 @@ from guardrails.core.deliveries import (
     ReadAlerts,
     RetryAlerts,
 )
+from guardrails.core.windows import DAY_MS
 
 __all__ = [
     "CALM_FORGOTTEN_MS",
@@ -52,7 +53,7 @@ The oldest makes room for the next."""
 CLAIM_MAX = 1_000
 """Alerts of one message: a digest names a few agents, and counts."""
 
-KEPT_MS = 6 * 86_400_000
+KEPT_MS = 6 * DAY_MS
 """How long an alert is known. It is tried for three days, so that what has become of
 it can be read for three more."""
 

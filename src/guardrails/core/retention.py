@@ -3,11 +3,12 @@
 from dataclasses import dataclass
 
 from guardrails.core.alerts import Alert
-from guardrails.core.rollups import HOUR_MS, Mix
+from guardrails.core.rollups import Mix
+from guardrails.core.windows import DAY_MS
 
 __all__ = ["IN_USE_MS", "Forgotten", "Pruned", "is_about", "nameless"]
 
-IN_USE_MS = 24 * HOUR_MS
+IN_USE_MS = DAY_MS
 """A session that was active within a day may go on: its account is its limit."""
 
 

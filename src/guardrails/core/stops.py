@@ -23,6 +23,7 @@ from urllib.parse import quote, unquote
 
 from guardrails.core.attribution import Attribution
 from guardrails.core.policy import Limits
+from guardrails.core.windows import DAY_MS
 
 __all__ = [
     "AUDIT_MAX",
@@ -47,7 +48,7 @@ SESSIONS_LISTED_MAX = 1_000
 """Orders beyond which a session that is stopped for good is not listed: it is
 stopped all the same, and must not keep an agent or a customer from being stopped."""
 
-LISTED_MS = 30 * 86_400_000
+LISTED_MS = 30 * DAY_MS
 """How long a session that was stopped for good is listed: as long as a session that
 nobody takes up again is kept."""
 

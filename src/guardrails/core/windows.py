@@ -8,7 +8,7 @@ import enum
 from datetime import UTC, date, datetime, timedelta
 from typing import assert_never
 
-__all__ = ["Window", "window_end_ms", "window_name"]
+__all__ = ["DAY_MS", "Window", "window_end_ms", "window_name"]
 
 DAY_MS = 86_400_000
 _EPOCH = date(1970, 1, 1)

@@ -40,7 +40,7 @@ from guardrails.threads import apart, is_on_event_loop
 from guardrails_mcp import booking, wire
 from guardrails_mcp.rounds import ROUNDS_MAX, Rounds
 
-__all__ = ["DEADLINE_MS", "Held", "Wrapping", "asking"]
+__all__ = ["DEADLINE_MS", "Held", "Request", "Wrapping", "asking"]
 
 DEADLINE_MS = HOLD_TTL_MS
 """How long a call may take if neither its caller nor a rule says so: as long as it is

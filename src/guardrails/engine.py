@@ -49,7 +49,7 @@ from guardrails.threads import is_on_event_loop
 if TYPE_CHECKING:
     from guardrails.session import Session
 
-__all__ = ["Engine"]
+__all__ = ["HOLD_TTL_MS", "Engine"]
 
 HOLD_TTL_MS = 600_000
 """How long a call may run before its hold counts as unconfirmed: longer than

@@ -76,7 +76,7 @@ from guardrails.tools import guarded_tool
 if TYPE_CHECKING:
     from guardrails.alerts.sink import AlertSink
 
-__all__ = ["Guard"]
+__all__ = ["Around", "Guard"]
 
 _log = logging.getLogger("guardrails")
 

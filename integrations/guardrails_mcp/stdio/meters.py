@@ -16,6 +16,7 @@ __all__ = [
     "Metered",
     "answer_of",
     "answers_in",
+    "now_ms",
 ]
 
 now_ms: Callable[[], int] = SystemClock().monotonic_ms

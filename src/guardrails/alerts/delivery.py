@@ -23,7 +23,15 @@ import httpcore2
 from guardrails.alerts.addresses import is_allowed, target
 from guardrails.ports import Clock
 
-__all__ = ["Answer", "Delivery", "Outcome", "Post", "Resolver", "resolved"]
+__all__ = [
+    "DEADLINE_MS",
+    "Answer",
+    "Delivery",
+    "Outcome",
+    "Post",
+    "Resolver",
+    "resolved",
+]
 
 DEADLINE_MS = 5_000
 """For all of a request. Receivers that work answer in a fraction of it."""

@@ -10,10 +10,10 @@ from typing import Annotated
 
 import typer
 
+from guardrails.asking import HOURS_MAX
 from guardrails.cli.files import writing
 from guardrails.cli.ledgers import reading
 from guardrails.cli.options import (
-    HOURS_MAX,
     ConfigOption,
     ProjectOption,
     StoreOption,

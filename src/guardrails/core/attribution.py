@@ -15,6 +15,7 @@ from typing import Self
 __all__ = [
     "DIMENSIONS",
     "NAME_BYTES_MAX",
+    "TAGS_MAX",
     "Attribution",
     "check_name",
     "clean_name",

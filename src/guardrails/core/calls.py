@@ -7,7 +7,7 @@ from guardrails.core.estimates import PromptShape
 from guardrails.core.layers import Piece
 from guardrails.core.usage import TokenUsage
 
-__all__ = ["CallKind", "CallStatus", "ModelCall", "Outcome", "ToolCall"]
+__all__ = ["CallKind", "CallStatus", "ModelCall", "Outcome", "ToolCall", "tool_name"]
 
 
 class CallKind(enum.StrEnum):

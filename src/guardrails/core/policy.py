@@ -16,6 +16,7 @@ from guardrails.core.money import LIMIT_NANO_USD_MAX
 from guardrails.core.windows import Window
 
 __all__ = [
+    "SESSION_BUDGET",
     "Budget",
     "BudgetAction",
     "Limits",

@@ -8,7 +8,7 @@ The inclusion rules are those of OpenTelemetry, LangChain and genai-prices:
 import enum
 from dataclasses import dataclass
 
-__all__ = ["Charge", "PriceStatus", "TokenUsage"]
+__all__ = ["TOKENS_MAX", "UNPRICED", "Charge", "PriceStatus", "TokenUsage"]
 
 TOKENS_MAX = 10**9
 """No real call is larger; above it the report of a provider is nonsense."""

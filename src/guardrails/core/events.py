@@ -7,7 +7,7 @@ field that could hold a prompt, an argument, a result or an error text.
 from dataclasses import dataclass
 
 from guardrails.core.attribution import Attribution
-from guardrails.core.calls import CallKind, CallStatus
+from guardrails.core.calls import CallKind, CallStatus, tool_name
 from guardrails.core.layers import LayerPart
 from guardrails.core.usage import Charge, TokenUsage
 
@@ -67,4 +67,4 @@ class Event:
     @property
     def tool_name(self) -> str | None:
         """`server/tool`, or the bare tool; `None` for a model call."""
-        return f"{self.server}/{self.tool}" if self.server else self.tool
+        return None if self.tool is None else tool_name(self.tool, self.server)

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
+from guardrails.core.calls import tool_name
 from guardrails.core.events import EVENT_SCHEMA_VERSION, Event
 from guardrails.core.layers import LAYER_GROUPS, LAYERS
 from guardrails.core.usage import PriceStatus
@@ -95,7 +96,7 @@ class FlatEvent(NamedTuple):
         """The model, or `server/tool`."""
         if self.model is not None:
             return self.model
-        return f"{self.server}/{self.tool}" if self.server else self.tool or "?"
+        return tool_name(self.tool or "?", self.server)
 
 
 def flat_event(event: Event) -> FlatEvent:

@@ -476,7 +476,7 @@ class ResilientStore:
             self._apply_all(batch)
             for op in batch:
                 if isinstance(op, Reserve) and op.hold_id not in backlog:
-                    self._ended_before(op)
+                    self._release_now(op)
             backlog.done(*batch)
 
     def _hold_others_up(self) -> None:
@@ -486,7 +486,7 @@ class ResilientStore:
             self._is_booked.clear()
             self._last_until_ms = now_ms + LAST_MS
 
-    def _ended_before(self, op: Reserve) -> None:
+    def _release_now(self, op: Reserve) -> None:
         """Gives back what was told after its end; a call that was booked stays so."""
         self._apply(_release_of(op))
 
@@ -549,7 +549,7 @@ class ResilientStore:
             for op in open_reserves:
                 self._store.execute(_unenforced(op))
                 if not self._tallies.is_open(op.hold_id):
-                    self._ended_before(op)
+                    self._release_now(op)
             for op in self._backlog.recent():
                 self._apply(op)
             if self._journal is not None and self._doubt_now is doubt:

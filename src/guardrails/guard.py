@@ -232,10 +232,9 @@ class Guard(OfOneProcess, instead=_INSTEAD):
             clock=clock,
             open_session=self._open,
             sinks=(LogSink(), *sinks),
+            telling=None if policy.mode is Mode.OFF else configuration.alerts.telling,
         )
         self._engine.refresh = self._refresh
-        is_told = policy.mode is not Mode.OFF
-        self._engine.telling = configuration.alerts.telling if is_told else None
         self._resilient = resilient
         self._alerts = self._opened_alerts(real_store, clock)
         resilient.listener = StoreListener(

@@ -20,7 +20,7 @@ from langchain_core.outputs import LLMResult
 from guardrails import Guard
 from guardrails.core.attribution import clean_name
 from guardrails.core.calls import CallStatus, ModelCall, Outcome, ToolCall
-from guardrails.core.fingerprints import size_bytes
+from guardrails.core.plain import size_bytes
 from guardrails.core.usage import TokenUsage
 from guardrails.engine import Engine
 from guardrails.errors import CallRefused, LoopRefused, SessionStopped

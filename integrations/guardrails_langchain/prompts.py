@@ -14,7 +14,7 @@ from typing import Any, TypeGuard, cast
 from langchain_core.messages import BaseMessage
 
 from guardrails.core.estimates import MESSAGE_OVERHEAD_TOKENS
-from guardrails.core.fingerprints import size_bytes
+from guardrails.core.plain import size_bytes
 from guardrails.core.usage import TOKENS_MAX
 from guardrails_langchain.media import DATA, medium_tokens_max
 

@@ -13,7 +13,8 @@ from langchain_core.outputs import ChatGeneration, LLMResult
 
 from guardrails.core.attribution import clean_name
 from guardrails.core.calls import CallStatus, ModelCall, Outcome
-from guardrails.core.fingerprints import fingerprint, size_bytes
+from guardrails.core.fingerprints import fingerprint
+from guardrails.core.plain import size_bytes
 from guardrails_langchain.pieces import written_by
 from guardrails_langchain.prompts import (
     content_tokens_max,

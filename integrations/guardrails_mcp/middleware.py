@@ -20,7 +20,7 @@ from fastmcp.tools import ToolResult
 from guardrails import Guard, GuardedCall, GuardrailsError, Session
 from guardrails.core.attribution import clean_name
 from guardrails.core.calls import CallStatus, Outcome, ToolCall
-from guardrails.core.fingerprints import size_bytes
+from guardrails.core.plain import size_bytes
 from guardrails.guards import checked_guard
 from guardrails.planning import checked_name, tool_call
 from guardrails_mcp import wire

@@ -22,8 +22,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel
 
-from guardrails.core.fingerprints import fingerprint, size_bytes
-from guardrails.core.plain import NODES_MAX
+from guardrails.core.fingerprints import fingerprint
+from guardrails.core.plain import NODES_MAX, size_bytes
 
 KEY = b"a key of this deployment"
 

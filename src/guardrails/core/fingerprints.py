@@ -27,11 +27,10 @@ from guardrails.core.plain import (
     contained,
     fields,
     nodes_of,
-    size_bytes,
     type_name,
 )
 
-__all__ = ["fingerprint", "size_bytes"]
+__all__ = ["fingerprint"]
 
 DIGEST_BYTES = 16
 """128 bits: no accidental collision among all calls that were ever made."""

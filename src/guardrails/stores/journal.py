@@ -26,18 +26,16 @@ import os
 import sqlite3
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from hashlib import blake2b
 from itertools import islice
 from pathlib import Path
 
-from guardrails.core.accounts import Charging
-from guardrails.core.operations import Release, Reserve, Settle
+from guardrails.core.operations import Reserve, Settle
 from guardrails.ids import new_id
 from guardrails.ports import Clock, History
 from guardrails.stores.background import Background
 from guardrails.stores.backlog import Entry, is_booked, is_over
 from guardrails.stores.journal_file import JournalFile, name_of, paths_of, tidy
-from guardrails.stores.journal_rows import charging_text, entry_from, entry_row
+from guardrails.stores.journal_rows import entry_from
 
 __all__ = ["Journal"]
 
@@ -63,9 +61,6 @@ would take longer than what a busy process adds meanwhile."""
 
 PAGE = 100
 """Rows read at once: some milliseconds."""
-
-CHARGINGS_MAX = 4_096
-"""Chargings whose rows are known to be written."""
 
 _log = logging.getLogger("guardrails")
 
@@ -98,7 +93,6 @@ class Journal:
         """By id: what was written, and when."""
         self._remembered: dict[str, Entry] = {}
         """The same, as far as it need not be read from the disk."""
-        self._chargings: dict[int, tuple[Charging, bytes]] = {}
         self._count = 0
         self._tidied_ms = self._heard_ms = clock.now_ms()
         """When the store was last known to have all that it had acknowledged."""
@@ -140,8 +134,8 @@ class Journal:
             kept, _ = self._unacknowledged.get(op.hold_id, (None, 0))
             if kept is Settle:
                 return
-            file, now_ms = self._opened(), self._clock.now_ms()
-            file.write(entry_row(op, now_ms, self._charging_of(op, file)))
+            now_ms = self._clock.now_ms()
+            self._opened().write(op, now_ms)
             self._unacknowledged[op.hold_id] = (type(op), now_ms)
             self._remembered.pop(op.hold_id, None)
             if len(self._remembered) < REMEMBERED_MAX:
@@ -296,7 +290,7 @@ class Journal:
             self._process_id = os.getpid()
             if self._file is not None:
                 self._file.close()
-            self._file, self._chargings = None, {}
+            self._file = None
             self._forget()
             self._background.forget()
         self._lock.release()
@@ -336,23 +330,7 @@ class Journal:
             self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             name = f"{name_of(self._store)}-{os.getpid()}-{new_id()}.sqlite3"
             self._file = JournalFile(self._folder / name)
-            self._chargings = {}
         return self._file
-
-    def _charging_of(self, op: Entry, file: JournalFile) -> bytes | None:
-        """Writes the charging of an operation once, and returns its digest."""
-        if isinstance(op, Release):
-            return None
-        known = self._chargings.get(id(op.charging))
-        if known is not None and known[0] is op.charging:
-            return known[1]
-        content = charging_text(op.charging)
-        digest = blake2b(content, digest_size=16).digest()
-        file.write_charging(digest, content)
-        if len(self._chargings) >= CHARGINGS_MAX:
-            self._chargings.clear()
-        self._chargings[id(op.charging)] = (op.charging, digest)
-        return digest
 
     def _sent_again(
         self, file: JournalFile, send: Callable[[Entry], bool], history: History

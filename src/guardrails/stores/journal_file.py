@@ -8,12 +8,20 @@ from collections.abc import Sequence
 from hashlib import blake2b
 from pathlib import Path
 
+from guardrails.core.accounts import Charging
+from guardrails.core.operations import Release
+from guardrails.stores.backlog import Entry
+from guardrails.stores.journal_rows import charging_text, entry_row
+
 try:
     import fcntl
 except ImportError:  # Windows: files of dead processes are not adopted.
     fcntl = None
 
 __all__ = ["JournalFile", "name_of", "paths_of", "tidy"]
+
+CHARGINGS_MAX = 4_096
+"""Chargings whose rows are known to be written."""
 
 TIDIED_MAX = 1_024
 """Rows deleted at once: whoever writes meanwhile waits some milliseconds."""
@@ -58,6 +66,8 @@ class JournalFile:
         flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0)
         self._lock_file: int | None = os.open(f"{path}-lock", flags, 0o600)
         self._connection: sqlite3.Connection | None = None
+        self._chargings: dict[int, tuple[Charging, bytes]] = {}
+        """Those whose rows are written, by `id`, and their digests."""
         try:
             if fcntl is not None:
                 fcntl.flock(self._lock_file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -77,14 +87,26 @@ class JournalFile:
             return None
         return file
 
-    def write(self, row: tuple[object, ...]) -> None:
-        """Writes a row, in the place of an earlier one of its hold."""
+    def write(self, op: Entry, now_ms: int) -> None:
+        """Writes an operation, in the place of an earlier one of its hold."""
+        row = entry_row(op, now_ms, self._charging_of(op))
         self._database().execute(_KEEP, row)
 
-    def write_charging(self, digest: bytes, content: bytes) -> None:
-        """Writes a charging once."""
+    def _charging_of(self, op: Entry) -> bytes | None:
+        """Writes the charging of an operation once, and returns its digest."""
+        if isinstance(op, Release):
+            return None
+        known = self._chargings.get(id(op.charging))
+        if known is not None and known[0] is op.charging:
+            return known[1]
+        content = charging_text(op.charging)
+        digest = blake2b(content, digest_size=16).digest()
         statement = "INSERT OR IGNORE INTO chargings VALUES (?, ?)"
         self._database().execute(statement, (digest, content))
+        if len(self._chargings) >= CHARGINGS_MAX:
+            self._chargings.clear()
+        self._chargings[id(op.charging)] = (op.charging, digest)
+        return digest
 
     def stamp(self, hold_ids: Sequence[str], now_ms: int) -> None:
         """Has rows count as written now."""

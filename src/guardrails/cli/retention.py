@@ -18,11 +18,11 @@ from guardrails.cli.options import (
 )
 from guardrails.clock import SystemClock
 from guardrails.config import Configuration
-from guardrails.core.attribution import check_name
 from guardrails.core.decisions import format_count
 from guardrails.core.retention import Forgotten, Pruned
 from guardrails.core.windows import DAY_MS
 from guardrails.errors import ConfigurationError
+from guardrails.planning import checked_name
 from guardrails.ports import Keeper, KeptStore
 
 __all__ = ["forget", "prune"]
@@ -80,10 +80,7 @@ def forget(
     config: ConfigOption = None,
 ) -> None:
     """Make all that was recorded of a customer anonymous. Totals stay."""
-    try:
-        customer_id = check_name(customer, key="--customer")
-    except ValueError as error:
-        raise ConfigurationError(str(error)) from None
+    customer_id = checked_name(customer, "--customer")
     configuration = configured(config, store=store, project=project)
     if not dry_run and not yes:
         _ask(customer_id)

@@ -24,11 +24,10 @@ from guardrails.cli.times import time_text
 from guardrails.clock import SystemClock
 from guardrails.config import Configuration
 from guardrails.core.accounts import Account
-from guardrails.core.attribution import check_name
 from guardrails.core.lines import session_line
 from guardrails.core.money import usd
 from guardrails.core.rollups import Spend
-from guardrails.errors import ConfigurationError
+from guardrails.planning import checked_name
 from guardrails.ports import History
 from guardrails.reports import SessionRow, Span, report_sessions
 from guardrails.reports.budgets import BudgetRow, budget_rows
@@ -66,10 +65,7 @@ def session(
     config: ConfigOption = None,
 ) -> None:
     """Show the calls of a session in order, and who and what cost how much."""
-    try:
-        session_id = check_name(session_id, key="ID")
-    except ValueError as error:
-        raise ConfigurationError(str(error)) from None
+    session_id = checked_name(session_id, "ID")
     configuration = configured(config, store=store, project=project)
     with reading(configuration.store) as history:
         report = session_report(history, configuration, session_id, limit=limit)

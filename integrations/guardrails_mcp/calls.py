@@ -26,9 +26,9 @@ from typing import Any, TypeVar
 
 from guardrails import Attribution, Guard, Session
 from guardrails.core.attribution import TAGS_MAX
-from guardrails.core.calls import CallStatus, Outcome, ToolCall
+from guardrails.core.calls import CallStatus, Outcome, ToolCall, tool_name
 from guardrails.core.plain import size_bytes
-from guardrails.core.policy import Mode, ToolRule
+from guardrails.core.policy import Mode
 from guardrails.engine import HOLD_TTL_MS, Engine
 from guardrails.errors import CallRefused, SessionStopped
 from guardrails.guard import Around
@@ -38,6 +38,7 @@ from guardrails.planning import checked_name
 from guardrails.scope import call_of
 from guardrails.threads import apart, is_on_event_loop
 from guardrails_mcp import booking, wire
+from guardrails_mcp.outcomes import outcome_of
 from guardrails_mcp.rounds import ROUNDS_MAX, Rounds
 
 __all__ = ["DEADLINE_MS", "Held", "Request", "Wrapping", "asking"]
@@ -169,16 +170,12 @@ class Wrapping:
         self._waiting.pop(held, None)
         held.call.finish(Outcome(status=CallStatus.BROKEN_OFF))
 
-    def rule(self, tool: str, server: str | None) -> ToolRule | None:
-        """Returns what the policy says about a tool."""
-        call = ToolCall(tool=tool, server=self.server or server)
-        return self.engine.policy.tool_rule(call.name)
-
     def deadline_ms(self, tool: str, server: str | None) -> int | None:
         """Returns how long a call may take whose caller has not said so."""
         if self.engine.policy.mode is not Mode.ENFORCE:
             return None
-        rule = self.rule(tool, server)
+        name = tool_name(tool, self.server or server)
+        rule = self.engine.policy.tool_rule(name)
         return (rule and rule.timeout_ms) or DEADLINE_MS
 
     async def around(
@@ -340,27 +337,11 @@ class Wrapping:
                 if len(self._waiting) > ROUNDS_MAX:
                     self._give_up(next(iter(self._waiting)))
                 return
-            outcome = self._outcome(held, request, result)
+            outcome = outcome_of(held.call, result, latency_ms=held.busy_ms)
         except Exception as error:
             self.engine.contain(error, "reading a result of MCP")
             outcome = Outcome()
         await booking.finish(held.call, outcome)
-
-    def _outcome(self, held: Held, request: Request, result: object) -> Outcome:
-        is_error = wire.is_tool_error(result)
-        content = wire.content_of(result)
-        return Outcome(
-            status=CallStatus.ERROR if is_error else CallStatus.OK,
-            error_type="tool_error" if is_error else None,
-            cost_nano_usd=wire.believed_cost(
-                result,
-                self.rule(request.tool.tool, request.server),
-                self.engine.contain,
-            ),
-            result_digest=None if content is None else held.call.digest_of(content),
-            bytes_out=wire.content_size(result),
-            latency_ms=held.busy_ms,
-        )
 
     async def _failed(self, held: Held, request: Request, error: BaseException) -> None:
         if not request.was_sent or wire.is_unread(error):

@@ -19,13 +19,13 @@ from fastmcp.tools import ToolResult
 
 from guardrails import Guard, GuardedCall, GuardrailsError, Session
 from guardrails.core.attribution import clean_name
-from guardrails.core.calls import CallStatus, Outcome, ToolCall
+from guardrails.core.calls import ToolCall
 from guardrails.core.plain import size_bytes
 from guardrails.guards import checked_guard
 from guardrails.planning import checked_name, tool_call
-from guardrails_mcp import wire
 from guardrails_mcp.activities import Activities, Activity
 from guardrails_mcp.baggage import names_in
+from guardrails_mcp.outcomes import outcome_of
 from guardrails_mcp.refusals import refusal_result, refusal_text
 from guardrails_mcp.rounds import Rounds
 
@@ -142,7 +142,7 @@ class GuardMiddleware(Middleware):
         asked = getattr(result, "input_required", None)
         name = _round(opened.activity, context.message.name)
         if asked is None or not self._rounds.keep(name, _wire(asked), opened):
-            await call.afinish(_outcome(call, result))
+            await call.afinish(outcome_of(call, result))
         return result
 
     def _mounted(self, context: MiddlewareContext[Any]) -> _Running | None:
@@ -326,18 +326,3 @@ def _wire(asked: Any) -> Mapping[str, object]:
         "requestState": asked.request_state,
         "inputRequests": asked.input_requests,
     }
-
-
-def _outcome(call: GuardedCall, result: Any) -> Outcome:
-    content = wire.content_of(result)
-    is_error = getattr(result, "is_error", False) is True
-    engine = call.session.engine
-    name = call.call.name if isinstance(call.call, ToolCall) else ""
-    rule = engine.policy.tool_rule(name)
-    return Outcome(
-        status=CallStatus.ERROR if is_error else CallStatus.OK,
-        error_type="tool_error" if is_error else None,
-        cost_nano_usd=wire.believed_cost(result, rule, engine.contain),
-        bytes_out=wire.content_size(result),
-        result_digest=None if content is None else call.digest_of(content),
-    )

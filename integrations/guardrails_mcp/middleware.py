@@ -28,6 +28,7 @@ from guardrails_mcp.baggage import names_in
 from guardrails_mcp.outcomes import outcome_of
 from guardrails_mcp.refusals import refusal_result, refusal_text
 from guardrails_mcp.rounds import Rounds
+from guardrails_mcp.wire import is_modern
 
 __all__ = ["GuardMiddleware"]
 
@@ -302,7 +303,7 @@ def _connection_of(context: MiddlewareContext[Any]) -> str | None:
     """
     request = _request_of(context)
     version = getattr(request, "protocol_version", None)
-    if request is None or not isinstance(version, str) or version >= "2026":
+    if request is None or not isinstance(version, str) or is_modern(version):
         return None
     if getattr(request.session, "client_params", None) is None:
         return None  # Nobody has introduced themselves on it: it began just now.

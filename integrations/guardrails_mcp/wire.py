@@ -33,6 +33,7 @@ __all__ = [
     "count_of",
     "is_closed",
     "is_error_data",
+    "is_modern",
     "is_timeout",
     "is_tool_error",
     "is_unread",
@@ -94,6 +95,14 @@ class ToolRequest:
     """Its `requestState` and `inputResponses`, where it has any."""
     call_id: str | None = None
     """The model's id of the call, where a framework knows it."""
+
+
+def is_modern(version: object) -> bool:
+    """Whether a protocol version is 2026-07-28 or newer: versions are dates.
+
+    Since then a result names its type, and there are no connections that last.
+    """
+    return isinstance(version, str) and version >= "2026"
 
 
 def method_of(request: object) -> object:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import cast
 
 from guardrails_mcp.stdio.lines import EDGE_BYTES, Oversized
-from guardrails_mcp.wire import CALL, SAMPLING
+from guardrails_mcp.wire import CALL, SAMPLING, is_modern
 
 __all__ = [
     "Message",
@@ -41,9 +41,6 @@ __all__ = [
 ]
 
 CANCELLED = "notifications/cancelled"
-
-MODERN = "2026"
-"""Protocol versions are dates; since 2026-07-28 a result names its type."""
 
 _PROTOCOL_KEY = "io.modelcontextprotocol/protocolVersion"
 
@@ -146,7 +143,7 @@ def tool_request(message: object, size_bytes: int) -> ToolRequest | None:
         tool=_member(params, "name"),
         arguments=_member(params, "arguments"),
         params=params,
-        is_modern=isinstance(version, str) and version >= MODERN,
+        is_modern=is_modern(version),
         size_bytes=size_bytes,
     )
 

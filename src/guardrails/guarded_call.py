@@ -1,4 +1,12 @@
-"""Guarded calls: one reservation around one model call or tool call."""
+"""Guarded calls: one reservation around one model call or tool call.
+
+    new ──reserve──▶ open ──settle, or leaving──▶ done
+     ▲                └──release──▶ released ──settle──▶ done
+     └────────────── become ──────────┘
+
+What `settle` says counts; without it, leaving books what the way out shows. Inside
+`async with` both `settle` and `release` only note what leaving then waits for.
+"""
 
 from dataclasses import replace
 from decimal import Decimal

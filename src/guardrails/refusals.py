@@ -60,15 +60,7 @@ def refusal_error(
         return SessionStopped(
             decision.message, reason=StopReason.KILLED.value, **common
         )
-    stop = decision.stop or Stop(
-        reason=StopReason.BUDGET_EXCEEDED,
-        at_ms=0,
-        measure=refusal.measure,
-        scope=refusal.line.scope,
-        used=refusal.used,
-        allowed=refusal.allowed,
-        needed=refusal.needed,
-    )
+    stop = decision.stop or _as_stop(refusal)
     if stop.measure is not None:
         needed = None if stop.needed is None else amount(stop.measure, stop.needed)
         return BudgetExceeded(
@@ -91,6 +83,19 @@ def refusal_error(
             **common,
         )
     return SessionStopped(decision.message, reason=stop.reason.value, **common)
+
+
+def _as_stop(refusal: Refusal) -> Stop:
+    """Returns the figures of a budget that refuses and has stopped nobody."""
+    return Stop(
+        reason=StopReason.BUDGET_EXCEEDED,
+        at_ms=0,
+        measure=refusal.measure,
+        scope=refusal.line.scope,
+        used=refusal.used,
+        allowed=refusal.allowed,
+        needed=refusal.needed,
+    )
 
 
 def _found(finding: LoopFinding) -> Mapping[str, Any]:

@@ -140,6 +140,7 @@ class Stop:
     measure: Measure | None = None
     """The limit that ended it, if one did."""
     scope: str | None = None
+    """Of the line that it came from, for people; `None` if a person stopped it."""
     used: int = 0
     """What counted against the limit, in the unit of the ledger."""
     allowed: int = 0

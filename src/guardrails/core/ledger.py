@@ -270,7 +270,7 @@ class Ledger:
         assert op.trace is not None
         earlier = session.traces
         session.traces = remember_refusal(earlier, op.trace, hold_id=op.hold_id)
-        self.changed_accounts = [account]
+        self.changed_accounts = [account]  # Not `_save`: only the count changes.
         if refusals_of(session.traces) <= rule.refusals:
             return Reserved(verdict=Verdict.DENY, refusal=refusal)
         account.stop = Stop(
@@ -369,6 +369,7 @@ class Ledger:
         settled = self._settle(op.settle)
         settled_rows = self.changed_accounts
         reserved = self._reserve(op.reserve)
+        # The second half may have put its rows in the place of those of the first.
         changed = {row.key: row for row in (*settled_rows, *self.changed_accounts)}
         self.changed_accounts = list(changed.values())
         return Turned(settled=settled, reserved=reserved)

@@ -36,6 +36,11 @@ def refusal_of(op: Reserve, accounts: list[Account]) -> tuple[Refusal | None, bo
 
 
 def _in_the_way(op: Reserve, accounts: list[Account]) -> tuple[Refusal | None, bool]:
+    """Asks the lines in their order, and last the loop.
+
+    What waiting helps with is passed over as long as something else may refuse: else
+    a call would wait for nothing.
+    """
     waiting: Refusal | None = None
     for index, account in enumerate(accounts):
         line = op.charging.lines[index]
@@ -167,7 +172,11 @@ def _looping(op: Reserve, account: Account) -> Refusal | None:
 
 
 def overrun(line: Line, account: Account, op: Settle) -> Stop | None:
-    """Returns the stop of a session whose settled calls passed a limit."""
+    """Returns the stop of a session whose settled calls passed a limit.
+
+    Of money or tokens: what was held of them was an estimate. Steps are counted when
+    they are admitted.
+    """
     limits = effective_limits(line.limits, account.raised)
     cost = account.posted_nano_usd + account.unconfirmed_nano_usd
     if limits.cost_nano_usd is not None and cost > limits.cost_nano_usd:

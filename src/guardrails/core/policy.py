@@ -31,6 +31,10 @@ __all__ = [
 ]
 
 
+CLOSING_SHARE = 10
+"""Without `closing_reserve_usd`, a closing call may cost this part of the limit."""
+
+
 class Measure(enum.StrEnum):
     """What a budget limits. The values are the keys of the configuration."""
 
@@ -192,6 +196,23 @@ class Budget:
     unknown: "Budget | None" = None
     """What limits all other names of that dimension together, and no name."""
 
+    def __post_init__(self) -> None:
+        for dimension in self.per:
+            if dimension not in DIMENSIONS:
+                raise ValueError(
+                    f"budget {self.name!r}: per: {dimension!r} is not one of "
+                    f"{', '.join(DIMENSIONS)}."
+                )
+        if self.limits.wall_time_ms is not None and self.every is not Window.SESSION:
+            raise ValueError(
+                f"budget {self.name!r}: max_wall_time_s limits a session only."
+            )
+        if (self.known or self.unknown) and len(self.per) != 1:
+            raise ValueError(
+                f"budget {self.name!r}: known and unknown are about the names of one "
+                f"dimension, and it is kept per {', '.join(self.per) or 'project'}."
+            )
+
     def known_as(self, name: str | None) -> "Budget | None":
         """Returns the budget of a name that has limits of its own."""
         return None if name is None else self._known.get(name)
@@ -215,23 +236,6 @@ class Budget:
             steps=_less(limits.steps, 1),
             model_calls=_less(limits.model_calls, 1),
         )
-
-    def __post_init__(self) -> None:
-        for dimension in self.per:
-            if dimension not in DIMENSIONS:
-                raise ValueError(
-                    f"budget {self.name!r}: per: {dimension!r} is not one of "
-                    f"{', '.join(DIMENSIONS)}."
-                )
-        if self.limits.wall_time_ms is not None and self.every is not Window.SESSION:
-            raise ValueError(
-                f"budget {self.name!r}: max_wall_time_s limits a session only."
-            )
-        if (self.known or self.unknown) and len(self.per) != 1:
-            raise ValueError(
-                f"budget {self.name!r}: known and unknown are about the names of one "
-                f"dimension, and it is kept per {', '.join(self.per) or 'project'}."
-            )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -260,9 +264,6 @@ class ToolRule:
                 f"tool {self.pattern!r}: timeout_ms: {self.timeout_ms} must be above 0."
             )
 
-
-CLOSING_SHARE = 10
-"""Without `closing_reserve_usd`, a closing call may cost this part of the limit."""
 
 SESSION_BUDGET = Budget(name="session", per=("session_id",), every=Window.SESSION)
 

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, replace
 
-from guardrails.closing import planned
+from guardrails.closing import for_work
 from guardrails.core.accounts import Charging
 from guardrails.core.calls import ModelCall
 from guardrails.core.operations import ReadAccount
@@ -63,7 +63,7 @@ def fitted(
     keys = charging.accounts
     accounts = [engine.store.execute(ReadAccount(account=key)) for key in keys]
     if accounts[0] is not None and not is_closing:
-        line, accounts[0] = planned(charging.lines[0], accounts[0], session.budget)
+        line, accounts[0] = for_work(charging.lines[0], accounts[0], session.budget)
         charging = replace(charging, lines=(line, *charging.lines[1:]))
 
     def fits(output_tokens: int, room: Room) -> bool:

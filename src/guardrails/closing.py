@@ -18,7 +18,7 @@ from guardrails.engine import Engine
 from guardrails.errors import StoreUnavailable
 from guardrails.refusals import refusal_error
 
-__all__ = ["akeep_reserve", "closing_of", "keep_reserve", "planned"]
+__all__ = ["akeep_reserve", "closing_of", "for_work", "keep_reserve"]
 
 
 def closing_of(engine: Engine, charging: Charging, budget: Budget) -> Charging | None:
@@ -94,14 +94,14 @@ def _refuse(
     op = reservation.op
     if account is None or account.raised is None or account.stop is not None:
         return
-    line, account = planned(op.charging.lines[0], account, budget)
+    line, account = for_work(op.charging.lines[0], account, budget)
     charging = replace(op.charging, lines=(line,))
     refusal, is_final = refusal_of(replace(op, charging=charging), [account])
     if refusal is not None:
         raise refusal_error(refusal, op.charging, is_final=is_final, store=engine.store)
 
 
-def planned(line: Line, account: Account, budget: Budget) -> tuple[Line, Account]:
+def for_work(line: Line, account: Account, budget: Budget) -> tuple[Line, Account]:
     """Returns a session's line and account as they count for all but a closing call."""
     if budget.on_limit is not OnLimit.FINISH or account.raised is None:
         return line, account

@@ -31,9 +31,9 @@ from guardrails.core.plain import size_bytes
 from guardrails.core.policy import Mode
 from guardrails.engine import HOLD_TTL_MS, Engine
 from guardrails.errors import CallRefused, SessionStopped
-from guardrails.guard import Around
 from guardrails.guarded_call import GuardedCall
 from guardrails.interrupts import to_its_end
+from guardrails.opening import Around
 from guardrails.planning import checked_name
 from guardrails.scope import call_of
 from guardrails.threads import apart, is_on_event_loop

@@ -10,7 +10,7 @@ from datetime import timedelta
 from decimal import Decimal
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, Never, ParamSpec, Self, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Never, ParamSpec, TypeVar, cast
 
 from guardrails.adapters import load_adapters, loaded_adapters
 from guardrails.asking import (
@@ -24,16 +24,11 @@ from guardrails.charges import ToolPrice
 from guardrails.clock import SystemClock
 from guardrails.config import (
     Configuration,
-    agent_path_from_environment,
-    attribution_from_environment,
     environment_of,
     load_configuration,
-    sessions_from_environment,
-    tags_from_environment,
 )
 from guardrails.config.problems import shown
 from guardrails.core.accounts import Account
-from guardrails.core.attribution import TAGS_MAX, Attribution
 from guardrails.core.calls import ModelCall, ToolCall
 from guardrails.core.money import usd_digits
 from guardrails.core.operations import Operation
@@ -44,6 +39,7 @@ from guardrails.errors import ConfigurationError, StoreUnavailable
 from guardrails.guarded_call import GuardedCall
 from guardrails.ids import new_id
 from guardrails.one_process import OfOneProcess
+from guardrails.opening import Around, Opener
 from guardrails.orders import Orders, target_of
 from guardrails.planning import (
     checked_amount,
@@ -76,7 +72,7 @@ from guardrails.tools import guarded_tool
 if TYPE_CHECKING:
     from guardrails.alerts.sink import AlertSink
 
-__all__ = ["Around", "Guard"]
+__all__ = ["Guard"]
 
 _log = logging.getLogger("guardrails")
 
@@ -91,18 +87,6 @@ _INSTEAD = (
     "Build a Guard in each process, from the same configuration and store: for a pool "
     "in its initializer. Guard.child_env() takes the running session along."
 )
-
-
-class Around(NamedTuple):
-    """What is around the running code: a session, and whom calls are charged to."""
-
-    session: Session
-    attribution: Attribution
-
-    @classmethod
-    def of(cls, session: Session) -> Self:
-        """Returns what calls in a session find that know no more than it."""
-        return cls(session, session.attribution)
 
 
 class Guard(OfOneProcess, instead=_INSTEAD):
@@ -251,10 +235,9 @@ class Guard(OfOneProcess, instead=_INSTEAD):
             told=self._wake,
         )
         self._store_url = None if url is None else shared_url(url)
-        self._defaults = attribution_from_environment(os.environ)
-        self._agent_path = agent_path_from_environment(os.environ)
-        self._sessions_around = sessions_from_environment(os.environ)
-        self._default_tags = tags_from_environment(os.environ)
+        self._opener = Opener(
+            self._engine, project_id=configuration.project_id, environ=os.environ
+        )
         self._own_session: Session | None = None
         self._own_lock = new_lock()
         atexit.register(_close_at_exit, weakref.ref(self))
@@ -324,8 +307,7 @@ class Guard(OfOneProcess, instead=_INSTEAD):
             "session_id": session_id,
         }
         given = {key: name for key, name in names.items() if name is not None}
-        parent = self.around() or self._parents_session(session_id)
-        return self._new_session(given, tags, parent)
+        return self._opener.open(given, tags, around=self.around())
 
     def call(
         self,
@@ -847,7 +829,7 @@ class Guard(OfOneProcess, instead=_INSTEAD):
             return around
         with self._own_lock:
             if self._own_session is None:
-                session_id = self._defaults.get("session_id") or new_id("proc")
+                session_id = self._opener.joined or new_id("proc")
                 self._own_session = self.session(session_id=session_id)
                 self._own_session.activate()
             return Around.of(self._own_session)
@@ -880,61 +862,8 @@ class Guard(OfOneProcess, instead=_INSTEAD):
         return sink
 
     def _open(self, names: Mapping[str, object], *, is_served: bool = False) -> Session:
-        """Opens a session for an adapter, whose names were checked or cleaned.
-
-        Args:
-            names: As for `session`.
-            is_served: They came with a request, and are of whoever is served: what
-                that spends is not charged to who has started this server.
-        """
-        given = cast("dict[str, str]", dict(names))
-        tags = cast("Mapping[str, str] | None", given.pop("tags", None))
-        parent = None if is_served else self._parents_session(given.get("session_id"))
-        return self._new_session(given, tags, parent)
-
-    def _new_session(
-        self,
-        given: dict[str, str],
-        tags: Mapping[str, str] | None,
-        parent: Around | None,
-    ) -> Session:
-        agent = given.get("agent")
-        who = self._attribution(given, tags, parent)
-        outer = None if parent is None else parent.session
-        owner: Attribution | None = None
-        path, is_joined = self._agent_path, who.session_id == self._joined
-        if path is not None and outer is None and is_joined:
-            # Another process has opened this session, and has this one work in it.
-            owner = self._owned(who, self._joined, self._defaults.get("agent"))
-            who = replace(who, agent=path[-1] if path else None, agent_path=path)
-            if agent is not None and agent != who.agent:
-                who = who.under(agent)
-            for session_id, other in reversed(self._sessions_around):
-                around = self._owned(who, session_id, other)
-                outer = Session(self._engine, attribution=around, parent=outer)
-        return Session(self._engine, attribution=who, parent=outer, owner=owner)
-
-    def _parents_session(self, session_id: str | None) -> Around | None:
-        """Returns the session that another process has this one work in, if any.
-
-        Args:
-            session_id: The session to be opened; `None` if that is the very one.
-        """
-        if self._agent_path is None or session_id in (None, self._joined):
-            return None
-        return Around.of(self._new_session({}, None, None))
-
-    def _owned(
-        self, who: Attribution, session_id: str | None, agent: str | None
-    ) -> Attribution:
-        """Returns whose a session is that another process has opened."""
-        path = self._agent_path or ()
-        above = path[: path.index(agent) + 1] if agent in path else ()
-        return replace(who, session_id=session_id, agent=agent, agent_path=above)
-
-    @property
-    def _joined(self) -> str | None:
-        return self._defaults.get("session_id")
+        """Opens a session for an adapter."""
+        return self._opener.open_for_adapter(names, is_served=is_served)
 
     def enclosing_session(self) -> Session | None:
         """Returns the session around the running code; `None` if there is none."""
@@ -960,56 +889,6 @@ class Guard(OfOneProcess, instead=_INSTEAD):
             if running is not None and session in (None, running[0]):
                 return Around(*cast("Around", running))
         return around
-
-    def _attribution(
-        self,
-        given: dict[str, str],
-        tags: Mapping[str, str] | None,
-        parent: Around | None,
-    ) -> Attribution:
-        project = {"project_id": self._configuration.project_id}
-        if not isinstance(cast("object", tags), Mapping | None):
-            raise ConfigurationError(
-                f"tags: {shown(tags)} is no mapping of names to values. Pass pairs, "
-                'as in tags={"env": "prod"}.'
-            )
-        try:
-            if parent is None:
-                return Attribution.of(
-                    **(project | self._defaults | given), tags=self._tags(tags or {})
-                )
-            agent = given.pop("agent", None)
-            inherited = parent.attribution
-            if given.get("project_id", inherited.project_id) != inherited.project_id:
-                # Both sessions are charged in one step, and a cluster keeps each
-                # project on a server of its own.
-                raise ConfigurationError(
-                    f"session: project_id={given['project_id']!r} inside a session of "
-                    f"project {inherited.project_id!r}. Open it outside of that "
-                    "session, or leave project_id out."
-                )
-            names = {
-                key: getattr(inherited, key)
-                for key in (
-                    "project_id",
-                    "customer_id",
-                    "user_id",
-                    "feature",
-                    "prompt_version",
-                )
-            }
-            child = Attribution.of(
-                **(names | given), tags=dict(inherited.tags) | dict(tags or {})
-            )
-            return child.following(inherited, agent)
-        except ValueError as error:
-            raise ConfigurationError(str(error)) from None
-
-    def _tags(self, given: Mapping[str, str]) -> Mapping[str, str]:
-        """Adds the tags of the environment, as many as there is room for."""
-        room = max(0, TAGS_MAX - len(given))
-        added = [pair for pair in self._default_tags.items() if pair[0] not in given]
-        return {**dict(added[:room]), **given}
 
 
 def _directory() -> Path | None:

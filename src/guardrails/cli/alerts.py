@@ -10,6 +10,7 @@ import typer
 from guardrails.alerts import AlertKind, AlertSettings
 from guardrails.cli.alert_log import alert_log, retry_alerts
 from guardrails.cli.documents import document
+from guardrails.cli.exits import EXIT_FAILURE
 from guardrails.cli.options import ConfigOption, JsonOption, ProjectOption, configured
 from guardrails.clock import SystemClock
 from guardrails.errors import ConfigurationError
@@ -77,7 +78,7 @@ def send_samples(
         content = {"schema_version": SCHEMA_VERSION, "sent": [*map(_entry, found)]}
         typer.echo(document(content))
     if not all(tried.is_delivered for tried in found):
-        raise typer.Exit(1)
+        raise typer.Exit(EXIT_FAILURE)
 
 
 def tries(

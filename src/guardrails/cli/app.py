@@ -13,13 +13,10 @@ from typing import Annotated
 
 import typer
 
+from guardrails.cli.exits import EXIT_CONFIGURATION, EXIT_FAILURE, EXIT_STORE
 from guardrails.errors import ConfigurationError, GuardrailsError, StoreUnavailable
 
 __all__ = ["assembled", "run"]
-
-EXIT_FAILURE = 1
-EXIT_CONFIGURATION = 2
-EXIT_STORE = 4
 
 _STDOUT = 1
 """The number of its file."""

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from guardrails.cli.documents import document
+from guardrails.cli.exits import EXIT_FAILURE
 from guardrails.cli.ledgers import ordering
 from guardrails.cli.limits import limit_text, limit_texts
 from guardrails.cli.names import safe
@@ -184,7 +185,7 @@ def _known(orders: Orders, session_id: str) -> Account:
             "it has made no call.",
             err=True,
         )
-        raise typer.Exit(1)
+        raise typer.Exit(EXIT_FAILURE)
     return account
 
 

@@ -7,6 +7,7 @@ import typer
 
 from guardrails.asking import checked_by, checked_every
 from guardrails.cli import series_formats, unit_formats
+from guardrails.cli.exits import EXIT_FINDING
 from guardrails.cli.formats import csv_text, json_text
 from guardrails.cli.ledgers import reading
 from guardrails.cli.options import (
@@ -31,8 +32,6 @@ from guardrails.reports import CostReport, Series, Span, UnitReport
 from guardrails.spending import Asked, read_costs, read_series, read_units
 
 __all__ = ["costs"]
-
-EXIT_FINDING = 3
 
 Report = CostReport | Series | UnitReport
 

@@ -4,6 +4,8 @@ import importlib
 
 import typer
 
+from guardrails.cli.exits import EXIT_FAILURE
+
 __all__ = ["demo"]
 
 
@@ -19,5 +21,5 @@ def demo() -> None:
             'pip install "guardrails-runtime[langchain]"',
             err=True,
         )
-        raise typer.Exit(1) from error
+        raise typer.Exit(EXIT_FAILURE) from error
     module.run()

@@ -6,6 +6,7 @@ from pathlib import Path
 import typer
 
 from guardrails.cli.callbacks import callback_check
+from guardrails.cli.exits import EXIT_FAILURE, EXIT_STORE
 from guardrails.cli.ledgers import shown_url
 from guardrails.cli.limits import policy_text
 from guardrails.cli.options import (
@@ -25,9 +26,6 @@ from guardrails.stores.folders import folder_check
 from guardrails.stores.memory import MemoryStore
 
 __all__ = ["doctor", "examined"]
-
-EXIT_FAILURE = 1
-EXIT_STORE = 4
 
 
 def doctor(

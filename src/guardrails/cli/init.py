@@ -11,6 +11,7 @@ from typing import Annotated
 
 import typer
 
+from guardrails.cli.exits import EXIT_FAILURE
 from guardrails.cli.mcp_clients import (
     Client,
     Server,
@@ -71,7 +72,7 @@ def init(
             "do;\nguardrails.yaml limits it."
         )
     if not all(is_well):
-        raise typer.Exit(1)
+        raise typer.Exit(EXIT_FAILURE)
 
 
 def _chosen(only: Sequence[str] | None) -> Sequence[Client]:

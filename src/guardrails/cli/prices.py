@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from guardrails.cli.documents import document
+from guardrails.cli.exits import EXIT_FINDING
 from guardrails.cli.ledgers import reading
 from guardrails.cli.names import safe
 from guardrails.cli.options import (
@@ -30,7 +31,6 @@ __all__ = ["prices"]
 SCHEMA_VERSION = 1
 """Of the JSON. Keys may be added within a version; none changes its meaning."""
 
-EXIT_FINDING = 3
 DAYS_MAX = 366
 
 

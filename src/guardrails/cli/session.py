@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from guardrails.cli.documents import document
+from guardrails.cli.exits import EXIT_FAILURE
 from guardrails.cli.ledgers import reading
 from guardrails.cli.limits import limit_text
 from guardrails.cli.names import safe
@@ -71,7 +72,7 @@ def session(
         report = session_report(history, configuration, session_id, limit=limit)
         if report.row is None and not report.detail.total.calls:
             _say_unknown(history, configuration.project_id, session_id)
-            raise typer.Exit(1)
+            raise typer.Exit(EXIT_FAILURE)
     if as_json:
         content = _document(report, configuration.project_id)
         typer.echo(document(content))

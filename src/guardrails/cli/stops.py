@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from guardrails.cli.documents import document
+from guardrails.cli.exits import EXIT_FAILURE
 from guardrails.cli.ledgers import ordering, reading
 from guardrails.cli.limits import changed_limits
 from guardrails.cli.names import safe
@@ -155,7 +156,7 @@ def resume(
     what = safe(target.label)
     if not was_stopped and target.kind is StopKind.SESSION:
         typer.echo(f"guardrails: {what} is not known.", err=True)
-        raise typer.Exit(1)
+        raise typer.Exit(EXIT_FAILURE)
     typer.echo(f"{what} goes on." if was_stopped else f"{what} was not stopped.")
     if others:
         typer.echo("Other stops are in force: guardrails stops", err=True)

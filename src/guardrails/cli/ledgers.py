@@ -15,7 +15,7 @@ from guardrails.ports import History, Store
 from guardrails.stores import open_store
 from guardrails.stores.memory import MemoryStore
 
-__all__ = ["opened", "ordering", "reading", "shown_url"]
+__all__ = ["opened", "ordering", "reading", "refuse_memory", "shown_url"]
 
 
 @contextlib.contextmanager
@@ -78,11 +78,7 @@ def ordering(configuration: Configuration, *, creates: bool) -> Generator[Orders
         ConfigurationError: If no other process can see the store.
         StoreUnavailable: If the store cannot be reached.
     """
-    if configuration.store == "memory://":
-        raise ConfigurationError(
-            "store: memory:// ends with the process that uses it, and nothing else can "
-            "reach it. Configure a file, or Redis."
-        )
+    refuse_memory(configuration)
     with (
         opened(configuration.store, creates=creates) as store,
         telling(store, configuration) as tell,
@@ -94,6 +90,19 @@ def ordering(configuration: Configuration, *, creates: bool) -> Generator[Orders
             policy=configuration.policy,
             telling=configuration.alerts.telling,
             told=tell,
+        )
+
+
+def refuse_memory(configuration: Configuration) -> None:
+    """Refuses a store that no other process can see.
+
+    Raises:
+        ConfigurationError: If the configured one is in memory.
+    """
+    if configuration.store == "memory://":
+        raise ConfigurationError(
+            "store: memory:// ends with the process that uses it, and nothing else can "
+            "reach it. Configure a file, or Redis."
         )
 
 

@@ -6,7 +6,7 @@ import typer
 
 from guardrails.alerts import Alert
 from guardrails.alerts.words import headline, subject
-from guardrails.cli.ledgers import opened
+from guardrails.cli.ledgers import opened, refuse_memory
 from guardrails.cli.names import safe
 from guardrails.cli.options import (
     ConfigOption,
@@ -59,11 +59,7 @@ def watch(
             "alerts.webhook or alerts.apprise, and leave alerts.on out or name kinds "
             "in it."
         )
-    if configuration.store == "memory://":
-        raise ConfigurationError(
-            "store: memory:// ends with the process that uses it, and nothing else can "
-            "reach it. Configure a file, or Redis."
-        )
+    refuse_memory(configuration)
     with opened(configuration.store) as ledger:
         try:
             watch_ledger(ledger, configuration, every_s=None if once else every)

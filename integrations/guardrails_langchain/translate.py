@@ -137,7 +137,7 @@ def received_tokens_max(response: LLMResult | None) -> int:
     )
 
 
-def outcome_of_llm_end(result: LLMResult, *, latency_ms: int | None = None) -> Outcome:
+def outcome_of_llm_end(result: LLMResult) -> Outcome:
     """Returns the outcome of a model call that was answered.
 
     Without a report of its usage the outcome bounds it by what was received.
@@ -149,13 +149,10 @@ def outcome_of_llm_end(result: LLMResult, *, latency_ms: int | None = None) -> O
         cost_nano_usd=reported_cost_nano_usd(result),
         output_tokens_max=received_tokens_max(result) if usage is None else None,
         written=written_by(result),
-        latency_ms=latency_ms,
     )
 
 
-def outcome_of_llm_error(
-    error: BaseException, response: LLMResult | None, *, latency_ms: int | None = None
-) -> Outcome:
+def outcome_of_llm_error(error: BaseException, response: LLMResult | None) -> Outcome:
     """Returns the outcome of a model call that failed or was broken off.
 
     Args:
@@ -163,7 +160,6 @@ def outcome_of_llm_error(
             failure to connect mean that nothing was consumed, unless some of the
             answer had been received.
         response: What had been received, if LangChain knows.
-        latency_ms: How long the call took.
     """
     received = received_tokens_max(response)
     usage = usage_of(response) if response is not None else None
@@ -177,21 +173,17 @@ def outcome_of_llm_error(
         model=model_of(response) if response is not None else None,
         output_tokens_max=received if usage is None else None,
         written=written_by(response) if response is not None else None,
-        latency_ms=latency_ms,
         is_unsent=not is_cut and not received and usage is None and _is_unsent(error),
     )
 
 
-def outcome_of_tool_end(
-    output: object, *, key: bytes, label: str, latency_ms: int | None = None
-) -> Outcome:
+def outcome_of_tool_end(output: object, *, key: bytes, label: str) -> Outcome:
     """Returns the outcome of a tool call that returned.
 
     Args:
         output: A `ToolMessage`, a `Command` with messages, or a bare value.
         key: The key of fingerprints.
         label: `server/tool`.
-        latency_ms: How long the call took.
     """
     messages = _tool_messages(output)
     contents = [_without_ids(message.content) for message in messages]
@@ -201,13 +193,10 @@ def outcome_of_tool_end(
         status=CallStatus.ERROR if is_error else CallStatus.OK,
         result_digest=fingerprint(result, key=key, label=label),
         bytes_out=size_bytes(result),
-        latency_ms=latency_ms,
     )
 
 
-def outcome_of_tool_error(
-    error: BaseException, *, key: bytes, label: str, latency_ms: int | None = None
-) -> Outcome:
+def outcome_of_tool_error(error: BaseException, *, key: bytes, label: str) -> Outcome:
     """Returns the outcome of a tool call that raised.
 
     The digest of its result is that of the error's class and text, so that an
@@ -217,7 +206,6 @@ def outcome_of_tool_error(
         return Outcome(
             status=CallStatus.BROKEN_OFF,
             error_type=_type_name(error),
-            latency_ms=latency_ms,
         )
     try:
         text = str(error)
@@ -228,7 +216,6 @@ def outcome_of_tool_error(
         status=CallStatus.ERROR,
         error_type=_type_name(error),
         result_digest=fingerprint(failure, key=key, label=label),
-        latency_ms=latency_ms,
     )
 
 

@@ -1126,12 +1126,11 @@ def test_reports_an_answer() -> None:
         metadata={"model_name": "gpt-4o-2024-08-06", "cost": 0.5},
         content=SECRET,
     )
-    outcome = translate.outcome_of_llm_end(result, latency_ms=7)
+    outcome = translate.outcome_of_llm_end(result)
     assert without_sizes(outcome) == Outcome(
         usage=TokenUsage(input_tokens=10, output_tokens=2),
         model="gpt-4o-2024-08-06",
         cost_nano_usd=500_000_000,
-        latency_ms=7,
     )
 
 
@@ -1189,11 +1188,10 @@ class ConnectError(Exception):
 def test_knows_what_was_not_consumed(
     error: Exception, response: LLMResult | None, *, expected: bool
 ) -> None:
-    outcome = translate.outcome_of_llm_error(error, response, latency_ms=7)
+    outcome = translate.outcome_of_llm_error(error, response)
     assert outcome.is_unsent is expected
     assert outcome.status is CallStatus.ERROR
     assert outcome.error_type == type(error).__name__
-    assert outcome.latency_ms == 7
 
 
 @pytest.mark.parametrize(
@@ -1224,14 +1222,14 @@ def test_books_what_was_reported_before_a_call_was_broken_off() -> None:
 
 
 def tool_end(output: object) -> Outcome:
-    return translate.outcome_of_tool_end(output, key=KEY, label="s/t", latency_ms=7)
+    return translate.outcome_of_tool_end(output, key=KEY, label="s/t")
 
 
 def test_reports_a_tools_result_by_its_digest() -> None:
     message = ToolMessage("Größe", tool_call_id="1", artifact=[1])
     outcome = tool_end(message)
     assert outcome.status is CallStatus.OK
-    assert (outcome.bytes_out, outcome.latency_ms, outcome.error_type) == (7, 7, None)
+    assert (outcome.bytes_out, outcome.error_type) == (7, None)
     again = ToolMessage("Größe", tool_call_id="2", id="m-2", artifact=[2])
     assert tool_end(again).result_digest == outcome.result_digest
     assert tool_end("Größe").result_digest == outcome.result_digest
@@ -1282,7 +1280,7 @@ def test_survives_any_result() -> None:
 
 
 def tool_error(error: BaseException) -> Outcome:
-    return translate.outcome_of_tool_error(error, key=KEY, label="s/t", latency_ms=7)
+    return translate.outcome_of_tool_error(error, key=KEY, label="s/t")
 
 
 class Silent(Exception):
@@ -1293,7 +1291,7 @@ class Silent(Exception):
 def test_digests_an_error_so_that_its_repetition_is_seen() -> None:
     outcome = tool_error(ValueError("no such order"))
     assert outcome.status is CallStatus.ERROR
-    assert (outcome.error_type, outcome.latency_ms) == ("ValueError", 7)
+    assert outcome.error_type == "ValueError"
     digests = {
         tool_error(ValueError("no such order")).result_digest,
         tool_error(ValueError("no such customer")).result_digest,
@@ -1308,7 +1306,7 @@ def test_digests_an_error_so_that_its_repetition_is_seen() -> None:
 @pytest.mark.parametrize("error", [GeneratorExit(), asyncio.CancelledError()])
 def test_knows_no_result_of_a_tool_that_was_broken_off(error: BaseException) -> None:
     assert tool_error(error) == Outcome(
-        status=CallStatus.BROKEN_OFF, error_type=type(error).__name__, latency_ms=7
+        status=CallStatus.BROKEN_OFF, error_type=type(error).__name__
     )
 
 

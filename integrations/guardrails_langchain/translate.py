@@ -4,7 +4,6 @@ Nothing here raises, and nothing that is returned holds content: sizes, counts,
 names and keyed digests only.
 """
 
-import asyncio
 from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
@@ -15,6 +14,7 @@ from guardrails.core.attribution import clean_name
 from guardrails.core.calls import CallStatus, ModelCall, Outcome
 from guardrails.core.fingerprints import fingerprint
 from guardrails.core.plain import size_bytes
+from guardrails.outcomes import BREAKS, text_of
 from guardrails_langchain.pieces import written_by
 from guardrails_langchain.prompts import (
     content_tokens_max,
@@ -57,8 +57,6 @@ RESULTS_MAX = 100
 
 BLOCKS_MAX = 10_000
 """Content blocks of a result that are looked at: more than a fingerprint reads."""
-
-_BROKEN_OFF = (GeneratorExit, asyncio.CancelledError, KeyboardInterrupt)
 
 _UNDECIDED_STATUSES = frozenset({408, 499, 502, 504, 524})
 """A proxy gave up on a request that the provider may go on with, and bill."""
@@ -165,7 +163,7 @@ def outcome_of_llm_error(error: BaseException, response: LLMResult | None) -> Ou
     usage = usage_of(response) if response is not None else None
     if usage is not None and received and not usage.output_tokens:
         usage = None  # Of the start of a stream: Bedrock reports the input first.
-    is_cut = isinstance(error, _BROKEN_OFF)
+    is_cut = isinstance(error, BREAKS)
     return Outcome(
         status=CallStatus.BROKEN_OFF if is_cut else CallStatus.ERROR,
         error_type=_type_name(error),
@@ -202,16 +200,12 @@ def outcome_of_tool_error(error: BaseException, *, key: bytes, label: str) -> Ou
     The digest of its result is that of the error's class and text, so that an
     error that comes again and again is recognised as a loop.
     """
-    if isinstance(error, _BROKEN_OFF):
+    if isinstance(error, BREAKS):
         return Outcome(
             status=CallStatus.BROKEN_OFF,
             error_type=_type_name(error),
         )
-    try:
-        text = str(error)
-    except Exception:
-        text = ""
-    failure = {"error": [type(error).__name__, text]}
+    failure = {"error": [type(error).__name__, text_of(error)]}
     return Outcome(
         status=CallStatus.ERROR,
         error_type=_type_name(error),

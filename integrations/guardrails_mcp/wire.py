@@ -5,7 +5,6 @@ carry its parameters as a dict. So everything here asks for attributes and keys,
 for types, and imports no SDK. What cannot be read is unknown; nothing raises.
 """
 
-import asyncio
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
@@ -17,6 +16,7 @@ from guardrails.core.money import nano_usd
 from guardrails.core.plain import size_bytes
 from guardrails.core.policy import ToolRule
 from guardrails.core.usage import TOKENS_MAX
+from guardrails.outcomes import BREAKS
 
 __all__ = [
     "CALL",
@@ -81,8 +81,6 @@ _HEADER_MISMATCH = -32020
 
 _UNWRITTEN = frozenset({"BrokenResourceError", "ClosedResourceError"})
 """What anyio's streams raise where nothing can be written any more (SDK 1.x)."""
-
-_BREAKS = (asyncio.CancelledError, GeneratorExit, KeyboardInterrupt, TimeoutError)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -246,7 +244,7 @@ def is_error_data(answer: object) -> bool:
 def status_of_error(error: BaseException) -> CallStatus:
     """Says how a call ended that raised."""
     code = _code(error)
-    is_cut = isinstance(error, _BREAKS) or code == _CONNECTION_CLOSED
+    is_cut = isinstance(error, (*BREAKS, TimeoutError)) or code == _CONNECTION_CLOSED
     return (
         CallStatus.BROKEN_OFF if is_cut or code in _TIMEOUT_CODES else CallStatus.ERROR
     )

@@ -7,9 +7,13 @@ from guardrails.core.calls import CallStatus, Outcome
 from guardrails.core.usage import TokenUsage
 from guardrails.errors import GuardrailsError
 
-__all__ = ["checked_usage", "failed", "text_of"]
+__all__ = ["BREAKS", "checked_usage", "failed", "text_of"]
 
-_BREAKS = (asyncio.CancelledError, GeneratorExit, KeyboardInterrupt)
+BREAKS: tuple[type[BaseException], ...] = (
+    asyncio.CancelledError,
+    GeneratorExit,
+    KeyboardInterrupt,
+)
 """Errors that say that nobody waits for the call any more."""
 
 
@@ -36,7 +40,7 @@ def failed(
         error: What the code around it raised.
         digest_of: Returns the digest of how a tool has failed.
     """
-    is_cut = isinstance(error, _BREAKS)
+    is_cut = isinstance(error, BREAKS)
     # A stop or a cancellation says nothing about how the tool itself fails.
     says_nothing = is_cut or isinstance(error, GuardrailsError)
     return Outcome(

@@ -8,6 +8,7 @@ from guardrails import Guard, Session
 from guardrails.core.attribution import clean_name
 from guardrails.core.calls import CallStatus, ModelCall, Outcome, ToolCall
 from guardrails.core.operations import Settle
+from guardrails.core.policy import ToolRule
 from guardrails.guarded_call import GuardedCall
 from guardrails.planning import tool_call
 from guardrails_mcp import wire
@@ -122,10 +123,7 @@ class _Call:
     @property
     def believes_cost(self) -> bool:
         """Whether the cost that its result reports is believed."""
-        call = self._call.call
-        if not isinstance(call, ToolCall):
-            return False
-        rule = self._activity.session.engine.policy.tool_rule(call.name)
+        rule = self._rule()
         return rule is not None and rule.cost_from_meta is not None
 
     def pause(self) -> None:
@@ -177,12 +175,14 @@ class _Call:
 
     def _reported(self, answer: Answer) -> int | None:
         """Returns the cost in the result, where the operator believes this server."""
-        call, engine = self._call.call, self._activity.session.engine
-        if not isinstance(call, ToolCall):
-            return None
         result = {"_meta": answer.meta} if answer.result is None else answer.result
-        rule = engine.policy.tool_rule(call.name)
-        return wire.believed_cost(result, rule, engine.contain)
+        contain = self._activity.session.engine.contain
+        return wire.believed_cost(result, self._rule(), contain)
+
+    def _rule(self) -> ToolRule | None:
+        """Returns what the policy says about the tool; nothing about a model."""
+        call, policy = self._call.call, self._activity.session.engine.policy
+        return policy.tool_rule(call.name) if isinstance(call, ToolCall) else None
 
     def _digest(self, answer: Answer) -> str | None:
         shown: object = answer.edges or None

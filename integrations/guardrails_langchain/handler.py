@@ -177,15 +177,7 @@ class GuardCallbackHandler(BaseCallbackHandler):
         """Reserves a model call."""
         run = self._start(run_id, parent_run_id, metadata)
         if run is not None:
-            call = translate.model_call(
-                serialized=serialized,
-                messages=messages,
-                prompts=None,
-                invocation_params=kwargs.get("invocation_params"),
-                metadata=metadata,
-            )
-            run.batch = _batch(kwargs)
-            self._gate(run, call)
+            self._gate_model(run, serialized, metadata, kwargs, messages=messages)
 
     @_contained
     def on_llm_start(
@@ -201,15 +193,7 @@ class GuardCallbackHandler(BaseCallbackHandler):
         """Reserves a call of a text-completion model."""
         run = self._start(run_id, parent_run_id, metadata)
         if run is not None:
-            call = translate.model_call(
-                serialized=serialized,
-                messages=None,
-                prompts=prompts,
-                invocation_params=kwargs.get("invocation_params"),
-                metadata=metadata,
-            )
-            run.batch = _batch(kwargs)
-            self._gate(run, call)
+            self._gate_model(run, serialized, metadata, kwargs, prompts=prompts)
 
     @_contained
     def on_llm_end(self, response: LLMResult, *, run_id: UUID, **kwargs: Any) -> None:
@@ -302,6 +286,26 @@ class GuardCallbackHandler(BaseCallbackHandler):
             metadata=metadata,
             options=self._options,
         )
+
+    def _gate_model(
+        self,
+        run: Run,
+        serialized: Mapping[str, Any],
+        metadata: Mapping[str, Any] | None,
+        kwargs: Mapping[str, Any],
+        *,
+        messages: list[list[BaseMessage]] | None = None,
+        prompts: list[str] | None = None,
+    ) -> None:
+        call = translate.model_call(
+            serialized=serialized,
+            messages=messages,
+            prompts=prompts,
+            invocation_params=kwargs.get("invocation_params"),
+            metadata=metadata,
+        )
+        run.batch = _batch(kwargs)
+        self._gate(run, call)
 
     def _gate(self, run: Run, call: ModelCall | ToolCall) -> None:
         """Lets a call pass, or raises before it is made."""
@@ -404,12 +408,11 @@ class GuardCallbackHandler(BaseCallbackHandler):
     def _tool_failure(self, run: Run, error: BaseException) -> Outcome:
         assert run.call is not None
         assert isinstance(run.call.call, ToolCall)
-        if isinstance(error, SessionStopped) or is_control_flow(error):
-            # Neither says anything about the tool's own result.
-            status = (
-                CallStatus.ERROR if isinstance(error, SessionStopped) else CallStatus.OK
-            )
-            return Outcome(status=status)
+        # Neither of these says anything about the tool's own result.
+        if isinstance(error, SessionStopped):
+            return Outcome(status=CallStatus.ERROR)
+        if is_control_flow(error):
+            return Outcome()
         return translate.outcome_of_tool_error(
             error, key=self.engine.fingerprint_key, label=run.call.call.name
         )

@@ -238,6 +238,11 @@ class RunTree:
                 if other is not run and other.batch is run.batch
             ]
 
+    def _follow(self, session: Session) -> None:
+        """Has what is open in a session booked when it is left."""
+        if self.leave not in session.exits:
+            session.exits.append(self.leave)
+
     def leave(self, session: Session) -> None:
         """Books what is open in a session that is left."""
         with self._lock:
@@ -272,8 +277,7 @@ class RunTree:
             )
         elif session_name is not None:
             session.bind(session_name)
-        if self.leave not in session.exits:
-            session.exits.append(self.leave)
+        self._follow(session)
         session.activate()
         root = Root(run_id=run_id, session=session, owns_session=owns_session)
         who = session.attribution
@@ -302,8 +306,7 @@ class RunTree:
         session = session_of(self._engine) or parent.session
         attribution = parent.attribution
         if session is not parent.session:
-            if self.leave not in session.exits:
-                session.exits.append(self.leave)
+            self._follow(session)
             attribution = replace(
                 session.attribution,
                 session_id=session.session_id,

@@ -144,7 +144,7 @@ def checked_hours(since: object, *, key: str = "since") -> int:
     return hours
 
 
-def checked_limit(given: object, *, key: str = "limit") -> int:
+def checked_limit(given: object) -> int:
     """Returns how many rows to show; 0 is all.
 
     Raises:
@@ -152,7 +152,7 @@ def checked_limit(given: object, *, key: str = "limit") -> int:
     """
     if type(given) is not int or given < 0:
         raise ConfigurationError(
-            f"{key}: {shown(given)} is no number of rows. Pass a whole number; 0 is "
+            f"limit: {shown(given)} is no number of rows. Pass a whole number; 0 is "
             "all."
         )
     return given

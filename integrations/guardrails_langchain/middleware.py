@@ -32,7 +32,7 @@ from guardrails.core.attribution import clean_name
 from guardrails.core.policy import OnLimit
 from guardrails.guards import checked_guard
 from guardrails.ids import new_id
-from guardrails.scope import current_session, open_session
+from guardrails.scope import current_session, session_of
 from guardrails_langchain import notes
 from guardrails_langchain.deadlines import checked_timeout, in_time
 from guardrails_langchain.handler import tree_of
@@ -207,8 +207,8 @@ class GuardMiddleware(AgentMiddleware[GuardState, Any, Any]):
 
     def _session_around(self) -> Session | None:
         """Returns the session of this agent, or the run's own, that is around."""
-        outer = open_session()
-        if outer is None or outer.engine is not self._guard.engine:
+        outer = session_of(self._guard.engine)
+        if outer is None:
             found = tree_of(self._guard.engine).find(running_id())
             if found is None:
                 return None
@@ -219,7 +219,7 @@ class GuardMiddleware(AgentMiddleware[GuardState, Any, Any]):
     def _session(self, state: Any) -> Session:
         """Returns the session of this run: given, the thread's, or the run's."""
         thread = _thread()
-        outer = open_session()
+        outer = session_of(self._guard.engine)
         session_id = (
             self._names.get("session_id")
             or (thread if outer is None else None)

@@ -1,11 +1,15 @@
 """Sessions of two guards, one inside the other: neither hides the other."""
 
 import pytest
+from langchain.agents import create_agent
 from langchain_core.messages import AIMessage
 from langchain_core.tools import tool
 
 from guardrails import BudgetExceeded, Guard
+from guardrails_langchain import GuardMiddleware
 from guardrails_langchain.testing import ScriptedChatModel
+
+ASK = {"messages": [("user", "hi")]}
 
 
 @pytest.mark.parametrize(("outer_steps", "inner_steps"), [(3, 100), (100, 3)])
@@ -40,3 +44,31 @@ def test_a_function_of_one_guard_is_counted_by_it_also_as_a_tool_of_the_other() 
         look.invoke({"name": "x"})
 
     assert (declaring.current_session().steps, session.steps) == (1, 1)
+
+
+def test_a_thread_is_one_session_of_its_guard_inside_a_session_of_another() -> None:
+    """Else each run of it would begin with a whole budget."""
+    guard = Guard({}, store="memory://", max_steps=3)
+    model = ScriptedChatModel(script=lambda number, messages: AIMessage(content="x"))
+    agent = create_agent(model, middleware=[GuardMiddleware(guard)])
+    thread = {"configurable": {"thread_id": "t-1"}}
+    with Guard({}, store="memory://").session("other"):
+        for _ in range(3):
+            agent.invoke(ASK, thread)
+        with pytest.raises(BudgetExceeded):
+            agent.invoke(ASK, thread)
+
+    assert model.calls == 3
+    assert [one.session_id for one in guard.sessions()] == ["t-1"]
+
+
+def test_an_agent_is_in_its_guards_session_with_one_of_another_between() -> None:
+    guard = Guard({}, store="memory://")
+    model = ScriptedChatModel(script=lambda number, messages: AIMessage(content="x"))
+    agent = create_agent(model, middleware=[GuardMiddleware(guard)])
+    other = Guard({}, store="memory://")
+    with guard.session("mine") as session, other.session("other"):
+        agent.invoke(ASK)
+
+    assert [one.session_id for one in guard.sessions()] == [session.session_id]
+    assert session.steps == 1

@@ -410,7 +410,23 @@ def test_a_sound_file_is_all_well(command: Run, tmp_path: Path) -> None:
     assert line(done, "store") == f"ok store {path} is private and writable"
     assert line(done, "integrity") == "ok integrity the file is sound"
     assert line(done, "balance") == "ok balance 2 accounts and 1 hold add up"
-    assert " 6 ok" in done.out.splitlines()[-1] or " 7 ok" in done.out.splitlines()[-1]
+    assert " 7 ok" in done.out.splitlines()[-1] or " 8 ok" in done.out.splitlines()[-1]
+
+
+def test_a_file_without_a_journal_warns(
+    command: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is needed only if the file is locked, and then the process is killed."""
+    (tmp_path / "file").write_text("is no folder", encoding="utf-8")
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "file"))
+
+    done = command("doctor", "--store", str(ledger_of(tmp_path).path))
+
+    assert done.code == 0
+    assert line(done, "journal").startswith(
+        f"warn journal {tmp_path}/file/guardrails/journal cannot be made: "
+    )
+    assert "while the file is locked ends with its process" in line(done, "journal")
 
 
 def test_a_file_that_is_not_there_is_not_made(command: Run, tmp_path: Path) -> None:

@@ -76,7 +76,8 @@ _ESCAPE = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 
 
 _MACHINE = (
-    (re.compile(r"[\d,.]+ \w?B free"), "74 GB free"),
+    (re.compile(r"\s+will\s+be\s+made;\s+"), " will be made; "),
+    (re.compile(r"[\d,.]+\s+\w?B\s+free"), "74 GB free"),
     (re.compile(r"\w+, on this machine"), "ext4, on this machine"),
     (re.compile(r"\s+is\s+private\s+and\s+writable"), " is private and writable"),
 )

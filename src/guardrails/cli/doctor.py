@@ -1,6 +1,7 @@
 """`guardrails doctor`: whether limits hold, and what to do where they may not."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import typer
@@ -58,7 +59,7 @@ def examined(
 
     Args:
         configuration: As a guard would use it.
-        journal: The folder that keeps what a remote store could not take.
+        journal: The folder that keeps what the store could not take.
 
     Raises:
         ConfigurationError: If the URL names no store of this version.
@@ -106,7 +107,12 @@ def _store_checks(configuration: Configuration, journal: Path) -> list[Check]:
         if isinstance(store, SQLiteStore):
             from guardrails.stores import sqlite_diagnosis
 
-            return sqlite_diagnosis.diagnose(store)
+            found = sqlite_diagnosis.diagnose(store)
+            purpose = "what is paid while the file is locked ends with its process"
+            kept = folder_check(journal, name="journal", purpose=purpose)
+            if kept.status is Status.FAIL:  # Two things have to fail before it matters.
+                kept = replace(kept, status=Status.WARN)
+            return [*found, kept]
         from guardrails.stores.redis import RedisStore, diagnosis
 
         assert isinstance(store, RedisStore)

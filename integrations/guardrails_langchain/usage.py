@@ -59,7 +59,8 @@ def usage_of(result: LLMResult) -> TokenUsage | None:
     """Returns the usage of a model call, or `None` if it was not reported.
 
     Read from `usage_metadata` of the messages, else from `token_usage` or `usage`
-    of `llm_output` or `response_metadata`. Candidates of one prompt (`n` > 1)
+    of `llm_output` or `response_metadata`, or of the answer that LangChain keeps in
+    there as `body` where reading it failed. Candidates of one prompt (`n` > 1)
     repeat the report of their call, which counts once; prompts add up.
 
     A report of zero tokens, or with an impossible number of input or output
@@ -152,7 +153,8 @@ def _sources(result: LLMResult) -> Iterator[object]:
     """Yields what holds provider metadata, best first."""
     for candidates in _messages(result):
         for message in candidates:
-            yield _get(message, "response_metadata")
+            metadata = _get(message, "response_metadata")
+            yield from (metadata, _get(metadata, "body"))
     yield result.llm_output
 
 
@@ -211,7 +213,8 @@ def _cached(message: BaseMessage) -> int:
 
 def _raw_report(source: object) -> dict[str, int] | None:
     """Reads a provider's own usage, where LangChain did not."""
-    usage = _first(source, ("token_usage", "usage"))
+    said = _first(source, ("token_usage", "usage"))
+    usage = _get(_get(source, "body"), "usage") if said is None else said
     details, written = _first(usage, _INPUT_DETAILS), _first(usage, _OUTPUT_DETAILS)
     read = _count(_first(usage, _READ) or _get(details, "cached_tokens")) or 0
     write = _count(_first(usage, _WRITE) or _get(details, "cache_write_tokens")) or 0

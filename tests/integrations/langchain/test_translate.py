@@ -1195,6 +1195,64 @@ def test_knows_what_was_not_consumed(
 
 
 @pytest.mark.parametrize(
+    ("body", "usage"),
+    [
+        (
+            {
+                "model": "gpt-4o-2024-08-06",
+                "service_tier": "flex",
+                "usage": {
+                    "prompt_tokens": 70,
+                    "completion_tokens": 30,
+                    "prompt_tokens_details": {"cached_tokens": 64},
+                    "completion_tokens_details": {"reasoning_tokens": 20},
+                },
+            },
+            TokenUsage(
+                input_tokens=70,
+                cache_read_tokens=64,
+                output_tokens=30,
+                reasoning_tokens=20,
+                service_tier="flex",
+            ),
+        ),
+        (
+            {
+                "model": "gpt-4o-2024-08-06",
+                "usage": {
+                    "input_tokens": 70,
+                    "input_tokens_details": {"cached_tokens": 0},
+                    "output_tokens": 30,
+                    "output_tokens_details": {"reasoning_tokens": 0},
+                },
+            },
+            TokenUsage(input_tokens=70, output_tokens=30),
+        ),
+    ],
+)
+def test_books_an_answer_that_its_client_failed_to_read(
+    body: Mapping[str, Any], usage: TokenUsage
+) -> None:
+    """As langchain-core 1.8.3 tells of an answer that fits no schema, or was cut.
+
+    The error is langchain-openai's, of its chat completions and of its responses.
+    """
+    unread = answered(metadata={"body": body, "headers": {}, "status_code": 200})
+    answer = SimpleNamespace(status_code=200)
+    outcome = translate.outcome_of_llm_error(_failed(None, response=answer), unread)
+    assert (outcome.usage, outcome.model) == (usage, "gpt-4o-2024-08-06")
+    assert (outcome.status, outcome.output_tokens_max) == (CallStatus.ERROR, None)
+    assert not outcome.is_unsent
+
+
+@pytest.mark.parametrize("body", ["no JSON", None, {"error": "x"}, {"usage": None}])
+def test_bills_nothing_for_a_refusal_of_any_form(body: object) -> None:
+    refused = answered(metadata={"body": body, "headers": {}, "status_code": 400})
+    outcome = translate.outcome_of_llm_error(_failed(400), refused)
+    assert (outcome.usage, outcome.is_unsent) == (None, True)
+
+
+@pytest.mark.parametrize(
     "error", [GeneratorExit(), asyncio.CancelledError(), KeyboardInterrupt()]
 )
 def test_bounds_a_call_that_was_broken_off(error: BaseException) -> None:

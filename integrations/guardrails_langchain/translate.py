@@ -5,6 +5,7 @@ names and keyed digests only.
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, cast
 
 from langchain_core.messages import BaseMessage, ToolMessage
@@ -140,14 +141,7 @@ def outcome_of_llm_end(result: LLMResult) -> Outcome:
 
     Without a report of its usage the outcome bounds it by what was received.
     """
-    usage = usage_of(result)
-    return Outcome(
-        usage=usage,
-        model=model_of(result),
-        cost_nano_usd=reported_cost_nano_usd(result),
-        output_tokens_max=received_tokens_max(result) if usage is None else None,
-        written=written_by(result),
-    )
+    return replace(_reported(result), cost_nano_usd=reported_cost_nano_usd(result))
 
 
 def outcome_of_llm_error(error: BaseException, response: LLMResult | None) -> Outcome:
@@ -159,19 +153,32 @@ def outcome_of_llm_error(error: BaseException, response: LLMResult | None) -> Ou
             answer had been received.
         response: What had been received, if LangChain knows.
     """
-    received = received_tokens_max(response)
-    usage = usage_of(response) if response is not None else None
-    if usage is not None and received and not usage.output_tokens:
-        usage = None  # Of the start of a stream: Bedrock reports the input first.
+    known = Outcome(output_tokens_max=0) if response is None else _reported(response)
     is_cut = isinstance(error, BREAKS)
-    return Outcome(
+    return replace(
+        known,
         status=CallStatus.BROKEN_OFF if is_cut else CallStatus.ERROR,
         error_type=_type_name(error),
+        is_unsent=not is_cut and known.output_tokens_max == 0 and _is_unsent(error),
+    )
+
+
+def _reported(result: LLMResult) -> Outcome:
+    """Returns what a result says of its call, whole or not.
+
+    Half a report is none of the other half. The end of a stream need not repeat the
+    input that its start has named, and langchain-anthropic 1.7.10 reads the end alone.
+    Bedrock names the input at the start, and an output of 0.
+    """
+    usage, received = usage_of(result), received_tokens_max(result)
+    if usage is not None and received and not usage.output_tokens:
+        usage = None
+    return Outcome(
         usage=usage,
-        model=model_of(response) if response is not None else None,
+        is_input_unknown=usage is not None and not usage.input_tokens,
+        model=model_of(result),
         output_tokens_max=received if usage is None else None,
-        written=written_by(response) if response is not None else None,
-        is_unsent=not is_cut and not received and usage is None and _is_unsent(error),
+        written=written_by(result),
     )
 
 

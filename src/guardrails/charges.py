@@ -188,6 +188,10 @@ class Charges:
                 usage = self._bounded_usage(reservation, outcome)
             else:
                 self._learn_output(call, reservation, usage)
+                if outcome.is_input_unknown:
+                    most = TOKENS_MAX - usage.output_tokens
+                    input_tokens = min(reservation.input_tokens, most)
+                    usage = replace(usage, input_tokens=input_tokens)
         if outcome.cost_nano_usd is not None:
             return usage, Charge(
                 cost_nano_usd=outcome.cost_nano_usd,
@@ -236,7 +240,8 @@ class Charges:
                 charge = self._price(call, model, usage, now_ms)
         if charge.cost_nano_usd is None:
             charge = self._worst_case(call, usage.input_tokens, usage.output_tokens)
-        if outcome.usage is None and charge.cost_nano_usd is not None:
+        is_bounded = outcome.usage is None or outcome.is_input_unknown
+        if is_bounded and charge.cost_nano_usd is not None:
             return replace(charge, status=PriceStatus.ESTIMATED)
         return charge
 

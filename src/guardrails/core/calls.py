@@ -82,6 +82,8 @@ class Outcome:
     """The class name of the error, never its text."""
     usage: TokenUsage | None = None
     """As reported; `None` when the provider reported nothing."""
+    is_input_unknown: bool = False
+    """The report is of the output alone: the input was not 0, and is not known."""
     model: str | None = None
     """The model that answered, often a dated snapshot of the one asked for."""
     output_tokens_max: int | None = None

@@ -743,6 +743,23 @@ def test_reads_what_the_converter_of_anthropic_writes() -> None:
     )
 
 
+def test_reads_what_anthropic_says_at_the_end_of_a_stream() -> None:
+    """The start has named the input; what else the end says is kept."""
+    chat_models = pytest.importorskip("langchain_anthropic.chat_models")
+    types = pytest.importorskip("anthropic.types")
+    used = types.ServerToolUsage(web_search_requests=2, web_fetch_requests=0)
+    usage = types.MessageDeltaUsage(output_tokens=50, server_tool_use=used)
+    end = answered(
+        chat_models._create_usage_metadata(usage),
+        metadata={"usage": {"server_tool_use": used.model_dump()}},
+    )
+    outcome = translate.outcome_of_llm_end(end)
+    assert outcome.usage == TokenUsage(output_tokens=50, web_searches=2)
+    assert outcome.is_input_unknown
+    cut = translate.outcome_of_llm_error(GeneratorExit(), end)
+    assert (cut.usage, cut.is_input_unknown) == (outcome.usage, True)
+
+
 def test_reads_a_whole_answer_of_anthropic() -> None:
     anthropic = pytest.importorskip("langchain_anthropic")
     types = pytest.importorskip("anthropic.types")

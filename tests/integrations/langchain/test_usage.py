@@ -106,6 +106,36 @@ def test_estimates_where_the_provider_reports_nothing(
 
 
 @pytest.mark.parametrize("is_streamed", [False, True])
+def test_a_report_of_the_output_alone_leaves_the_input_to_be_bounded(
+    rig: Rig, is_streamed: bool
+) -> None:
+    """So langchain-anthropic streams where only the start names the input."""
+    model = rig.model(says(), input_tokens=0, output_tokens=50)
+    with rig.guard.session() as session:
+        if is_streamed:
+            list(model.stream("hi"))
+        else:
+            model.invoke("hi")
+
+    event = only_event(session)
+    assert_estimated(event, status=CallStatus.OK)
+    assert event.usage is not None
+    assert event.usage.output_tokens == 50
+
+
+def test_a_report_of_the_input_alone_leaves_the_output_to_be_bounded(rig: Rig) -> None:
+    """The text that was received was not written for nothing."""
+    model = rig.model(says("x" * 200), input_tokens=1_000, output_tokens=0)
+    with rig.guard.session() as session:
+        model.invoke("hi")
+
+    event = only_event(session)
+    assert_estimated(event, status=CallStatus.OK)
+    assert event.usage is not None
+    assert event.usage.output_tokens >= 200
+
+
+@pytest.mark.parametrize("is_streamed", [False, True])
 def test_an_estimate_does_not_pass_what_the_request_allowed(
     rig: Rig, is_streamed: bool
 ) -> None:

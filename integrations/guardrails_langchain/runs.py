@@ -21,13 +21,16 @@ is over, not the run around it. What arrives there as another error, or not at
 all, is raised again when the session is left.
 
 Not every start has an end: a cancelled call reports nothing. What is open when
-its root run ends, or its session is left, is booked as broken off.
+its root run ends, or its session is left, is booked as broken off. A call that
+another task is still at, as after a `gather` of which one has failed, is paid for
+in full: it keeps its hold until its end, or that of its task.
 
 The id of a run may come again while it is open, because people can choose it: in a
 second call at once, or after one that was cancelled. Whose end is reported then is
 not known, so that of the first all is booked that was reserved.
 """
 
+import asyncio
 import contextlib
 import threading
 from collections.abc import Generator, Mapping, Sequence
@@ -77,6 +80,13 @@ _SESSION_NAMES = ("session_id", "langfuse_session_id", "thread_id")
 _BROKEN_OFF = Outcome(status=CallStatus.BROKEN_OFF, output_tokens_max=0)
 
 
+def _task() -> "asyncio.Task[object] | None":
+    try:
+        return asyncio.current_task()
+    except RuntimeError:
+        return None
+
+
 @dataclass(slots=True, eq=False)
 class Root:
     """What all runs below one root run share."""
@@ -114,6 +124,17 @@ class Run:
     """As reported at its start, the same object to all handlers."""
     stop: SessionStopped | None = None
     """A stop that was raised in here and has not left this run yet."""
+    task: "asyncio.Task[object] | None" = field(default_factory=_task)
+    """The one that it was started in, and that its end comes from."""
+
+    @property
+    def is_at_work(self) -> bool:
+        """Whether another task of this event loop makes its call, and is not to end."""
+        task, current = self.task, _task()
+        if self.call is None or task is None or current in (None, task):
+            return False
+        is_beside = task.get_loop() is asyncio.get_running_loop()
+        return is_beside and not task.done() and not task.cancelling()
 
     @property
     def above(self) -> "Run | None":
@@ -205,7 +226,7 @@ class RunTree:
             run.root.runs.pop(run_id, None)
             left = list(run.root.runs.values()) if run.parent is None else []
         for child in left:
-            self._give_up(child)
+            self._left(child)
         return run
 
     def give_up(self, run_ids: Sequence[UUID]) -> None:
@@ -250,6 +271,19 @@ class RunTree:
                 run.root.stops.pop(session, None)
             left = [run for run in self._runs.values() if run.session is session]
         for run in left:
+            self._left(run)
+
+    def _left(self, run: Run) -> None:
+        """Books what is open in a run, at once or when its task has ended."""
+        if run.is_at_work:
+            assert run.task is not None
+            run.task.add_done_callback(lambda _: self._outlived(run))
+        else:
+            self._give_up(run)
+
+    def _outlived(self, run: Run) -> None:
+        """Books what is open in a run whose task has ended."""
+        if self.find(run.run_id) is run:
             self._give_up(run)
 
     def _give_up(self, run: Run, outcome: Outcome = _BROKEN_OFF) -> None:

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from langchain.agents import create_agent
+from langchain_core.runnables import RunnableLambda
 from langgraph.checkpoint.memory import InMemorySaver
 
 from guardrails import PriceStatus
@@ -58,6 +59,7 @@ def input_of(target: Any) -> Any:
 
 
 Run = Callable[..., Awaitable[Any]]
+Task = asyncio.Future[Any]
 
 
 @pytest.mark.parametrize("build", [bare, in_an_agent])
@@ -90,6 +92,63 @@ async def test_a_timeout_books_the_input(rig: Rig, build: Any) -> None:
                 limit.reschedule(loop.time())
                 await running
 
+    assert_cut_off(rig)
+
+
+async def left_beside_a_failure(model: SlowChatModel, *, in_a_run: bool) -> Task:
+    """Leaves a session by the error of one of two that `gather` runs.
+
+    Returns:
+        The task of the other one, which goes on.
+    """
+
+    async def fail() -> None:
+        await model.started()
+        raise RuntimeError("the other one")
+
+    left: list[Task] = []
+
+    async def both(question: str) -> None:
+        left.append(asyncio.ensure_future(model.ainvoke(question)))
+        await asyncio.gather(*left, fail())
+
+    with pytest.raises(RuntimeError, match="the other one"):
+        await (RunnableLambda(both).ainvoke("hi") if in_a_run else both("hi"))
+    return left[0]
+
+
+@pytest.mark.parametrize("in_a_run", [False, True])
+async def test_a_call_that_outlives_its_session_is_booked_in_full(
+    rig: Rig, in_a_run: bool
+) -> None:
+    """The provider bills what nobody waits for any more: the hold stays until then."""
+    model = rig.model(says(), kind=SlowChatModel)
+    async with rig.guard.session(session_id="s-1"):
+        task = await left_beside_a_failure(model, in_a_run=in_a_run)
+    assert account_of(rig).held_nano_usd > 0
+
+    model.go_on()
+    await task
+    account = account_of(rig)
+    (event,) = rig.guard.store.history.events(
+        project_id="default", session_id="s-1", limit=10
+    )
+    assert (event.status, event.charge.status) == (CallStatus.OK, PriceStatus.PRICED)
+    assert account.posted_nano_usd == 1_000 * 2_500 + 50 * 10_000
+    assert (account.held_nano_usd, account.held_tokens, account.steps) == (0, 0, 1)
+
+
+@pytest.mark.parametrize("in_a_run", [False, True])
+async def test_a_call_that_outlives_its_session_and_is_cancelled_books_the_input(
+    rig: Rig, in_a_run: bool
+) -> None:
+    """As `asyncio.run` cancels what is left; its task tells of its end."""
+    model = rig.model(says(), kind=SlowChatModel)
+    async with rig.guard.session(session_id="s-1"):
+        task = await left_beside_a_failure(model, in_a_run=in_a_run)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
     assert_cut_off(rig)
 
 

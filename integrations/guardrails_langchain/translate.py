@@ -112,7 +112,21 @@ def model_call(
             messages=messages, prompts=prompts, invocation_params=invocation_params
         ),
         output_tokens_max=output_limit(invocation_params, metadata),
+        service_tier=_asked_tier(params),
     )
+
+
+def _asked_tier(params: Mapping[str, Any]) -> str | None:
+    """Returns the tier that a request asks for, which Anthropic calls a speed."""
+    # langchain-anthropic (1.7.10) keeps apart what is given to the model itself.
+    for group in (params, params.get("model_kwargs")):
+        if isinstance(group, Mapping):
+            asked = cast("Mapping[str, object]", group)
+            is_fast = asked.get("speed") == "fast"
+            tier = "fast" if is_fast else clean_name(asked.get("service_tier"))
+            if tier is not None:
+                return tier
+    return None
 
 
 def model_name(name: str) -> str:

@@ -110,15 +110,7 @@ class Charges:
             UnpricedModelError: If its price is not known and the policy refuses
                 such calls.
         """
-        charge = self._asked(
-            lambda: self._prices.bound(
-                provider=call.provider,
-                model=call.model,
-                input_tokens=call.input_tokens_max,
-                output_tokens=output_tokens,
-                now_ms=now_ms,
-            )
-        )
+        charge = self._bound(call, output_tokens, now_ms)
         if charge.cost_nano_usd is not None:
             return charge
         charge = self._worst_case(call, call.input_tokens_max, output_tokens)
@@ -136,6 +128,33 @@ class Charges:
                 "worst_case or allow."
             )
         return charge
+
+    def _bound(self, call: ModelCall, output_tokens: int, now_ms: int) -> Charge:
+        """Bounds a call by the standard tier, or its own where that is dearer."""
+        bound = self._asked(
+            lambda: self._prices.bound(
+                provider=call.provider,
+                model=call.model,
+                input_tokens=call.input_tokens_max,
+                output_tokens=output_tokens,
+                now_ms=now_ms,
+            )
+        )
+        if call.service_tier is None or bound.cost_nano_usd is None:
+            return bound
+        tokens = min(call.input_tokens_max, TOKENS_MAX - output_tokens)
+        usages = [
+            TokenUsage(
+                input_tokens=tokens,
+                cache_write_tokens=written,
+                cache_write_1h_tokens=written,
+                output_tokens=output_tokens,
+                service_tier=call.service_tier,
+            )
+            for written in (0, tokens)
+        ]
+        asked = [self._price(call, call.model, usage, now_ms) for usage in usages]
+        return max(bound, *asked, key=lambda charge: charge.cost_nano_usd or 0)
 
     def _tell_missing(
         self, call: ModelCall, calls: OnUnpriced, charging: Charging, now_ms: int

@@ -41,6 +41,8 @@ class ModelCall:
     """The request's own bound on output; `None` when it sets none."""
     is_output_bound: bool = False
     """The model cannot write more than that bound: it is reserved as it stands."""
+    service_tier: str | None = None
+    """The tier that the request asks for, such as `priority`."""
 
     kind: CallKind = field(default=CallKind.MODEL, init=False)
 

@@ -115,11 +115,10 @@ class Prices:
 
         All input at the dearest of fresh, cached and written input, all output
         at the dearest of text, reasoning and other modalities, both in the
-        long-context tier if the input may reach it. The service tier is not
-        known before the call, so the standard rate counts; `priority` can cost
-        more. Not included: provider-run searches, and audio sent to a model that
-        answers in text only. A model without an output rate, such as one for
-        embeddings, has no output to bound.
+        long-context tier if the input may reach it. At the standard service tier;
+        `price` says what another one makes of it. Not included: provider-run
+        searches, and audio sent to a model that answers in text only. A model
+        without an output rate, such as one for embeddings, has no output to bound.
         """
         card = self._card((provider, model, None), now_ms)
         return card.bound(input_tokens=input_tokens, output_tokens=output_tokens)

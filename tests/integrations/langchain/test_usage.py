@@ -1,5 +1,6 @@
 """What is booked for a model call: reported usage, an estimate, or nothing."""
 
+import contextlib
 from collections.abc import Iterator
 from decimal import Decimal
 from typing import Any
@@ -103,6 +104,41 @@ def test_estimates_where_the_provider_reports_nothing(
     assert_estimated(event, status=CallStatus.OK)
     assert event.usage is not None
     assert event.usage.output_tokens >= 5
+
+
+@pytest.mark.parametrize(
+    ("asked", "calls"),
+    [
+        ({}, 1),
+        ({"service_tier": "default"}, 1),
+        ({"service_tier": "flex"}, 1),
+        ({"service_tier": "priority"}, 0),
+        ({"service_tier": ["priority"]}, 1),
+    ],
+)
+def test_reserves_at_the_tier_that_the_request_asks_for(
+    asked: dict[str, Any], calls: int
+) -> None:
+    """gpt-5, 1.25 and 10 USD per million tokens, is twice as dear with priority."""
+    rig = Rig(prices=None, max_cost_usd="0.005")
+    model = rig.model(says(), model="gpt-5", max_tokens=300)
+    with contextlib.suppress(BudgetExceeded), rig.guard.session():
+        model.bind(**asked).invoke("hi")
+    assert model.calls == calls
+
+
+@pytest.mark.parametrize("asked", [{}, {"model_kwargs": {"top_k": 4}}])
+def test_reserves_at_the_speed_that_the_request_asks_for(asked: dict[str, Any]) -> None:
+    """Anthropic's fast mode; what a model is made with is in a group of its own."""
+    rig = Rig(prices=None, max_cost_usd="0.014")
+    names = {"model": "claude-opus-4-8", "provider": "anthropic"}
+    model = rig.model(says(), max_tokens=300, **names)
+    with rig.guard.session():
+        model.bind(**asked).invoke("hi")
+    for fast in ({"speed": "fast"}, {"model_kwargs": {"speed": "fast"}}):
+        with pytest.raises(BudgetExceeded), rig.guard.session():
+            model.bind(**fast).invoke("hi")
+    assert model.calls == 1
 
 
 @pytest.mark.parametrize("is_streamed", [False, True])

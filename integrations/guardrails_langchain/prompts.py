@@ -21,6 +21,7 @@ from guardrails_langchain.media import DATA, medium_tokens_max
 __all__ = [
     "TOOL_CALL_BLOCKS",
     "calls_bytes",
+    "candidates_of",
     "content_tokens_max",
     "definitions_tokens_max",
     "is_medium",
@@ -115,9 +116,13 @@ def output_limit(
         if not _is_sane(reported, TOKENS_MAX):
             return None
         limits = [reported]
-    candidates = [params.get(name) for name in _CANDIDATES]
-    count = max([1, *(n for n in candidates if _is_sane(n, CANDIDATES_MAX))])
-    return min(max(limits) * count, TOKENS_MAX)
+    return min(max(limits) * candidates_of(params), TOKENS_MAX)
+
+
+def candidates_of(invocation_params: Mapping[str, Any]) -> int:
+    """Returns how many answers a request asks for at once."""
+    counts = [invocation_params.get(name) for name in _CANDIDATES]
+    return max([1, *(n for n in counts if _is_sane(n, CANDIDATES_MAX))])
 
 
 def content_tokens_max(message: BaseMessage) -> int:

@@ -17,6 +17,7 @@ from guardrails.core.usage import TOKENS_MAX
 from guardrails.session import Session
 from guardrails_langchain.offers import Offer
 from guardrails_langchain.pieces import instruction
+from guardrails_langchain.prompts import candidates_of
 from guardrails_langchain.shapes import message_tokens_max
 from guardrails_langchain.translate import model_name
 
@@ -71,10 +72,13 @@ def offer_for(
         session: Whose call it is.
         request: What is asked for.
         clamps: Whether the request may be lowered, if that is possible.
-        bound: The bound on output that the attempt before has lowered it to.
+        bound: The bound on output that the attempt before has lowered it to, of all
+            candidates together, as all bounds of an offer are.
         is_last: Whether it is the last attempt.
         is_closing: Whether it is the session's closing call.
     """
+    candidates = _candidates(request)
+    model_max = _model_max(request.model)
     return Offer(
         session=session,
         model=_model_name(request),
@@ -82,8 +86,8 @@ def offer_for(
         if request.messages
         else None,
         lowers=clamps and _output_key(request.model) is not None,
-        model_max=_model_max(request.model),
-        least=OUTPUT_TOKENS_MIN + _thinking_tokens(request.model),
+        model_max=None if model_max is None else model_max * candidates,
+        least=(OUTPUT_TOKENS_MIN + _thinking_tokens(request.model)) * candidates,
         bound=bound,
         is_last=is_last,
         is_closing=is_closing,
@@ -97,17 +101,19 @@ def lowered(
 
     Args:
         request: What is asked for.
-        output_tokens: What there is room for.
+        output_tokens: What there is room for, in all candidates together.
         model: Whose call did not fit. The bound of the request's own model is never
             raised: that may have been another call of it on the way.
     """
     key = _output_key(request.model)
     assert key is not None
+    candidates = _candidates(request)
+    output_tokens = max(1, output_tokens // candidates)
     if model == _model_name(request):
         own = request.model_settings.get(key) or _params(request).get("ls_max_tokens")
         output_tokens = min(output_tokens, _tokens(own) or output_tokens)
     settings = {**request.model_settings, key: output_tokens}
-    return request.override(model_settings=settings), output_tokens
+    return request.override(model_settings=settings), output_tokens * candidates
 
 
 def closing(request: ModelRequest[Any]) -> ModelRequest[Any]:
@@ -150,6 +156,15 @@ def _params_of(model: BaseChatModel, settings: Mapping[str, Any]) -> Mapping[str
         return cast("Mapping[str, Any]", model._get_ls_params(**settings))
     except Exception:
         return {}
+
+
+def _candidates(request: ModelRequest[Any]) -> int:
+    """Returns how many answers a request asks for, each within the bound on output."""
+    try:
+        params = request.model._get_invocation_params(**request.model_settings)
+    except Exception:
+        return 1
+    return candidates_of(cast("Mapping[str, Any]", params))
 
 
 def _output_key(model: BaseChatModel) -> str | None:

@@ -6,13 +6,14 @@ thousand tokens.
 
 import contextlib
 import threading
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 import pytest
 from langchain.agents import create_agent
 from langchain.agents.middleware import AgentMiddleware, ModelRetryMiddleware
-from langchain_core.messages import AIMessage
+from langchain_core.messages import AIMessage, BaseMessage
+from langchain_core.messages.ai import UsageMetadata
 from pydantic import Field
 
 from guardrails import BudgetExceeded, CallRefused
@@ -92,6 +93,41 @@ def test_a_call_is_refused_where_too_little_is_left() -> None:
     assert asked_of(model) == [None]
     assert str(caught.value.needed) == "0.00256"
     assert rig.guard.session(session_id="s-1").status == "budget_exceeded"
+
+
+class CandidatesChatModel(ScriptedChatModel):
+    """Writes two answers at once, each as long as the request lets it be."""
+
+    n: int = 2
+
+    @property
+    def _identifying_params(self) -> dict[str, Any]:
+        return {**super()._identifying_params, "n": self.n}
+
+    def _answer(
+        self, messages: Sequence[BaseMessage], asked: Mapping[str, Any]
+    ) -> AIMessage:
+        each = min(self.output_tokens, asked.get("max_tokens", self.output_tokens))
+        usage = UsageMetadata(
+            input_tokens=0, output_tokens=self.n * each, total_tokens=self.n * each
+        )
+        answer = super()._answer(messages, asked)
+        return answer.model_copy(update={"usage_metadata": usage})
+
+
+@pytest.mark.parametrize("max_tokens", [3 * CENT_TOKENS, None])
+def test_what_is_left_is_shared_by_all_candidates(max_tokens: int | None) -> None:
+    """A bound on output is one on each: four cents are two answers of two.
+
+    A model that says nothing of its maximum is taken to write 4,096 tokens in all.
+    """
+    rig = rig_of(max_cost_usd="0.04")
+    model = chatty(rig, max_tokens=max_tokens, kind=CandidatesChatModel)
+    with pytest.raises(BudgetExceeded):
+        agent_of(rig, model).invoke(ASK)
+
+    assert asked_of(model) == [2 * CENT_TOKENS]
+    assert spent_cents(rig) == 4
 
 
 def test_a_small_request_is_never_lowered_below_itself() -> None:

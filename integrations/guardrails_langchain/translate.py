@@ -15,7 +15,7 @@ from guardrails.core.attribution import clean_name
 from guardrails.core.calls import CallStatus, ModelCall, Outcome
 from guardrails.core.fingerprints import fingerprint
 from guardrails.core.plain import size_bytes
-from guardrails.outcomes import BREAKS, text_of
+from guardrails.outcomes import BREAKS, UNREACHED, causes_of, is_late, text_of
 from guardrails_langchain.pieces import written_by
 from guardrails_langchain.prompts import (
     content_tokens_max,
@@ -50,28 +50,15 @@ __all__ = [
 UNKNOWN_MODEL = "unknown"
 """Of a model whose integration does not name it: no table has a price for it."""
 
-CAUSES_MAX = 4
-"""Errors that are followed from effect to cause; integrations wrap once or twice."""
-
 RESULTS_MAX = 100
 """Messages of one tool result; a hand-off brings two or three."""
 
 BLOCKS_MAX = 10_000
 """Content blocks of a result that are looked at: more than a fingerprint reads."""
 
-_UNDECIDED_STATUSES = frozenset({408, 499, 502, 504, 524})
+_LATE_STATUSES = frozenset({504, 524})
+_UNDECIDED_STATUSES = _LATE_STATUSES | {408, 499, 502}
 """A proxy gave up on a request that the provider may go on with, and bill."""
-
-_UNREACHED = frozenset(
-    {
-        "ConnectError",
-        "ConnectTimeout",
-        "ConnectionRefusedError",
-        "PoolTimeout",
-        "gaierror",
-    }
-)
-"""Errors of the HTTP clients before a request is sent (httpx, requests, sockets)."""
 
 _PROVIDERS = {
     "amazon_bedrock": "aws",
@@ -165,15 +152,19 @@ def outcome_of_llm_error(error: BaseException, response: LLMResult | None) -> Ou
         error: As raised. A refusal of the provider (a status of 400 or more) and a
             failure to connect mean that nothing was consumed, unless some of the
             answer had been received.
+            If nothing had been when time was up, all that was reserved is booked.
         response: What had been received, if LangChain knows.
     """
     known = Outcome(output_tokens_max=0) if response is None else _reported(response)
-    is_cut = isinstance(error, BREAKS)
+    is_cut, is_empty = isinstance(error, BREAKS), known.output_tokens_max == 0
+    is_unsent = not is_cut and is_empty and _is_unsent(error)
+    if is_empty and not is_cut and not is_unsent and _is_late(error):
+        known = replace(known, output_tokens_max=None)
     return replace(
         known,
         status=CallStatus.BROKEN_OFF if is_cut else CallStatus.ERROR,
         error_type=_type_name(error),
-        is_unsent=not is_cut and known.output_tokens_max == 0 and _is_unsent(error),
+        is_unsent=is_unsent,
     )
 
 
@@ -238,18 +229,20 @@ def _type_name(error: BaseException) -> str | None:
     return clean_name(type(error).__name__)
 
 
+def _is_late(error: BaseException) -> bool:
+    """Whether nobody, or a proxy, waited any longer for what may be billed in full."""
+    statuses = [_status(cause) for cause in causes_of(error)]
+    return is_late(error) or any(status in _LATE_STATUSES for status in statuses)
+
+
 def _is_unsent(error: BaseException) -> bool:
     """Whether an error or its cause says that nothing was consumed."""
-    cause: BaseException | None = error
-    for _ in range(CAUSES_MAX):
-        if cause is None:
-            return False
+    for cause in causes_of(error):
         status = _status(cause)
         if status is not None:
             return 400 <= status < 600 and status not in _UNDECIDED_STATUSES
-        if type(cause).__name__ in _UNREACHED:
+        if type(cause).__name__ in UNREACHED:
             return True
-        cause = cause.__cause__
     return False
 
 

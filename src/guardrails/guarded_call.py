@@ -45,8 +45,8 @@ class GuardedCall(OfOneProcess, instead="Make the call there."):
 
     A context manager, sync and async; not for reuse. Inside, `settle` books what was
     consumed. Without it all that was reserved is booked: of a model call flagged
-    `estimated`, and after an error without the output. A tool's call costs its price
-    however it ends.
+    `estimated`, and after an error without the output, unless time was up. A tool's
+    call costs its price however it ends.
 
     Raises:
         SessionStopped: On entering, if the session is over or this call would

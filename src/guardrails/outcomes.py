@@ -1,13 +1,21 @@
 """Outcomes: what there is to say of how a call ended."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from guardrails.core.calls import CallStatus, Outcome
 from guardrails.core.usage import TokenUsage
 from guardrails.errors import GuardrailsError
 
-__all__ = ["BREAKS", "checked_usage", "failed", "text_of"]
+__all__ = [
+    "BREAKS",
+    "UNREACHED",
+    "causes_of",
+    "checked_usage",
+    "failed",
+    "is_late",
+    "text_of",
+]
 
 BREAKS: tuple[type[BaseException], ...] = (
     asyncio.CancelledError,
@@ -15,6 +23,44 @@ BREAKS: tuple[type[BaseException], ...] = (
     KeyboardInterrupt,
 )
 """Errors that say that nobody waits for the call any more."""
+
+UNREACHED = frozenset(
+    {
+        "ConnectError",
+        "ConnectTimeout",
+        "ConnectTimeoutError",
+        "ConnectionRefusedError",
+        "PoolTimeout",
+        "gaierror",
+    }
+)
+"""Errors of the HTTP clients before a request is sent (httpx, requests, sockets)."""
+
+CAUSES_MAX = 4
+"""Errors that are followed from effect to cause; integrations wrap once or twice."""
+
+
+def causes_of(error: BaseException) -> Iterator[BaseException]:
+    """Yields an error, what has caused it, and so on."""
+    cause: BaseException | None = error
+    for _ in range(CAUSES_MAX):
+        if cause is None:
+            return
+        yield cause
+        cause = cause.__cause__
+
+
+def is_late(error: BaseException) -> bool:
+    """Whether an error says that an answer did not come in time.
+
+    The provider may go on with it and bill it all. Each client has an error of its own
+    for that, so its name counts, or that of a class it is derived from.
+    """
+    found = list(causes_of(error))
+    if any(type(one).__name__ in UNREACHED for one in found):
+        return False
+    names = [kind.__name__ for one in found for kind in type(one).__mro__]
+    return any("Timeout" in name or name == "DeadlineExceeded" for name in names)
 
 
 def checked_usage(usage: object) -> TokenUsage | None:
@@ -46,7 +92,7 @@ def failed(
     return Outcome(
         status=CallStatus.BROKEN_OFF if is_cut else CallStatus.ERROR,
         error_type=type(error).__name__,
-        output_tokens_max=0,
+        output_tokens_max=None if is_late(error) else 0,
         result_digest=None if says_nothing else digest_of(error),
     )
 

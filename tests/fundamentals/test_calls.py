@@ -113,6 +113,22 @@ def test_a_call_that_fails_is_booked_with_its_input() -> None:
     assert session.spent == Decimal("0.005")
 
 
+def test_a_call_that_nobody_waited_for_is_booked_with_all_that_was_reserved() -> None:
+    """A provider goes on without its client, and bills the answer."""
+    guard = Guard(store="memory://")
+
+    with (
+        guard.session("support-agent") as session,
+        pytest.raises(TimeoutError),
+        guard.call(
+            model="gpt-4o", provider="openai", input_tokens=2_000, max_output_tokens=500
+        ),
+    ):
+        raise TimeoutError
+
+    assert session.spent == Decimal("0.01")
+
+
 def test_a_cost_that_the_provider_reports_beats_any_table() -> None:
     """A gateway that bills by itself knows best."""
     guard = Guard(store="memory://")

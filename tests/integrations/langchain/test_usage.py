@@ -293,6 +293,61 @@ def test_bills_a_failure_that_may_have_been_served(rig: Rig) -> None:
     assert_estimated(only_event(session), status=CallStatus.ERROR)
 
 
+class APITimeoutError(Exception):
+    """As the clients of OpenAI and Anthropic call it, whatever has caused it."""
+
+
+class ReadTimeout(TimeoutError):
+    """As requests and httpx call it."""
+
+
+class ConnectTimeout(TimeoutError):
+    """As they call it before anything was sent."""
+
+
+class GatewayTimeout(Exception):
+    """A proxy waits no longer, and the provider may."""
+
+    status_code = 504
+
+
+def caused_by(cause: Exception, error: Exception) -> Exception:
+    error.__cause__ = cause
+    return error
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        APITimeoutError("Request timed out."),
+        ReadTimeout(),
+        TimeoutError(),
+        GatewayTimeout(),
+        caused_by(ReadTimeout(), Failed("connection lost")),
+    ],
+)
+def test_a_call_for_whose_answer_nobody_waited_is_billed_in_full(
+    rig: Rig, error: Exception
+) -> None:
+    """Else an agent that tries again and again spends without an end."""
+    model = rig.model(lambda number, messages: error)
+    with rig.guard.session() as session, pytest.raises(type(error)):
+        model.invoke("hi")
+
+    event = only_event(session)
+    assert event.charge.cost_nano_usd == event.reserved_nano_usd
+    assert event.charge.status is PriceStatus.ESTIMATED
+
+
+def test_a_call_that_could_not_connect_in_time_costs_nothing(rig: Rig) -> None:
+    error = caused_by(ConnectTimeout(), APITimeoutError("Request timed out."))
+    model = rig.model(lambda number, messages: error)
+    with rig.guard.session() as session, pytest.raises(APITimeoutError):
+        model.invoke("hi")
+
+    assert only_event(session).charge.cost_nano_usd == 0
+
+
 def test_counts_every_retry_that_reaches_the_provider(rig: Rig) -> None:
     """Each is a call of its own, and a step of its own."""
 

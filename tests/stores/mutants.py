@@ -252,7 +252,7 @@ CALL = {
         "",
     ),
     "finished ids live for ever": (
-        "if call('HLEN', K[DONE]) == 1 then call('EXPIRE', K[DONE], DONE_TTL_S) end",
+        "call('EXPIRE', K[DONE], DONE_TTL_S)",
         "",
     ),
     "sums live for ever": (
@@ -294,7 +294,7 @@ RELEASE = {
     ),
     "a released hold stays due": ("call('ZREM', K[3], id)", ""),
     "released ids live for ever": (
-        "if call('HLEN', K[5]) == 1 then call('EXPIRE', K[5], DONE_TTL_S) end",
+        "call('EXPIRE', K[5], DONE_TTL_S)",
         "",
     ),
 }

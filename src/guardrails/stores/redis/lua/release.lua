@@ -6,7 +6,7 @@
 -- ARGV 1 id
 -- reply 1 if it was open or unconfirmed, else 0
 local call, K, id = redis.call, KEYS, ARGV[1]
-local NUMBERS, DONE_TTL_S = '<i8i8i8i8i8i8i4i4i4', '144000'
+local NUMBERS, DONE_TTL_S = '<i8i8i8i8i8i8i4i4i4', '99000'
 
 local hold, slot = call('HGET', K[2], id), 2
 if not hold then hold, slot = call('HGET', K[4], id), 3 end
@@ -27,7 +27,7 @@ end
 -- nothing is refused any more.
 call('ZREM', K[3], id)
 call('HSET', K[5], id, 'r' .. string.sub(rest, 1, 12))
-if call('HLEN', K[5]) == 1 then call('EXPIRE', K[5], DONE_TTL_S) end
+call('EXPIRE', K[5], DONE_TTL_S)
 call('INCR', K[1])
 call('HDEL', K[slot == 2 and 2 or 4], id)
 for i, key in ipairs(keys) do call('HSET', key, 'n', rows[i]) end

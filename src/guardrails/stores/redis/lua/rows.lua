@@ -4,7 +4,7 @@
 -- Both halves change them here only; call.lua writes them, all at once.
 local call, A, K = redis.call, ARGV, KEYS
 local VERSION, HOLDS, DUE, LOST, DONE, EVENTS, STOPS, TRACES = 1, 2, 3, 4, 5, 9, 10, 11
-local SESSION_TTL_S, DONE_TTL_S, ROLLUP_TTL_S, GRACE_S = '2592000', '144000', '34560000', 3456000
+local SESSION_TTL_S, DONE_TTL_S, ROLLUP_TTL_S, GRACE_S = '2592000', '99000', '34560000', 3456000
 local CLOCK_STEP_MS, DAY_MS = 60000, 86400000
 
 -- A row: money posted, held, unconfirmed; tokens posted, held, unconfirmed;
@@ -115,7 +115,8 @@ local function finish(id, content, accounts)
   -- Taken back, it was released at most: a hold that is open counts before that.
   undo[#undo + 1] = {'HSET', K[DONE], id, 'r' .. content .. accounts}
   call('HSET', K[DONE], id, 's' .. content .. accounts)
-  if call('HLEN', K[DONE]) == 1 then call('EXPIRE', K[DONE], DONE_TTL_S) end
+  -- Each anew: a clock that is ahead may have begun the period a day before others.
+  call('EXPIRE', K[DONE], DONE_TTL_S)
 end
 
 local function loops() return loops_of(K[TRACES], undo, A[21], A[22], A[23], A[24], A[25]) end

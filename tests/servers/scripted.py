@@ -21,6 +21,7 @@ class ScriptedServer:
         replies: To one script each; once they are used up, `ADMITTED`.
         for_ever: To every script, instead.
         greeting: To AUTH.
+        farewell: To whatever is asked first on a connection, which ends with it.
         drip_seconds: How long after each byte of an answer to a script.
     """
 
@@ -30,6 +31,7 @@ class ScriptedServer:
         *,
         for_ever: bytes | None = None,
         greeting: bytes = OK,
+        farewell: bytes | None = None,
         drip_seconds: float = 0,
     ) -> None:
         self.replies = deque(replies)
@@ -37,6 +39,7 @@ class ScriptedServer:
         """The names of the commands, in their order."""
         self._for_ever = for_ever
         self._greeting = greeting
+        self._farewell = farewell
         self._drip_seconds = drip_seconds
         self._connections: list[socket.socket] = []
         self._threads: list[threading.Thread] = []
@@ -90,6 +93,9 @@ class ScriptedServer:
         ):
             while command := _command(stream):
                 self.asked.append(command[0])
+                if self._farewell is not None:
+                    connection.sendall(self._farewell)
+                    return
                 answer = self._answer(command)
                 if self._drip_seconds and command[0] == b"EVALSHA":
                     for byte in answer[:-1]:

@@ -43,6 +43,15 @@ PASSING = {
     "BUSY Redis is busy running a script.": "script",
     "NOREPLICAS Not enough good replicas to write.": "min-replicas-to-write",
     "ERR max number of clients reached": "maxclients",
+    "ERR max number of clients + cluster connections reached": "maxclients",
+    # What has no code: a script that was ended, and a slot that is being moved.
+    "ERR Script killed by user with SCRIPT KILL. script: 2f8a, on @user_script:7.": "",
+    "ERR Error running script (call to f_2f8a): @user_script:7: Script killed by user "
+    "with SCRIPT KILL...": "",
+    "ERR Script attempted to access a non local key in a cluster node script: 2f8a, "
+    "on @user_script:7.": "",
+    "ERR Error running script (call to f_2f8a): @user_script:7: @user_script: 6: Lua "
+    "script attempted to execute a command while the cluster is down": "",
     # As scripts meet it, and as they do on Redis 6.2.
     "ERR READONLY You can't write. script: 2f8a, on @user_script:7.": "replica",
     "ERR Error running script (call to f_2f8a): @user_script:7: @user_script: 6: "
@@ -59,6 +68,10 @@ LASTING = {
     "NOAUTH Authentication required.": "password",
     "WRONGTYPE Operation against a key holding the wrong kind of value": "database",
     "ERR unknown command 'EVALSHA', with args beginning with: 'x'": "renamed",
+    "ERR unknown command `SENTINEL`, with args beginning with: `x`": "no Sentinel",
+    "ERR DB index is out of range": "/0",
+    "ERR SELECT is not allowed in cluster mode": "redis+cluster://",
+    "ERR This instance has cluster support disabled": "redis://",
     "ERR Error running script (call to f_2f8a): @user_script:7: @user_script: 6: "
     "-OOM command not allowed when used memory > 'maxmemory'.": "maxmemory",
     "ERR Error running script (call to f_2f8a): @user_script:7: @user_script: 6: "
@@ -67,6 +80,9 @@ LASTING = {
     "ACL failure in script: User agent has no permissions to run the 'zadd' command": (
         "+zadd"
     ),
+    "ERR Error running script (call to f_2f8a): @user_script:7: @user_script: 6: "
+    "The user executing the script can't access at least one of the keys mentioned in "
+    "the command arguments": "~gr:*",
 }
 """What only a person mends, and a word of how."""
 
@@ -130,6 +146,32 @@ def test_a_wrong_password_is_said_at_once(run: Run) -> None:
     assert "password" in text
     assert server.asked.count(b"AUTH") == 1
     assert server.scripts == 0
+
+
+FAREWELLS = {
+    "DENIED Redis is running in protected mode because": ("requirepass", False),
+    "ERR max number of clients reached": ("maxclients", True),
+    "ERR max number of clients + cluster connections reached": ("maxclients", True),
+}
+"""What a server says before it closes a new connection, a word of what to do, and
+whether it may be over without that."""
+
+
+@pytest.mark.parametrize("password", ["", ":s3cret@"])
+@pytest.mark.parametrize("farewell", FAREWELLS, ids=_code)
+def test_says_why_a_server_closes_new_connections(
+    run: Run, farewell: str, password: str
+) -> None:
+    word, may_return = FAREWELLS[farewell]
+    with (
+        ScriptedServer(farewell=f"-{farewell}\r\n".encode()) as server,
+        closing(open_store(f"redis://{password}127.0.0.1:{server.port}")) as store,
+        pytest.raises(StoreUnavailable) as caught,
+    ):
+        run(store, reserve("h", charging()))
+
+    assert word in str(caught.value)
+    assert caught.value.may_return is may_return
 
 
 def test_follows_a_slot_that_is_elsewhere_for_now(run: Run) -> None:

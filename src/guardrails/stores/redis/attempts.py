@@ -28,10 +28,8 @@ from tenacity import (
 
 from guardrails.stores.redis.topology import (
     DEADLINE_S,
-    SENTINELS_REFUSE,
     Address,
     Topology,
-    masked,
     named_host,
 )
 from guardrails.stores.redis.wire import packed
@@ -46,10 +44,8 @@ __all__ = [
     "Step",
     "Steps",
     "attempts",
-    "explain",
     "is_passing",
     "may_return",
-    "missing_right",
 ]
 
 HOPS_MAX = 5
@@ -267,7 +263,12 @@ _PASSING_WORDS = (
     "UNBLOCKED",
     "TRYAGAIN",
     "CLUSTERDOWN",
+    "max number of clients",
 )
+_PASSING_IN_SCRIPTS = re.compile(
+    "killed by user|access a non local key|command while the cluster is down"
+)
+"""What has no code: a script that was ended, and a slot that is being moved."""
 
 
 def is_passing(error: BaseException) -> bool:
@@ -284,8 +285,9 @@ def is_passing(error: BaseException) -> bool:
         | exceptions.MasterDownError,
     ):
         return True
-    return isinstance(error, exceptions.ResponseError) and str(error).startswith(
-        _PASSING_WORDS
+    return isinstance(error, exceptions.ResponseError) and (
+        str(error).startswith(_PASSING_WORDS)
+        or _PASSING_IN_SCRIPTS.search(str(error)) is not None
     )
 
 
@@ -303,84 +305,3 @@ def may_return(error: BaseException) -> bool:
     """Whether the server may answer some time later, although nobody here changes."""
     is_full = isinstance(error, exceptions.OutOfMemoryError)
     return is_passing(error) or is_full or str(error).startswith("MISCONF")
-
-
-_FIXES: tuple[tuple[str, str], ...] = (
-    # redis-py has a class for most codes, and takes the code out of the text.
-    ("OutOfMemoryError", "Raise maxmemory; keep maxmemory-policy noeviction."),
-    ("ReadOnlyError", "It is a replica: name the master, or use redis+sentinel://."),
-    (
-        SENTINELS_REFUSE,
-        (
-            "They have a password of their own: add ?sentinel_password=... to the URL, "
-            "and sentinel_username if they have users."
-        ),
-    ),
-    (
-        "MasterNotFoundError",
-        (
-            "Does a Sentinel answer (by TLS: rediss+sentinel://), and know a master of "
-            "this name that is up?"
-        ),
-    ),
-    ("AuthenticationError", "User or password are wrong: redis://user:password@host."),
-    ("NoPermissionError", "The user lacks a right: see the ACL in examples/redis/."),
-    ("ClusterCrossSlotError", "Use redis+cluster:// for a cluster."),
-    ("ClusterDownError", "The cluster misses slots: look at CLUSTER INFO."),
-    ("BusyLoadingError", "It is reading its data from disk; it will be back."),
-    ("MISCONF", "It cannot write to its disk: free some space, then see its log."),
-    ("WRONGTYPE", "A key of ours holds something else: use a database of its own."),
-    ("NOREPLICAS", "Too few replicas are connected (min-replicas-to-write)."),
-    ("TryAgainError", "A slot of the cluster is being moved; it will be back."),
-    ("MasterDownError", "It is a replica whose master is down; see its log."),
-    ("max number of clients", "Raise maxclients, or see CLIENT LIST for who has them."),
-    ("unknown command", "It was renamed, or is missing: see examples/redis/."),
-    ("BUSY", "A script of somebody blocks it: SCRIPT KILL ends one."),
-)
-
-
-_RIGHTS_WORDS = ("ACL failure", "can't run this command")
-_REFUSED_COMMAND = re.compile(r"permissions to run the '([a-z]+(?:\|[a-z]+)?)' command")
-_CLOSED_WORDS = ("closed", "reset", "Reset", "pipe", "Pipe", "EOF", "SSL")
-_UNVERIFIED = re.compile(r"certificate verify failed: (.+?)\.?(?: \(_ssl|$)")
-
-
-def explain(url: str, error: BaseException) -> str:
-    """Says what is wrong with the server, and how to mend it."""
-    fix = "Is it running, and reachable from here?" + _advice(url, str(error))
-    reason = type(error).__name__
-    if any(words in str(error) for words in _RIGHTS_WORDS):
-        reason = "NoPermissionError"  # A script's; every version words it differently.
-    if (found := _UNVERIFIED.search(str(error))) is not None:
-        # What OpenSSL says names the host at most.
-        reason, fix = found[1], "See its certificate, and ssl_ca_certs in the URL."
-    for word, how in _FIXES:
-        # Only the code of a refusal is shown: its text may hold arguments.
-        if word == reason or str(error).startswith(word):
-            reason, fix = word, how
-            break
-    if reason == "NoPermissionError":
-        lacks = missing_right(str(error))
-        if lacks is not None:
-            fix = f"The user lacks the right {lacks}: see the ACL in examples/redis/."
-    return f"store: redis {masked(url)!r}: {reason}. {fix}"
-
-
-def missing_right(text: str) -> str | None:
-    """Returns the rule of an access list that is missing, where the server says it."""
-    if (found := _REFUSED_COMMAND.search(text)) is not None:
-        return f"+{found[1]}"
-    return "~gr:*" if "to access" in text else None
-
-
-def _advice(url: str, text: str) -> str:
-    """Says what else may be wrong where one side speaks TLS and is not understood."""
-    is_tls = url.startswith("rediss")
-    is_closed = any(word in text for word in _CLOSED_WORDS)
-    if is_tls and text.startswith("Timeout connecting"):
-        return " If it does not speak TLS, use redis://."
-    if is_tls and is_closed and "ssl_certfile" not in url:
-        return " If it asks for a certificate, give ssl_certfile and ssl_keyfile."
-    if is_closed and url.startswith("redis"):
-        return " If it wants TLS, use rediss://."
-    return ""

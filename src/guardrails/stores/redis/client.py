@@ -29,9 +29,9 @@ from guardrails.stores.redis.attempts import (
     Step,
     Steps,
     attempts,
-    explain,
     may_return,
 )
+from guardrails.stores.redis.explaining import explain
 from guardrails.stores.redis.reading import replies_from
 from guardrails.stores.redis.stream import Streams
 from guardrails.stores.redis.topology import DEADLINE_S, Address, Topology

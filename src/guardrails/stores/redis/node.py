@@ -14,7 +14,7 @@ from redis import exceptions
 from redis.connection import SSLConnection, UnixDomainSocketConnection
 
 from guardrails.stores.redis.answers import Refused
-from guardrails.stores.redis.attempts import missing_right
+from guardrails.stores.redis.explaining import missing_right
 from guardrails.stores.redis.topology import PORT, Address, Topology
 
 __all__ = ["Node", "cli_of"]

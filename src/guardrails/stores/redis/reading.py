@@ -12,7 +12,7 @@ import redis
 from redis import exceptions
 from redis.connection import Connection, DefaultParser
 
-__all__ = ["new_reader", "replies_from"]
+__all__ = ["ends_connection", "new_reader", "replies_from"]
 
 PIECE_BYTES = 65_536
 """How much is read at once, as redis-py does."""
@@ -20,6 +20,13 @@ PIECE_BYTES = 65_536
 
 _OF_SCRIPT = re.compile(r"ERR (Error running script .*?: -)?([A-Z]+) ")
 """How a refusal begins that a script has met, as Redis 6.2 writes it and the others."""
+
+_UNASKED: tuple[tuple[str, type[exceptions.ConnectionError]], ...] = (
+    ("DENIED ", exceptions.AuthenticationError),
+    # Of a cluster it says some more, for which redis-py has no class.
+    ("ERR max number of clients", exceptions.ConnectionError),
+)
+"""How it begins when a server says why it closes a new connection, and what that is."""
 
 
 def new_reader() -> "hiredis.Reader":
@@ -30,6 +37,9 @@ def new_reader() -> "hiredis.Reader":
 
 def _refusal(text: str) -> Exception:
     """Gives a refusal its class by its code, also if a script stands before it."""
+    for beginning, kind in _UNASKED:
+        if text.startswith(beginning):
+            return kind(text.removeprefix("ERR "))
     found = _OF_SCRIPT.match(text)
     if found and (found[1] or found[2] in DefaultParser.EXCEPTION_CLASSES):
         text = text[found.start(2) :]
@@ -80,7 +90,12 @@ def _reply_from(channel: Any, reader: "hiredis.Reader", deadline_s: float) -> An
         if not piece:
             raise ConnectionResetError
         reader.feed(piece)
-    is_refusal = isinstance(reply, exceptions.ConnectionError)
-    if is_refusal and not isinstance(reply, exceptions.BusyLoadingError):
+    if ends_connection(reply):
         raise reply
     return reply
+
+
+def ends_connection(reply: object) -> bool:
+    """Whether a reply says that the server lets nobody in here."""
+    is_refusal = isinstance(reply, exceptions.ConnectionError)
+    return is_refusal and not isinstance(reply, exceptions.BusyLoadingError)

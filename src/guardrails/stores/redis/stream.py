@@ -25,7 +25,7 @@ from redis import exceptions
 from redis.connection import SSLConnection, UnixDomainSocketConnection
 
 from guardrails.stores.redis.certificates import tls_context
-from guardrails.stores.redis.reading import new_reader
+from guardrails.stores.redis.reading import ends_connection, new_reader
 from guardrails.stores.redis.topology import (
     DEADLINE_S,
     TCP_OPTIONS,
@@ -239,6 +239,9 @@ class _Stream(asyncio.Protocol):
         self._reader.feed(data)
         try:
             while (reply := self._reader.gets()) is not False:
+                if ends_connection(reply):
+                    self.end(reply)
+                    return
                 question = self._questions[0]
                 question.replies.append(reply)
                 if len(question.replies) == question.count:

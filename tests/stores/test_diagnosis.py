@@ -77,6 +77,17 @@ def test_versions(info: dict[str, str], status: Status, text: str) -> None:
     assert (check.status, check.text) == (status, text)
 
 
+def test_the_doctor_proposes_no_command_that_a_server_does_not_know() -> None:
+    """As of those that are rented out, whose owner sets what is kept."""
+    config = Refused("this server does not know CONFIG GET")
+    info = {**INFO, "maxmemory_policy": "allkeys-lru"}
+
+    check = judged(replace(HEALTHY, info=info, config=config))["eviction"]
+
+    assert check.status is Status.FAIL
+    assert not check.commands
+
+
 @pytest.mark.parametrize(
     ("ahead_ms", "status"),
     [

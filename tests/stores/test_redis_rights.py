@@ -2,6 +2,7 @@
 
 import shlex
 from collections.abc import Callable, Iterator
+from contextlib import closing
 
 import pytest
 import redis
@@ -23,6 +24,8 @@ from guardrails.stores.redis.rights import (
 )
 from guardrails.testing.conformance import StoreConformance
 from tests.servers.configured import EXAMPLES, ConfiguredServer
+from tests.servers.fixtures import BINARIES
+from tests.servers.processes import Server
 
 
 @pytest.mark.usefixtures("patient")
@@ -254,3 +257,28 @@ def test_the_list_is_what_the_code_says() -> None:
         for name, reason in {**LEDGER, **DIAGNOSIS, **RETENTION}.items()
     ]
     assert [line for line in readme.splitlines() if line in explained] == explained
+
+
+@pytest.fixture(params=BINARIES)
+def rented(request: pytest.FixtureRequest) -> Iterator[Server]:
+    """A server whose owner keeps some commands to themselves, and lost one."""
+    hidden = {f"rename-command {name}": '""' for name in ("CONFIG", "INFO", "XADD")}
+    server = Server(BINARIES[request.param])
+    server.options |= hidden
+    with server:
+        yield server
+
+
+def test_the_doctor_names_what_a_server_does_not_know(rented: Server) -> None:
+    """No right would give that, and no user may change the rest."""
+    with closing(RedisStore(rented.url)) as store:
+        found = diagnose(store, project_id="default", clock=SystemClock())
+    checks = {check.name: check for check in found}
+
+    access = checks["access"]
+    assert access.status is Status.FAIL
+    assert access.text.startswith("this server does not know XADD, ")
+    for name in ("version", "durability", "memory"):
+        assert checks[name].status is Status.UNKNOWN
+        assert "does not know" in checks[name].text
+        assert not checks[name].commands

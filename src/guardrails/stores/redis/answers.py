@@ -56,6 +56,8 @@ class Answers:
     """The parameters that were asked for, as far as this server has them."""
     user: User | Refused
     round_trip_ms: float
+    missing: tuple[str, ...] = ()
+    """Commands that agents need and this server does not know."""
     clock_ahead_ms: int | Refused
     """How far the server's clock is ahead of this machine's."""
 
@@ -67,9 +69,9 @@ def unknown(name: str, refused: Refused, commands: tuple[str, ...] = ()) -> Chec
     )
 
 
-def granting(server: Answers, command: str) -> tuple[str, ...]:
-    """Returns what gives our user a right, if its name is known."""
-    if isinstance(server.user, Refused):
+def granting(server: Answers, refused: Refused, command: str) -> tuple[str, ...]:
+    """Returns what gives our user a right, if it lacks that and its name is known."""
+    if isinstance(server.user, Refused) or refused.lacks is None:
         return ()
     return (allowing(server, server.user.name, [f"+{command}"]),)
 
@@ -80,7 +82,12 @@ def allowing(server: Answers, user: str, lacks: Sequence[str]) -> str:
 
 
 def lasting(server: Answers, *settings: str) -> tuple[str, ...]:
-    """Returns what changes settings, and keeps them over a restart."""
+    """Returns what changes settings, and keeps them over a restart.
+
+    Nothing for a server that is rented out without the command.
+    """
+    if isinstance(server.config, Refused) and server.config.lacks is None:
+        return ()
     changes = (f"{server.cli} CONFIG SET {setting}" for setting in settings)
     return (*changes, f"{server.cli} CONFIG REWRITE")
 

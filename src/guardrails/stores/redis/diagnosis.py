@@ -16,6 +16,7 @@ from guardrails.stores.diagnosis import Check, Status
 from guardrails.stores.redis import keys
 from guardrails.stores.redis.answers import Answers, Refused, User
 from guardrails.stores.redis.books import mending, read_books
+from guardrails.stores.redis.explaining import explain
 from guardrails.stores.redis.judgement import slots_check, verdicts
 from guardrails.stores.redis.node import Node
 from guardrails.stores.redis.rights import AGENTS, ARGUMENTS, lacking, may_change
@@ -74,9 +75,9 @@ def diagnose(store: RedisStore, *, project_id: str, clock: Clock) -> list[Check]
                 balance,
             ]
     except redis.RedisError as error:
+        said = explain(topology.url, error)
         raise StoreUnavailable(
-            f"store: redis {masked(topology.url)!r}: {type(error).__name__} while it "
-            "was examined. Is every server of it up?"
+            f"{said} So it answered while it was examined."
         ) from error
 
 
@@ -106,6 +107,7 @@ def _answers(node: Node, topology: Topology, clock: Clock, prefix: str) -> Answe
         info=_info(node),
         config=_config(node),
         user=_user(node, topology, prefix),
+        missing=_missing(node),
         round_trip_ms=round_trip_ms,
         clock_ahead_ms=ahead_ms,
     )
@@ -146,6 +148,15 @@ def _config(node: Node) -> dict[str, str] | Refused:
         values = [part.decode() for part in reply]
         found |= dict(zip(values[::2], values[1::2], strict=True))
     return found
+
+
+def _missing(node: Node) -> tuple[str, ...]:
+    """Returns what agents need and a server does not know, if we may ask."""
+    needed = ("script", "evalsha", *ARGUMENTS)
+    reply = node.ask("COMMAND", "INFO", *needed)
+    if isinstance(reply, Refused):
+        return ()
+    return tuple([name for name, one in zip(needed, reply, strict=True) if not one])
 
 
 def _user(node: Node, topology: Topology, prefix: str) -> User | Refused:

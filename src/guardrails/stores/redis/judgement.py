@@ -95,7 +95,7 @@ def _merged(checks: Sequence[Check], servers: Sequence[Answers]) -> Check:
 
 def _version(server: Answers) -> Check:
     if isinstance(server.info, Refused):
-        return unknown("version", server.info, granting(server, "info"))
+        return unknown("version", server.info, granting(server, server.info, "info"))
     product, least = "Redis", REDIS_MIN
     version = server.info.get("redis_version", "")
     if "valkey_version" in server.info:
@@ -115,7 +115,7 @@ def _version(server: Answers) -> Check:
 
 def _role(server: Answers) -> Check:
     if isinstance(server.info, Refused):
-        return unknown("role", server.info, granting(server, "info"))
+        return unknown("role", server.info, granting(server, server.info, "info"))
     info = server.info
     if info.get("cluster_enabled") == "1" and server.kind != "cluster":
         return Check(
@@ -138,7 +138,7 @@ def _role(server: Answers) -> Check:
 def _eviction(server: Answers) -> Check:
     policy = setting(server, "maxmemory-policy", in_info="maxmemory_policy")
     if isinstance(policy, Refused):
-        return unknown("eviction", policy, granting(server, "info"))
+        return unknown("eviction", policy, granting(server, policy, "info"))
     if policy == "noeviction":
         text = "maxmemory-policy noeviction"
         return Check(name="eviction", status=Status.OK, text=text)
@@ -154,7 +154,7 @@ def _eviction(server: Answers) -> Check:
 
 def _memory(server: Answers) -> Check:
     if isinstance(server.info, Refused):
-        return unknown("memory", server.info, granting(server, "info"))
+        return unknown("memory", server.info, granting(server, server.info, "info"))
     used = int(server.info.get("used_memory", "0"))
     most = int(server.info.get("maxmemory", "0"))
     if not most:
@@ -180,6 +180,14 @@ def _megabytes(count: int) -> str:
 
 def _access(server: Answers) -> Check:
     name = "access"
+    if server.missing:
+        names = " ".join(server.missing).upper()
+        return Check(
+            name=name,
+            status=Status.FAIL,
+            text=f"this server does not know {names}, which agents need: see "
+            "rename-command in its configuration",
+        )
     if isinstance(server.user, Refused):
         return unknown(name, server.user)
     user, commands = server.user.name, server.user.commands
@@ -222,7 +230,7 @@ def _rights(server: Answers, user: User) -> Check:
 def _clock(server: Answers) -> Check:
     name, ahead = "clock", server.clock_ahead_ms
     if isinstance(ahead, Refused):
-        return unknown(name, ahead, granting(server, "time"))
+        return unknown(name, ahead, granting(server, ahead, "time"))
     if abs(ahead) <= CLOCK_WARN_MS:
         text = f"within {max(10, abs(ahead)):,} ms of this machine's"
         return Check(name=name, status=Status.OK, text=text)

@@ -23,7 +23,7 @@ def durability(server: Answers) -> Check:
     name = "durability"
     aof = setting(server, "appendonly", in_info="aof_enabled")
     if isinstance(aof, Refused):
-        return unknown(name, aof, granting(server, "config|get"))
+        return unknown(name, aof, granting(server, aof, "config|get"))
     failed = _write_failure(server)
     if failed is not None:
         return failed
@@ -38,7 +38,7 @@ def durability(server: Answers) -> Check:
     match setting(server, "appendfsync", in_info=None):
         case Refused() as refused:
             text = f"append-only file is on, appendfsync is not known: {refused.reason}"
-            commands = granting(server, "config|get")
+            commands = granting(server, refused, "config|get")
             return Check(name=name, status=Status.UNKNOWN, text=text, commands=commands)
         case "always":
             text = "append-only file, synced always: a power cut loses nothing"
@@ -86,7 +86,7 @@ def replicas(server: Answers) -> Check:
     """Judges what a failover would lose."""
     name = "replicas"
     if isinstance(server.info, Refused):
-        return unknown(name, server.info, granting(server, "info"))
+        return unknown(name, server.info, granting(server, server.info, "info"))
     count = int(server.info.get("connected_slaves", "0"))
     if not count:
         if server.kind == "sentinel":
@@ -104,7 +104,7 @@ def replicas(server: Answers) -> Check:
     least = setting(server, "min-replicas-to-write", in_info=None)
     if isinstance(least, Refused):
         text = f"{them}; min-replicas-to-write is not known: {least.reason}"
-        commands = granting(server, "config|get")
+        commands = granting(server, least, "config|get")
         return Check(name=name, status=Status.UNKNOWN, text=text, commands=commands)
     if least == "0":
         return Check(

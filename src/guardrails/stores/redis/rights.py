@@ -73,9 +73,10 @@ ARGUMENTS: Mapping[str, int] = {
     **dict.fromkeys(("hset", "lrange", "ltrim", "zadd", "zrangebyscore"), 2),
     **dict.fromkeys(("zrevrange", "xrange", "xrevrange"), 2),
     "xadd": 3,
+    "ping": 0,
 }
-"""The commands of `LEDGER` on a key, without which it is not kept: how many arguments
-each takes after the key, at least."""
+"""The commands of `LEDGER` without which it is not kept: how many arguments each takes
+after the key, at least. The last one takes any word, and asyncio sends it with all."""
 
 _READING = (
     *("evalsha", "script|load", "get", "hget", "hvals", "select"),

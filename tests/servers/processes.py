@@ -10,7 +10,7 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -252,12 +252,25 @@ class Cluster:
 
     def move(self, slot: int, *, source: Server, target: Server) -> None:
         """Moves a slot with all its keys, as an operator would."""
+        with self.moving(slot, source=source, target=target):
+            pass
+
+    @contextlib.contextmanager
+    def moving(
+        self, slot: int, *, source: Server, target: Server
+    ) -> Iterator[Callable[..., object]]:
+        """Begins to move a slot, gives what moves keys of it, and moves the rest."""
         source_id, target_id = (n.ask("CLUSTER", "MYID") for n in (source, target))
         target.ask("CLUSTER", "SETSLOT", slot, "IMPORTING", source_id)
         source.ask("CLUSTER", "SETSLOT", slot, "MIGRATING", target_id)
         where = ("127.0.0.1", target.port, "", 0, 5_000)
-        while keys := source.ask("CLUSTER", "GETKEYSINSLOT", slot, 100):
+
+        def move(*keys: object) -> None:
             source.ask("MIGRATE", *where, "KEYS", *keys)
+
+        yield move
+        while keys := source.ask("CLUSTER", "GETKEYSINSLOT", slot, 100):
+            move(*keys)
         for node in (target, source, *self.nodes):
             node.ask("CLUSTER", "SETSLOT", slot, "NODE", target_id)
 

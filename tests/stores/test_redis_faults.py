@@ -18,12 +18,19 @@ from redis.crc import key_slot
 
 from guardrails import Guard, StoreUnavailable, TokenUsage
 from guardrails.core.accounts import Account
-from guardrails.core.operations import ReadAccount, Reserved, Settle, Turn, Verdict
+from guardrails.core.operations import (
+    ReadAccount,
+    Reserved,
+    Settle,
+    Sweep,
+    Turn,
+    Verdict,
+)
 from guardrails.ports import Store
 from guardrails.stores import open_store
-from guardrails.stores.redis import RedisStore
+from guardrails.stores.redis import RedisStore, keys
 from guardrails.testing import FakeClock
-from guardrails.testing.conformance import CENT, charging, reserve, settle
+from guardrails.testing.conformance import CENT, NOW_MS, charging, reserve, settle
 from tests.servers.processes import Cluster, Server
 from tests.servers.proxy import Fault, Proxy, always, mix
 from tests.servers.waiting import until
@@ -239,6 +246,30 @@ def test_a_slot_that_moves_under_load_loses_nothing(cluster: Cluster) -> None:
                 thread.join()
 
     _check_exact(cluster.url, costs)
+
+
+def test_a_sweep_that_meets_a_moving_slot_changes_nothing(cluster: Cluster) -> None:
+    """Its accounts are no keys that it names: one of them is elsewhere already."""
+    slot = key_slot(b"gr:{default}:")
+    home = cluster.holder(slot)
+    away = next(node for node in cluster.nodes if node is not home)
+    expired = Sweep(now_ms=NOW_MS + 86_400_000)
+    with closing(RedisStore(cluster.url)) as store:
+        for hold_id in ("unconfirmed", "open"):
+            store.execute(reserve(hold_id, charging()))
+            if hold_id == "unconfirmed":  # So that all keys are there that it names.
+                store.execute(expired)
+        with cluster.moving(slot, source=home, target=away) as move:
+            move(keys.account_of(SHARED))
+            with pytest.raises(StoreUnavailable, match="being moved"):
+                store.execute(expired)
+        cluster.move(slot, source=away, target=home)
+        found = [account(store, key) for key in (SESSION, SHARED)]
+        store.execute(expired)
+        swept = [account(store, key) for key in (SESSION, SHARED)]
+
+    assert [one.held_nano_usd for one in found] == [CENT, CENT]
+    assert [one.unconfirmed_nano_usd for one in swept] == [2 * CENT, 2 * CENT]
 
 
 # --- The process forks ------------------------------------------------------

@@ -49,9 +49,9 @@ PASSING = {
     "ERR Error running script (call to f_2f8a): @user_script:7: Script killed by user "
     "with SCRIPT KILL...": "",
     "ERR Script attempted to access a non local key in a cluster node script: 2f8a, "
-    "on @user_script:7.": "",
+    "on @user_script:7.": "being moved",
     "ERR Error running script (call to f_2f8a): @user_script:7: @user_script: 6: Lua "
-    "script attempted to execute a command while the cluster is down": "",
+    "script attempted to execute a command while the cluster is down": "CLUSTER INFO",
     # As scripts meet it, and as they do on Redis 6.2.
     "ERR READONLY You can't write. script: 2f8a, on @user_script:7.": "replica",
     "ERR Error running script (call to f_2f8a): @user_script:7: @user_script: 6: "

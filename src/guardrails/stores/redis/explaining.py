@@ -58,7 +58,14 @@ _FIXES: tuple[tuple[str, str], ...] = (
 
 
 _NO_KEY = "can't access at least one of the keys"
-_RIGHTS_WORDS = ("ACL failure", "can't run this command", _NO_KEY)
+_IN_SCRIPTS = {
+    "ACL failure": "NoPermissionError",
+    "can't run this command": "NoPermissionError",
+    _NO_KEY: "NoPermissionError",
+    "access a non local key": "TryAgainError",
+    "command while the cluster is down": "ClusterDownError",
+}
+"""What scripts meet, which every version words differently, and what that is."""
 _REFUSED_COMMAND = re.compile(r"permissions to run the '([a-z]+(?:\|[a-z]+)?)' command")
 _CLOSED_WORDS = ("closed", "reset", "Reset", "pipe", "Pipe", "EOF", "SSL")
 _UNVERIFIED = re.compile(r"certificate verify failed: (.+?)\.?(?: \(_ssl|$)")
@@ -68,8 +75,8 @@ def explain(url: str, error: BaseException) -> str:
     """Says what is wrong with the server, and how to mend it."""
     fix = "Is it running, and reachable from here?" + _advice(url, str(error))
     reason = type(error).__name__
-    if any(words in str(error) for words in _RIGHTS_WORDS):
-        reason = "NoPermissionError"  # A script's; every version words it differently.
+    for words, kind in _IN_SCRIPTS.items():
+        reason = kind if words in str(error) else reason
     if (found := _UNVERIFIED.search(str(error))) is not None:
         # What OpenSSL says names the host at most.
         reason, fix = found[1], "See its certificate, and ssl_ca_certs in the URL."

@@ -10,24 +10,32 @@ local NUMBERS = '<i8i8i8i8i8i8i4i4i4'
 
 local due = call('ZRANGEBYSCORE', K[3], '-inf', ARGV[1], 'LIMIT', '0', ARGV[2])
 if #due == 0 then return 0 end
+-- All is read first: an account is refused where a cluster is moving it elsewhere.
+local holds, rows = {}, {}
+for i, id in ipairs(due) do
+  local hold = call('HGET', K[2], id)
+  local _, cost, tokens, _, rest = string.match(hold, '^(.-)\31(.-)\31(.-)\31(.-)\31(.*)$')
+  for key in string.gmatch(string.sub(rest, 13), '[^\n]+') do
+    local known = not rows[key] and call('HGET', key, 'n')
+    if known then rows[key] = {struct.unpack(NUMBERS, known)} end
+    local row = rows[key]
+    if row then -- else the account has expired, and counts for nobody
+      row[2], row[5] = row[2] - cost, row[5] - tokens
+      row[3], row[6] = row[3] + cost, row[6] + tokens
+    end
+  end
+  holds[i] = hold
+end
 -- Any command may be refused. These do nothing; afterwards none is that takes away.
 call('ZREM', K[3], '')
 call('HDEL', K[4], '')
 call('INCR', K[1])
-for _, id in ipairs(due) do
-  local hold = call('HGET', K[2], id)
-  local _, cost, tokens, _, rest = string.match(hold, '^(.-)\31(.-)\31(.-)\31(.-)\31(.*)$')
-  call('HSET', K[4], id, hold)
+for i, id in ipairs(due) do
+  call('HSET', K[4], id, holds[i])
   call('ZREM', K[3], id)
   call('HDEL', K[2], id)
-  for key in string.gmatch(string.sub(rest, 13), '[^\n]+') do
-    local known = call('HGET', key, 'n')
-    if known then -- else the account has expired, and counts for nobody
-      local row = {struct.unpack(NUMBERS, known)}
-      row[2], row[5] = row[2] - cost, row[5] - tokens
-      row[3], row[6] = row[3] + cost, row[6] + tokens
-      call('HSET', key, 'n', struct.pack(NUMBERS, unpack(row, 1, 9)))
-    end
-  end
+end
+for key, row in pairs(rows) do
+  call('HSET', key, 'n', struct.pack(NUMBERS, unpack(row, 1, 9)))
 end
 return #due

@@ -465,18 +465,21 @@ STOPS |= {
     ),
 }
 OUTBOX = {
-    "anybody may send": ("state[1] ~= A[4] and state[2] - now > 0", "false"),
-    "nobody may send after a claim": ("and state[2] - now > 0 then", "then"),
+    "anybody may send": ("state[1] ~= A[4] and is_claimed", "false"),
+    "nobody may send after a claim": ("and is_claimed then", "then"),
     "a place is told at any time": (
-        "if free - now > 0 then return {free} end",
+        "if is_ahead(free, pause) then return {free} end",
         "",
     ),
     "a place need not rest after a digest": ("if A[10] == '0' and", "if false and"),
     "who ends waits for others": ("if A[10] == '0' and", "if"),
     "a message is begun anew": ("if message ~= '' then", "if false then"),
-    "what repeats is sent": ("if til and til - now > 0 and row", "if false and row"),
+    "what repeats is sent": (
+        "if til and is_ahead(til, HELD_MS_MAX) and row",
+        "if false and row",
+    ),
     "what repeats waits for ever": (
-        "if til and til - now > 0 and row",
+        "if til and is_ahead(til, HELD_MS_MAX) and row",
         "if til and row",
     ),
     "what repeats is held back twice": (" and row[7] == '' then", " then"),
@@ -496,7 +499,13 @@ OUTBOX = {
         "if state[1] == A[4] then state[1]",
         "if true then state[1]",
     ),
-    "a place need not rest": ("if A[6] - state[3] > 0 then state[3] = A[6] end", ""),
+    "a place need not rest": (
+        "if not waits or A[6] - state[3] > 0 then state[3] = A[6] end",
+        "",
+    ),
+    "what a clock ahead wrote lasts": ("and at - now <= longest + CLOCKS_MS", ""),
+    "what a clock ahead wrote outlasts others": ("if not waits or A[6]", "if A[6]"),
+    "what a clock ahead told waits": (" and row_of(to, found[i])[7] ~= ''", ""),
     "failures are not counted": ("delivered and '0' or int(state[4] + 1)", "'0'"),
     "what is lost is not counted": (
         "if A[5] == 'dead' then state[5] = state[5] + count end",

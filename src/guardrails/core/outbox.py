@@ -37,8 +37,12 @@ from guardrails.core.windows import DAY_MS
 __all__ = [
     "CALM_FORGOTTEN_MS",
     "CLAIM_MAX",
+    "CLOCKS_MS",
+    "HELD_MS_MAX",
     "KEPT_MS",
     "OUTBOX_MAX",
+    "PAUSE_MS_MAX",
+    "REST_MS_MAX",
     "TIDIED_MAX",
     "KeptAlert",
     "Outbox",
@@ -62,6 +66,19 @@ TIDIED_MAX = 100
 
 CALM_FORGOTTEN_MS = 3_600_000
 """How long after its end it is known that an alert was held back: clocks disagree."""
+
+CLOCKS_MS = 60_000
+"""How far clocks may be apart. What ends later than it may, and this, was written by
+one that is further ahead, or was set back since: it counts as over."""
+
+REST_MS_MAX = 10_000
+"""How long a place rests at most after a message that arrived, which was a digest."""
+
+PAUSE_MS_MAX = 3_600_000
+"""How long it may wait at most after one that did not."""
+
+HELD_MS_MAX = DAY_MS
+"""How long a repetition may be held back at most."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -163,12 +180,15 @@ class Outbox:
         place = self.place(op.project_id, op.place)
         if not waiting:
             return Claimed()
-        if place.owner not in (None, op.owner) and place.until_ms > op.now_ms:
+        lease_ms = op.until_ms - op.now_ms
+        is_claimed = _is_ahead(place.until_ms, op.now_ms, longest_ms=lease_ms)
+        if place.owner not in (None, op.owner) and is_claimed:
             return Claimed(next_ms=place.until_ms)
         free_ms = place.due_ms if op.is_last else max(place.due_ms, place.rest_ms)
-        if free_ms > op.now_ms:
+        pause_ms = PAUSE_MS_MAX if place.failures else REST_MS_MAX
+        if _is_ahead(free_ms, op.now_ms, longest_ms=pause_ms):
             return Claimed(next_ms=free_ms)
-        due = [row for row in waiting if row.due_ms <= op.now_ms][:CLAIM_MAX]
+        due = [row for row in waiting if self._is_due(row, op.now_ms)][:CLAIM_MAX]
         message_id = due[0].message_id if due else None
         members = [row for row in due if row.message_id == message_id]
         if message_id is None:
@@ -204,7 +224,8 @@ class Outbox:
             place.owner, place.until_ms = None, 0
         is_delivered = op.state is DeliveryState.DELIVERED
         place.label, place.rest_ms = op.label, op.rest_ms
-        place.due_ms = max(place.due_ms, op.due_ms)
+        waits = _is_ahead(place.due_ms, op.now_ms, longest_ms=PAUSE_MS_MAX)
+        place.due_ms = max(place.due_ms, op.due_ms) if waits else op.due_ms
         place.failures = 0 if is_delivered else place.failures + 1
         place.lost = max(0, place.lost - op.lost_told)
         if op.state is DeliveryState.DEAD:
@@ -262,14 +283,20 @@ class Outbox:
         ]
         return sorted(rows, key=lambda row: (row.due_ms, row.alert_id))
 
+    def _is_due(self, row: Row, now_ms: int) -> bool:
+        """Whether a row was held back for long enough, or not at all."""
+        was_held = row.due_ms != self.alerts[row.alert_id].alert.time_ms
+        return not (was_held and _is_ahead(row.due_ms, now_ms, longest_ms=HELD_MS_MAX))
+
     def _begun(self, op: ClaimAlerts, due: list[Row]) -> list[Row]:
         """Begins a message of what is due, and returns its rows."""
         passing: list[Row] = []
         for row in due:
             alert = self.alerts[row.alert_id].alert
             until_ms = self.calm.get((op.project_id, op.place, alert.subject), 0)
+            is_calm = _is_ahead(until_ms, op.now_ms, longest_ms=HELD_MS_MAX)
             # It waits once: what was held back passes when the while is over.
-            if until_ms > op.now_ms and row.due_ms == alert.time_ms:
+            if is_calm and row.due_ms == alert.time_ms:
                 row.due_ms = until_ms
                 self.changed.append(row)
             else:
@@ -336,3 +363,8 @@ class Outbox:
                 place = self.places.get((kept.alert.project_id, name))
                 if row.state.is_open and place is not None:
                     place.lost += 1
+
+
+def _is_ahead(at_ms: int, now_ms: int, *, longest_ms: int) -> bool:
+    """Whether something has not ended, which takes as long as this at most."""
+    return now_ms < at_ms <= now_ms + longest_ms + CLOCKS_MS

@@ -1419,6 +1419,40 @@ class StoreConformance:
         _kill(store, now_ms=NOW_MS + 2_800_000)
         assert store.execute(_claim(now_ms=NOW_MS + 2_800_000)).alerts
 
+    def test_a_clock_that_is_days_ahead_silences_nobody(self, store: Store) -> None:
+        """Neither by what it claims, nor by what it told, sent or failed to send."""
+        ahead_ms = NOW_MS + 5 * 86_400_000
+        _kill(store, now_ms=NOW_MS + 3_600_000)
+        told = store.execute(_claim())
+        theirs = store.execute(_claim(owner="b", now_ms=ahead_ms))
+        ours = store.execute(_claim())
+        theirs_sent = _note(
+            theirs,
+            owner="b",
+            now_ms=ahead_ms,
+            due_ms=ahead_ms + 1_000,
+            rest_ms=ahead_ms + 10_000,
+            cooldown_ms=900_000,
+        )
+        for op in (theirs_sent, replace(theirs_sent, owner="a")):
+            store.execute(op)
+        _kill(store, now_ms=ahead_ms + 1)
+        second = store.execute(_claim(now_ms=NOW_MS + 1))
+        failed = _note(second, state=DeliveryState.SENDING)
+        due_ms = ahead_ms + 3_600_000
+        store.execute(replace(failed, now_ms=ahead_ms, due_ms=due_ms))
+        again = store.execute(_claim(owner="b", now_ms=NOW_MS + 2))
+        due_ms = NOW_MS + 9_000
+        store.execute(replace(failed, owner="b", now_ms=NOW_MS + 2, due_ms=due_ms))
+        early = store.execute(_claim(now_ms=NOW_MS + 8_999))
+
+        assert len(told.alerts) == 1
+        assert ours == theirs == told
+        assert len(second.alerts) == 1
+        assert second.alerts != theirs.alerts
+        assert replace(again, failures=0) == second
+        assert early == Claimed(next_ms=NOW_MS + 9_000), "others wait as they should"
+
     def test_counts_and_retries_what_was_given_up(self, store: Store) -> None:
         """Its log says so; a retry has it sent again at once."""
         _tell(store, 2)

@@ -18,6 +18,7 @@ local call, A = redis.call, ARGV
 local order, now, place = A[1], A[2] + 0, A[3]
 local outbox = outbox_of(string.sub(KEYS[1], 1, -7))
 local places_of, place_of, keep_place = outbox.places_of, outbox.place_of, outbox.keep_place
+local CLOCKS_MS, REST_MS_MAX, PAUSE_MS_MAX, HELD_MS_MAX = 60000, 10000, 3600000, 86400000
 local PLACE_OPEN = {waiting = true, sending = true}
 local all, ages = KEYS[1], KEYS[1] .. '/ages'
 local due, to = KEYS[1] .. '/due/' .. place, KEYS[1] .. '/to/' .. place
@@ -37,6 +38,12 @@ local function subject_of(id)
   return redis.sha1hex(string.match(text, '\30([^\30]*)\30[^\30]*$'))
 end
 
+-- Whether something has not ended, which takes as long as this at most: what is further
+-- off was written by a clock that is ahead.
+local function is_ahead(at, longest)
+  return at - now > 0 and at - now <= longest + CLOCKS_MS
+end
+
 local function claim()
   for _, id in ipairs(call('ZRANGEBYSCORE', ages, '-inf', A[8], 'LIMIT', '0', A[9])) do
     outbox.forget(id)
@@ -46,14 +53,17 @@ local function claim()
     int(claim_max + 1))
   if #found == 0 then return {''} end
   local state = place_of(place)
-  if state[1] ~= '' and state[1] ~= A[4] and state[2] - now > 0 then return {state[2]} end
+  local is_claimed = is_ahead(state[2], A[5] - A[2])
+  if state[1] ~= '' and state[1] ~= A[4] and is_claimed then return {state[2]} end
   local free = state[3]
   if A[10] == '0' and state[7] - free > 0 then free = state[7] end
-  if free - now > 0 then return {free} end
+  local pause = state[4] - 0 > 0 and PAUSE_MS_MAX or REST_MS_MAX
+  if is_ahead(free, pause) then return {free} end
   local ids, members, passing, next_due = {}, {}, {}, nil
   for i = 1, #found, 2 do
     local at = tonumber(found[i + 1])
-    if at <= now and #ids < claim_max then ids[#ids + 1] = found[i]
+    local waits = is_ahead(at, HELD_MS_MAX) and row_of(to, found[i])[7] ~= ''
+    if not waits and #ids < claim_max then ids[#ids + 1] = found[i]
     elseif not next_due then next_due = at end
   end
   local message = ids[1] and row_of(to, ids[1])[2] or ''
@@ -65,7 +75,7 @@ local function claim()
     for _, id in ipairs(ids) do
       local til, row = call('GET', calm .. subject_of(id)), row_of(to, id)
       -- It waits once: what was held back passes when the while is over.
-      if til and til - now > 0 and row[7] == '' then
+      if til and is_ahead(til, HELD_MS_MAX) and row[7] == '' then
         call('ZADD', due, til, id)
         row[7] = til
         keep_row(to, id, row)
@@ -113,7 +123,8 @@ local function note()
     end
   end
   if state[1] == A[4] then state[1], state[2] = '', '0' end
-  if A[6] - state[3] > 0 then state[3] = A[6] end
+  local waits = is_ahead(state[3], PAUSE_MS_MAX)
+  if not waits or A[6] - state[3] > 0 then state[3] = A[6] end
   state[4] = delivered and '0' or int(state[4] + 1)
   state[5] = math.max(0, state[5] - A[10])
   if A[5] == 'dead' then state[5] = state[5] + count end

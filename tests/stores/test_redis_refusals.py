@@ -1,6 +1,7 @@
 """A Redis that refuses or is away: tried again, given up in time, or named at once."""
 
 import asyncio
+import contextlib
 import threading
 import time
 from contextlib import closing
@@ -18,7 +19,7 @@ from tests.servers.processes import Server, free_port
 from tests.servers.proxy import Fault, Proxy, always
 from tests.servers.scripted import ScriptedServer
 from tests.servers.waiting import until
-from tests.stores.running import Run, account, in_thread, on_loop
+from tests.stores.running import Run, account, in_thread, on_loop, runner
 
 DEADLINE_SECONDS = 0.6
 """How long an operation may take, whatever the server does: a call waits for it."""
@@ -306,6 +307,25 @@ def test_a_connection_that_took_too_long_is_there_for_the_next_call() -> None:
         in_thread(store, reserve("h", charging()))
 
     assert server.asked.count(b"AUTH") == opened
+
+
+@pytest.mark.parametrize("is_async", [False, True])
+def test_a_server_far_away_is_reached_once_it_is_connected_to(is_async: bool) -> None:
+    """Greeting, password and question together take longer than a call may."""
+    with (
+        ScriptedServer() as server,
+        Proxy(server.port, always(Fault.DELAY), delay_seconds=0.17) as proxy,
+        closing(open_store(f"redis://{CREDENTIALS}@127.0.0.1:{proxy.port}")) as store,
+        runner(is_async=is_async) as run,
+    ):
+        for number in range(3):
+            with contextlib.suppress(StoreUnavailable):
+                reply = run(store, reserve(f"{number}", charging()))
+                break
+        connections = server.asked.count(b"AUTH")
+
+    assert isinstance(reply, Reserved)
+    assert connections == 1
 
 
 def _is_opening() -> bool:

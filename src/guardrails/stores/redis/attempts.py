@@ -32,6 +32,7 @@ from guardrails.stores.redis.topology import (
     Topology,
     named_host,
 )
+from guardrails.stores.redis.waiting import SlowConnection
 from guardrails.stores.redis.wire import packed
 
 __all__ = [
@@ -148,6 +149,8 @@ def attempts(
     patience = _Patience(deadline_s, call_deadline_s)
     try:
         return (yield from _attempt(topology, prefix, commands, script, patience))
+    except SlowConnection:
+        raise  # Nothing is wrong with where it is.
     except redis.RedisError as error:
         if not is_passing(error) or not is_tried_again or patience.is_over:
             topology.forget()

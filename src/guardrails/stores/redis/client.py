@@ -35,7 +35,11 @@ from guardrails.stores.redis.explaining import explain
 from guardrails.stores.redis.reading import replies_from
 from guardrails.stores.redis.stream import Streams
 from guardrails.stores.redis.topology import DEADLINE_S, Address, Topology
-from guardrails.stores.redis.waiting import awaited_within, within
+from guardrails.stores.redis.waiting import (
+    SlowConnection,
+    awaited_within,
+    within,
+)
 from guardrails.stores.redis.wire import Argument, Fragment, evalsha, packed
 from guardrails.threads import is_on_event_loop
 
@@ -233,9 +237,7 @@ class Client(LockedAtFork):
     async def _adone(self, step: Step) -> Any:
         match step:
             case Exchange():
-                return await self._streams.exchange(
-                    step.address, step.commands, step.deadline_s
-                )
+                return await self._streams.exchange(step)
             case Locate():
                 locate = partial(self._topology.locate, step.slot, step.deadline_s)
                 return await awaited_within(step.deadline_s, locate)
@@ -285,7 +287,11 @@ class Client(LockedAtFork):
             lambda: self._opened(step.address),
             late=partial(self._keep_late, step.address, self._idle),
         )
-        left_s = step.left_s - (time.monotonic() - started_s)
+        opening_s = time.monotonic() - started_s
+        left_s = step.left_s - opening_s
+        if left_s < opening_s / 2:  # To open it took two answers at least.
+            self._give_back(step.address, connection)
+            raise SlowConnection("the server answers too slowly")
         return connection, max(0.0, min(step.deadline_s, left_s))
 
     def _opened(self, address: Address) -> Connection:

@@ -33,6 +33,7 @@ _FIXES: tuple[tuple[str, str], ...] = (
             "this name that is up?"
         ),
     ),
+    ("SlowConnection", "It is far away or busy; the next call need not connect."),
     ("AuthenticationError", "User or password are wrong: redis://user:password@host."),
     ("NoPermissionError", "The user lacks a right: see the ACL in examples/redis/."),
     ("ClusterCrossSlotError", "Use redis+cluster:// for a cluster."),

@@ -24,6 +24,7 @@ import hiredis
 from redis import exceptions
 from redis.connection import SSLConnection, UnixDomainSocketConnection
 
+from guardrails.stores.redis.attempts import CALL_DEADLINE_S, Exchange
 from guardrails.stores.redis.certificates import tls_context
 from guardrails.stores.redis.reading import ends_connection, new_reader
 from guardrails.stores.redis.topology import (
@@ -32,7 +33,10 @@ from guardrails.stores.redis.topology import (
     Address,
     Topology,
 )
-from guardrails.stores.redis.waiting import awaited_within
+from guardrails.stores.redis.waiting import (
+    SlowConnection,
+    awaited_within,
+)
 from guardrails.stores.redis.wire import packed
 
 __all__ = ["Streams"]
@@ -52,19 +56,17 @@ class Streams:
         self._process_id = os.getpid()
         self._loops: dict[asyncio.AbstractEventLoop, dict[Address, _Stream]] = {}
 
-    async def exchange(
-        self, address: Address, commands: Sequence[bytes], deadline_s: float
-    ) -> list[Any]:
+    async def exchange(self, step: Exchange) -> list[Any]:
         """Sends commands and returns as many replies, errors included.
 
         Raises:
             redis.RedisError: If the server cannot be reached, or does not answer in
                 time. Whoever else waits on the same stream is told the same.
         """
-        stream = self._of_this_loop().get(address)
+        stream = self._of_this_loop().get(step.address)
         if stream is None or stream.ended.is_set():
-            stream = self._open(address, deadline_s)
-        return await stream.ask(commands, deadline_s)
+            stream = self._open(step.address)
+        return await stream.ask(step.commands, step.deadline_s, left_s=step.left_s)
 
     def leave(self, address: Address) -> None:
         """Closes the stream to a server. Whoever else waits on it is told so."""
@@ -92,12 +94,16 @@ class Streams:
             streams = self._loops[loop] = {}
         return streams
 
-    def _open(self, address: Address, deadline_s: float) -> "_Stream":
+    def _open(self, address: Address) -> "_Stream":
         """Begins to connect. What is asked meanwhile is sent after the greeting."""
         stream = _Stream()
         greetings = [*_greetings(self._topology.options), ("INFO", "server")]
+        # It may take as long as any call waits, and go on for the next one.
         greeted = stream.ask(
-            [packed(one) for one in greetings], deadline_s, is_numbered=False
+            [packed(one) for one in greetings],
+            CALL_DEADLINE_S,
+            left_s=CALL_DEADLINE_S,
+            is_numbered=False,
         )
         self._of_this_loop()[address] = stream
         keeping = self._keep(address, stream, greeted)
@@ -171,10 +177,13 @@ _keepers: "set[asyncio.Task[None]]" = set()
 class _Question:
     """Commands that were sent together, and what came back so far."""
 
+    data: bytes
     count: int
     number: bytes | None
     """What the last reply has to repeat."""
     due: float
+    deadline_s: float
+    """How long a reply may take once it was asked for."""
     answer: "asyncio.Future[list[Any]]"
     replies: list[Any] = field(default_factory=list)
 
@@ -186,7 +195,8 @@ class _Stream(asyncio.Protocol):
         self._reader = new_reader()
         self._questions: deque[_Question] = deque()
         self._numbers = itertools.count(1)
-        self._unsent: list[bytes] = []
+        self._unsent: list[_Question] = []
+        self._greeted_at = 0.0
         self._is_greeted = False
         self._transport: asyncio.Transport | None = None
         self._watch: asyncio.TimerHandle | None = None
@@ -194,25 +204,42 @@ class _Stream(asyncio.Protocol):
         self.ended = asyncio.Event()
 
     def ask(
-        self, commands: Sequence[bytes], deadline_s: float, *, is_numbered: bool = True
+        self,
+        commands: Sequence[bytes],
+        deadline_s: float,
+        *,
+        left_s: float,
+        is_numbered: bool = True,
     ) -> asyncio.Future[list[Any]]:
         number: bytes | None = None
         if is_numbered:
             number = b"%d" % next(self._numbers)
             commands = (*commands, packed((b"PING", number)))
-        due = self._loop.time() + deadline_s
+        due = self._loop.time() + (deadline_s if self._is_greeted else left_s)
         answer: asyncio.Future[list[Any]] = self._loop.create_future()
-        self._questions.append(_Question(len(commands), number, due, answer))
+        data = b"".join(commands)
+        question = _Question(data, len(commands), number, due, deadline_s, answer)
+        self._questions.append(question)
         if self._is_greeted and not self._unsent:
             self._loop.call_soon(self._send)
-        self._unsent.extend(commands)
+        self._unsent.append(question)
         if self._watch is None:  # One timer for all: it looks at the oldest.
+            self._watch = self._loop.call_at(due, self._check)
+        elif not self._is_greeted and due < self._watch.when():
+            self._watch.cancel()
             self._watch = self._loop.call_at(due, self._check)
         return answer
 
     def go_on(self) -> None:
-        """Sends what was asked before the greeting was answered."""
+        """Sends what was asked before the greeting was answered, if it is in time."""
         self._is_greeted = True
+        now = self._loop.time()
+        for question in self._unsent:
+            if question.due - now < now - self._greeted_at:
+                self._questions.remove(question)
+                _fail(question.answer, SlowConnection(LATE))
+            question.due = min(question.due, now + question.deadline_s)
+        self._unsent = list(self._questions)
         self._send()
 
     def close(self) -> None:
@@ -228,9 +255,8 @@ class _Stream(asyncio.Protocol):
         if connection.family in (socket.AF_INET, socket.AF_INET6):
             for name, value in TCP_OPTIONS.items():
                 connection.setsockopt(socket.IPPROTO_TCP, name, value)
-        count = self._questions[0].count  # Those of the greeting.
-        greeting, self._unsent = self._unsent[:count], self._unsent[count:]
-        self._transport.write(b"".join(greeting))
+        self._greeted_at = self._loop.time()
+        self._transport.write(self._unsent.pop(0).data)  # The greeting.
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.end(exceptions.ConnectionError("the server closed the connection"))
@@ -254,12 +280,15 @@ class _Stream(asyncio.Protocol):
 
     def _send(self) -> None:
         if self._transport is not None:
-            data, self._unsent = b"".join(self._unsent), []
+            data = b"".join([question.data for question in self._unsent])
+            self._unsent = []
             self._transport.write(data)
 
     def _check(self) -> None:
         """Ends the stream if its oldest question is overdue."""
         self._watch = None
+        if not self._is_greeted:
+            self._drop_overdue()
         if not self._questions:
             return
         due = self._questions[0].due
@@ -268,7 +297,17 @@ class _Stream(asyncio.Protocol):
             what = "the server did not answer in time" if is_open else LATE
             self.end(exceptions.TimeoutError(what))
         else:
-            self._watch = self._loop.call_at(due, self._check)
+            first = due if self._is_greeted else min(one.due for one in self._questions)
+            self._watch = self._loop.call_at(first, self._check)
+
+    def _drop_overdue(self) -> None:
+        """Fails what was not asked yet and is overdue: others may wait for longer."""
+        for question in self._unsent[:]:
+            is_greeting = question.number is None
+            if not is_greeting and self._loop.time() >= question.due:
+                self._unsent.remove(question)
+                self._questions.remove(question)
+                _fail(question.answer, SlowConnection(LATE))
 
     def end(self, error: exceptions.RedisError) -> None:
         """Fails all questions and closes the connection."""

@@ -13,12 +13,20 @@ from typing import TypeVar
 
 import redis
 
-__all__ = ["awaited_within", "within"]
+__all__ = ["SlowConnection", "awaited_within", "within"]
 
 THREAD = "guardrails-waiting"
 """What threads are called that do such work."""
 
 R = TypeVar("R")
+
+
+class SlowConnection(redis.TimeoutError):
+    """A connection is open, but so late that nothing was asked: it is for the next.
+
+    To ask all the same would lose it, since a reply may come for which nobody waits,
+    and a server that is far away would never be reached.
+    """
 
 
 def within(seconds: float, work: Callable[[], R], *, late: Callable[[R], object]) -> R:

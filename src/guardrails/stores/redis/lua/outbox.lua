@@ -44,8 +44,16 @@ local function is_ahead(at, longest)
   return at - now > 0 and at - now <= longest + CLOCKS_MS
 end
 
+-- Until when alerts are forgotten. A client that is ahead would forget what is new.
+local function forgotten_until()
+  local at, said = A[8] + 0, redis.pcall('TIME')
+  if not said.err then at = math.min(at, said[1] * 1000 + CLOCKS_MS - (now - at)) end
+  return int(at)
+end
+
 local function claim()
-  for _, id in ipairs(call('ZRANGEBYSCORE', ages, '-inf', A[8], 'LIMIT', '0', A[9])) do
+  local old = call('ZRANGEBYSCORE', ages, '-inf', forgotten_until(), 'LIMIT', '0', A[9])
+  for _, id in ipairs(old) do
     outbox.forget(id)
   end
   local claim_max, singles = A[7] + 0, A[6] + 0

@@ -12,7 +12,9 @@ from guardrails.core.operations import ReadAccount
 from guardrails.errors import StoreUnavailable
 from guardrails.stores.redis import RedisStore
 from tests.servers.processes import SERVICE, Sentinel, Server, binaries
-from tests.stores.running import SESSION, Run, in_thread, on_loop
+from tests.servers.proxy import Fault, Proxy, always
+from tests.servers.waiting import until
+from tests.stores.running import SESSION, Run, in_thread, on_loop, runner
 
 PASSWORD, ITS_PASSWORD = "hunter2", "swordfish"
 
@@ -86,6 +88,27 @@ def test_a_master_that_sentinels_do_not_know_is_said(guarded: Sentinel) -> None:
 
     with pytest.raises(StoreUnavailable, match="a master of this name"):
         _read(in_thread, f"{url}?sentinel_password={ITS_PASSWORD}")
+
+
+@pytest.mark.parametrize("is_async", [False, True])
+def test_sentinels_that_are_far_away_are_heard_in_the_end(
+    guarded: Sentinel, is_async: bool
+) -> None:
+    """Three of them share what a call may take: each has less than it needs."""
+    with Proxy(guarded.port, always(Fault.DELAY), delay_seconds=0.1) as proxy:
+        hosts = ",".join([f"127.0.0.1:{proxy.port}"] * 3)
+        url = f"redis+sentinel://:{PASSWORD}@{hosts}/{SERVICE}/0"
+        with (
+            closing(RedisStore(f"{url}?sentinel_password={ITS_PASSWORD}")) as store,
+            runner(is_async=is_async) as run,
+        ):
+
+            def is_read() -> bool:
+                with contextlib.suppress(StoreUnavailable):
+                    return run(store, ReadAccount(account=SESSION)) is None
+                return False
+
+            until(is_read, "an answer")
 
 
 def test_sentinels_are_spoken_to_by_tls_where_the_server_is(tmp_path: Path) -> None:

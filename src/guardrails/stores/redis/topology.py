@@ -232,10 +232,23 @@ class Topology:
         }
 
     def _discovered(self, deadline_s: float) -> Address:
-        # Each sentinel is asked in turn; the silent ones share the deadline.
+        """Asks Sentinels for the master; those that are silent share the deadline.
+
+        If none answers in its share they may be far away. Then each has all of it: too
+        late for this call, but the next one knows the master.
+        """
+        try:
+            return self._asked_sentinels(deadline_s / len(self.seeds))
+        except MasterNotFoundError as error:
+            if redis.TimeoutError.__name__ not in str(error):
+                raise
+        return self._asked_sentinels(DEADLINE_S)
+
+    def _asked_sentinels(self, deadline_s: float) -> Address:
+        """Asks each in turn, none for longer than this."""
         quick = {
-            "socket_timeout": deadline_s / len(self.seeds),
-            "socket_connect_timeout": deadline_s / len(self.seeds),
+            "socket_timeout": deadline_s,
+            "socket_connect_timeout": deadline_s,
             "retry": Retry(NoBackoff(), 0),
         }
         sentinel = Sentinel(

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -307,6 +308,55 @@ def test_what_people_have_guarded_themselves_is_not_guarded_twice(words: str) ->
     old = unwired(text, servers_in(text, "mcpServers"))
     left = json.loads(old)["mcpServers"]["files"]
     assert [left["command"], *left["args"]] == ["npx", "-y", "server"]
+
+
+ARGUMENTS = """\
+{"mcpServers": {
+\t"a": {"command": "\\u006epx", "args": [
+\t\t// which
+\t\t"-y",   // without asking
+\t\t"server\\/a", /* where */ "/data",
+\t]},
+\t"b": {"args": [ /* none */ ], "command": "b"},\r
+\t"c": {"command": "first", "args": ["no"], "command": "c", "args": ["x",]},
+}}
+"""
+
+
+def test_arguments_stay_as_they_are_written() -> None:
+    """Each has its line, and its comment why it is there."""
+    new = rewired(
+        ARGUMENTS, servers_in(ARGUMENTS, "mcpServers"), ["guardrails", "wrap"]
+    )
+    old = unwired(new, servers_in(new, "mcpServers"))
+
+    for comment in ("// which", "// without asking", "/* where */", "/* none */"):
+        assert comment in new
+    content = jsonc.parse(new)
+    assert isinstance(content, dict)
+    words = {name: entry["args"] for name, entry in content["mcpServers"].items()}
+    assert words == {
+        "a": ["wrap", "--server", "a", "--", "npx", "-y", "server/a", "/data"],
+        "b": ["wrap", "--server", "b", "--", "b"],
+        "c": ["wrap", "--server", "c", "--", "c", "x"],
+    }
+    assert old == ARGUMENTS
+
+
+def test_a_large_file_is_read_once_for_all_its_servers() -> None:
+    """Claude Code keeps megabytes of history there, and writes it all the time."""
+    entry = {"command": "npx", "args": ["-y", "server"]}
+    history = ["say {this}, [that] // and more" * 20] * 30
+    project = {"history": history, "mcpServers": {"a": entry}}
+    text = json.dumps({"projects": {f"/p{n}": project for n in range(60)}})
+    servers = servers_in(text, "mcpServers")
+    began = time.process_time()
+    servers_in(text, "mcpServers")
+    read_s = time.process_time() - began
+
+    rewired(text, servers, ["guardrails", "wrap"])
+
+    assert time.process_time() - began < 12 * read_s
 
 
 # --- any file ----------------------------------------------------------------

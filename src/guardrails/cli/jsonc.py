@@ -6,11 +6,14 @@ commas and an order of their own. Writing the parsed content anew would lose the
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import cast
 
-__all__ = ["Edit", "Span", "edited", "find", "parse"]
+__all__ = ["Edit", "Path", "Span", "edited", "inserted", "parse", "removed", "spans"]
+
+Path = tuple[str, ...]
+"""Keys from the outermost object inwards."""
 
 _TOKEN = re.compile(
     r'"(?:[^"\\]|\\.)*"'  # A string, in which nothing is a comment.
@@ -20,6 +23,7 @@ _TOKEN = re.compile(
     re.DOTALL,
 )
 _SPACE = re.compile(r"\s*")
+_COMMA = re.compile(r"(?:\s|//[^\n]*|/\*.*?\*/)*+,\s*", re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,21 +52,33 @@ def parse(text: str) -> object:
     return json.loads(_plain(text))
 
 
-def find(text: str, path: Sequence[str]) -> Span | None:
-    """Returns where the value at a path of keys stands; `None` if there is none.
+def spans(text: str, paths: Iterable[Path]) -> dict[Path, Span]:
+    """Returns where the values at these paths stand; what is not there is left out.
 
-    Args:
-        text: JSON with comments.
-        path: The keys from the outermost object inwards.
+    The text is read once, however many paths there are: Claude Code keeps megabytes of
+    other things in the file of its servers.
     """
     plain = _plain(text)
-    start = _skip(plain, 0)
-    for key in path:
-        found = _member(plain, start, key)
-        if found is None:
-            return None
-        start = found
-    return Span(start, _end(plain, start))
+    found: dict[Path, Span] = {}
+    _look(plain, _skip(plain, 0), (), frozenset(paths), found)
+    return found
+
+
+def inserted(text: str, array: Span, values: str) -> Edit:
+    """Returns what puts values, separated by commas, before those of an array."""
+    elements = _elements(text, array)
+    if not elements:
+        return Edit(Span(array.start + 1, array.start + 1), values)
+    return Edit(Span(elements[0].start, elements[0].start), f"{values}, ")
+
+
+def removed(text: str, array: Span, count: int) -> tuple[Edit, str]:
+    """Returns what takes the first values out of an array, and the last of those."""
+    elements = _elements(text, array)
+    last = elements[count - 1]
+    comma = _COMMA.match(text, last.end, array.end)
+    end = last.end if comma is None else comma.end()
+    return Edit(Span(elements[0].start, end), ""), text[last.start : last.end]
 
 
 def edited(text: str, edits: Sequence[Edit]) -> str:
@@ -81,27 +97,51 @@ def _plain(text: str) -> str:
         return re.sub(r"[^\n]", " ", token[0])
 
     # A byte order mark is no comment, but no JSON either.
-    return _TOKEN.sub(blank, text.replace("\ufeff", " ", 1))
+    return _TOKEN.sub(blank, re.sub("^\ufeff", " ", text))
 
 
-def _member(plain: str, start: int, key: str) -> int | None:
-    """Returns where the value of a key starts in the object that starts here.
+def _look(
+    plain: str, start: int, path: Path, wanted: frozenset[Path], found: dict[Path, Span]
+) -> int:
+    """Notes where the wanted values are in the one that starts here.
 
     Of a key that comes twice the last counts, as it does for a parser.
+
+    Returns:
+        Where this one ends.
     """
-    if plain[start : start + 1] != "{":
-        return None
-    found: int | None = None
-    at = _skip(plain, start + 1)
-    while plain[at] != "}":
-        name, at = _decoded(plain, at)
-        at = _skip(plain, _skip(plain, at) + 1)  # Past the colon.
-        if name == key:
-            found = at
-        at = _skip(plain, _end(plain, at))
+    inner = {one for one in wanted if len(one) > len(path)}
+    if not inner or plain[start : start + 1] != "{":
+        end = _end(plain, start)
+    else:
+        at = _skip(plain, start + 1)
+        while plain[at] != "}":
+            name, at = _decoded(plain, at)
+            at = _skip(plain, _skip(plain, at) + 1)  # Past the colon.
+            member = (*path, cast("str", name))
+            for one in [one for one in found if one[: len(member)] == member]:
+                del found[one]
+            below = {one for one in inner if one[: len(member)] == member}
+            at = _skip(plain, _look(plain, at, member, frozenset(below), found))
+            if plain[at] == ",":
+                at = _skip(plain, at + 1)
+        end = at + 1
+    if path in wanted:
+        found[path] = Span(start, end)
+    return end
+
+
+def _elements(text: str, array: Span) -> Sequence[Span]:
+    plain = _plain(text[array.start : array.end])
+    elements: list[Span] = []
+    at = _skip(plain, 1)
+    while plain[at] != "]":
+        end = _end(plain, at)
+        elements.append(Span(array.start + at, array.start + end))
+        at = _skip(plain, end)
         if plain[at] == ",":
             at = _skip(plain, at + 1)
-    return found
+    return elements
 
 
 def _end(plain: str, start: int) -> int:

@@ -1,7 +1,8 @@
 """MCP clients: where each keeps the list of its servers, and how to rewire one.
 
 Rewiring puts `guardrails wrap` in front of a server's command; unwiring takes it away.
-Both change two values of an entry and leave the rest of the file alone.
+Both change the command of an entry and the first of its arguments, and leave the rest
+of the file alone, comments between the arguments too.
 """
 
 import json
@@ -12,7 +13,7 @@ from enum import StrEnum
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import cast
 
-from guardrails.cli.jsonc import Edit, Span, edited, find, parse
+from guardrails.cli.jsonc import Edit, Span, edited, inserted, parse, removed, spans
 
 __all__ = ["Client", "Server", "State", "clients", "rewired", "servers_in", "unwired"]
 
@@ -119,38 +120,43 @@ def rewired(text: str, servers: Sequence[Server], prefix: Sequence[str]) -> str:
         prefix: `guardrails wrap` and its options, but for the server's name.
     """
     edits: list[Edit] = []
-    for server in servers:
-        if server.state is State.OPEN:
-            name = server.name.encode("utf-8", "replace").decode()
-            # Behind a space, a name that begins with a dash would be an option.
-            named = (f"--server={name}",) if name[:1] == "-" else ("--server", name)
-            wrapped = (*prefix, *named, "--", *server.command)
-            edits += _edits(text, server.path, wrapped)
+    for server, command, args in _found(text, servers, State.OPEN):
+        name = server.name.encode("utf-8", "replace").decode()
+        # Behind a space, a name that begins with a dash would be an option.
+        named = (f"--server={name}",) if name[:1] == "-" else ("--server", name)
+        words = [_written(word) for word in (*prefix, *named, "--")]
+        own = text[command.start : command.end]
+        program, arguments = words[0], ", ".join([*words[1:], own])
+        if args is None:
+            edits.append(Edit(command, f'{program}, "args": [{arguments}]'))
+        else:
+            edits += [Edit(command, program), inserted(text, args, arguments)]
     return edited(text, edits)
 
 
 def unwired(text: str, servers: Sequence[Server]) -> str:
     """Returns the text with the guarded servers as they were before."""
     edits: list[Edit] = []
-    for server in servers:
-        if server.state is State.GUARDED:
-            start = _own_words(server.command)
-            edits += _edits(text, server.path, server.command[start:])
+    for server, command, args in _found(text, servers, State.GUARDED):
+        assert args is not None
+        removal, program = removed(text, args, _own_words(server.command))
+        edits += [Edit(command, program), removal]
     return edited(text, edits)
 
 
-def _edits(text: str, path: Sequence[str], command: Sequence[str]) -> Iterator[Edit]:
-    program, arguments = _written(command[0]), _written(list(command[1:]))
-    at, args = find(text, (*path, "command")), find(text, (*path, "args"))
-    assert at is not None
-    if args is None:
-        yield Edit(at, f'{program}, "args": {arguments}')
-    else:
-        yield Edit(at, program)
-        yield Edit(Span(args.start, args.end), arguments)
+def _found(
+    text: str, servers: Sequence[Server], state: State
+) -> Iterator[tuple[Server, Span, Span | None]]:
+    """Yields the servers in a state, and where their command and arguments stand."""
+    chosen = [server for server in servers if server.state is state]
+    paths = [(*one.path, key) for one in chosen for key in ("command", "args")]
+    found = spans(text, paths)
+    for server in chosen:
+        command, args = (*server.path, "command"), (*server.path, "args")
+        yield server, found[command], found.get(args)
 
 
-def _written(value: object) -> str:
+def _written(value: str) -> str:
     text = json.dumps(value, ensure_ascii=False)
     # Half a character cannot be written but as an escape.
     is_whole = not any("\ud800" <= character <= "\udfff" for character in text)

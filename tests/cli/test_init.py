@@ -273,6 +273,28 @@ def test_each_system_has_its_own_places(platform: str, expected: str) -> None:
     assert {"h/.claude.json", "w/.mcp.json", "w/.vscode/mcp.json"} <= paths
 
 
+def test_the_profiles_of_vs_code_have_servers_of_their_own(tmp_path: Path) -> None:
+    for name in ("-4f1c", "work"):
+        profile = tmp_path / ".config" / "Code" / "User" / "profiles" / name
+        profile.mkdir(parents=True)
+        (profile / "mcp.json").touch()
+
+    found = clients(home=tmp_path, cwd=tmp_path, environ={}, platform="linux")
+
+    profiles = [client for client in found if client.name == "VS Code (profile)"]
+    assert [client.path.parent.name for client in profiles] == ["-4f1c", "work"]
+    assert {client.key for client in profiles} == {"servers"}
+
+
+def test_claude_code_may_be_told_where_its_files_are() -> None:
+    environ = {"CLAUDE_CONFIG_DIR": "else"}
+
+    found = clients(home=Path("h"), cwd=Path("w"), environ=environ, platform="linux")
+
+    paths = {client.name: client.path.as_posix() for client in found}
+    assert paths["Claude Code"] == "else/.claude.json"
+
+
 def test_the_projects_of_claude_code_count_too() -> None:
     text = json.dumps(
         {

@@ -73,14 +73,19 @@ def clients(
         settings = Path(environ.get("XDG_CONFIG_HOME") or home / ".config")
     desktop = settings / "Claude" / "claude_desktop_config.json"
     windsurf = home / ".codeium" / "windsurf" / "mcp_config.json"
-    code = settings / "Code" / "User" / "mcp.json"
+    code = settings / "Code" / "User"
+    own = Path(environ.get("CLAUDE_CONFIG_DIR") or home)
     return (
         Client(name="Claude Desktop", path=desktop),
-        Client(name="Claude Code", path=home / ".claude.json"),
+        Client(name="Claude Code", path=own / ".claude.json"),
         Client(name="Claude Code (project)", path=cwd / ".mcp.json"),
         Client(name="Cursor", path=home / ".cursor" / "mcp.json"),
         Client(name="Cursor (project)", path=cwd / ".cursor" / "mcp.json"),
-        Client(name="VS Code", path=code, key="servers"),
+        Client(name="VS Code", path=code / "mcp.json", key="servers"),
+        *(
+            Client(name="VS Code (profile)", path=path, key="servers")
+            for path in sorted(code.glob("profiles/*/mcp.json"))
+        ),
         Client(
             name="VS Code (project)", path=cwd / ".vscode" / "mcp.json", key="servers"
         ),

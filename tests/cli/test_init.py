@@ -119,6 +119,40 @@ def test_a_wrong_configuration_is_no_reason_not_to_undo(
     assert cursor(home).read_text(encoding="utf-8") == CURSOR
 
 
+def test_undo_also_takes_out_what_was_guarded_by_hand(command: Run, home: Path) -> None:
+    """The backup has it as it was then, guarded."""
+    by_hand = '"command": "guardrails", "args": ["wrap", "--", "mine"]'
+    cursor(home).write_text(CURSOR.replace('"command": 7', by_hand), encoding="utf-8")
+    command("init")
+
+    done = command("init", "--undo")
+
+    assert "odd is now unguarded" in done.out
+    assert commands(cursor(home))["odd"] == ["mine"]
+    assert commands(cursor(home))["files"] == ["npx", "-y", "server-files", "/data"]
+
+
+def test_what_a_client_writes_meanwhile_is_not_lost(
+    command: Run, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Claude Code writes the file of its servers whenever somebody talks to it."""
+    theirs = CURSOR.replace("// mine", "// theirs")
+    lexists = Path.exists
+
+    def exists(self: Path, **options: bool) -> bool:
+        """Lets the client write after the file was read, before the backup is made."""
+        if self.name.endswith(".before-guardrails"):
+            cursor(home).write_text(theirs, encoding="utf-8")
+        return lexists(self, **options)
+
+    monkeypatch.setattr(Path, "exists", exists)
+    done = command("init")
+
+    assert done.code == 1
+    assert "run this again" in done.err
+    assert cursor(home).read_text(encoding="utf-8") == theirs
+
+
 def test_undo_keeps_what_was_changed_meanwhile(command: Run, home: Path) -> None:
     command("init")
     text = cursor(home).read_text(encoding="utf-8").replace("// mine", "// ours")
@@ -176,6 +210,19 @@ def test_a_link_stays_a_link_and_its_mode_stays(command: Run, home: Path) -> Non
     assert cursor(home).is_symlink()
     assert "wrap" in real.read_text(encoding="utf-8")
     assert real.stat().st_mode & 0o777 == 0o600
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may give files away")
+def test_a_file_stays_its_owners(command: Run, home: Path) -> None:
+    """Written as root, it would be one that the owner's clients cannot read."""
+    os.chown(cursor(home), 12_345, 54_321)
+    cursor(home).chmod(0o600)
+
+    command("init")
+
+    for path in (cursor(home), cursor(home).with_name("mcp.json.before-guardrails")):
+        assert (path.stat().st_uid, path.stat().st_gid) == (12_345, 54_321)
+        assert path.stat().st_mode & 0o777 == 0o600
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")

@@ -143,9 +143,12 @@ def _rewire(
     if is_dry or new == text:
         return True
     try:
+        target = place.path.resolve()
         if not is_undo and not backup.exists():
-            shutil.copy2(place.path, backup)
-        _write(place.path, new)
+            _write(backup, text, like=target)
+        if target.read_bytes() != text.encode("utf-8"):
+            raise OSError("it was changed at this moment; run this again")
+        _write(target, new, like=target)
         if restored is not None:
             backup.unlink()
     except OSError as error:
@@ -168,20 +171,29 @@ def _restored(
     """Returns the backup, if nothing but guardrails has changed the file since."""
     with contextlib.suppress(OSError, ValueError):
         before = backup.read_bytes().decode("utf-8")
-        if rewired(before, servers_in(before, place.key), prefix) == text:
+        servers = servers_in(before, place.key)
+        # What somebody has guarded by hand before that is to be taken out, too.
+        is_bare = all(server.state is not State.GUARDED for server in servers)
+        if is_bare and rewired(before, servers, prefix) == text:
             return before
     return None
 
 
-def _write(path: Path, text: str) -> None:
-    """Replaces a file as a whole, and what a link points to instead of the link."""
-    target = path.resolve()
-    number, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
+def _write(path: Path, text: str, *, like: Path) -> None:
+    """Writes a file as a whole, with the owner and the mode of another.
+
+    Raises:
+        OSError: If it cannot be written, or not for that owner.
+    """
+    number, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         with os.fdopen(number, "wb") as file:
             file.write(text.encode("utf-8"))
-        shutil.copymode(target, name)
-        Path(name).replace(target)
+        wanted, made = like.stat(), Path(name).stat()
+        if (wanted.st_uid, wanted.st_gid) != (made.st_uid, made.st_gid):
+            os.chown(name, wanted.st_uid, wanted.st_gid)
+        shutil.copymode(like, name)
+        Path(name).replace(path)
     except BaseException:
         Path(name).unlink(missing_ok=True)
         raise

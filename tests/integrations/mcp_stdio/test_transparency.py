@@ -293,6 +293,20 @@ def test_the_server_does_not_learn_our_secrets(proxied: Run) -> None:
     assert kept <= seen.keys()
 
 
+def test_modules_of_the_server_are_not_taken_for_ours(
+    proxied: Run, tmp_path: Path
+) -> None:
+    """Clients give a server in Python its `PYTHONPATH`, which ours reads, too."""
+    for module in ("queue", "yaml", "pydantic"):
+        (tmp_path / f"{module}.py").write_text("raise ImportError\n", encoding="utf-8")
+    host = proxied(*scripted("serve"), PYTHONPATH=str(tmp_path))
+
+    answer = host.ask(call(1, "environment"))
+
+    seen = json.loads(answer["result"]["content"][0]["text"])
+    assert seen["PYTHONPATH"] == str(tmp_path)
+
+
 def test_the_server_inherits_what_its_host_has_opened_for_it(
     proxied: Run, tmp_path: Path
 ) -> None:

@@ -7,8 +7,9 @@ that the author has named, then the baggage of the request if the author trusts 
 the connection, where there is one.
 """
 
+import contextlib
 import contextvars
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -23,6 +24,7 @@ from guardrails.core.calls import ToolCall
 from guardrails.core.plain import size_bytes
 from guardrails.guards import checked_guard
 from guardrails.planning import checked_name, tool_call
+from guardrails.scope import current_session, open_session
 from guardrails_mcp.activities import Activities, Activity
 from guardrails_mcp.baggage import names_in
 from guardrails_mcp.outcomes import outcome_of
@@ -60,7 +62,9 @@ class GuardMiddleware(Middleware):
     """Guards every tool call of a FastMCP server, for each client by itself.
 
     A refused call is answered with a tool result that says why. Mounted servers may
-    have a middleware of their own: the call of a mounted tool counts once.
+    have a middleware of their own: the call of a mounted tool counts once. What a tool
+    spends, on models or other tools, is charged to its client as well, and not to a
+    session that is open around the server.
 
     A client is its verified token, else the header or the key of `_meta` below, else
     its connection. Without connections, as with `stateless_http`, all others are one
@@ -134,7 +138,8 @@ class GuardMiddleware(Middleware):
         call = opened.guarded
         call.enter_scope(is_offered=True)
         try:
-            result = await _run_in(_running_at(context, call), context, call_next)
+            with _inside(opened.activity.session):
+                result = await _run_in(_running_at(context, call), context, call_next)
         except BaseException as error:
             await call.afinish(call.outcome_of(error))
             raise
@@ -256,6 +261,21 @@ async def _run_in(
         return await call_next(context)
     finally:
         _running.reset(token)
+
+
+@contextlib.contextmanager
+def _inside(served: Session) -> Generator[None]:
+    """Charges what a tool spends to who is served, whatever is around the server.
+
+    Each call has an object of its own: they may run at the same time.
+    """
+    session = Session(served.engine, attribution=served.attribution, parent=served)
+    session.outer = open_session()
+    token = current_session.set(session)
+    try:
+        yield
+    finally:
+        current_session.reset(token)
 
 
 def _round(activity: Activity, tool: str) -> str:

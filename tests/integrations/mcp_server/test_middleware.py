@@ -19,6 +19,8 @@ from fastmcp.server import create_proxy
 from fastmcp.server.auth.providers.jwt import StaticTokenVerifier
 from fastmcp.server.extensions import ServerExtension
 from fastmcp.tools import ToolResult
+from langchain_core.language_models import GenericFakeChatModel
+from langchain_core.messages import AIMessage
 from mcp.shared.exceptions import MCPError
 
 from guardrails import ConfigurationError, Event, Guard
@@ -51,6 +53,15 @@ class Shop:
         async def think() -> str:
             with guard.call(tool="search", server="web", cost_usd="0.01"):
                 return "thought"
+
+        @self.mcp.tool
+        async def plan() -> str:
+            with guard.call(tool="search", server="web", cost_usd="0.01"):
+                with guard.call(tool="search", server="web", cost_usd="0.02"):
+                    pass
+            with guard.session("planner", session_id="inside"):
+                with guard.call(tool="search", server="web", cost_usd="0.01"):
+                    return "planned"
 
         @self.mcp.tool
         async def order(ctx: Context, parts: int) -> str:
@@ -212,6 +223,45 @@ async def test_what_a_tool_calls_is_charged_to_its_client() -> None:
         await client.call_tool("think")
 
     assert {event.tool for event in place.events()} == {"think", "search"}
+
+
+async def test_an_agent_in_a_tool_works_within_the_client_s_budget() -> None:
+    place = shop(max_steps=2)
+    model = GenericFakeChatModel(messages=iter([AIMessage("a"), AIMessage("b")]))
+
+    @place.mcp.tool
+    async def consult() -> str:
+        """Asks a model twice."""
+        await place.guard.wrap(model, agent="expert").ainvoke("?")
+        return str((await place.guard.wrap(model, agent="expert").ainvoke("?")).content)
+
+    async with Client(place.mcp) as client:
+        result = await client.call_tool("consult", raise_on_error=False)
+
+    assert result.is_error
+    assert [event.kind.value for event in place.events()] == ["model", "tool"]
+    assert place.steps() == 2
+
+
+@pytest.mark.parametrize("wraps", [False, True])
+async def test_what_is_around_the_server_does_not_pay_for_its_clients(
+    wraps: bool,
+) -> None:
+    """Nor does the session of a client in the same process: it pays for its calls."""
+    place = shop()
+    with place.guard.session("operator", session_id="around") as around:
+        client = Client(place.mcp)
+        async with place.guard.wrap(client) if wraps else client:
+            await client.call_tool("think")
+            await client.call_tool("plan")
+
+    tools = [event.tool for event in place.events()]
+    assert tools == ["search", "think", "search", "search", "plan"]
+    assert [event.tool for event in around.events()] == ["think", "plan"] * wraps
+    [own] = place.guard.engine.store.history.events(
+        project_id="default", session_id="inside", limit=100
+    )
+    assert (own.tool, own.attribution.customer_id) == ("search", "everybody")
 
 
 # --- once and only once ------------------------------------------------------

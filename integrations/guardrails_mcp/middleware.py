@@ -7,9 +7,8 @@ that the author has named, then the baggage of the request if the author trusts 
 the connection, where there is one.
 """
 
-import contextlib
 import contextvars
-from collections.abc import Generator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -24,12 +23,12 @@ from guardrails.core.calls import ToolCall
 from guardrails.core.plain import size_bytes
 from guardrails.guards import checked_guard
 from guardrails.planning import checked_name, tool_call
-from guardrails.scope import current_session, open_session
 from guardrails_mcp.activities import Activities, Activity
 from guardrails_mcp.baggage import names_in
 from guardrails_mcp.outcomes import outcome_of
 from guardrails_mcp.refusals import refusal_result, refusal_text
 from guardrails_mcp.rounds import Rounds
+from guardrails_mcp.serving import inside
 from guardrails_mcp.wire import is_modern
 
 __all__ = ["GuardMiddleware"]
@@ -136,15 +135,15 @@ class GuardMiddleware(Middleware):
         call_next: CallNext[Any, Any],
     ) -> Any:
         call = opened.guarded
-        call.enter_scope(is_offered=True)
-        try:
-            with _inside(opened.activity.session):
+        with inside(opened.activity.session):
+            call.enter_scope(is_offered=True)
+            try:
                 result = await _run_in(_running_at(context, call), context, call_next)
-        except BaseException as error:
-            await call.afinish(call.outcome_of(error))
-            raise
-        finally:
-            call.leave_scope()
+            except BaseException as error:
+                await call.afinish(call.outcome_of(error))
+                raise
+            finally:
+                call.leave_scope()
         asked = getattr(result, "input_required", None)
         name = _round(opened.activity, context.message.name)
         if asked is None or not self._rounds.keep(name, _wire(asked), opened):
@@ -261,21 +260,6 @@ async def _run_in(
         return await call_next(context)
     finally:
         _running.reset(token)
-
-
-@contextlib.contextmanager
-def _inside(served: Session) -> Generator[None]:
-    """Charges what a tool spends to who is served, whatever is around the server.
-
-    Each call has an object of its own: they may run at the same time.
-    """
-    session = Session(served.engine, attribution=served.attribution, parent=served)
-    session.outer = open_session()
-    token = current_session.set(session)
-    try:
-        yield
-    finally:
-        current_session.reset(token)
 
 
 def _round(activity: Activity, tool: str) -> str:

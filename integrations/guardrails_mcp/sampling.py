@@ -21,6 +21,7 @@ from guardrails.guarded_call import GuardedCall
 from guardrails_mcp import booking, wire
 from guardrails_mcp.calls import Wrapping, asking
 from guardrails_mcp.refusals import refusal_text
+from guardrails_mcp.serving import outside
 
 __all__ = ["SamplingRequest", "answered", "guards_sampling", "sampling_callback"]
 
@@ -90,12 +91,13 @@ def sampling_callback(guard: Guard, callback: Callback) -> Callback:
         if offer is not None and offer.is_open and offer.engine is guard.engine:
             offer.is_open = False
             return await callback(context, params)
-        return await _guarded(
-            guard,
-            guard.current_session(),
-            SamplingRequest.read(params),
-            functools.partial(callback, context, params),
-        )
+        with outside():
+            return await _guarded(
+                guard,
+                guard.current_session(),
+                SamplingRequest.read(params),
+                functools.partial(callback, context, params),
+            )
 
     return guarded
 
@@ -114,7 +116,8 @@ async def answered(
     """Answers a server's request, guarded by all who wrap the session."""
     for wrapping in wrappings:
         answer = functools.partial(_answered, wrapping, request, answer)
-    return await answer()
+    with outside():
+        return await answer()
 
 
 async def _answered(

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import warnings
 from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any
 
@@ -262,6 +263,46 @@ async def test_what_is_around_the_server_does_not_pay_for_its_clients(
         project_id="default", session_id="inside", limit=100
     )
     assert (own.tool, own.attribution.customer_id) == ("search", "everybody")
+
+
+@pytest.mark.parametrize("is_open", [False, True])
+async def test_what_a_tool_asks_of_a_client_in_its_process_is_that_client_s(
+    is_open: bool,
+) -> None:
+    """The SDK runs a client's callbacks in the context of the tool that asks."""
+    place = shop()
+    guard = place.guard
+
+    async def answer(*_: Any) -> str:
+        with guard.call(tool="recall", server="memory", cost_usd="0.01"):
+            return "Paris"
+
+    @place.mcp.tool
+    async def consult(ctx: Context) -> str:
+        """Asks the client's model."""
+        question = mt.TextContent(type="text", text="Where?")
+        asked = mt.SamplingMessage(role="user", content=question)
+        with warnings.catch_warnings():  # Deprecated, and used all the same.
+            warnings.simplefilter("ignore")
+            await ctx.session.create_message(messages=[asked], max_tokens=5)
+        return "answered"
+
+    client = Client(place.mcp, mode="legacy", sampling_handler=answer)
+    guard.wrap(client, agent="buyer", session_id="client")
+    around = guard.session("buyer", session_id="client")
+    with around if is_open else contextlib.nullcontext():
+        async with client:
+            await client.call_tool("consult")
+
+    calls = guard.engine.store.history.events(
+        project_id="default", session_id="client", limit=100
+    )
+    assert [event.kind.value for event in calls if event.tool != "recall"] == [
+        "model",
+        "tool",
+    ]
+    served = [row for row in guard.spend(by=["customer_id"]) if row.names != (None,)]
+    assert [row.calls for row in served] == [1]
 
 
 # --- once and only once ------------------------------------------------------

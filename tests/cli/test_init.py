@@ -199,6 +199,19 @@ def test_a_file_that_is_no_json_is_left_alone(command: Run, home: Path) -> None:
     assert cursor(home).read_text(encoding="utf-8") == '{"mcpServers": {'
 
 
+def test_a_file_that_cannot_be_read_keeps_no_other_from_being_guarded(
+    command: Run, home: Path, folder: Path
+) -> None:
+    text = f'{{"mcpServers": {"[" * 100_000}{"]" * 100_000}}}'
+    (folder / ".mcp.json").write_text(text, encoding="utf-8")
+
+    done = command("init")
+
+    assert done.code == 1
+    assert "nested too deeply" in done.err
+    assert "files is now guarded" in done.out
+
+
 def test_a_link_stays_a_link_and_its_mode_stays(command: Run, home: Path) -> None:
     real = home / "dotfiles.json"
     cursor(home).rename(real)

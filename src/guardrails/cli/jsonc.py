@@ -49,7 +49,10 @@ def parse(text: str) -> object:
         ValueError: If it is no JSON, even without comments; a `JSONDecodeError` says
             where.
     """
-    return json.loads(_plain(text))
+    try:
+        return json.loads(_plain(text))
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
 
 
 def spans(text: str, paths: Iterable[Path]) -> dict[Path, Span]:

@@ -149,7 +149,8 @@ def test_an_empty_ledger_is_one_quiet_line(command: Run) -> None:
 
     assert done.code == 0
     assert "0 sessions running" in done.out
-    assert done.out.endswith("No session made a call in the last ten minutes.\n")
+    said = "No open session made a call in the last ten minutes.\n"
+    assert done.out.endswith(said)
 
 
 def test_shows_what_runs_in_the_ledger(

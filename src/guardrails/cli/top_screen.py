@@ -75,7 +75,7 @@ def _lines(found: Top, console: Console, *, rows: int) -> Iterator[Text]:
     ]
     yield Text(_fitting(parts, width), style="bold")
     if not found.running:
-        yield Text("No session made a call in the last ten minutes.", style="dim")
+        yield Text("No open session made a call in the last ten minutes.", style="dim")
         return
     shown = found.running[:rows]
     *lines, _ = table_lines(_columns(shown), width=width)

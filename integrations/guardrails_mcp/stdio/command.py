@@ -34,10 +34,21 @@ secret: addresses of stores hold passwords."""
 _OURS = ("GUARDRAILS_", "MCPSPEND_API_KEY")
 
 _RUNNERS = re.compile(
-    r"(npx|npm|exec|node|nodejs|bunx|bun|x|run|deno|uvx|uv|pipx|python[\d.]*|py|env|sh|bash)"
+    r"(npx|npm|exec|node|nodejs|bunx|bun|x|run|deno|uvx|uv|pipx|python[\d.]*|py|env|sh|bash|cmd|c)"
     r"(\.(exe|cmd))?"
 )
 """Words of a command line that say how a server is run, and not which."""
+
+_BRIDGES = frozenset({"mcp-remote", "mcp-proxy", "supergateway"})
+"""Programs that reach any server by its URL."""
+
+_CONTAINERS = frozenset({"docker", "podman", "nerdctl"})
+
+_BARE = frozenset(
+    {"-i", "-t", "-it", "-ti", "-d", "--interactive", "--tty", "--detach", "--rm"}
+    | {"--init", "--privileged", "--read-only", "--no-healthcheck"}
+)
+"""Options of `docker run` without a value."""
 
 _NO_NAME = re.compile(r"(?<=.)@.*$|==.*$|\.(js|mjs|cjs|ts|py|exe|cmd)$")
 """What follows a package's or file's name."""
@@ -125,14 +136,33 @@ def child_environment(environ: Mapping[str, str]) -> dict[str, str]:
 def server_name(command: Sequence[str]) -> str:
     """Returns what a command line calls the server that it starts.
 
-    `npx -y @modelcontextprotocol/server-memory@1.2` is `server-memory`, and
-    `python -m mcp_server_time` is `mcp_server_time`.
+    `npx -y @modelcontextprotocol/server-memory@1.2` is `server-memory`,
+    `python -m mcp_server_time` is `mcp_server_time`, `docker run -i mcp/fetch` is
+    `fetch`, and what `npx mcp-remote URL` reaches is called as its host.
     """
     words = [word for word in command if not word.startswith("-")]
-    paths = (re.split(r"[/\\\\]", word.rstrip("/\\"))[-1] for word in words)
-    names = (_NO_NAME.sub("", path) for path in paths)
-    named = (name for name in names if name and not _RUNNERS.fullmatch(name))
-    return next(named, "server")
+    names = (name for name in map(_name, words) if name)
+    named = (name for name in names if not _RUNNERS.fullmatch(name))
+    name = next(named, "server")
+    if name in _BRIDGES:
+        return next(filter(None, (host_of([word]) for word in words)), name)
+    if name in _CONTAINERS and "run" in command:
+        image = _image(command[command.index("run") + 1 :])
+        return _name(re.sub(r":[^/]*$", "", image)) or name
+    return name
+
+
+def _name(word: str) -> str:
+    """Returns what a path, a package or an image is called."""
+    return _NO_NAME.sub("", re.split(r"[/\\]", word.rstrip("/\\"))[-1])
+
+
+def _image(words: Sequence[str]) -> str:
+    """Returns the image that `docker run` is given; empty if it is given none."""
+    at = 0
+    while at < len(words) and words[at].startswith("-"):
+        at += 1 if "=" in words[at] or words[at] in _BARE else 2
+    return words[at] if at < len(words) else ""
 
 
 def _bytes_max(parser: argparse.ArgumentParser, environ: Mapping[str, str]) -> int:

@@ -288,6 +288,26 @@ def test_a_configuration_that_is_there_is_used_and_not_overwritten(
     assert str(folder / "guardrails.yaml") in commands(cursor(home))["files"]
 
 
+def test_a_ledger_that_each_client_would_have_anew_is_refused(
+    command: Run, home: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Clients start servers in folders of their own: a budget would be many."""
+    path = folder / "guardrails.yaml"
+    path.write_text("version: 1\nstore: sqlite:///ledger.db\n", encoding="utf-8")
+    # The shell's own variables are not the clients'.
+    monkeypatch.setenv("GUARDRAILS_STORE", f"sqlite:///{folder}/other.db")
+
+    done = command("init")
+
+    assert done.code == 2
+    assert "guardrails.yaml:2: store: 'sqlite:///ledger.db'" in done.err
+    assert cursor(home).read_text(encoding="utf-8") == CURSOR
+    assert command("init", "--undo").code == 0
+    text = f"version: 1\nstore: sqlite:///{folder}/ledger.db\n"
+    path.write_text(text, encoding="utf-8")
+    assert command("init").code == 0
+
+
 @pytest.mark.parametrize("name", ["cat", "--config", "--", "half \ud800"])
 def test_the_rewired_command_runs(
     home: Path, folder: Path, command: Run, name: str

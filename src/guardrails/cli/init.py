@@ -23,8 +23,9 @@ from guardrails.cli.mcp_clients import (
 )
 from guardrails.cli.options import configured
 from guardrails.cli.template import TEMPLATE
-from guardrails.config.loading import FILE_NAME
+from guardrails.config.loading import FILE_NAME, load_configuration
 from guardrails.errors import ConfigurationError
+from guardrails.stores import is_relative, shared_url
 
 __all__ = ["init"]
 
@@ -110,6 +111,7 @@ def _configuration(*, is_undo: bool, is_dry: bool) -> Path:
     found: Path | None = None
     with contextlib.suppress(*(ConfigurationError,) if is_undo else ()):
         found = configured(None, store=None, project=None).path
+        _refuse_relative_store()
     if found is not None:
         return found
     path = Path.cwd() / FILE_NAME
@@ -117,6 +119,27 @@ def _configuration(*, is_undo: bool, is_dry: bool) -> Path:
         path.write_text(TEMPLATE, encoding="utf-8")
         typer.echo(f"Wrote {path}: nothing is limited before you say so there.")
     return path
+
+
+def _refuse_relative_store() -> None:
+    """Refuses a ledger that would be another one for each client.
+
+    Raises:
+        ConfigurationError: If the store that the file names is a relative path.
+    """
+    # Clients do not have what this shell says of it.
+    environ = {key: os.environ[key] for key in os.environ if key != "GUARDRAILS_STORE"}
+    try:
+        known = load_configuration(None, environ=environ, cwd=Path.cwd(), overrides={})
+    except ConfigurationError:
+        return  # It needs that variable: then clients are given it, too.
+    if known.store is not None and is_relative(known.store):
+        raise ConfigurationError(
+            f"{known.origins['store']}: store: {known.store!r} is a path from the "
+            "working directory, and clients start servers in others: each would have a "
+            "ledger, and budgets, of its own. Write the whole path: "
+            f"{shared_url(known.store)}"
+        )
 
 
 def _rewire(

@@ -15,7 +15,7 @@ from guardrails.stores.memory import MemoryStore
 if TYPE_CHECKING:
     from guardrails.stores.journal import Journal
 
-__all__ = ["journal_folder", "open_journal", "open_store", "shared_url"]
+__all__ = ["is_relative", "journal_folder", "open_journal", "open_store", "shared_url"]
 
 _log = logging.getLogger("guardrails")
 
@@ -79,6 +79,12 @@ def shared_url(url: str) -> str:
     from guardrails.stores.database import in_full
 
     return f"sqlite:///{quote(os.fspath(in_full(path)))}"
+
+
+def is_relative(url: str) -> bool:
+    """Whether a URL names another file in each working directory."""
+    path = _path(url)
+    return path is not None and not path.is_absolute()
 
 
 def open_journal(

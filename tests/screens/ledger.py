@@ -92,6 +92,7 @@ def write_ledger(folder: Path) -> None:
         "guardrails.yaml": CONFIGURATION,
         "stricter.yaml": STRICTER,
         "watched.yaml": WATCHED,
+        "clients.yaml": CONFIGURATION.replace("///", f"///{folder}/"),
         "prices.yaml": PRICES,
     }.items():
         (folder / name).write_text(text, encoding="utf-8")

@@ -176,6 +176,8 @@ def _run(
     shutil.copy("ledger.sqlite3", "watched.sqlite3")
     home = os.fspath(Path.cwd().parent)
     environ = environ | {"LINES": f"{HEIGHT}", "HOME": home, "XDG_DATA_HOME": home}
+    if name == "init":  # Clients start servers in other folders.
+        environ["GUARDRAILS_CONFIG"] = "clients.yaml"
     with (
         at(FakeClock(now_ms=NOW_MS)),
         patch.dict(os.environ, environ),

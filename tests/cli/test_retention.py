@@ -495,6 +495,7 @@ class TestSQLite(Retention):
         return File(tmp_path / "ledger.sqlite3")
 
 
+@pytest.mark.usefixtures("patient")
 class TestServer(Retention):
     """On one server, of each kind that there is."""
 
@@ -503,6 +504,7 @@ class TestServer(Retention):
         return Servers(server.unix_url, [server])
 
 
+@pytest.mark.usefixtures("patient")
 class TestCluster(Retention):
     """On three masters."""
 

@@ -98,6 +98,7 @@ def test_a_mistake_in_a_script_is_noticed(server: Server, name: str) -> None:
         _battery(server, opened)
 
 
+@pytest.mark.usefixtures("patient")
 def test_no_mistake_is_noticed_in_the_scripts_themselves(server: Server) -> None:
     _battery(server, lambda: RedisStore(server.unix_url))
 

@@ -7,7 +7,6 @@ import pytest
 
 from guardrails.alerts.channel import (
     AGE_MS_MAX,
-    PAUSE_MS_MAX,
     PAUSE_MS_MIN,
     SINGLE_MAX,
     Channel,
@@ -17,6 +16,7 @@ from guardrails.alerts.delivery import Answer
 from guardrails.alerts.digest import Digest
 from guardrails.alerts.dispatcher import QUEUE_MAX, Dispatcher
 from guardrails.core.alerts import Alert
+from guardrails.core.outbox import PAUSE_MS_MAX
 from guardrails.core.telling import AlertKind
 from guardrails.testing import FakeClock
 from tests.alerts.conftest import WHO, an_alert

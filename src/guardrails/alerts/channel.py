@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING
 
 from guardrails.alerts.digest import Digest, Tally
 from guardrails.core.alerts import Alert
+from guardrails.core.outbox import PAUSE_MS_MAX, REST_MS_MAX
 from guardrails.core.telling import AlertKind
 from guardrails.ports import Clock
 
@@ -35,7 +36,6 @@ if TYPE_CHECKING:
 
 __all__ = [
     "AGE_MS_MAX",
-    "DIGEST_INTERVAL_MS",
     "INTERVAL_MS",
     "SINGLE_MAX",
     "Channel",
@@ -48,15 +48,11 @@ __all__ = [
 INTERVAL_MS = 1_000
 """Between two messages: what Slack allows an incoming webhook."""
 
-DIGEST_INTERVAL_MS = 10_000
-"""After a digest: while alerts keep pouring in, the next one sums up more of them."""
-
 SINGLE_MAX = 5
 """Waiting alerts that become a message each; nobody reads more at once."""
 
 PAUSE_MS_MIN = 1_000
-PAUSE_MS_MAX = 3_600_000
-"""Between attempts, after the first failure and after many."""
+"""Between attempts, after the first failure."""
 
 AGE_MS_MAX = 3 * 24 * 3_600_000
 """When a message is given up. An older alert helps nobody."""
@@ -150,7 +146,7 @@ class Channel:
             self._failed_in_a_row = 0
             self.delivered += 1
             is_digest = isinstance(message.content, Digest)
-            self._due_ms = now_ms + (DIGEST_INTERVAL_MS if is_digest else INTERVAL_MS)
+            self._due_ms = now_ms + (REST_MS_MAX if is_digest else INTERVAL_MS)
         else:
             self._failed(message, answer, now_ms)
         return None if self.is_empty else self._due_ms - now_ms

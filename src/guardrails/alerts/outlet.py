@@ -14,7 +14,6 @@ from typing import Protocol, TypeVar
 
 from guardrails.alerts.channel import (
     AGE_MS_MAX,
-    DIGEST_INTERVAL_MS,
     INTERVAL_MS,
     SINGLE_MAX,
     Channel,
@@ -27,6 +26,7 @@ from guardrails.alerts.digest import Digest, Tally
 from guardrails.core.alerts import Alert
 from guardrails.core.deliveries import ClaimAlerts, Claimed, DeliveryState, NoteAlerts
 from guardrails.core.operations import Operation
+from guardrails.core.outbox import REST_MS_MAX
 from guardrails.errors import StoreUnavailable
 from guardrails.ports import Clock
 
@@ -182,7 +182,7 @@ class Outlet:
             now_ms=now_ms,
             state=state,
             due_ms=due_ms,
-            rest_ms=now_ms + DIGEST_INTERVAL_MS if is_digest else 0,
+            rest_ms=now_ms + REST_MS_MAX if is_digest else 0,
             cooldown_ms=self._cooldown_ms,
             status=answer.status,
             text=answer.text,

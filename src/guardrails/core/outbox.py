@@ -72,10 +72,11 @@ CLOCKS_MS = 60_000
 one that is further ahead, or was set back since: it counts as over."""
 
 REST_MS_MAX = 10_000
-"""How long a place rests at most after a message that arrived, which was a digest."""
+"""How long a place rests after a digest: while alerts keep pouring in, the next one
+sums up more of them. No other message that arrived has it rest for longer."""
 
 PAUSE_MS_MAX = 3_600_000
-"""How long it may wait at most after one that did not."""
+"""How long it waits at most after one that did not, when many have failed."""
 
 HELD_MS_MAX = DAY_MS
 """How long a repetition may be held back at most."""

@@ -45,7 +45,7 @@ from guardrails.core.calls import CallStatus, Outcome
 from guardrails.engine import Engine
 from guardrails.errors import SessionStopped
 from guardrails.guarded_call import GuardedCall
-from guardrails.scope import session_of
+from guardrails.scope import TaskReference, running_task, session_of
 from guardrails.session import Session
 from guardrails.threads import WeakList
 
@@ -78,13 +78,6 @@ _SESSION_NAMES = ("session_id", "langfuse_session_id", "thread_id")
 
 
 _BROKEN_OFF = Outcome(status=CallStatus.BROKEN_OFF, output_tokens_max=0)
-
-
-def _task() -> "asyncio.Task[object] | None":
-    try:
-        return asyncio.current_task()
-    except RuntimeError:
-        return None
 
 
 @dataclass(slots=True, eq=False)
@@ -124,17 +117,17 @@ class Run:
     """As reported at its start, the same object to all handlers."""
     stop: SessionStopped | None = None
     """A stop that was raised in here and has not left this run yet."""
-    task: "asyncio.Task[object] | None" = field(default_factory=_task)
+    task: TaskReference | None = field(default_factory=running_task)
     """The one that it was started in, and that its end comes from."""
 
     @property
-    def is_at_work(self) -> bool:
-        """Whether another task of this event loop makes its call, and is not to end."""
-        task, current = self.task, _task()
-        if self.call is None or task is None or current in (None, task):
-            return False
+    def at_work(self) -> "asyncio.Task[object] | None":
+        """The other task of this event loop that makes its call, and is not to end."""
+        task = None if self.task is None else self.task()
+        if self.call is None or task is None or running_task() in (None, self.task):
+            return None
         is_beside = task.get_loop() is asyncio.get_running_loop()
-        return is_beside and not task.done() and not task.cancelling()
+        return task if is_beside and not task.done() and not task.cancelling() else None
 
     @property
     def above(self) -> "Run | None":
@@ -275,11 +268,11 @@ class RunTree:
 
     def _left(self, run: Run) -> None:
         """Books what is open in a run, at once or when its task has ended."""
-        if run.is_at_work:
-            assert run.task is not None
-            run.task.add_done_callback(lambda _: self._outlived(run))
-        else:
+        task = run.at_work
+        if task is None:
             self._give_up(run)
+        else:
+            task.add_done_callback(lambda _: self._outlived(run))
 
     def _outlived(self, run: Run) -> None:
         """Books what is open in a run whose task has ended."""

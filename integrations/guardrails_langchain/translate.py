@@ -57,6 +57,8 @@ BLOCKS_MAX = 10_000
 """Content blocks of a result that are looked at: more than a fingerprint reads."""
 
 _LATE_STATUSES = frozenset({504, 524})
+"""A proxy waited no longer for an answer."""
+
 _UNDECIDED_STATUSES = _LATE_STATUSES | {408, 499, 502}
 """A proxy gave up on a request that the provider may go on with, and bill."""
 
@@ -151,8 +153,8 @@ def outcome_of_llm_error(error: BaseException, response: LLMResult | None) -> Ou
     Args:
         error: As raised. A refusal of the provider (a status of 400 or more) and a
             failure to connect mean that nothing was consumed, unless some of the
-            answer had been received.
-            If nothing had been when time was up, all that was reserved is booked.
+            answer had been received. If nothing had been when time was up, all that
+            was reserved is booked.
         response: What had been received, if LangChain knows.
     """
     known = Outcome(output_tokens_max=0) if response is None else _reported(response)

@@ -103,16 +103,17 @@ def open_journal(
         has_failed: Whether the store has just failed.
     """
     folder, store = journal_folder(), shared_url(_masked(url))
-    kept: dict[str, int] = {}
-    if not _is_redis(url):
-        if _path(url) is None or not (has_failed or _has_left(folder, store)):
-            return None
-        kept = {"kept_ms": 0}  # What a file has, it does not lose.
+    is_remote = _is_redis(url)
+    if not is_remote and _path(url) is None:
+        return None
+    if not is_remote and not has_failed and not _has_left(folder, store):
+        return None
     # Imported late, as below.
-    from guardrails.stores.journal import Journal
+    from guardrails.stores.journal import KEPT_MS, Journal
 
+    kept_ms = KEPT_MS if is_remote else 0  # What a file has, it does not lose.
     try:
-        return Journal(folder, store=store, clock=clock, **kept)
+        return Journal(folder, store=store, clock=clock, kept_ms=kept_ms)
     except Exception as error:
         _log.warning(
             "guardrails: no journal can be kept in %s (%s). Make it a directory that "

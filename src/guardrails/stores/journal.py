@@ -37,7 +37,7 @@ from guardrails.stores.backlog import Entry, is_booked, is_over
 from guardrails.stores.journal_file import JournalFile, name_of, paths_of, tidy
 from guardrails.stores.journal_rows import entry_from
 
-__all__ = ["Journal"]
+__all__ = ["KEPT_MS", "Journal"]
 
 KEPT_MS = 60_000
 """How long a row stays after it was acknowledged: failovers take seconds, and
@@ -94,7 +94,8 @@ class Journal:
         self._remembered: dict[str, Entry] = {}
         """The same, as far as it need not be read from the disk."""
         self._count = 0
-        self._tidied_ms = self._heard_ms = clock.now_ms()
+        self._tidied_ms = clock.now_ms()
+        self._heard_ms = clock.now_ms()
         """When the store was last known to have all that it had acknowledged."""
         self._is_in_doubt = False
         self._background = Background(clock)

@@ -7,7 +7,7 @@ from typing import Any
 
 from redis.asyncio.connection import SSLConnection as AsyncSSLConnection
 
-__all__ = ["FILES", "problem_of", "tls_context"]
+__all__ = ["FILES", "problem_of", "tls_context", "tls_options"]
 
 FILES = ("ssl_ca_certs", "ssl_ca_path", "ssl_certfile", "ssl_keyfile")
 """Options that name a file or a folder of this machine."""
@@ -15,8 +15,12 @@ FILES = ("ssl_ca_certs", "ssl_ca_path", "ssl_certfile", "ssl_keyfile")
 
 def tls_context(options: Mapping[str, Any]) -> ssl.SSLContext:
     """Returns the context that redis-py makes of a URL's `ssl_` options."""
-    wanted = {name: value for name, value in options.items() if name[:4] == "ssl_"}
-    return AsyncSSLConnection(**wanted).ssl_context.get()
+    return AsyncSSLConnection(**tls_options(options)).ssl_context.get()
+
+
+def tls_options(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the `ssl_` options among those of a URL."""
+    return {name: value for name, value in options.items() if name[:4] == "ssl_"}
 
 
 def problem_of(options: Mapping[str, Any]) -> str | None:

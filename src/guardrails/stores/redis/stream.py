@@ -33,10 +33,7 @@ from guardrails.stores.redis.topology import (
     Address,
     Topology,
 )
-from guardrails.stores.redis.waiting import (
-    SlowConnection,
-    awaited_within,
-)
+from guardrails.stores.redis.waiting import SlowConnection, awaited_within
 from guardrails.stores.redis.wire import packed
 
 __all__ = ["Streams"]

@@ -26,7 +26,7 @@ from redis.retry import Retry
 from redis.sentinel import MasterNotFoundError, Sentinel
 
 from guardrails.errors import ConfigurationError
-from guardrails.stores.redis.certificates import problem_of
+from guardrails.stores.redis.certificates import problem_of, tls_options
 
 __all__ = [
     "SENTINELS_REFUSE",
@@ -119,7 +119,9 @@ class Topology:
             seed = (options.pop("path"), 0)
         else:
             seed = (options.pop("host", "localhost"), options.pop("port", PORT))
-        return cls(url, "server", [seed], "", options, {}, connection_class)
+        return cls(
+            url, "server", [seed], options=options, connection_class=connection_class
+        )
 
     @classmethod
     def _of_group(cls, url: str, scheme: str, kind: str) -> "Topology":
@@ -146,8 +148,7 @@ class Topology:
         service = path[0] if kind == "sentinel" else ""
         if issubclass(connection_class, SSLConnection):
             # One setting of the servers, `tls-replication`, is about both.
-            tls = {name: value for name, value in options.items() if name[:4] == "ssl_"}
-            sentinel_options |= {"ssl": True, **tls}
+            sentinel_options |= {"ssl": True, **tls_options(options)}
         return cls(
             url, kind, seeds, service, options, sentinel_options, connection_class
         )

@@ -196,6 +196,15 @@ class GuardCallbackHandler(BaseCallbackHandler):
             self._gate_model(run, serialized, metadata, kwargs, prompts=prompts)
 
     @_contained
+    def on_llm_new_token(
+        self, token: object, *, chunk: object = None, run_id: UUID, **kwargs: Any
+    ) -> None:
+        """Counts what a stream brings: it may be left without a word."""
+        run = self._tree.find(run_id)
+        if run is not None:
+            run.received_tokens_max += translate.chunk_tokens_max(token, chunk)
+
+    @_contained
     def on_llm_end(self, response: LLMResult, *, run_id: UUID, **kwargs: Any) -> None:
         """Books a model call. Never raises: its answer is paid for."""
         run = self._tree.end(run_id)

@@ -77,9 +77,6 @@ _METADATA_NAMES = {
 _SESSION_NAMES = ("session_id", "langfuse_session_id", "thread_id")
 
 
-_BROKEN_OFF = Outcome(status=CallStatus.BROKEN_OFF, output_tokens_max=0)
-
-
 @dataclass(slots=True, eq=False)
 class Root:
     """What all runs below one root run share."""
@@ -113,6 +110,8 @@ class Run:
     """The object that all model runs of one batch share; they start together."""
     is_billed_in_batch: bool = False
     """What it used is in the report of another run of its batch."""
+    received_tokens_max: int = 0
+    """Bound of what a stream has brought so far."""
     metadata: Mapping[str, object] | None = None
     """As reported at its start, the same object to all handlers."""
     stop: SessionStopped | None = None
@@ -128,6 +127,15 @@ class Run:
             return None
         is_beside = task.get_loop() is asyncio.get_running_loop()
         return task if is_beside and not task.done() and not task.cancelling() else None
+
+    @property
+    def broken_off(self) -> Outcome:
+        """What is known of its call if nothing more is heard of it.
+
+        Of an answer that has not begun, nobody knows how much is billed.
+        """
+        received = self.received_tokens_max or None
+        return Outcome(status=CallStatus.BROKEN_OFF, output_tokens_max=received)
 
     @property
     def above(self) -> "Run | None":
@@ -279,12 +287,12 @@ class RunTree:
         if self.find(run.run_id) is run:
             self._give_up(run)
 
-    def _give_up(self, run: Run, outcome: Outcome = _BROKEN_OFF) -> None:
+    def _give_up(self, run: Run, outcome: Outcome | None = None) -> None:
         with self._lock:
             self._runs.pop(run.run_id, None)
             run.root.runs.pop(run.run_id, None)
         if run.call is not None:
-            run.call.finish(outcome)
+            run.call.finish(outcome or run.broken_off)
 
     def _root(
         self,

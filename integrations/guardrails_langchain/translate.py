@@ -9,17 +9,18 @@ from dataclasses import replace
 from typing import Any, cast
 
 from langchain_core.messages import BaseMessage, ToolMessage
-from langchain_core.outputs import ChatGeneration, LLMResult
+from langchain_core.outputs import ChatGeneration, Generation, LLMResult
 
 from guardrails.core.attribution import clean_name
 from guardrails.core.calls import CallStatus, ModelCall, Outcome
 from guardrails.core.fingerprints import fingerprint
 from guardrails.core.plain import size_bytes
-from guardrails.outcomes import BREAKS, UNREACHED, causes_of, is_late, text_of
+from guardrails.outcomes import BREAKS, UNREACHED, causes_of, may_be_billed, text_of
 from guardrails_langchain.pieces import written_by
 from guardrails_langchain.prompts import (
     content_tokens_max,
     output_limit,
+    text_bytes,
 )
 from guardrails_langchain.shapes import prompt_shape
 from guardrails_langchain.usage import (
@@ -31,6 +32,7 @@ from guardrails_langchain.usage import (
 )
 
 __all__ = [
+    "chunk_tokens_max",
     "is_cache_hit",
     "is_report_of_batch",
     "model_call",
@@ -131,12 +133,28 @@ def received_tokens_max(response: LLMResult | None) -> int:
     if response is None:
         return 0
     return sum(
-        content_tokens_max(generation.message)
-        if isinstance(generation, ChatGeneration)
-        else len(generation.text.encode("utf-8", "surrogatepass"))
+        _generation_tokens_max(generation)
         for candidates in response.generations
         for generation in candidates
     )
+
+
+def chunk_tokens_max(token: object, chunk: object) -> int:
+    """Returns an upper bound of the output in a part of a stream.
+
+    Args:
+        token: Its text.
+        chunk: All of it, where the model's integration gives that.
+    """
+    if isinstance(chunk, Generation):
+        return _generation_tokens_max(chunk)
+    return text_bytes(str(token))
+
+
+def _generation_tokens_max(generation: Generation) -> int:
+    if isinstance(generation, ChatGeneration):
+        return content_tokens_max(generation.message)
+    return text_bytes(generation.text)
 
 
 def outcome_of_llm_end(result: LLMResult) -> Outcome:
@@ -153,14 +171,14 @@ def outcome_of_llm_error(error: BaseException, response: LLMResult | None) -> Ou
     Args:
         error: As raised. A refusal of the provider (a status of 400 or more) and a
             failure to connect mean that nothing was consumed, unless some of the
-            answer had been received. If nothing had been when time was up, all that
-            was reserved is booked.
+            answer had been received. If nothing had been when nobody waited any more,
+            or the connection broke, all that was reserved is booked.
         response: What had been received, if LangChain knows.
     """
     known = Outcome(output_tokens_max=0) if response is None else _reported(response)
     is_cut, is_empty = isinstance(error, BREAKS), known.output_tokens_max == 0
     is_unsent = not is_cut and is_empty and _is_unsent(error)
-    if is_empty and not is_cut and not is_unsent and _is_late(error):
+    if is_empty and not is_unsent and _may_be_billed(error):
         known = replace(known, output_tokens_max=None)
     return replace(
         known,
@@ -231,10 +249,11 @@ def _type_name(error: BaseException) -> str | None:
     return clean_name(type(error).__name__)
 
 
-def _is_late(error: BaseException) -> bool:
-    """Whether nobody, or a proxy, waited any longer for what may be billed in full."""
+def _may_be_billed(error: BaseException) -> bool:
+    """Whether the provider may go on with what nobody, or no proxy, waited for."""
     statuses = [_status(cause) for cause in causes_of(error)]
-    return is_late(error) or any(status in _LATE_STATUSES for status in statuses)
+    is_late = any(status in _LATE_STATUSES for status in statuses)
+    return is_late or may_be_billed(error)
 
 
 def _is_unsent(error: BaseException) -> bool:

@@ -45,8 +45,9 @@ class GuardedCall(OfOneProcess, instead="Make the call there."):
 
     A context manager, sync and async; not for reuse. Inside, `settle` books what was
     consumed. Without it all that was reserved is booked: of a model call flagged
-    `estimated`, and after an error without the output, unless time was up. A tool's
-    call costs its price however it ends.
+    `estimated`, and after an error without the output. That is booked all the same if
+    nobody waited for the answer any more, or the connection broke. A tool's call costs
+    its price however it ends.
 
     Raises:
         SessionStopped: On entering, if the session is over or this call would

@@ -13,7 +13,7 @@ __all__ = [
     "causes_of",
     "checked_usage",
     "failed",
-    "is_late",
+    "may_be_billed",
     "text_of",
 ]
 
@@ -30,11 +30,32 @@ UNREACHED = frozenset(
         "ConnectTimeout",
         "ConnectTimeoutError",
         "ConnectionRefusedError",
+        "EndpointConnectionError",
         "PoolTimeout",
         "gaierror",
     }
 )
-"""Errors of the HTTP clients before a request is sent (httpx, requests, sockets)."""
+"""Errors of the HTTP clients before a request is sent (httpx, boto, sockets)."""
+
+_LOST = frozenset(
+    {
+        "BrokenPipeError",
+        "ChunkedEncodingError",
+        "ClientPayloadError",
+        "ConnectionAbortedError",
+        "ConnectionClosedError",
+        "ConnectionResetError",
+        "IncompleteRead",
+        "IncompleteReadError",
+        "ReadError",
+        "RemoteDisconnected",
+        "RemoteProtocolError",
+        "ResponseStreamingError",
+        "ServerDisconnectedError",
+        "WriteError",
+    }
+)
+"""Errors of a connection that broke while a request was sent or answered."""
 
 CAUSES_MAX = 4
 """Errors that are followed from effect to cause; integrations wrap once or twice."""
@@ -50,16 +71,23 @@ def causes_of(error: BaseException) -> Iterator[BaseException]:
         cause = cause.__cause__
 
 
-def is_late(error: BaseException) -> bool:
-    """Whether an error says that an answer did not come in time.
+def may_be_billed(error: BaseException) -> bool:
+    """Whether the provider may go on with an answer that never came, and bill it all.
 
-    The provider may go on with it and bill it all. Each client has an error of its own
-    for that, so its name counts, or that of a class it is derived from.
+    Nobody waited for it, or the connection broke. Each client has errors of its own for
+    that, so their names count.
     """
-    found = list(causes_of(error))
-    if any(type(one).__name__ in UNREACHED for one in found):
+    if isinstance(error, BREAKS):
+        return True
+    found = [type(one) for one in causes_of(error)]
+    if any(kind.__name__ in UNREACHED for kind in found):
         return False
-    names = [kind.__name__ for one in found for kind in type(one).__mro__]
+    return any(kind.__name__ in _LOST or _is_late(kind) for kind in found)
+
+
+def _is_late(kind: type[BaseException]) -> bool:
+    """Whether an error says that an answer did not come in time."""
+    names = [base.__name__ for base in kind.__mro__]
     return any("Timeout" in name or name == "DeadlineExceeded" for name in names)
 
 
@@ -92,7 +120,7 @@ def failed(
     return Outcome(
         status=CallStatus.BROKEN_OFF if is_cut else CallStatus.ERROR,
         error_type=type(error).__name__,
-        output_tokens_max=None if is_late(error) else 0,
+        output_tokens_max=None if may_be_billed(error) else 0,
         result_digest=None if says_nothing else digest_of(error),
     )
 

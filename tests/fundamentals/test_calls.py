@@ -1,5 +1,6 @@
 """Calls: reserve the most a call may cost, make it, and book what it did cost."""
 
+import asyncio
 from decimal import Decimal
 
 import pytest
@@ -113,18 +114,24 @@ def test_a_call_that_fails_is_booked_with_its_input() -> None:
     assert session.spent == Decimal("0.005")
 
 
-def test_a_call_that_nobody_waited_for_is_booked_with_all_that_was_reserved() -> None:
+@pytest.mark.parametrize(
+    "error",
+    [TimeoutError, ConnectionResetError, asyncio.CancelledError, KeyboardInterrupt],
+)
+def test_a_call_whose_answer_is_lost_is_booked_with_all_that_was_reserved(
+    error: type[BaseException],
+) -> None:
     """A provider goes on without its client, and bills the answer."""
     guard = Guard(store="memory://")
 
     with (
         guard.session("support-agent") as session,
-        pytest.raises(TimeoutError),
+        pytest.raises(error),
         guard.call(
             model="gpt-4o", provider="openai", input_tokens=2_000, max_output_tokens=500
         ),
     ):
-        raise TimeoutError
+        raise error
 
     assert session.spent == Decimal("0.01")
 

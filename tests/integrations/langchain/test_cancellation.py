@@ -1,6 +1,7 @@
-"""Calls that are cut off: booked at the input estimate, and nothing stays held."""
+"""Calls that are cut off: booked with what they may cost, and nothing stays held."""
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -9,13 +10,19 @@ from langchain.agents import create_agent
 from langchain_core.runnables import RunnableLambda
 from langgraph.checkpoint.memory import InMemorySaver
 
-from guardrails import PriceStatus
+from guardrails import BudgetExceeded, PriceStatus
 from guardrails.core.accounts import Account
 from guardrails.core.calls import CallStatus
 from guardrails_langchain import GuardMiddleware
 from tests.integrations.langchain.constructs import ASK
 from tests.integrations.langchain.modes import ainvoke, astream, astream_events
 from tests.integrations.langchain.rig import Rig, SlowChatModel, says
+
+CALLS_MAX = 30
+"""More than the limit pays for."""
+
+BILLED_NANO_USD = 1_000 * 2_500 + 50 * 10_000
+"""What the provider reports for one call, and bills for each."""
 
 THREAD: dict[str, Any] = {"configurable": {"thread_id": "t-1"}}
 
@@ -31,8 +38,14 @@ def account_of(rig: Rig, session_id: str = "s-1") -> Account:
     return account
 
 
-def assert_cut_off(rig: Rig, session_id: str = "s-1") -> None:
-    """The one model call was booked as an estimate, and nothing is held."""
+def assert_cut_off(
+    rig: Rig, session_id: str = "s-1", *, has_begun: bool = False
+) -> None:
+    """The one model call was booked as an estimate, and nothing is held.
+
+    Args:
+        has_begun: The answer has; else all that was reserved may be billed.
+    """
     account = account_of(rig, session_id)
     (event,) = rig.guard.store.history.events(
         project_id="default", session_id=session_id, limit=10
@@ -42,6 +55,12 @@ def assert_cut_off(rig: Rig, session_id: str = "s-1") -> None:
     assert event.usage is not None
     assert event.usage.input_tokens >= 2  # The bytes of "hi".
     assert event.charge.cost_nano_usd
+    assert event.reserved_nano_usd
+    if has_begun:
+        assert event.usage.output_tokens == len("hello")
+        assert event.charge.cost_nano_usd < event.reserved_nano_usd
+    else:
+        assert event.charge.cost_nano_usd == event.reserved_nano_usd
     assert account.posted_nano_usd == event.charge.cost_nano_usd
     assert (account.held_nano_usd, account.held_tokens, account.steps) == (0, 0, 1)
 
@@ -62,9 +81,20 @@ Run = Callable[..., Awaitable[Any]]
 Task = asyncio.Future[Any]
 
 
-@pytest.mark.parametrize("build", [bare, in_an_agent])
-@pytest.mark.parametrize("run", [ainvoke, astream, astream_events])
-async def test_a_cancelled_task_books_the_input(rig: Rig, build: Any, run: Run) -> None:
+@pytest.mark.parametrize(
+    ("build", "run", "has_begun"),
+    [
+        (bare, ainvoke, False),
+        (in_an_agent, ainvoke, False),
+        (in_an_agent, astream, False),
+        (bare, astream, True),
+        (bare, astream_events, True),
+        (in_an_agent, astream_events, True),
+    ],
+)
+async def test_a_cancelled_task_books_what_it_may_cost(
+    rig: Rig, build: Any, run: Run, has_begun: bool
+) -> None:
     """A cancelled `ainvoke` reports neither an end nor an error to callbacks."""
     model = rig.model(says(), kind=SlowChatModel)
     target = build(model)
@@ -75,11 +105,11 @@ async def test_a_cancelled_task_books_the_input(rig: Rig, build: Any, run: Run) 
         with pytest.raises(asyncio.CancelledError):
             await task
 
-    assert_cut_off(rig)
+    assert_cut_off(rig, has_begun=has_begun)
 
 
 @pytest.mark.parametrize("build", [bare, in_an_agent])
-async def test_a_timeout_books_the_input(rig: Rig, build: Any) -> None:
+async def test_a_timeout_books_what_was_reserved(rig: Rig, build: Any) -> None:
     """What was sent before the time was up may be billed."""
     model = rig.model(says(), kind=SlowChatModel)
     target = build(model)
@@ -93,6 +123,24 @@ async def test_a_timeout_books_the_input(rig: Rig, build: Any) -> None:
                 await running
 
     assert_cut_off(rig)
+
+
+async def test_cancelling_again_and_again_is_no_way_past_a_limit() -> None:
+    """The provider goes on without its client, and bills each answer."""
+    rig = Rig(prices=None, max_cost_usd="0.05")
+    model = rig.model(says(), kind=SlowChatModel)
+    agent = rig.guard.wrap(in_an_agent(model), session_id="s-1")
+    with pytest.raises(BudgetExceeded):
+        while rig.provider_calls < CALLS_MAX:
+            task = asyncio.ensure_future(agent.ainvoke(ASK))
+            started = asyncio.ensure_future(model.started())
+            await asyncio.wait({task, started}, return_when=asyncio.FIRST_COMPLETED)
+            started.cancel()
+            task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
+
+    assert 0 < rig.provider_calls * BILLED_NANO_USD <= 50_000_000
 
 
 async def left_beside_a_failure(model: SlowChatModel, *, in_a_run: bool) -> Task:
@@ -134,12 +182,12 @@ async def test_a_call_that_outlives_its_session_is_booked_in_full(
         project_id="default", session_id="s-1", limit=10
     )
     assert (event.status, event.charge.status) == (CallStatus.OK, PriceStatus.PRICED)
-    assert account.posted_nano_usd == 1_000 * 2_500 + 50 * 10_000
+    assert account.posted_nano_usd == BILLED_NANO_USD
     assert (account.held_nano_usd, account.held_tokens, account.steps) == (0, 0, 1)
 
 
 @pytest.mark.parametrize("in_a_run", [False, True])
-async def test_a_call_that_outlives_its_session_and_is_cancelled_books_the_input(
+async def test_a_call_that_outlives_its_session_and_is_cancelled_is_booked(
     rig: Rig, in_a_run: bool
 ) -> None:
     """As `asyncio.run` cancels what is left; its task tells of its end."""
@@ -152,7 +200,7 @@ async def test_a_call_that_outlives_its_session_and_is_cancelled_books_the_input
     assert_cut_off(rig)
 
 
-async def test_a_cancelled_agent_without_a_session_around_books_the_input(
+async def test_a_cancelled_agent_without_a_session_around_is_booked(
     rig: Rig,
 ) -> None:
     """The end of its root run finds what was left open."""
@@ -167,9 +215,11 @@ async def test_a_cancelled_agent_without_a_session_around_books_the_input(
     assert_cut_off(rig)
 
 
-@pytest.mark.parametrize("run", [ainvoke, astream, astream_events])
-async def test_a_cancelled_agent_with_the_middleware_books_the_input(
-    rig: Rig, run: Run
+@pytest.mark.parametrize(
+    ("run", "has_begun"), [(ainvoke, False), (astream, False), (astream_events, True)]
+)
+async def test_a_cancelled_agent_with_the_middleware_is_booked(
+    rig: Rig, run: Run, has_begun: bool
 ) -> None:
     """A middleware alone sees neither a session that is left nor a root run's end."""
     model = rig.model(says(), kind=SlowChatModel)
@@ -181,7 +231,7 @@ async def test_a_cancelled_agent_with_the_middleware_books_the_input(
     with pytest.raises(asyncio.CancelledError):
         await task
 
-    assert_cut_off(rig)
+    assert_cut_off(rig, has_begun=has_begun)
 
 
 async def test_a_cancelled_session_is_left_in_order(rig: Rig) -> None:

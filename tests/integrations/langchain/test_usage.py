@@ -57,6 +57,12 @@ def assert_estimated(event: Event, *, status: CallStatus) -> None:
     assert event.charge.cost_nano_usd >= event.usage.input_tokens * 2_500
 
 
+def assert_received(event: Event, text: str) -> None:
+    """The output is that part of the answer which had come."""
+    assert event.usage is not None
+    assert event.usage.output_tokens == len(text)
+
+
 @pytest.mark.parametrize("is_streamed", [False, True])
 def test_books_what_the_provider_reported(rig: Rig, is_streamed: bool) -> None:
     """To the last token, at the table's price."""
@@ -228,6 +234,7 @@ async def test_books_an_asynchronous_stream_that_is_left_by_break(rig: Rig) -> N
             break
 
     assert_estimated(only_event(session), status=CallStatus.BROKEN_OFF)
+    assert_received(only_event(session), "hello")
 
 
 def test_books_a_stream_that_is_left_open(rig: Rig) -> None:
@@ -238,6 +245,7 @@ def test_books_a_stream_that_is_left_open(rig: Rig) -> None:
         next(chunks)
 
     assert_estimated(only_event(session), status=CallStatus.BROKEN_OFF)
+    assert_received(only_event(session), "hello")
     list(chunks)
     assert len(session.events()) == 1
 
@@ -286,7 +294,7 @@ def test_does_not_bill_what_the_provider_refused(rig: Rig) -> None:
 
 def test_bills_a_failure_that_may_have_been_served(rig: Rig) -> None:
     """Nobody knows whether the provider did the work: the input is booked."""
-    model = rig.model(lambda number, messages: Failed("connection lost"))
+    model = rig.model(lambda number, messages: Failed("no such field"))
     with rig.guard.session() as session, pytest.raises(Failed):
         model.invoke("hi")
 
@@ -299,6 +307,10 @@ class APITimeoutError(Exception):
 
 class ReadTimeout(TimeoutError):
     """As requests and httpx call it."""
+
+
+class RemoteProtocolError(Exception):
+    """As httpx calls a connection that was closed instead of an answer."""
 
 
 class ConnectTimeout(TimeoutError):
@@ -324,6 +336,8 @@ def caused_by(cause: Exception, error: Exception) -> Exception:
         TimeoutError(),
         GatewayTimeout(),
         caused_by(ReadTimeout(), Failed("connection lost")),
+        caused_by(RemoteProtocolError(), Failed("connection lost")),
+        ConnectionResetError(),
     ],
 )
 def test_a_call_for_whose_answer_nobody_waited_is_billed_in_full(

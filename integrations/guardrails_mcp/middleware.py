@@ -45,6 +45,8 @@ class _Running:
     tool: str
     """As the last of the servers was asked for it."""
     arguments: object
+    message: object
+    """The very request that the last of them is answering."""
     hosts: tuple[object, ...]
     """The servers, outermost first."""
     is_taken: bool = False
@@ -61,9 +63,10 @@ class GuardMiddleware(Middleware):
     """Guards every tool call of a FastMCP server, for each client by itself.
 
     A refused call is answered with a tool result that says why. Mounted servers may
-    have a middleware of their own: the call of a mounted tool counts once. What a tool
-    spends, on models or other tools, is charged to its client as well, and not to a
-    session that is open around the server.
+    have a middleware of their own: the call of a mounted tool counts once, as does one
+    that a server has two middlewares for. What a tool spends, on models or other tools,
+    is charged to its client as well, and not to a session that is open around the
+    server.
 
     A client is its verified token, else the header or the key of `_meta` below, else
     its connection. Without connections, as with `stateless_http`, all others are one
@@ -107,6 +110,8 @@ class GuardMiddleware(Middleware):
         self, context: MiddlewareContext[Any], call_next: CallNext[Any, Any]
     ) -> Any:
         """Reserves, calls the tool, and settles."""
+        if self._is_open(context):
+            return await call_next(context)
         tool, params = context.message.name, _params_of(context)
         mounted = self._mounted(context)
         if mounted is not None:
@@ -149,6 +154,13 @@ class GuardMiddleware(Middleware):
         if asked is None or not self._rounds.keep(name, _wire(asked), opened):
             await call.afinish(outcome_of(call, result))
         return result
+
+    def _is_open(self, context: MiddlewareContext[Any]) -> bool:
+        """Whether another middleware of this server and guard has opened the call."""
+        outer = _running.get()
+        if outer is None or outer.message is not context.message:
+            return False
+        return outer.call.session.engine is self._guard.engine
 
     def _mounted(self, context: MiddlewareContext[Any]) -> _Running | None:
         """Returns the call, if it is the same that a server around has opened."""
@@ -248,6 +260,7 @@ def _running_at(
         call=call,
         tool=message.name,
         arguments=message.arguments or {},
+        message=message,
         hosts=(*above, _server_of(context)),
     )
 

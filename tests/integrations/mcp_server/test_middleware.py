@@ -328,6 +328,28 @@ async def test_the_call_of_a_mounted_tool_counts_once() -> None:
     assert place.guard.account("child:everybody") is None
 
 
+async def test_a_call_counts_once_at_a_server_with_two_middlewares() -> None:
+    """As where a deployment adds to a server what its author has added before."""
+    place = shop()
+    place.mcp.add_middleware(GuardMiddleware(place.guard))
+
+    @place.mcp.tool
+    async def look() -> str:
+        return "seen"
+
+    @place.mcp.tool
+    async def look_again() -> str:
+        await place.mcp.call_tool("look")
+        return "seen"
+
+    async with Client(place.mcp) as client:
+        await client.call_tool("look")
+        assert place.steps() == 1
+        await client.call_tool("look_again")
+
+    assert place.steps() == 1 + 2
+
+
 async def test_the_call_of_a_tool_that_is_mounted_twice_over_counts_once() -> None:
     place, inner, innermost = shop(), FastMCP("inner"), FastMCP("innermost")
     for server in (inner, innermost):

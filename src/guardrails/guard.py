@@ -66,7 +66,7 @@ from guardrails.spending import Asked, read_series, read_sessions, read_spend
 from guardrails.stores import open_journal, open_store, shared_url
 from guardrails.stores.memory import MemoryStore
 from guardrails.stores.resilient import ResilientStore
-from guardrails.threads import new_lock, off_event_loop
+from guardrails.threads import may_block, new_lock, off_event_loop
 from guardrails.tools import guarded_tool
 
 if TYPE_CHECKING:
@@ -134,6 +134,7 @@ class Guard(OfOneProcess, instead=_INSTEAD):
             such as a wrong password, and with `on_store_error="closed"` anything.
     """
 
+    @may_block
     def __init__(
         self,
         config: str | os.PathLike[str] | Mapping[str, object] | None = None,
@@ -805,6 +806,7 @@ class Guard(OfOneProcess, instead=_INSTEAD):
         """Returns the totals of a session; `None` before its first call."""
         return self._orders.account(session_id)
 
+    @may_block
     def close(self) -> None:
         """Books what is left, sends alerts that wait, and closes the store.
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from guardrails.config import Configuration
 from guardrails.core.policy import Mode
 from guardrails.errors import ConfigurationError
-from guardrails.threads import new_lock
+from guardrails.threads import may_block, new_lock
 
 __all__ = ["LOOK_EVERY_MS", "ConfigFile", "kept"]
 
@@ -40,6 +40,7 @@ class ConfigFile:
         self._next_ms = 0
         self._known = self._seen = self._signature()
 
+    @may_block
     def load(self) -> Configuration:
         """Reads the configuration now.
 
@@ -49,6 +50,7 @@ class ConfigFile:
         self._known = self._seen = self._signature()
         return self._load()
 
+    @may_block
     def changed(self, now_ms: int) -> Configuration | None:
         """Returns the new configuration, if there is one to take up. Never raises."""
         if self._path is None or now_ms < self._next_ms:

@@ -1,24 +1,31 @@
 """Threads: what they need to know of each other, and may use at the same time."""
 
 import asyncio
+import functools
 import os
+import sys
 import threading
 import weakref
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Generic, TypeVar
+from typing import Generic, ParamSpec, TypeVar
 
 __all__ = [
     "WeakList",
     "Worker",
     "apart",
     "is_on_event_loop",
+    "may_block",
     "new_lock",
     "off_event_loop",
 ]
 
+P = ParamSpec("P")
 R = TypeVar("R")
 T = TypeVar("T")
+
+WATCHER = "blockbuster"
+"""Has whatever could block an event loop raise there. `langgraph dev` starts it."""
 
 THREAD = "guardrails-worker"
 """What the threads of workers are called."""
@@ -31,6 +38,27 @@ def is_on_event_loop() -> bool:
     except RuntimeError:
         return False
     return True
+
+
+def may_block(work: Callable[P, R]) -> Callable[P, R]:
+    """Has a function use files and sockets also where somebody watches event loops.
+
+    For what a synchronous hook has to ask before a call is made, in microseconds. The
+    watcher looks for a running loop, so meanwhile there is none.
+    """
+
+    @functools.wraps(work)
+    def run(*args: P.args, **kwargs: P.kwargs) -> R:
+        if WATCHER not in sys.modules or not is_on_event_loop():
+            return work(*args, **kwargs)
+        loop = asyncio.get_running_loop()
+        try:
+            asyncio._set_running_loop(None)
+            return work(*args, **kwargs)
+        finally:
+            asyncio._set_running_loop(loop)
+
+    return run
 
 
 def off_event_loop(ask: Callable[[], T]) -> T:

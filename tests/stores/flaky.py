@@ -25,6 +25,8 @@ class FlakyStore:
         self.is_away = False
         self.refuses_calls = False
         """Whether it answers everything else."""
+        self.fails: Callable[[Operation[Any]], bool] = lambda _: False
+        """Which operations it raises at what nobody has thought of."""
         self.goes_away_after: int | None = None
         self.forgets_to_answer = False
         self.meanwhile: Callable[[], object] | None = None
@@ -42,6 +44,8 @@ class FlakyStore:
             self.goes_away_after -= 1
         if self.is_away:
             raise StoreUnavailable("store: away.")
+        if self.fails(operation):
+            raise RuntimeError("a secret of the store")
         if self.refuses_calls and isinstance(operation, Reserve):
             raise StoreUnavailable("store: a right is missing.")
         if self.meanwhile is not None:
@@ -110,6 +114,7 @@ class Heard(Listener):
     def __init__(self) -> None:
         self.crossings: list[Crossing] = []
         self.degraded_seconds: list[float | None] = []
+        self.failures: list[str] = []
 
     def crossed(self, op: object, crossings: object) -> None:
         assert isinstance(op, Reserve | Settle)
@@ -119,3 +124,6 @@ class Heard(Listener):
     def degraded(self, reason: str, *, seconds: float | None) -> None:
         assert reason
         self.degraded_seconds.append(seconds)
+
+    def failed(self, error: Exception, doing: str) -> None:
+        self.failures.append(doing)

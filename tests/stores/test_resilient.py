@@ -18,6 +18,7 @@ from guardrails.core.operations import (
     Reserve,
     Reserved,
     Resume,
+    Settle,
     Settled,
     StopSession,
     Verdict,
@@ -35,7 +36,7 @@ from guardrails.testing.conformance import (
     reserve,
     settle,
 )
-from tests.stores.flaky import FlakyStore, Heard
+from tests.stores.flaky import FlakyStore, Heard, RemoteFlakyStore
 
 R = TypeVar("R")
 Build = Callable[[OnStoreError], ResilientStore]
@@ -168,6 +169,27 @@ def test_local_keeps_the_limit_from_the_last_known_totals(
 
     assert calls_until_denied(local, limits, name="h") == 12
     assert local.is_degraded
+
+
+def test_a_failure_that_nobody_has_thought_of_is_no_way_past_a_limit(
+    local: ResilientStore, real: FlakyStore, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As where somebody watches the sockets of an event loop."""
+    limits = Limits(cost_nano_usd=20 * CENT)
+    real.fails = lambda _: True
+
+    assert calls_until_denied(local, limits, name="h") == 20
+    assert "store: it fails with RuntimeError." in caplog.text
+    assert "secret" not in caplog.text
+
+
+async def test_a_failure_that_nobody_has_thought_of_refuses_calls_if_that_is_wanted(
+    build: Build, real: FlakyStore
+) -> None:
+    store = build(OnStoreError.CLOSED)
+    real.fails = lambda _: True
+    with pytest.raises(StoreUnavailable):
+        await store.aexecute(reserve("h", charging()))
 
 
 def test_local_admits_together_what_fits_together(
@@ -516,6 +538,27 @@ def test_a_recovery_that_breaks_off_goes_on_where_it_was(
 
     assert half_way == ["0"]
     assert [event.event_id for event in real.events()] == ["0", "1", "2", "3", "4"]
+
+
+@pytest.mark.parametrize("kind", [FlakyStore, RemoteFlakyStore])
+def test_what_no_store_can_take_holds_nobody_up(
+    kind: type[FlakyStore], clock: FakeClock
+) -> None:
+    """It is said, and all else is booked: in the recovery and afterwards."""
+    real = kind()
+    store = ResilientStore(real, on_error=OnStoreError.LOCAL, clock=clock)
+    heard = store.listener = Heard()
+    real.fails = lambda op: isinstance(op, Settle) and op.hold_id == "1"
+    real.is_away = True
+    for number in range(3):
+        store.execute(settle(f"{number}", charging()))
+    real.is_away = False
+    clock.advance(seconds=1)
+    store.execute(settle("3", charging()))
+
+    assert [event.event_id for event in real.events()] == ["0", "2", "3"]
+    assert heard.failures == ["booking a call"]
+    assert (store.is_degraded, store.waiting) == (False, 0)
 
 
 def test_a_hold_from_before_can_be_given_back_meanwhile(

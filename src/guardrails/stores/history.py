@@ -14,6 +14,7 @@ from guardrails.core.rollups import LAYER, MIX, SUM_NAMES, Mix, Spend, by_layer
 from guardrails.ports import FOREVER_MS
 from guardrails.stores import rows
 from guardrails.stores.flat_rows import FLAT_COLUMNS, flat_events_of
+from guardrails.threads import may_block
 
 __all__ = ["SQLiteHistory"]
 
@@ -68,6 +69,7 @@ class SQLiteHistory:
         cells = self._cells(query, query.dimension, _STARTS[query.every], "name")
         return grouped(query, cells, lambda name: (name or None,))
 
+    @may_block
     def _cells(
         self, query: SpendQuery, dimension: str, start: str, name: str
     ) -> list[tuple[int, str, list[int]]]:
@@ -87,6 +89,7 @@ class SQLiteHistory:
             found = connection.execute(sql, (query.project_id, dimension, *span))
             return [(start, name, sums) for start, name, *sums in found]
 
+    @may_block
     def session_accounts(
         self, *, project_id: str, session_ids: Sequence[str]
     ) -> Sequence[Account]:
@@ -106,6 +109,7 @@ class SQLiteHistory:
             if row is not None
         ]
 
+    @may_block
     def events(
         self, *, project_id: str, session_id: str, limit: int
     ) -> Sequence[Event]:

@@ -36,6 +36,7 @@ from guardrails.stores.background import Background
 from guardrails.stores.backlog import Entry, is_booked, is_over
 from guardrails.stores.journal_file import JournalFile, name_of, paths_of, tidy
 from guardrails.stores.journal_rows import entry_from
+from guardrails.threads import may_block
 
 __all__ = ["KEPT_MS", "Journal"]
 
@@ -124,6 +125,7 @@ class Journal:
         if not isinstance(op, Reserve):
             self.keep(op)
 
+    @may_block
     def keep(self, op: Entry) -> None:
         """Writes an operation, in the place of an earlier one of its hold.
 
@@ -146,6 +148,7 @@ class Journal:
                 self._tidied_ms = now_ms
                 self._background.soon(0, self.tidy)
 
+    @may_block
     def done(self, *ops: Entry) -> None:
         """Notes that the store has acknowledged them. Their rows stay for a while.
 
@@ -326,6 +329,7 @@ class Journal:
         # The clock may have been set back meanwhile.
         return min(self._heard_ms, self._clock.now_ms()) - self._kept_ms
 
+    @may_block
     def _opened(self) -> JournalFile:
         if self._file is None:
             self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)

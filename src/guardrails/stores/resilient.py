@@ -13,6 +13,7 @@ up from here.
 
 import logging
 import os
+import sys
 import threading
 import weakref
 from collections.abc import Callable, Sequence
@@ -182,8 +183,8 @@ class ResilientStore:
         self._before(operation)
         try:
             reply = self._store.execute(operation)
-        except StoreUnavailable as error:
-            return cast("R", self._answered(operation, error, None))
+        except Exception as error:
+            return cast("R", self._answered(operation, _unavailable(error), None))
         self._acknowledged(operation, reply)
         return reply
 
@@ -195,8 +196,8 @@ class ResilientStore:
         self._before(operation)
         try:
             reply = await self._store.aexecute(operation)
-        except StoreUnavailable as error:
-            return cast("R", self._answered(operation, error, None))
+        except Exception as error:
+            return cast("R", self._answered(operation, _unavailable(error), None))
         self._acknowledged(operation, reply)
         return reply
 
@@ -473,7 +474,12 @@ class ResilientStore:
                 break
             if len(batch) < BATCH:
                 self._hold_others_up()
-            self._apply_all(batch)
+            try:
+                self._apply_all(batch)
+            except StoreUnavailable:
+                raise
+            except Exception:  # One is at fault, and must not hold up the others.
+                self._apply_each(batch)
             for op in batch:
                 if isinstance(op, Reserve) and op.hold_id not in backlog:
                     self._release_now(op)
@@ -523,6 +529,16 @@ class ResilientStore:
             replies = self._remote.execute_all(ops)
             for op, reply in zip(ops, replies, strict=True):
                 self._applied(op, reply)
+
+    def _apply_each(self, ops: Sequence[Entry]) -> None:
+        """Does so one by one; what no store can take is said, and lost."""
+        for op in ops:
+            try:
+                self._apply(op)
+            except StoreUnavailable:
+                raise
+            except Exception as error:
+                self.listener.failed(error, "booking a call")
 
     def _applied(self, op: Entry, reply: object) -> bool:
         with self._lock:
@@ -595,6 +611,18 @@ def _weakly(method: Callable[[], None]) -> Callable[[], None]:
             found()
 
     return call
+
+
+def _unavailable(error: Exception) -> StoreUnavailable:
+    """Returns how a store has failed, be it in a way that nobody has thought of."""
+    if isinstance(error, StoreUnavailable):
+        return error
+    if sys.is_finalizing():  # Then anything fails, and nothing can be begun any more.
+        raise error
+    # Only the type: the text of an error may hold content.
+    unavailable = StoreUnavailable(f"store: it fails with {type(error).__name__}.")
+    unavailable.__cause__ = error
+    return unavailable
 
 
 def _release_of(op: Reserve) -> Release:

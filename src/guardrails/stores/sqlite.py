@@ -46,7 +46,7 @@ from guardrails.stores.forks import close_at_fork
 from guardrails.stores.history import SQLiteHistory
 from guardrails.stores.retention import SQLiteRetention
 from guardrails.stores.sqlite_operations import apply_operation
-from guardrails.threads import Worker
+from guardrails.threads import Worker, may_block
 
 __all__ = ["SQLiteStore"]
 
@@ -91,6 +91,7 @@ class SQLiteStore:
         """What was spent."""
         return self._history
 
+    @may_block
     def execute(self, operation: Operation[R]) -> R:
         """Applies an operation in one transaction. Thread safe."""
         with self._lock:
@@ -105,6 +106,7 @@ class SQLiteStore:
         """Applies an operation in a thread, since it waits for the disk."""
         return await self._worker.do(lambda: self.execute(operation))
 
+    @may_block
     def secret(self) -> bytes:
         """Returns the file's random key, made by whoever asks first."""
         with self.reading() as connection:

@@ -37,7 +37,7 @@ from guardrails.stores.redis.stream import Streams
 from guardrails.stores.redis.topology import DEADLINE_S, Address, Topology
 from guardrails.stores.redis.waiting import SlowConnection, awaited_within, within
 from guardrails.stores.redis.wire import Argument, Fragment, evalsha, packed
-from guardrails.threads import is_on_event_loop
+from guardrails.threads import is_on_event_loop, may_block
 
 __all__ = ["Client"]
 
@@ -190,6 +190,13 @@ class Client(LockedAtFork):
             is_tried_again=not is_on_a_loop,
         )
         try:
+            return self._replies(steps)
+        except redis.RedisError as error:
+            raise self._unavailable(error) from error
+
+    @may_block
+    def _replies(self, steps: Steps) -> list[Any]:
+        try:
             step = next(steps)
             while True:
                 try:
@@ -200,8 +207,6 @@ class Client(LockedAtFork):
                     step = steps.send(answer)
         except StopIteration as done:
             return done.value
-        except redis.RedisError as error:
-            raise self._unavailable(error) from error
 
     def _done(self, step: Step) -> Any:
         match step:

@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from types import ModuleType
 from typing import TYPE_CHECKING, Protocol
 
-from guardrails.threads import new_lock
+from guardrails.threads import may_block, new_lock
 
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
@@ -85,6 +85,7 @@ def installed_adapters() -> "Mapping[str, EntryPoint | None]":
     }
 
 
+@may_block
 def _load(framework: str) -> None:
     entry_point = _waiting.pop(framework, None)
     if entry_point is None:

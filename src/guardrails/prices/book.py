@@ -22,6 +22,7 @@ from guardrails.prices.rates import RateCard
 from guardrails.prices.recent import Recent
 from guardrails.prices.rows import ModelPrice
 from guardrails.prices.worst_case import worst_case
+from guardrails.threads import may_block
 
 __all__ = ["CARDS_MAX", "NAME_CHARACTERS_MAX", "UNKNOWN_MAX", "Prices"]
 
@@ -149,6 +150,7 @@ class Prices:
         (self._cards if card.tiers else self._unknown).put(key, card)
         return card
 
+    @may_block
     def _found(
         self, provider: str | None, model: str, tier: str | None, now_ms: int
     ) -> RateCard:

@@ -133,6 +133,16 @@ class GuardMiddleware(AgentMiddleware[GuardState, Any, Any]):
             warn_unless_it_can_pause()
         return {"guardrails_session": new_id("s")}
 
+    async def abefore_agent(
+        self, state: GuardState, runtime: Runtime[Any]
+    ) -> dict[str, Any] | None:
+        """Does so in asyncio.
+
+        LangChain would call the other one for it, but not if somebody has patched the
+        class of all middlewares, as OpenLLMetry (0.62.4) does.
+        """
+        return self.before_agent(state, runtime)
+
     def wrap_model_call(
         self,
         request: ModelRequest[Any],

@@ -5,7 +5,7 @@ import copy
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib.metadata import version
-from typing import Any, TypeVar
+from typing import Any
 from uuid import uuid4
 
 import pytest
@@ -15,15 +15,11 @@ from langchain_core.messages import AIMessage
 
 import guardrails_langchain
 from guardrails import BudgetExceeded, ConfigurationError, Event, Guard
-from guardrails.core.operations import Operation
-from guardrails.stores.memory import MemoryStore
 from guardrails.testing import FakeClock
-from guardrails_langchain import GuardCallbackHandler, GuardMiddleware
+from guardrails_langchain import GuardCallbackHandler, GuardMiddleware, translate
 from tests.integrations.langchain.constructs import ASK, CONSTRUCTS, NO_WAIT
 from tests.integrations.langchain.modes import ASYNC, SYNC
 from tests.integrations.langchain.rig import Rig, SlowChatModel, says
-
-R = TypeVar("R")
 
 NAMES: dict[str, Any] = {"session_id": "s-1", "customer_id": "acme"}
 NESTING = ["agent", "model_in_tool", "agent_in_tool", "parallel_tools", "deep_agent"]
@@ -331,18 +327,22 @@ def test_what_is_no_guard_is_refused_where_it_is_given(kind: Any, given: Any) ->
 # --- failures of our own ----------------------------------------------------
 
 
-class BrokenStore(MemoryStore):
-    """A store with a bug of ours: it fails in a way that no policy covers."""
+@pytest.fixture
+def broken(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A bug of ours, where a call is read."""
 
-    def execute(self, operation: Operation[R]) -> R:
+    def fail(**given: object) -> None:
         raise KeyError("content that must not be logged")
 
+    monkeypatch.setattr(translate, "model_call", fail)
 
+
+@pytest.mark.usefixtures("broken")
 def test_a_failure_of_ours_does_not_break_the_run(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     """It is counted and logged; the text of the error stays out of the log."""
-    rig = Rig(max_steps=5, store=BrokenStore())
+    rig = Rig(max_steps=5)
     model = rig.model(rig.calls_once())
     with rig.guard.session():
         state = create_agent(model, [rig.tool()]).invoke(ASK)
@@ -354,9 +354,10 @@ def test_a_failure_of_ours_does_not_break_the_run(
     assert "Error in GuardCallbackHandler" not in caplog.text
 
 
+@pytest.mark.usefixtures("broken")
 async def test_a_failure_of_ours_does_not_break_the_run_in_asyncio() -> None:
     """The stream comes to its end."""
-    rig = Rig(max_steps=5, store=BrokenStore())
+    rig = Rig(max_steps=5)
     agent = create_agent(rig.model(rig.calls_once()), [rig.tool()])
     async with rig.guard.session():
         chunks = [chunk async for chunk in agent.astream(ASK)]

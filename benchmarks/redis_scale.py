@@ -12,7 +12,7 @@ from benchmarks.measuring import line
 from benchmarks.redis_ledger import NOW_MS, turns
 from guardrails.core.rollups import HOUR_MS
 from guardrails.stores.redis import RedisStore, requests
-from guardrails.stores.redis.attempts import Script
+from guardrails.stores.redis.scripts import Script
 from guardrails.stores.redis.wire import evalsha
 from tests.servers.processes import Server, binaries
 

@@ -3,10 +3,7 @@
 By name: the script, a text that is in it once, and what stands there instead.
 """
 
-import copy
-from hashlib import sha1
-
-from guardrails.stores.redis.client import Script
+from guardrails.stores.redis.scripts import Script
 
 CALL = {
     # Limits
@@ -550,11 +547,6 @@ MUTANTS = {
 
 def mutated_script(which: str, old: str, new: str) -> Script:
     """Returns a script with another text in the place of one."""
-    script = copy.copy(Script(which))
-    text = script.text.decode()
-    assert text.count(old) == 1, "Name a text that is in the script once"
-    text = text.replace(old, new).encode()
-    object.__setattr__(script, "text", text)
-    sha = sha1(text, usedforsecurity=False).hexdigest().encode()
-    object.__setattr__(script, "sha", sha)
-    return script
+    source = Script(which).source
+    assert source.count(old) == 1, "Name a text that is in the script once"
+    return Script(which, source.replace(old, new))

@@ -13,8 +13,6 @@ import re
 import time
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
-from hashlib import sha1
-from importlib.resources import files
 from typing import Any
 
 import redis
@@ -26,6 +24,7 @@ from tenacity import (
     wait_random_exponential,
 )
 
+from guardrails.stores.redis.scripts import Script
 from guardrails.stores.redis.topology import (
     DEADLINE_S,
     Address,
@@ -41,7 +40,6 @@ __all__ = [
     "Leave",
     "Locate",
     "Pause",
-    "Script",
     "Step",
     "Steps",
     "attempts",
@@ -61,27 +59,6 @@ AGAIN_DEADLINE_S = 0.2
 
 RETRY_AFTER_S = (0.002, 0.05)
 """The first and the longest pause between two attempts."""
-
-
-LIBRARIES = {
-    "call": ("tell", "loops", "rows", "alerts", "settle", "reserve"),
-    "account": ("tell",),
-    "stops": ("tell",),
-    "outbox": ("tell",),
-}
-"""What stands before a script, because it uses it. They make one text."""
-
-
-class Script:
-    """A script, by its name in `lua/`."""
-
-    def __init__(self, name: str) -> None:
-        folder = files("guardrails.stores.redis") / "lua"
-        parts = (*LIBRARIES.get(name, ()), name)
-        texts = [(folder / f"{part}.lua").read_bytes() for part in parts]
-        self.name: str = name
-        self.text: bytes = b"".join(texts)
-        self.sha: bytes = sha1(self.text, usedforsecurity=False).hexdigest().encode()
 
 
 @dataclass(frozen=True, slots=True)

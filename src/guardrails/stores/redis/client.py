@@ -25,7 +25,6 @@ from guardrails.stores.redis.attempts import (
     Leave,
     Locate,
     Pause,
-    Script,
     Step,
     Steps,
     attempts,
@@ -33,6 +32,7 @@ from guardrails.stores.redis.attempts import (
 )
 from guardrails.stores.redis.explaining import explain
 from guardrails.stores.redis.reading import replies_from
+from guardrails.stores.redis.scripts import Script
 from guardrails.stores.redis.stream import Streams
 from guardrails.stores.redis.topology import DEADLINE_S, Address, Topology
 from guardrails.stores.redis.waiting import SlowConnection, awaited_within, within

@@ -50,11 +50,11 @@ from guardrails.ports import Clock, Keeper
 from guardrails.stores.backlog import Entry
 from guardrails.stores.forks import LockedAtFork
 from guardrails.stores.redis import keys, orders, outbox, replies, requests
-from guardrails.stores.redis.attempts import Script
 from guardrails.stores.redis.client import Client
 from guardrails.stores.redis.history import RedisHistory
 from guardrails.stores.redis.layouts import raised_from
 from guardrails.stores.redis.rollbacks import Rollbacks
+from guardrails.stores.redis.scripts import Script
 from guardrails.stores.redis.topology import Topology
 from guardrails.stores.redis.wire import Argument, Fragment
 

@@ -11,7 +11,8 @@
 -- reply: {order in force or lifted ('' = none), account, traces}; of read {stops, audit}
 local call, K, A = redis.call, KEYS, ARGV
 local order, now, field = A[1], A[2] + 0, A[3]
-local NUMBERS, TIMES, ZEROS = '<i8i8i8i8i8i8i4i4i4', '<i8i8i8i8', {0, 0, 0, 0, 0, 0, 0, 0, 0}
+local NUMBERS, TIMES = '<i8i8i8i8i8i8i4i4i4', '<i8i8i8i8'
+local ZEROS = {0, 0, 0, 0, 0, 0, 0, 0, 0}
 local SESSION_TTL_S, AUDIT_TTL_S, DAY_MS, LISTED_MS = '2592000', '34560000', 86400000, 2592000000
 local AUDIT_MAX = 1000
 

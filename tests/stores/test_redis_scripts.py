@@ -1,0 +1,27 @@
+"""The texts of scripts: constants are values by the time a server is given them."""
+
+import re
+
+from guardrails.stores.redis.scripts import Script
+from tests.servers.processes import Server
+
+SOURCE = r"""
+local FIRST, TTL_S, PATTERN = 1, '100', '^(.-)\31, FIRST$' -- TTL_S is a string
+local LIST = {FIRST, FIRST + 1}
+local FIRSTS = 7
+return {FIRST, TTL_S, PATTERN, 'FIRST', LIST[FIRST + 1], FIRSTS}
+"""
+
+
+def test_constants_are_written_where_they_are_named(server: Server) -> None:
+    script = Script("mine", SOURCE)
+
+    assert "local FIRST" not in script.text.decode()
+    assert server.ask("EVAL", script.text, 0) == server.ask("EVAL", SOURCE, 0)
+    assert server.ask("SCRIPT", "LOAD", script.text) == script.sha
+
+
+def test_no_constant_is_a_variable_in_the_script_of_a_call() -> None:
+    """It would be one without notice, as by an expression for its value."""
+    code = Script("call").text.decode()
+    assert not re.search(r"^local [A-Z][A-Z_]+\b", code, re.MULTILINE)

@@ -8,20 +8,20 @@ from guardrails.stores.redis.scripts import Script
 CALL = {
     # Limits
     "a budget is full before its limit": (
-        "money + cost - A[p + 2] > 0 then\n    waiting",
-        "money + cost - A[p + 2] >= 0 then\n    waiting",
+        "money + cost > cost_max then\n    waiting",
+        "money + cost >= cost_max then\n    waiting",
     ),
     "a budget is final before its limit": (
-        "money - row[2] + cost - A[p + 2] > 0",
-        "money - row[2] + cost - A[p + 2] >= 0",
+        "money - row[2] + cost > cost_max",
+        "money - row[2] + cost >= cost_max",
     ),
     "tokens are final before their limit": (
-        "words - row[5] + tokens - A[p + 3] > 0\n",
-        "words - row[5] + tokens - A[p + 3] >= 0\n",
+        "words - row[5] + tokens > tokens_max\n",
+        "words - row[5] + tokens >= tokens_max\n",
     ),
-    "one step more": ("row[STEPS] - A[p + 4] >= 0", "row[STEPS] - A[p + 4] > 0"),
-    "one call more": ("row[calls] - limit >= 0", "row[calls] - limit > 0"),
-    "one millisecond more": ("elapsed - A[p + 7] >= 0", "elapsed - A[p + 7] > 0"),
+    "one step more": ("row[STEPS] >= steps_max", "row[STEPS] > steps_max"),
+    "one call more": ("row[calls] >= calls_max", "row[calls] > calls_max"),
+    "one millisecond more": ("elapsed >= active_max", "elapsed > active_max"),
     "open holds do not count": (
         "money, words = row[1] + row[2] + row[3], row[4] + row[5] + row[6]",
         "money, words = row[1] + row[3], row[4] + row[6]",
@@ -31,30 +31,30 @@ CALL = {
         "money, words = row[1] + row[2], row[4] + row[5]",
     ),
     "waiting is denying": ("final and 'deny' or 'wait'", "'deny'"),
-    "lines that do not bind do": ("if A[line[i]] == '1' then", "if true then"),
+    "lines that do not bind do": ("if binds == 0 then return nil, false end", ""),
     "the last line is not asked": (
-        "for i = 1, count do\n    if A[line[i]]",
-        "for i = 1, math.max(1, count - 1) do\n    if A[line[i]]",
+        "for i = 1, count do\n    local found, final",
+        "for i = 1, math.max(1, count - 1) do\n    local found, final",
     ),
     "refuses while it observes": (
         "if enforced then return answer end",
         "do return answer end",
     ),
     "raised limits are not told": (
-        "if row.raised ~= A[at + 10] then return {'raised', i, row.raised} end",
+        "if row.raised ~= known then return {'raised', i, row.raised} end",
         "",
     ),
     # Stops
     "a denial does not stop": (
-        "if final and enforced and is_session(where) then",
+        "if final and enforced and where <= sessions then",
         "if false then",
     ),
     "a denial of a shared budget stops": (
-        "if final and enforced and is_session(where) then",
+        "if final and enforced and where <= sessions then",
         "if final and enforced then",
     ),
     "a stop does not refuse": (
-        "if rows[i].stop ~= '' then return 'stop', i, true end",
+        "if row.stop ~= '' then return 'stop', true end",
         "",
     ),
     "a person's stop does not refuse": (
@@ -71,24 +71,24 @@ CALL = {
         "'session/' then end",
     ),
     "a person's stop of everything is all that counts": (
-        "call('HMGET', K[STOPS], unpack(A, at))",
-        "call('HMGET', K[STOPS], A[at])",
+        "call('HMGET', K[STOPS], unpack(A, before + 1))",
+        "call('HMGET', K[STOPS], A[before + 1])",
     ),
     "a listed session is stopped twice": (
-        "til == '' and string.sub(A[at + i - 1], 1, 8) ~= 'session/'",
+        "til == '' and string.sub(A[before + i], 1, 8) ~= 'session/'",
         "til == ''",
     ),
     "a stop is overwritten": (
-        "if is_session(i) and enforced and row.stop == '' then",
-        "if is_session(i) and enforced then",
+        "if i <= sessions and enforced and row.stop == '' then",
+        "if i <= sessions and enforced then",
     ),
     "spending all is overrunning": (
-        "money - A[p + 2] > 0 then\n        stop_for",
-        "money - A[p + 2] >= 0 then\n        stop_for",
+        "money > cost_max then stop_for",
+        "money >= cost_max then stop_for",
     ),
     "an overrun does not stop": (
-        "money - A[p + 2] > 0 then\n        stop_for",
-        "false then\n        stop_for",
+        "money > cost_max then stop_for",
+        "false then stop_for",
     ),
     # Holds
     "a settled hold stays open": (
@@ -104,7 +104,7 @@ CALL = {
         "if hold and slot == 2 then\n    local holds",
     ),
     "a settled id is forgotten": (
-        "\n  finish(id, content, accounts)",
+        "\n  finish(id, content, digest)",
         "",
     ),
     "a settled id is settled again": (
@@ -132,17 +132,20 @@ CALL = {
         "row[slot] - cost, row[slot + 3] - tokens",
     ),
     "one id with two contents": (
-        "return content == A[17] and 1 or {'conflict'} end",
+        "return content == string.sub(A[HOLD], -6) and 1 or {'conflict'} end",
         "return 1 end",
     ),
     "what was given back admits a call": (
         "string.sub(known, 1, 1) == 's' and string.sub(known, 2, 7)",
         "string.sub(known, 2, 7)",
     ),
-    "one id with two accounts": ("if accounts ~= A[28] then return {-1} end", ""),
-    "a hold is never due": ("call('ZADD', K[DUE], A[18], id)", ""),
+    "one id with two accounts": (
+        "if digest ~= string.sub(A[CHARGED], 1, 6) then return {-1} end",
+        "",
+    ),
+    "a hold is never due": ("call('ZADD', K[DUE], A[EXPIRY], id)", ""),
     "a lost hold's settling is no step": (
-        "row[STEPS], row[calls] = row[STEPS] + 1, row[calls] + 1\n    end",
+        "else row[STEPS], row[calls] = row[STEPS] + 1, row[calls] + 1 end",
         "end",
     ),
     # Thresholds
@@ -153,14 +156,14 @@ CALL = {
     "a threshold is told too late": ("value <= row[slot]", "value < row[slot]"),
     # Sessions
     "a settling does not touch the session": (
-        "touch(i, now, first)\n    local is_held",
+        "touch(i, now, SETTLED)\n    local is_held",
         "row.dirty = true\n    local is_held",
     ),
     "a reservation does not touch the session": (
-        "touch(i, now, first)\n    row[2]",
+        "touch(i, now, RESERVED)\n    row[2]",
         "row.dirty = true\n    row[2]",
     ),
-    "waiting counts as active": ("math.min(A[first + i] + 0, gap)", "gap"),
+    "waiting counts as active": ("math.min(active_of(i, half), gap)", "gap"),
     "a clock that was set back stays ahead": (
         "elseif gap < -CLOCK_STEP_MS then row[LAST] = now end",
         "end",
@@ -216,10 +219,10 @@ CALL = {
         "\n",
     ),
     "refusing goes on for ever": (
-        "if loops().count_refusal(A[19]) > A[27] + 0 then",
-        "if loops().count_refusal(A[19]) < 0 then",
+        "return refusals > refusals_max + 0",
+        "return false",
     ),
-    "one refusal too many": ("> A[27] + 0 then", "> A[27] + 1 then"),
+    "one refusal too many": ("> refusals_max + 0", "> refusals_max + 1"),
     "observing counts refusals": (
         "if enforced then\n        has_refused",
         "if true then\n        has_refused",
@@ -237,11 +240,28 @@ CALL = {
     ),
     "a loop is told again": ("if told then text = '' end", ""),
     # History
-    "no event": ("call('XADD', K[EVENTS], 'MAXLEN', '~', A[30], '*', 'e', A[9])", ""),
+    "no event": (
+        "call('XADD', K[EVENTS], 'MAXLEN', '~', A[EVENTS_KEPT], '*', 'e', A[EVENT])",
+        "",
+    ),
     "no sums": ("for i = 1, last do add", "for i = 1, 0 do add"),
     "sums hold the last call": (
         "sums[j] = sums[j] + numbers[j]",
         "sums[j] = numbers[j]",
+    ),
+    # Arguments
+    "both halves of a call were as active": (
+        "local later = half == RESERVED and 8 or 0",
+        "local later = 0",
+    ),
+    "each line is of the first one's scope": (
+        "for _ = 1, i do scope, til, who, at",
+        "for _ = 1, 1 do scope, til, who, at",
+    ),
+    "each line has the first one's limits": ("LINE_BYTES * (i - 1) + 1", "1"),
+    "only the first line was raised": (
+        "known, raised_at = struct.unpack('s', A[RAISED], raised_at) end",
+        "known = i == 1 and struct.unpack('s', A[RAISED]) or '' end",
     ),
     # Lifetimes
     "the version stays": (
@@ -394,7 +414,7 @@ CALL |= {
         "return kinds end",
     ),
     "an alert names the call's session": (
-        "A[p + 9] == '' and who_calls or A[p + 9]",
+        "who == '' and who_calls or who",
         "who_calls",
     ),
     "each level is told as one": ("label .. ' ' .. limit, '', {", "label, '', {"),
@@ -423,8 +443,8 @@ CALL |= {
         "",
     ),
     "that a full budget was told is forgotten": (
-        "    row.dirty = true\n    about(",
-        "    about(",
+        "    row.dirty = true\n    tell(",
+        "    tell(",
     ),
     "a stop that refuses is told to nobody": (
         "  telling().budget(",

@@ -1,8 +1,14 @@
-"""The texts of scripts: constants are values by the time a server is given them."""
+"""The texts of scripts, and what they are given."""
 
 import re
+from contextlib import closing
 
+from guardrails.core.accounts import Threshold
+from guardrails.core.operations import Verdict
+from guardrails.core.policy import Measure
+from guardrails.stores.redis import RedisStore
 from guardrails.stores.redis.scripts import Script
+from guardrails.testing.conformance import charging, reserve
 from tests.servers.processes import Server
 
 SOURCE = r"""
@@ -25,3 +31,12 @@ def test_no_constant_is_a_variable_in_the_script_of_a_call() -> None:
     """It would be one without notice, as by an expression for its value."""
     code = Script("call").text.decode()
     assert not re.search(r"^local [A-Z][A-Z_]+\b", code, re.MULTILINE)
+
+
+def test_a_threshold_may_lie_above_what_any_account_can_hold(server: Server) -> None:
+    """Nobody reaches it, and it is in nobody's way."""
+    point = Threshold(measure=Measure.COST, value=10**20, label="max_cost_usd:soft")
+    with closing(RedisStore(server.unix_url)) as store:
+        reserved = store.execute(reserve("1", charging(thresholds=(point,))))
+
+    assert getattr(reserved, "verdict", None) is Verdict.ALLOW

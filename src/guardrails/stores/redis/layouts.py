@@ -6,14 +6,19 @@ from guardrails.core.layers import LAYERS
 from guardrails.core.policy import Limits, Measure
 
 __all__ = [
+    "ACTIVE",
+    "CALL",
     "DERIVED",
     "DIGESTS_BYTES",
     "LAYER_SUMS",
+    "LINE",
     "MEASURES",
+    "NO_LIMIT",
     "NUMBERS",
     "SEPARATOR",
     "SLOTS",
     "SUMS",
+    "THRESHOLD",
     "TIMES",
     "raised_from",
 ]
@@ -22,6 +27,14 @@ __all__ = [
 NUMBERS = struct.Struct("<6q3i")
 TIMES = struct.Struct("<4q")
 SUMS = struct.Struct("<2q2i2q3i7q")
+CALL = struct.Struct("<2iq3qi3qi")
+"""Of a call: lines, sessions, version; now, cost, tokens and kind of each half."""
+ACTIVE = struct.Struct("<2q")
+LINE = struct.Struct("<i6q")
+"""Whether a line binds, and its limits in the order of `SLOTS`."""
+THRESHOLD = struct.Struct("<2iq")
+"""The number of its line, its slot and its value; its label follows."""
+NO_LIMIT = 2**63 - 1
 LAYER_SUMS = struct.Struct(f"<{2 * len(LAYERS)}q")
 """Tokens and cost of each layer: all layers of an hour are one cell."""
 SLOTS = {

@@ -130,9 +130,9 @@ def _crossings(
     crossed: Sequence[Any], charging: Charging, raised: Mapping[str, str]
 ) -> tuple[Crossing, ...]:
     found: list[Crossing] = []
-    for index, number, posted in crossed:
-        line = charging.lines[index - 1]
-        point = line.thresholds[number - 1]
+    points = [(line, point) for line in charging.lines for point in line.thresholds]
+    for number, posted in crossed:
+        line, point = points[number - 1]
         known = raised_from(raised.get(line.account, ""))
         limits = effective_limits(line.limits, known)
         found.append(

@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from hashlib import blake2b
 
@@ -11,19 +11,24 @@ from guardrails.core.calls import CallKind
 from guardrails.core.events import Event
 from guardrails.core.layers import LAYERS
 from guardrails.core.limits import effective_limits
-from guardrails.core.loops import ToolTrace, refused_trace
+from guardrails.core.loops import LoopRule, ToolTrace, refused_trace
 from guardrails.core.operations import Reserve, Settle
-from guardrails.core.policy import Limits
+from guardrails.core.policy import Limits, Measure
 from guardrails.core.rollups import HOUR_MS, LAYER, amounts_of, cells_of
 from guardrails.stores import rows
 from guardrails.stores.alert_texts import who_text
 from guardrails.stores.redis import keys
 from guardrails.stores.redis.layouts import (
+    ACTIVE,
+    CALL,
     DERIVED,
     LAYER_SUMS,
+    LINE,
+    NO_LIMIT,
     SEPARATOR,
     SLOTS,
     SUMS,
+    THRESHOLD,
     raised_from,
 )
 from guardrails.stores.redis.outbox import telling_text
@@ -40,8 +45,9 @@ CELLS_MAX = 4_096
 _compact = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 """Made once: making one takes as long as what it does."""
 
-_NO_SETTLE: tuple[Argument, ...] = ("",) * 9
-_NO_RESERVE: tuple[Argument, ...] = ("",) * 8
+_NO_SETTLE: tuple[Argument, ...] = ("",) * 5
+_NO_RESERVE: tuple[Argument, ...] = ("",) * 4
+_NO_AMOUNTS = (0, 0, 0, 0)
 
 
 def call_arguments(
@@ -73,10 +79,6 @@ def call_arguments(
         project_id = settle.event.attribution.project_id
         hour = settle.event.time_ms // HOUR_MS
         cell_keys, cell_names = _cells(project_id, hour, _written(settle.event))
-    sessions = static.sessions
-    active: list[Argument] = [events_max, sessions]
-    for one in (settle, reserve):
-        active += (0,) * sessions if one is None else one.active_ms[:sessions]
     names = Fragment.joined(
         (_shared_keys(static.prefix, period), static.keys, cell_keys)
     )
@@ -84,20 +86,47 @@ def call_arguments(
         (
             Fragment.of(
                 (
-                    version,
-                    len(charging.lines),
+                    _numbers(settle, reserve, static, version),
                     *(_NO_SETTLE if settle is None else _settled(settle, static)),
                     *(_NO_RESERVE if reserve is None else _reserved(reserve, static)),
+                    events_max,
                 )
             ),
             static.rules,
-            Fragment.of(active),
             cell_names,
-            static.lines,
             static.stops,
         )
     )
     return names, arguments
+
+
+def _numbers(
+    settle: Settle | None, reserve: Reserve | None, static: "_Static", version: int
+) -> bytes:
+    sessions = static.sessions
+    numbers = CALL.pack(
+        static.count,
+        sessions,
+        version,
+        *(_NO_AMOUNTS if settle is None else _amounts(settle)),
+        *(_NO_AMOUNTS if reserve is None else _amounts(reserve)),
+    )
+    for i in range(sessions):
+        numbers += ACTIVE.pack(
+            0 if settle is None else settle.active_ms[i],
+            0 if reserve is None else reserve.active_ms[i],
+        )
+    return numbers
+
+
+def _amounts(op: Settle | Reserve) -> tuple[int, int, int, int]:
+    return op.now_ms, op.cost_nano_usd, op.tokens, _KINDS[op.kind]
+
+
+_KINDS = {
+    CallKind.MODEL: SLOTS[Measure.MODEL_CALLS],
+    CallKind.TOOL: SLOTS[Measure.TOOL_CALLS],
+}
 
 
 def _written(event: Event) -> tuple[tuple[str, str | None], ...]:
@@ -130,30 +159,27 @@ class _Static:
         self.text = "\n".join(accounts)
         # Sessions come first in a charging.
         self.sessions = sum(line.is_session for line in charging.lines)
-        rule = charging.loop
-        loop: tuple[Argument, ...] = ("",) * 7
-        if rule is not None:
-            loop = (
-                rule.repeats,
-                rule.cycle_repeats,
-                rule.error_repeats,
-                rule.polling_repeats,
-                rule.within,
-                rule.action.value,
-                rule.refusals,
-            )
+        self.count = len(charging.lines)
+        rule, action = "", ""
+        if charging.loop is not None:
+            rule, action = _rule_text(charging.loop), charging.loop.action.value
+        limits = [
+            effective_limits(line.limits, raised_from(text))
+            for line, text in zip(charging.lines, raised, strict=True)
+        ]
+        pairs = list(zip(charging.lines, limits, strict=True))
         self.rules = Fragment.of(
             [
+                b"".join([_limits_packed(line, limit) for line, limit in pairs]),
+                _strings(*raised) if any(raised) else "",
+                _digest(self.text) + self.text.encode(),
+                _thresholds(pairs, raised),
+                b"".join([_about(line, charging) for line in charging.lines]),
+                action,
+                rule,
                 f"{charging.is_enforced:d}{telling_text(charging)}",
-                *loop,
-                _digest(self.text),
-                self.text,
             ]
         )
-        lines: list[Argument] = []
-        for line, text in zip(charging.lines, raised, strict=True):
-            lines += _line_arguments(line, charging, text)
-        self.lines = Fragment.of(lines)
         self.stops = Fragment.of([keys.field_of(key) for key in charging.stop_keys])
 
 
@@ -178,11 +204,11 @@ def _cells(
     prefix = keys.project_prefix(project_id)
     return (
         Fragment.of([keys.rollup(prefix, hour, dimension) for dimension, _ in cells]),
-        Fragment.of([len(cells), *[name or "" for _, name in cells]]),
+        Fragment.of([name or "" for _, name in cells]),
     )
 
 
-_NO_CELLS = (Fragment(0, b""), Fragment.of([0]))
+_NO_CELLS = (Fragment(0, b""), Fragment(0, b""))
 
 _statics: dict[int, tuple[Charging, tuple[str, ...], _Static]] = {}
 """By the identity of a charging: comparing one costs more than writing it out."""
@@ -201,36 +227,57 @@ def _static(charging: Charging, raised: tuple[str, ...]) -> _Static:
     return static
 
 
-def _line_arguments(line: Line, charging: Charging, raised: str) -> list[Argument]:
-    limits = effective_limits(line.limits, raised_from(raised))
+def _limits_packed(line: Line, limits: Limits) -> bytes:
+    numbers = [limits.of(measure) for measure in SLOTS]
+    return LINE.pack(
+        line.is_binding,
+        *[NO_LIMIT if number is None else number for number in numbers],
+    )
+
+
+def _thresholds(pairs: Sequence[tuple[Line, Limits]], raised: Sequence[str]) -> bytes:
+    """Writes the thresholds of all lines; replies name them by their number there."""
+    found = b""
+    for i, (line, limits) in enumerate(pairs):
+        for point in line.thresholds:
+            value, limit = point.value, limits.of(point.measure)
+            if raised[i] and point.ratio is not None and limit is not None:
+                value = math.ceil(limit * point.ratio)
+            value = min(value, NO_LIMIT)  # An amount of money has no bound.
+            found += THRESHOLD.pack(i + 1, SLOTS[point.measure], value)
+            found += _strings(point.label)
+    return found
+
+
+def _about(line: Line, charging: Charging) -> bytes:
+    """Writes what few calls ask of a line."""
     who = ""
     if line.is_session:
         who = who_text(line.attribution or charging.attribution)
-    arguments: list[Argument] = [
-        int(line.is_binding),
-        line.scope,
-        *limits_arguments(limits),
-        _number(line.expires_at_ms),
-        who,
-        raised,
-        len(line.thresholds),
-    ]
-    for point in line.thresholds:
-        value, limit = point.value, limits.of(point.measure)
-        if raised and point.ratio is not None and limit is not None:
-            value = math.ceil(limit * point.ratio)
-        arguments += (SLOTS[point.measure], value, point.label)
-    return arguments
+    return _strings(line.scope, str(_number(line.expires_at_ms)), who)
+
+
+def _rule_text(rule: LoopRule) -> str:
+    numbers = (
+        rule.repeats,
+        rule.cycle_repeats,
+        rule.error_repeats,
+        rule.polling_repeats,
+        rule.within,
+        rule.refusals,
+    )
+    return ",".join(map(str, numbers))
+
+
+def _strings(*texts: str) -> bytes:
+    """Writes texts as the scripts read `s`. Names hold no control characters."""
+    return b"".join([text.encode() + b"\0" for text in texts])
 
 
 def _settled(op: Settle, static: _Static) -> tuple[Argument, ...]:
     return (
         op.hold_id,
-        op.now_ms,
-        op.kind.value,
-        op.cost_nano_usd,
-        op.tokens,
-        _content(op.kind, op.cost_nano_usd, op.tokens, static),
+        _content(op, static),
         _compact(rows.event_row(op.event)),
         "" if op.trace is None else _trace_text(op.trace),
         _sums(op.event),
@@ -239,21 +286,24 @@ def _settled(op: Settle, static: _Static) -> tuple[Argument, ...]:
 
 def _reserved(op: Reserve, static: _Static) -> tuple[Argument, ...]:
     trace = op.trace
-    return (
-        op.hold_id,
-        op.now_ms,
-        op.kind.value,
+    hold = b"%b\x1f%d\x1f%d\x1f%d\x1f%b" % (
+        op.kind.value.encode(),
         op.cost_nano_usd,
         op.tokens,
-        _content(op.kind, op.cost_nano_usd, op.tokens, static),
+        op.expires_at_ms,
+        _content(op, static),
+    )
+    return (
+        op.hold_id,
+        hold,
         op.expires_at_ms,
         # What is remembered if it is refused because it would go on with a loop.
         "" if trace is None else _trace_text(refused_trace(trace, hold_id=op.hold_id)),
     )
 
 
-def _content(kind: CallKind, cost: int, tokens: int, static: _Static) -> bytes:
-    return _digest(f"{kind.value} {cost} {tokens} {static.text}")
+def _content(op: Settle | Reserve, static: _Static) -> bytes:
+    return _digest(f"{op.kind.value} {op.cost_nano_usd} {op.tokens} {static.text}")
 
 
 def _digest(text: str) -> bytes:

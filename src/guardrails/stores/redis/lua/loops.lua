@@ -10,9 +10,12 @@
 -- because it would have gone on with a loop. Those are behind all others.
 local CYCLE_PERIOD_MAX, REFUSED, TRACES_MAX, TRACES_TTL_S = 8, '-', 64, '2592000'
 
--- Of the traces in `key`. A rule says how many calls are a loop of each kind, and how
--- many of the last ones are looked at.
-local function loops_of(key, undo, repeats, of_cycles, of_errors, of_polling, within)
+-- Of the traces in `key`. A rule says how many calls are a loop of each kind, how many of
+-- the last ones are looked at, and how often one that goes on is only refused.
+local LOOP_RULE = '^(%d+),(%d+),(%d+),(%d+),(%d+),(%d+)$'
+local function loops_of(key, undo, rule)
+  local repeats, of_cycles, of_errors, of_polling, within, refusals_max =
+    string.match(rule, LOOP_RULE)
   local function trace_of(text)
     return {string.match(text, '^(.-)\31(.-)\31(.-)\31(.-)\31(.*)$')}
   end
@@ -122,8 +125,8 @@ local function loops_of(key, undo, repeats, of_cycles, of_errors, of_polling, wi
     end
   end
 
-  -- Remembers a tool call that is refused, and returns how many are by now. The same call
-  -- counts once, however often it asks.
+  -- Remembers a tool call that is refused, and returns whether too many are by now. The
+  -- same call counts once, however often it asks.
   local function count_refusal(trace)
     local list, kept, id = redis.call('LRANGE', key, '0', '-1'), {}, trace_of(trace)[4]
     local refusals = 1
@@ -133,7 +136,7 @@ local function loops_of(key, undo, repeats, of_cycles, of_errors, of_polling, wi
       elseif known[4] ~= id then kept[#kept + 1], refusals = text, refusals + 1 end
     end
     remember(list, kept, trace)
-    return refusals
+    return refusals > refusals_max + 0
   end
 
   return {learn = learn, continued = continued, count_refusal = count_refusal}

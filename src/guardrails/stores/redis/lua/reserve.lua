@@ -1,45 +1,42 @@
 -- reserve.lua: admits a call that begins, or refuses it. A part of call.lua; `_reserve`
 -- of core/ledger.py.
 
--- What stands in the way on one line: {measure, used, allowed, needed}, and
+-- What stands in the way on one line: 'stop' or {measure, used, allowed, needed}, and
 -- whether waiting for open holds is in vain.
-local function in_the_way(i, now, cost, tokens, calls, active)
-  local row, p = rows[i], line[i]
-  if A[p + 4] ~= '' and row[STEPS] - A[p + 4] >= 0 then
-    return {STEPS, row[STEPS], A[p + 4], 1}, true
-  end
-  local limit = A[p + calls - 3] -- model calls at 5, tool calls at 6
-  if limit ~= '' and row[calls] - limit >= 0 then return {calls, row[calls], limit, 1}, true end
-  if A[p + 7] ~= '' and is_session(i) then
-    local elapsed = row[ACTIVE] + math.max(0, math.min(active, now - row[LAST]))
-    if elapsed - A[p + 7] >= 0 then return {ACTIVE, elapsed, A[p + 7], 0}, true end
+local function in_the_way(i, now, cost, tokens, calls)
+  local row = rows[i]
+  local binds, cost_max, tokens_max, steps_max, models_max, tools_max, active_max = limits_of(i)
+  if binds == 0 then return nil, false end
+  if row.stop ~= '' then return 'stop', true end
+  if row[STEPS] >= steps_max then return {STEPS, row[STEPS], steps_max, 1}, true end
+  local calls_max = calls == MODELS and models_max or tools_max
+  if row[calls] >= calls_max then return {calls, row[calls], calls_max, 1}, true end
+  if i <= sessions then
+    local elapsed = row[ACTIVE] + math.max(0, math.min(active_of(i, RESERVED), now - row[LAST]))
+    if elapsed >= active_max then return {ACTIVE, elapsed, active_max, 0}, true end
   end
   local money, words = row[1] + row[2] + row[3], row[4] + row[5] + row[6]
   local waiting
-  if A[p + 2] ~= '' and money + cost - A[p + 2] > 0 then
-    waiting = {COST, money, A[p + 2], cost}
-    if money - row[2] + cost - A[p + 2] > 0 then return waiting, true end
+  if money + cost > cost_max then
+    waiting = {COST, money, cost_max, cost}
+    if money - row[2] + cost > cost_max then return waiting, true end
   end
-  if A[p + 3] ~= '' and words + tokens - A[p + 3] > 0 then
-    local final = words - row[5] + tokens - A[p + 3] > 0
-    if final or not waiting then return {TOKENS, words, A[p + 3], tokens}, final end
+  if words + tokens > tokens_max then
+    local final = words - row[5] + tokens > tokens_max
+    if final or not waiting then return {TOKENS, words, tokens_max, tokens}, final end
   end
   return waiting, false
 end
 
-local function refusal(now, cost, tokens, calls, first)
+local function refusal(now, cost, tokens, calls)
   local waiting, where
   for i = 1, count do
-    if A[line[i]] == '1' then
-      if rows[i].stop ~= '' then return 'stop', i, true end
-      local active = is_session(i) and A[first + i] + 0 or 0
-      local found, final = in_the_way(i, now, cost, tokens, calls, active)
-      if final then return found, i, true end
-      if not waiting then waiting, where = found, i end
-    end
+    local found, final = in_the_way(i, now, cost, tokens, calls)
+    if final then return found, i, true end
+    if not waiting then waiting, where = found, i end
   end
-  if A[19] ~= '' and A[26] == 'block' and not rows[1].opens then
-    local finding = loops().continued(A[19])
+  if A[NEXT_TRACE] ~= '' and A[ACTION] == 'block' and not rows[1].opens then
+    local finding = loops().continued(A[NEXT_TRACE])
     if finding then return finding, 1, true end
   end
   return waiting, where, false
@@ -48,9 +45,10 @@ end
 -- The first order of a person in force that the call falls under. A session that was
 -- stopped for good has that in its account, and here only for the list.
 local function stopped(now)
-  for i, text in ipairs(call('HMGET', K[STOPS], unpack(A, at))) do
+  local before = CELLS + #K - TRACES - count
+  for i, text in ipairs(call('HMGET', K[STOPS], unpack(A, before + 1))) do
     local til = text and string.match(text, '^(%d*)\31')
-    if til == '' and string.sub(A[at + i - 1], 1, 8) ~= 'session/' then return text, i end
+    if til == '' and string.sub(A[before + i], 1, 8) ~= 'session/' then return text, i end
     if til and til ~= '' and now - til < 0 then return text, i end
   end
 end
@@ -58,22 +56,24 @@ end
 local has_refused = false -- a call for a loop, which is counted
 
 local function reserve()
-  local id, now, cost, tokens, first = A[12], A[13] + 0, A[15] + 0, A[16] + 0, 31 + sessions
-  local calls = A[14] == 'model' and MODELS or TOOLS
+  local now, cost, tokens, calls = struct.unpack(HALF, A[CALL], RESERVED)
+  local id, content = A[RESERVED_ID], nil
   local hold = call('HGET', K[HOLDS], id) or call('HGET', K[LOST], id)
-  local content = hold and string.sub(({split(hold)})[5], 1, 6)
-  if not hold then
+  if hold then
+    local _, _, _, at = split(hold)
+    content = string.sub(hold, at, at + 5)
+  else
     local known = finished(id)
     -- One that was given back answers for no call any more.
     content = known and string.sub(known, 1, 1) == 's' and string.sub(known, 2, 7) or known
   end
-  if content then return content == A[17] and 1 or {'conflict'} end
+  if content then return content == string.sub(A[HOLD], -6) and 1 or {'conflict'} end
 
-  local before, answer = open(now, first), nil
+  local before, answer = open(now, RESERVED), nil
   local order, which = stopped(now)
   local why, where, final
   if order then answer = {'deny', which, order, 3, int(rows[1][STEPS])}
-  else why, where, final = refusal(now, cost, tokens, calls, first) end
+  else why, where, final = refusal(now, cost, tokens, calls) end
   if why then
     local row, steps = rows[where], int(rows[1][STEPS])
     if why == 'stop' then answer = {'deny', where, row.stop, 0, steps}
@@ -82,18 +82,18 @@ local function reserve()
       answer = {'deny', where, text, 2, steps}
       if enforced then
         has_refused = true
-        if loops().count_refusal(A[19]) > A[27] + 0 then -- it was told, and goes on all the same
+        if loops().count_refusal(A[NEXT_TRACE]) then -- it was told, and goes on all the same
           stop_for_loop(now, id, text)
-          touch(1, now, first)
+          touch(1, now, RESERVED)
           answer = {'deny', where, row.stop, 1, steps}
         end
       end
     else
       answer = {final and 'deny' or 'wait', where, '', 0, steps,
-        why[1], int(why[2]), why[3], int(why[4])}
-      if final and enforced and is_session(where) then
+        why[1], int(why[2]), int(why[3]), int(why[4])}
+      if final and enforced and where <= sessions then
         stop_for_budget(where, now, why[1], why[2], why[3], why[4])
-        touch(where, now, first)
+        touch(where, now, RESERVED)
         answer = {'deny', where, row.stop, 1, steps}
       elseif final and enforced then telling().limit(where, now, why) end
     end
@@ -105,13 +105,12 @@ local function reserve()
   end
 
   undo[#undo + 1] = {'ZREM', K[DUE], id}
-  call('ZADD', K[DUE], A[18], id)
+  call('ZADD', K[DUE], A[EXPIRY], id)
   undo[#undo + 1] = {'HDEL', K[HOLDS], id}
-  call('HSET', K[HOLDS], id, table.concat({A[14], A[15], A[16], A[18],
-    A[17] .. A[28] .. A[29]}, '\31'))
+  call('HSET', K[HOLDS], id, A[HOLD] .. A[CHARGED])
   for i = 1, count do
     local row = rows[i]
-    touch(i, now, first)
+    touch(i, now, RESERVED)
     row[2], row[5] = row[2] + cost, row[5] + tokens
     row[STEPS], row[calls] = row[STEPS] + 1, row[calls] + 1
   end

@@ -3,7 +3,7 @@
 
 -- Adds numbers to a cell; `text` is how they are written, which is all a new one needs.
 local function add(i, format, text, numbers)
-  local key, name = K[TRACES + count + i], A[cells + i]
+  local key, name = K[TRACES + count + i], A[CELLS + i]
   local known = call('HGET', key, name)
   undo[#undo + 1] = known and {'HSET', key, name, known} or {'HDEL', key, name}
   if known then
@@ -22,60 +22,58 @@ end
 local has_event = false -- of a call that is booked now
 
 local function settle()
-  local id, now, cost, tokens, first = A[3], A[4] + 0, A[6] + 0, A[7] + 0, 31
+  local now, cost, tokens, calls = struct.unpack(HALF, A[CALL], SETTLED)
+  local id = A[SETTLED_ID]
   local hold, slot, known = call('HGET', K[HOLDS], id), 2, nil
   if not hold then hold, slot = call('HGET', K[LOST], id), 3 end
   if not hold then known = finished(id) end
   if known and string.sub(known, 1, 1) == 's' then return {0} end
-  local held_cost, held_tokens, content, accounts, names = 0, 0, A[8], A[28], ''
+  local held_cost, held_tokens, content, names = 0, 0, A[SETTLED_CONTENT], A[CHARGED]
   if hold then
-    local _, c, t, due, rest = split(hold)
+    local c, t, due, at = split(hold)
     if slot == 2 then undo[1] = {'ZADD', K[DUE], due, id} end
     held_cost, held_tokens = c + 0, t + 0
-    content, accounts = string.sub(rest, 1, 6), string.sub(rest, 7, 12)
-    names = '\n' .. string.sub(rest, 13) .. '\n'
-  elseif known then content, accounts = string.sub(known, 2, 7), string.sub(known, 8) end
-  if accounts ~= A[28] then return {-1} end
+    content, names = string.sub(hold, at, at + 5), string.sub(hold, at + 6)
+  elseif known then content, names = string.sub(known, 2, 7), string.sub(known, 8) end
+  local digest = string.sub(names, 1, 6)
+  if digest ~= string.sub(A[CHARGED], 1, 6) then return {-1} end
+  -- A row that a hold does not name was forgotten with its customer, and is of a session
+  -- that was taken up again.
+  local names_some = names ~= A[CHARGED] and '\n' .. string.sub(names, 7) .. '\n'
 
   -- First what is allowed even when memory is used up: what is paid must be booked.
   call('ZREM', K[DUE], id)
-  finish(id, content, accounts)
+  finish(id, content, digest)
   if hold then
     local holds = K[slot == 2 and HOLDS or LOST]
     undo[#undo + 1] = {'HSET', holds, id, hold}
     call('HDEL', holds, id)
   end
 
-  local before, new_stop = open(now, first), ''
+  local before, new_stop = open(now, SETTLED), ''
   for i = 1, count do
-    local row, p = rows[i], line[i]
-    -- A new row has expired since, with what it held. One that a hold does not name was
-    -- forgotten with its customer, and is of a session that was taken up again.
-    touch(i, now, first)
-    local is_held = string.find(names, '\n' .. K[TRACES + i] .. '\n', 1, true)
-    if is_held and not row.is_new then
+    local row = rows[i]
+    touch(i, now, SETTLED)
+    local is_held = hold and (not names_some
+      or string.find(names_some, '\n' .. K[TRACES + i] .. '\n', 1, true))
+    if is_held and not row.is_new then -- a new one has expired since, with what it held
       row[slot], row[slot + 3] = row[slot] - held_cost, row[slot + 3] - held_tokens
-    else
-      local calls = A[5] == 'model' and MODELS or TOOLS
-      row[STEPS], row[calls] = row[STEPS] + 1, row[calls] + 1
-    end
+    else row[STEPS], row[calls] = row[STEPS] + 1, row[calls] + 1 end
     row[1], row[4] = row[1] + cost, row[4] + tokens
-    if is_session(i) and enforced and row.stop == '' then
+    if i <= sessions and enforced and row.stop == '' then
       local money, used = row[1] + row[3], row[4] + row[6]
-      if A[p + 2] ~= '' and money - A[p + 2] > 0 then
-        stop_for_budget(i, now, COST, money, A[p + 2])
-      elseif A[p + 3] ~= '' and used - A[p + 3] > 0 then
-        stop_for_budget(i, now, TOKENS, used, A[p + 3])
-      end
+      local _, cost_max, tokens_max = limits_of(i)
+      if money > cost_max then stop_for_budget(i, now, COST, money, cost_max)
+      elseif used > tokens_max then stop_for_budget(i, now, TOKENS, used, tokens_max) end
       if new_stop == '' then new_stop = row.stop end
     end
   end
 
   local crossed = crossings(before)
   local finding, told
-  if A[10] ~= '' and A[26] ~= '' then finding, told = loops().learn(A[10]) end
+  if A[TRACE] ~= '' and A[ACTION] ~= '' then finding, told = loops().learn(A[TRACE]) end
   local text = finding and table.concat(finding, '\31') or ''
-  local is_stop = finding and A[26] == 'stop' and enforced
+  local is_stop = finding and A[ACTION] == 'stop' and enforced
   if finding and not told then telling().loop(now, id, finding, text, is_stop) end
   if is_stop and rows[1].stop == '' then
     stop_for_loop(now, id, text)
@@ -86,13 +84,13 @@ local function settle()
   if #crossed > 0 then telling().crossings(crossed, now) end
 
   has_event = true
-  local packed, layers = string.sub(A[11], 1, SUMS_BYTES), string.sub(A[11], SUMS_BYTES + 1)
-  local sums = {struct.unpack(SUMS, packed)}
-  local last = A[cells] - (layers == '' and 0 or 1)
+  local packed, layers = string.sub(A[ADDED], 1, SUMS_BYTES), string.sub(A[ADDED], SUMS_BYTES + 1)
+  local sums, cells = {struct.unpack(SUMS, packed)}, #K - TRACES - count
+  local last = cells - (layers == '' and 0 or 1)
   for i = 1, last do add(i, SUMS, packed, sums) end
   if layers ~= '' then -- tokens and cost of each
     local format = '<' .. string.rep('i8', 22)
-    add(last + 1, format, layers, {struct.unpack(format, layers)})
+    add(cells, format, layers, {struct.unpack(format, layers)})
   end
 
   local late = not hold or slot == 3

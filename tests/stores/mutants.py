@@ -244,10 +244,10 @@ CALL = {
         "call('XADD', K[EVENTS], 'MAXLEN', '~', A[EVENTS_KEPT], '*', 'e', A[EVENT])",
         "",
     ),
-    "no sums": ("for i = 1, last do add", "for i = 1, 0 do add"),
+    "no sums": ("for i = 1, cells do", "for i = 1, 0 do"),
     "sums hold the last call": (
-        "sums[j] = sums[j] + numbers[j]",
-        "sums[j] = numbers[j]",
+        "    if known then\n      local b1",
+        "    if false then\n      local b1",
     ),
     # Arguments
     "both halves of a call were as active": (
@@ -273,7 +273,7 @@ CALL = {
         "",
     ),
     "sums live for ever": (
-        "if call('HLEN', key) == 1 then call('EXPIRE', key, ROLLUP_TTL_S) end",
+        "if is_new and call('HLEN', key) == 1 then call('EXPIRE', key, ROLLUP_TTL_S) end",
         "",
     ),
     "sessions live for ever": (

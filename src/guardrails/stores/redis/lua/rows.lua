@@ -19,7 +19,7 @@ local STARTED, LAST, ENDED = 10, 11, 13
 local undo = {}
 
 -- Where the arguments stand, see call.lua. They are few, because each takes the server
--- as long as unpacking three numbers does.
+-- as long as unpacking two numbers does.
 local CALL, SETTLED_ID, SETTLED_CONTENT, EVENT, TRACE, ADDED = 1, 2, 3, 4, 5, 6
 local RESERVED_ID, HOLD, EXPIRY, NEXT_TRACE, EVENTS_KEPT = 7, 8, 9, 10, 11
 local LIMITS, RAISED, CHARGED, WATCHED, ABOUT = 12, 13, 14, 15, 16

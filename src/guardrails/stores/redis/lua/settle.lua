@@ -17,7 +17,7 @@ local function keep_in(i, text, is_new)
 end
 
 -- Adds what a call comes to to each of its cells; `text` is all that a new one needs. In
--- tables the numbers would take the server three times as long.
+-- tables the numbers would take the server twice as long.
 local function add_sums(cells, text)
   local a1, a2, a3, a4, a5, a6, a7, a8, a9, a10, a11, a12, a13, a14, a15, a16 =
     struct.unpack(SUMS, text)

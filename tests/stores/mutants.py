@@ -273,8 +273,8 @@ CALL = {
         "",
     ),
     "sums live for ever": (
-        "if is_new and call('HLEN', key) == 1 then call('EXPIRE', key, ROLLUP_TTL_S) end",
-        "",
+        "if is_new and call('HLEN', key) == 1 then",
+        "if false then",
     ),
     "sessions live for ever": (
         "if row.opens or row.lives then call('EXPIRE', key, SESSION_TTL_S) end",

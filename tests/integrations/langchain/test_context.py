@@ -2,10 +2,11 @@
 
 import asyncio
 import contextlib
+import functools
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import Any
 
 import pytest
 from langchain.agents import create_agent
+from langchain.agents.middleware import AgentMiddleware
 from langchain_core.callbacks import BaseCallbackHandler
 from langchain_core.runnables import RunnableConfig, RunnableLambda
 from langchain_core.tools import StructuredTool
@@ -510,3 +512,32 @@ def test_langchain_is_guarded_when_it_is_imported_in_the_session(program: str) -
         [sys.executable, "-c", program], capture_output=True, text=True, check=False
     )
     assert done.stdout == "stopped after 1\n", done.stderr
+
+
+class Patched:
+    """A method as wrapt patches it: another object each time it is looked at."""
+
+    def __init__(self, method: Callable[..., Any]) -> None:
+        self._method = method
+
+    def __get__(self, instance: object, owner: type | None = None) -> Any:
+        return functools.partial(self._method, instance)
+
+
+async def test_a_run_is_one_session_where_all_middlewares_are_patched(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As OpenLLMetry patches them: LangChain finds that each has hooks of its own."""
+    for name in ("before_agent", "abefore_agent"):
+        hook = Patched(getattr(AgentMiddleware, name))
+        monkeypatch.setattr(AgentMiddleware, name, hook)
+    rig = Rig(max_steps=3)
+    agent = create_agent(
+        rig.model(rig.calls_tool()),
+        [rig.tool()],
+        middleware=[GuardMiddleware(rig.guard)],
+    )
+    with pytest.raises(BudgetExceeded):
+        await agent.ainvoke(ASK)
+
+    assert rig.record.runs == 3

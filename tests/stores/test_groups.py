@@ -53,7 +53,7 @@ def redis_server() -> Iterator[Server]:
 
 
 @pytest.fixture(params=["memory", "sqlite", "server"])
-def opened(request: pytest.FixtureRequest, tmp_path: Path) -> Opened:
+def opened(request: pytest.FixtureRequest, tmp_path: Path, patient: None) -> Opened:
     """Opens an empty store."""
     kind: str = request.param
     server: Server | None = None

@@ -74,6 +74,7 @@ def _greeting(folder: Path, *, asks: bool = False) -> Iterator[int]:
     listener.close()
 
 
+@pytest.mark.usefixtures("patient")
 @pytest.mark.parametrize("run", [in_thread, on_loop])
 @pytest.mark.parametrize(
     ("options", "said"),

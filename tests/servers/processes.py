@@ -11,6 +11,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from functools import cached_property
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -137,15 +138,19 @@ class Server:
 
     def ask(self, *command: Any) -> Any:
         """Sends one command and returns the reply."""
-        client = redis.Redis(
+        try:
+            return self._client.execute_command(*command)
+        finally:
+            # It stays, because making one takes longer than what most are asked.
+            self._client.connection_pool.disconnect(inuse_connections=False)
+
+    @cached_property
+    def _client(self) -> redis.Redis:
+        return redis.Redis(
             unix_socket_path=str(self.socket),
             retry=Retry(NoBackoff(), 0),
             socket_timeout=5,
         )
-        try:
-            return client.execute_command(*command)
-        finally:
-            client.close()
 
     def kill(self) -> None:
         """Ends it at once, as a crash would."""

@@ -59,6 +59,7 @@ def guarded() -> Iterator[Sentinel]:
         yield sentinel
 
 
+@pytest.mark.usefixtures("patient")
 @pytest.mark.parametrize("run", [in_thread, on_loop])
 @pytest.mark.parametrize("user", ["", "&sentinel_username=asker"])
 def test_sentinels_have_a_password_of_their_own(
@@ -69,6 +70,7 @@ def test_sentinels_have_a_password_of_their_own(
     assert _read(run, f"{url}?sentinel_password={ITS_PASSWORD}{user}") is None
 
 
+@pytest.mark.usefixtures("patient")
 @pytest.mark.parametrize("run", [in_thread, on_loop])
 @pytest.mark.parametrize("query", ["", f"?sentinel_password={PASSWORD}"])
 def test_who_may_not_ask_sentinels_is_told_how(

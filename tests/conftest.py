@@ -32,6 +32,15 @@ OPEN_FILES = Path("/proc/self/fd")
 LEDGER_ENDINGS = (".db", ".sqlite3", "-wal", "-shm", "-lock")
 
 
+def pytest_collection_finish() -> None:
+    """Has no collection of garbage look again at what is loaded for good.
+
+    That is most of what there is, also in the child of a fork.
+    """
+    gc.collect()
+    gc.freeze()
+
+
 @pytest.fixture(autouse=True)
 def own_environment(
     monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory

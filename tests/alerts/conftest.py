@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from guardrails.alerts import channel, outlet
 from guardrails.alerts.samples import samples
 from guardrails.core.accounts import StopReason
 from guardrails.core.alerts import Alert
@@ -101,6 +102,18 @@ def an_alert(kind: AlertKind = AlertKind.SOFT, **changes: Any) -> Alert:
         who and who.session_id,
     )
     return Alert(**({"subject": str(about)} | content))
+
+
+@pytest.fixture
+def pace_ms(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> int:
+    """Has messages follow each other faster than Slack allows: nobody here minds.
+
+    For what is not about time. The pace itself is tested where the clock is a fake.
+    """
+    pace_ms: int = getattr(request, "param", 20)
+    for module in (channel, outlet):
+        monkeypatch.setattr(module, "INTERVAL_MS", pace_ms)
+    return pace_ms
 
 
 Talk = Callable[[socket.socket], None]

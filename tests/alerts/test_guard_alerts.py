@@ -20,6 +20,7 @@ import guardrails.alerts.delivery
 import guardrails.alerts.slack
 from guardrails import CallRefused, Guard, SessionStopped
 from guardrails.alerts import Alert
+from guardrails.alerts.channel import INTERVAL_MS
 from guardrails.alerts.delivery import Answer, Post
 from guardrails.stores.sqlite import SQLiteStore
 from tests.alerts.conftest import (
@@ -32,6 +33,8 @@ from tests.alerts.conftest import (
 )
 from tests.servers.waiting import until
 from tests.stores.flaky import FlakyStore
+
+pytestmark = pytest.mark.usefixtures("pace_ms")
 
 Start = Callable[..., Receiver]
 Open = Callable[..., Guard]
@@ -416,6 +419,7 @@ def test_a_message_that_cannot_be_written_holds_up_no_other(
 # --- closing ----------------------------------------------------------------
 
 
+@pytest.mark.parametrize("pace_ms", [INTERVAL_MS], indirect=True)
 def test_closing_sends_what_waits(receive: Start, opened: Open) -> None:
     receiver = receive()
     guard = opened(receiver)

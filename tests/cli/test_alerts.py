@@ -28,11 +28,14 @@ from tests.alerts.conftest import (
     Receiver,
     answering,
     content_of,
+    pace_ms,
     receive,
 )
 from tests.cli.conftest import Run
 
-__all__ = ["receive"]
+__all__ = ["pace_ms", "receive"]
+
+pytestmark = pytest.mark.usefixtures("pace_ms")
 
 Start = Callable[..., Receiver]
 

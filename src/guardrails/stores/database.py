@@ -4,7 +4,7 @@ import errno
 import os
 import sqlite3
 import time
-from collections.abc import Iterator
+from functools import cache
 from importlib.resources import files
 from pathlib import Path
 
@@ -241,20 +241,24 @@ def _pragma(connection: sqlite3.Connection, name: str) -> int:
     return connection.execute(f"PRAGMA {name}").fetchone()[0]
 
 
-def _migrations() -> list[str]:
+@cache
+def _migrations() -> tuple[str, ...]:
     """Returns the scripts in order; the n-th leads to schema n."""
     folder = files("guardrails.stores") / "migrations"
     scripts = sorted(
         (script for script in folder.iterdir() if script.name.endswith(".sql")),
         key=lambda script: script.name,
     )
-    return [script.read_text(encoding="utf-8") for script in scripts]
+    return tuple([script.read_text(encoding="utf-8") for script in scripts])
 
 
-def _statements(script: str) -> Iterator[str]:
+@cache
+def _statements(script: str) -> tuple[str, ...]:
+    found: list[str] = []
     statement = ""
     for line in script.splitlines(keepends=True):
         statement += line
         if sqlite3.complete_statement(statement):
-            yield statement
+            found.append(statement)
             statement = ""
+    return tuple(found)

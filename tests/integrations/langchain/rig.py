@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 from langchain_core.messages import AIMessage, BaseMessage
 from langchain_core.outputs import ChatResult
 from langchain_core.tools import BaseTool, StructuredTool
-from pydantic import PrivateAttr
+from pydantic import BaseModel, PrivateAttr
 
 from guardrails import Attribution, Charge, Event, Guard, PriceStatus, TokenUsage
 from guardrails.core.accounts import Stop
@@ -187,6 +187,12 @@ class SlowChatModel(ScriptedChatModel):
             await self._goes_on.wait()
 
 
+class Question(BaseModel):
+    """What a tool of the rig takes. LangChain is slow to infer that each time."""
+
+    q: str
+
+
 Script = Callable[[int, Sequence[BaseMessage]], AIMessage | Exception]
 
 
@@ -251,7 +257,11 @@ class Rig:
             return await awork(q) if awork else work(q)
 
         return StructuredTool.from_function(
-            run, coroutine=arun, name=name, description="Looks something up."
+            run,
+            coroutine=arun,
+            name=name,
+            description="Looks something up.",
+            args_schema=Question,
         )
 
     def calls_tool(self, name: str = "search", times: int = 1) -> Script:

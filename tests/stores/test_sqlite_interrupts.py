@@ -2,6 +2,7 @@
 
 import dis
 import itertools
+import shutil
 import sys
 from collections.abc import Iterator
 from contextlib import closing
@@ -68,9 +69,13 @@ class Interrupt:
 
 def interrupted(folder: Path, op: Reserve | Settle) -> Iterator[KeyboardInterrupt]:
     """Has an operation interrupted at each point, on a ledger of its own each time."""
+    ledger = folder / "ledger.sqlite3"
+    with closing(SQLiteStore(ledger)) as store:
+        store.execute(reserve("first", TO))
     for number in itertools.count(1):
-        with closing(SQLiteStore(folder / f"{number}.sqlite3")) as store:
-            store.execute(reserve("first", TO))
+        copy = Path(shutil.copy(ledger, folder / f"{number}.sqlite3"))
+        with closing(SQLiteStore(copy)) as store:
+            store.execute(ReadAccount(account=SESSION))  # Opens it.
             interrupt = Interrupt(number)
             try:
                 with interrupt:

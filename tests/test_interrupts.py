@@ -1,17 +1,23 @@
 """Signals in a guarded program: what was paid is booked, and nothing else is held."""
 
 import itertools
+import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import AbstractContextManager
+from functools import partial
 from pathlib import Path
 from types import FrameType, TracebackType
 
 import pytest
+from redis import connection
 
 import guardrails
 from guardrails import CallRefused, Guard, Session
+from guardrails.core.fingerprints import fingerprint
+from guardrails.core.plain import size_bytes
 from guardrails.scope import current_call, current_session
+from tests.servers.processes import Server
 
 ROOT = Path(guardrails.__file__).parent
 FILES = {
@@ -31,22 +37,35 @@ CENT = 10_000_000
 Work = Callable[[Guard, Session, list[str]], object]
 
 
-def ctrl_c() -> None:
-    raise KeyboardInterrupt
+class TimeLimit(Exception):
+    """As those of Celery and RQ, which a signal's handler raises."""
 
 
 class Interrupt(AbstractContextManager[None]):
-    """Handles a signal after the n-th built-in function that our code calls.
+    """Has a signal handled after the n-th built-in function that our code calls.
 
     There Python looks for signals.
+
+    Args:
+        number: Which of them.
+        handler: What the handler does.
+        files: What our code is.
     """
 
-    def __init__(self, number: int, handler: Callable[[], object] = ctrl_c) -> None:
+    def __init__(
+        self,
+        number: int,
+        handler: Callable[[], object],
+        *,
+        files: Collection[str] = frozenset(FILES),
+    ) -> None:
         self._left = number
         self._handler = handler
+        self._files = files
 
     def __enter__(self) -> None:
         self._before = sys.getprofile()
+        self._handler_before = signal.signal(signal.SIGTERM, self._handle)
         sys.setprofile(self._called)
 
     def __exit__(
@@ -56,17 +75,29 @@ class Interrupt(AbstractContextManager[None]):
         traceback: TracebackType | None,
     ) -> None:
         sys.setprofile(self._before)
+        signal.signal(signal.SIGTERM, self._handler_before)
 
     @property
     def has_come(self) -> bool:
         return self._left <= 0
 
     def _called(self, frame: FrameType, event: str, _: object) -> None:
-        if event == "c_return" and frame.f_code.co_filename in FILES:
+        if event == "c_return" and frame.f_code.co_filename in self._files:
             self._left -= 1
             if self._left == 0:
                 sys.setprofile(self._before)
-                self._handler()
+                del frame  # Only the handler is given one.
+                signal.raise_signal(signal.SIGTERM)
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        self._handler()
+
+
+def raising(kind: type[BaseException]) -> Callable[[], object]:
+    def handle() -> None:
+        raise kind
+
+    return handle
 
 
 def settled(guard: Guard, session: Session, made: list[str]) -> None:
@@ -94,33 +125,76 @@ def never_sent(guard: Guard, session: Session, made: list[str]) -> None:
         call.release()
 
 
+def interrupted(
+    guard: Guard, work: Work, interrupt: Interrupt, kind: type[BaseException]
+) -> None:
+    """Has some work interrupted, and looks at what is left of it."""
+    session, made = guard.session(), list[str]()
+    try:
+        with interrupt:
+            work(guard, session, made)
+    except kind:
+        was_raised = True
+    else:
+        was_raised = False
+    assert was_raised == interrupt.has_come
+    account = guard.account(session.session_id)
+    booked = (0, 0)
+    if account is not None:
+        booked = account.posted_nano_usd, account.held_nano_usd
+    assert booked == (len(made) * CENT, 0)
+    assert len(session.events()) == len(made)
+    assert current_session.get() is None
+    assert current_call.get() is None
+    with session:  # It can be entered again.
+        pass
+
+
+@pytest.mark.parametrize("kind", [KeyboardInterrupt, TimeLimit, TimeoutError])
 @pytest.mark.parametrize("work", [settled, left, a_tool, never_sent])
 def test_an_interrupt_loses_no_paid_call_and_holds_nothing(
-    work: Work, tmp_path: Path
+    work: Work, kind: type[BaseException], tmp_path: Path
 ) -> None:
-    """Wherever it comes, the program goes on with the budget that is really left."""
+    """Wherever it comes, the program goes on with the budget that is really left.
+
+    And it hears of it: a time limit is not taken for a failure of ours.
+    """
     guard = Guard({}, store=f"sqlite:///{tmp_path}/ledger.sqlite3", max_cost_usd="1.00")
     for number in itertools.count(1):
-        session, made, interrupt = guard.session(), list[str](), Interrupt(number)
-        try:
-            with interrupt:
-                work(guard, session, made)
-        except KeyboardInterrupt:
-            pass
-        account = guard.account(session.session_id)
-        booked = (0, 0)
-        if account is not None:
-            booked = account.posted_nano_usd, account.held_nano_usd
-        assert booked == (len(made) * CENT, 0), f"at interrupt {number}"
-        assert len(session.events()) == len(made)
-        assert current_session.get() is None
-        assert current_call.get() is None
-        with session:  # It can be entered again.
-            pass
+        interrupt = Interrupt(number, raising(kind))
+        interrupted(guard, work, interrupt, kind)
         if not interrupt.has_come:
             break
+    assert not guard.store.is_degraded
     guard.close()
     assert number > 30
+
+
+@pytest.mark.usefixtures("patient")
+def test_a_time_limit_is_not_taken_for_that_of_a_server(server: Server) -> None:
+    """It comes while Redis is waited for, whose client has a `TimeoutError`, too."""
+    files = {*FILES, *map(str, (ROOT / "stores/redis").glob("*.py"))}
+    guard = Guard({}, store=server.url, max_cost_usd="1.00")
+    for number in itertools.count(1, 3):
+        interrupt = Interrupt(
+            number, raising(TimeoutError), files={*files, connection.__file__}
+        )
+        interrupted(guard, settled, interrupt, TimeoutError)
+        if not interrupt.has_come:
+            break
+    assert not guard.store.is_degraded
+    guard.close()
+    assert number > 100
+
+
+@pytest.mark.parametrize("read", [size_bytes, partial(fingerprint, key=b"key")])
+def test_a_time_limit_ends_the_reading_of_arguments(
+    read: Callable[[object], object],
+) -> None:
+    """These may be large, and what cannot be read is no failure otherwise."""
+    code = {str(ROOT / "core/plain.py"), str(ROOT / "core/fingerprints.py")}
+    with Interrupt(2, raising(TimeLimit), files=code), pytest.raises(TimeLimit):
+        read({"text": ["a", "b"] * 99})
 
 
 @pytest.mark.parametrize("store", ["memory://", "sqlite:///{}/ledger.sqlite3"])

@@ -15,6 +15,7 @@ from langchain_core.messages import BaseMessage
 
 from guardrails.core.estimates import MESSAGE_OVERHEAD_TOKENS
 from guardrails.core.plain import size_bytes
+from guardrails.core.tracebacks import interrupt_in
 from guardrails.core.usage import TOKENS_MAX
 from guardrails_langchain.media import DATA, medium_tokens_max
 
@@ -270,7 +271,9 @@ def _json_bytes(value: object) -> int:
     """Returns the bytes of a value as JSON, or a bound if it is none."""
     try:
         return text_bytes(_json(value))
-    except Exception:
+    except Exception as error:
+        if interrupt_in(error) is not None:
+            raise
         # Twice: the size leaves out quotes and escapes.
         return OPAQUE_TOKENS_MAX + 2 * (size_bytes(value) or 0)
 

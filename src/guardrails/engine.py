@@ -33,6 +33,7 @@ from guardrails.core.operations import (
 )
 from guardrails.core.policy import Policy
 from guardrails.core.telling import Telling
+from guardrails.core.tracebacks import interrupt_in
 from guardrails.errors import (
     GuardrailsError,
     ReservationConflict,
@@ -344,7 +345,12 @@ class Engine:
             raise cancelled
 
     def contain(self, error: BaseException, doing: str) -> None:
-        """Counts a failure of ours and says so; it never reaches the host."""
+        """Counts a failure of ours and says so; it never reaches the host.
+
+        An interrupt is none, and goes on.
+        """
+        if (interrupt := interrupt_in(error)) is not None:
+            raise interrupt
         self.failures += 1
         if self.failures & (self.failures - 1) == 0:  # The 1st, 2nd, 4th, 8th, …
             # Only the type: the text of an error may hold content.

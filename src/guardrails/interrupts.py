@@ -13,6 +13,8 @@ import sys
 from collections.abc import Callable, Coroutine
 from typing import Any, ParamSpec, TypeVar
 
+from guardrails.core.tracebacks import interrupt_in
+
 __all__ = ["all_or_nothing", "is_broken_off", "to_its_end", "unbroken"]
 
 P = ParamSpec("P")
@@ -26,10 +28,9 @@ def unbroken(work: Callable[P, R]) -> Callable[P, R]:
     def run(*args: P.args, **kwargs: P.kwargs) -> R:
         try:
             return work(*args, **kwargs)
-        except Exception:
-            raise
-        except BaseException:
-            work(*args, **kwargs)
+        except BaseException as error:
+            if interrupt_in(error) is not None:
+                work(*args, **kwargs)
             raise
 
     return run
@@ -39,10 +40,9 @@ def all_or_nothing(do: Callable[[], R], undo: Callable[[], object]) -> R:
     """Does something, and undoes it if an interrupt breaks it off."""
     try:
         return do()
-    except Exception:
-        raise
-    except BaseException:
-        undo()
+    except BaseException as error:
+        if interrupt_in(error) is not None:
+            undo()
         raise
 
 
@@ -88,7 +88,10 @@ def is_broken_off(work: "asyncio.Task[Any]") -> bool:
     By the end of its event loop, or by Ctrl-C in a loop that does not make a
     cancellation of it. Then the interrupt has already left the loop.
     """
-    return work.cancelled() or not isinstance(work.exception(), Exception | None)
+    if work.cancelled():
+        return True
+    error = work.exception()
+    return error is not None and interrupt_in(error) is not None
 
 
 def _tell_once(stack: contextlib.ExitStack) -> None:

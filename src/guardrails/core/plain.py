@@ -13,6 +13,8 @@ from collections.abc import Callable, Iterable, Mapping
 from itertools import chain, islice
 from typing import Any, cast
 
+from guardrails.core.tracebacks import interrupt_in
+
 __all__ = [
     "DEPTH_MAX",
     "DICT",
@@ -138,7 +140,9 @@ def size_bytes(value: object) -> int | None:
     try:
         return _size(value)
     # The value changes in another thread, or memory is short.
-    except Exception:
+    except Exception as error:
+        if interrupt_in(error) is not None:
+            raise
         return None
 
 

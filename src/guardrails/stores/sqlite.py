@@ -31,6 +31,7 @@ from pathlib import Path
 from typing import Never, TypeVar, cast
 
 from guardrails.core.operations import Operation
+from guardrails.core.tracebacks import interrupt_in
 from guardrails.errors import StoreUnavailable
 from guardrails.ids import new_key
 from guardrails.stores.database import (
@@ -166,7 +167,8 @@ class SQLiteStore:
         """
         if not isinstance(error, sqlite3.Error):
             self._close()
-        if isinstance(error, sqlite3.Error | OSError):
+        is_ours = isinstance(error, sqlite3.Error | OSError)
+        if is_ours and interrupt_in(error) is None:
             unavailable = StoreUnavailable(explain(self._path, error))
             unavailable.may_return = is_locked(error)
             raise unavailable from error

@@ -17,6 +17,7 @@ from typing import Any
 import redis
 from redis.connection import Connection
 
+from guardrails.core.tracebacks import interrupt_in
 from guardrails.errors import StoreUnavailable
 from guardrails.stores.forks import LockedAtFork
 from guardrails.stores.redis.attempts import (
@@ -202,6 +203,8 @@ class Client(LockedAtFork):
                 try:
                     answer = self._done(step)
                 except redis.RedisError as error:
+                    if (interrupt := interrupt_in(error)) is not None:
+                        raise interrupt from None
                     step = steps.throw(error)
                 else:
                     step = steps.send(answer)

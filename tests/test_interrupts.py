@@ -4,7 +4,7 @@ import itertools
 import signal
 import sys
 from collections.abc import Callable, Collection
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from functools import partial
 from pathlib import Path
 from types import FrameType, TracebackType
@@ -17,7 +17,9 @@ from guardrails import CallRefused, Guard, Session
 from guardrails.core.fingerprints import fingerprint
 from guardrails.core.plain import size_bytes
 from guardrails.scope import current_call, current_session
+from guardrails.testing import FakeClock
 from tests.servers.processes import Server
+from tests.stores.flaky import FlakyStore
 
 ROOT = Path(guardrails.__file__).parent
 FILES = {
@@ -168,6 +170,38 @@ def test_an_interrupt_loses_no_paid_call_and_holds_nothing(
     assert not guard.store.is_degraded
     guard.close()
     assert number > 30
+
+
+@pytest.mark.parametrize("kind", [KeyboardInterrupt, TimeLimit])
+@pytest.mark.parametrize("work", [settled, left, never_sent])
+def test_an_interrupt_while_the_store_is_away_loses_no_paid_call(
+    work: Work, kind: type[BaseException]
+) -> None:
+    """What is kept for the store meanwhile is all that was paid, and no more."""
+    store, clock = FlakyStore(), FakeClock()
+    guard = Guard({}, store=store, clock=clock, max_cost_usd="1.00")
+    files = {*FILES, *map(str, (ROOT / "stores").glob("*.py"))}
+    paid: dict[str, int] = {}
+    store.is_away = True
+    for number in itertools.count(1):
+        session, made = guard.session(), list[str]()
+        interrupt = Interrupt(number, raising(kind), files=files)
+        with suppress(kind), interrupt:
+            work(guard, session, made)
+        paid[session.session_id] = len(made)
+        if not interrupt.has_come:
+            break
+    store.is_away = False
+    clock.advance(seconds=2)
+    assert not guard.store.is_degraded
+    for session_id, calls in paid.items():
+        account = guard.account(session_id)
+        booked = (0, 0)
+        if account is not None:
+            booked = account.posted_nano_usd, account.held_nano_usd
+        assert booked == (calls * CENT, 0)
+    guard.close()
+    assert number > 50
 
 
 @pytest.mark.usefixtures("patient")

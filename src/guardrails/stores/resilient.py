@@ -36,6 +36,7 @@ from guardrails.core.operations import (
 )
 from guardrails.core.policy import OnStoreError
 from guardrails.errors import StoreUnavailable
+from guardrails.interrupts import all_or_nothing
 from guardrails.ports import Clock, History, RemoteStore, Store
 from guardrails.stores.background import Background
 from guardrails.stores.backlog import Backlog, Entry, MemoryBacklog
@@ -322,11 +323,11 @@ class ResilientStore:
             case Reserve():
                 return self._reserved(operation, outage, was_sent=error is not None)
             case Settle():
-                with self._lock:
-                    reply = outage.settle(operation)
-                if not isinstance(reply, Settled) or reply.is_applied:
-                    self._keep(operation, outage)
-                return reply
+                return all_or_nothing(
+                    lambda: self._settled(operation, outage),
+                    # Asked again, the outage says that it has it.
+                    lambda: self._keep(operation, outage),
+                )
             case Release():
                 with self._lock:
                     released = outage.release(operation)
@@ -341,6 +342,13 @@ class ResilientStore:
                 raise error or StoreUnavailable(
                     f"{outage.reason} It is tried again every {PROBE_MS / 1000:g} s."
                 )
+
+    def _settled(self, op: Settle, outage: Outage) -> object:
+        with self._lock:
+            reply = outage.settle(op)
+        if not isinstance(reply, Settled) or reply.is_applied:
+            self._keep(op, outage)
+        return reply
 
     def _reserved(self, op: Reserve, outage: Outage, *, was_sent: bool) -> object:
         try:

@@ -5,13 +5,14 @@ import json
 import pickle
 import subprocess
 import sys
-from importlib.metadata import version
+from importlib.metadata import entry_points, version
 from pathlib import Path
 
 import pytest
 
 import guardrails
 from guardrails import GuardrailsError
+from guardrails.adapters import GROUP, OURS
 
 NAMES_MAX = 25
 
@@ -178,9 +179,46 @@ def test_importing_guardrails_reads_no_configuration(tmp_path: Path) -> None:
 
 
 def test_the_adapter_comes_with_its_framework_in_either_order() -> None:
-    before = "import langchain_core.callbacks\nimport guardrails\n"
-    after = "import guardrails\nGUARD\nimport langchain_core.callbacks\n"
-    guard = "guardrails.Guard({}, store='memory://')"
+    framework = "import langchain_core.callbacks\n"
 
-    assert "guardrails_langchain" in loaded_by(before + guard)
-    assert "guardrails_langchain" in loaded_by(after.replace("GUARD", guard))
+    assert "guardrails_langchain" in loaded_by(framework + GUARD)
+    assert "guardrails_langchain" in loaded_by(f"{GUARD}\n{framework}")
+
+
+GUARD = "import guardrails; guardrails.Guard({}, store='memory://')"
+
+FROZEN = """
+import sys
+from importlib.machinery import PathFinder
+
+class Frozen:
+    places = sys.path.copy()
+
+    def find_spec(self, name, path=None, target=None):
+        return PathFinder.find_spec(name, path or self.places, target)
+
+sys.path.clear()
+sys.meta_path[sys.meta_path.index(PathFinder)] = Frozen()
+"""
+"""As in a program of PyInstaller: modules are found by its own finder, and no
+distribution is."""
+
+
+@pytest.mark.parametrize("is_first", [True, False])
+def test_the_adapter_comes_where_no_distribution_is_known(*, is_first: bool) -> None:
+    parts = ["import langchain_core.callbacks", GUARD]
+    code = "\n".join(parts if is_first else reversed(parts))
+
+    assert "guardrails_langchain" in loaded_by(FROZEN + code)
+
+
+def test_the_adapters_that_are_known_anyway_are_the_entry_points() -> None:
+    found = {entry.name: entry.value for entry in entry_points(group=GROUP)}
+
+    assert found == OURS
+
+
+def test_a_version_that_nobody_knows_is_no_error() -> None:
+    loaded_by(
+        f"{FROZEN}\nimport guardrails\nassert guardrails.__version__ == 'unknown'"
+    )

@@ -100,9 +100,12 @@ def __getattr__(name: str) -> object:
         globals()[name] = value
         return value
     if name == "__version__":
-        from importlib.metadata import version
+        from importlib.metadata import PackageNotFoundError, version
 
-        return version("guardrails-runtime")
+        try:
+            return version("guardrails-runtime")
+        except PackageNotFoundError:  # Frozen, or without its `*.dist-info`.
+            return "unknown"
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

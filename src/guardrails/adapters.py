@@ -4,6 +4,9 @@ An adapter is an entry point of the group `guardrails.adapters`, named after the
 top-level module of its framework. It is loaded only once that framework is
 imported, also when that happens later: so the guard itself imports no
 framework, and no order of imports leaves a framework unguarded.
+
+Ours are known without their entry points. A frozen program, as of PyInstaller, and an
+image that leaves `*.dist-info` out have none, and would go on without limits.
 """
 
 import importlib.abc
@@ -23,6 +26,9 @@ if TYPE_CHECKING:
 __all__ = ["Adapter", "installed_adapters", "load_adapters", "loaded_adapters"]
 
 GROUP = "guardrails.adapters"
+
+OURS = {"langchain_core": "guardrails_langchain", "mcp": "guardrails_mcp"}
+"""The entry points of this distribution, by framework."""
 
 _log = logging.getLogger("guardrails")
 _lock = new_lock()
@@ -57,11 +63,8 @@ def load_adapters() -> None:
     """Loads the adapters of imported frameworks, and of later ones as they come."""
     with _lock:
         if _watch not in sys.meta_path:
-            # Imported late: a program that builds no guard pays nothing for it.
-            from importlib.metadata import entry_points
-
-            for entry_point in entry_points(group=GROUP):
-                _waiting.setdefault(entry_point.name, entry_point)
+            for framework, entry_point in _entry_points().items():
+                _waiting.setdefault(framework, entry_point)
             sys.meta_path.insert(0, _watch)
         for framework in [name for name in _waiting if name in sys.modules]:
             _load(framework)
@@ -74,15 +77,18 @@ def loaded_adapters() -> Sequence[Adapter]:
 
 def installed_adapters() -> "Mapping[str, EntryPoint | None]":
     """Returns the adapter of each framework; `None` where that is not installed."""
-    # Imported late: only a diagnosis asks.
-    from importlib.metadata import entry_points
-
     return {
-        entry_point.name: entry_point
-        if importlib.util.find_spec(entry_point.name)
-        else None
-        for entry_point in entry_points(group=GROUP)
+        framework: entry_point if importlib.util.find_spec(framework) else None
+        for framework, entry_point in _entry_points().items()
     }
+
+
+def _entry_points() -> "dict[str, EntryPoint]":
+    # Imported late: a program that builds no guard pays nothing for it.
+    from importlib.metadata import EntryPoint, entry_points
+
+    ours = (EntryPoint(name, module, GROUP) for name, module in OURS.items())
+    return {found.name: found for found in (*ours, *entry_points(group=GROUP))}
 
 
 @may_block
@@ -114,7 +120,10 @@ class _Watch(importlib.abc.MetaPathFinder):
         """Leaves finding to the others and only listens in."""
         if fullname not in _waiting:
             return None
-        spec = importlib.machinery.PathFinder.find_spec(fullname, path, target)
+        # Frozen programs and editable installs have finders of their own.
+        others = [other for other in sys.meta_path if other is not self]
+        asked = (other.find_spec(fullname, path, target) for other in others)
+        spec = next((found for found in asked if found is not None), None)
         if spec is not None and spec.loader is not None:
             spec.loader = _Listening(spec.loader)
         return spec

@@ -1,7 +1,9 @@
 """The SQLite file: who may read it, what is no ledger, and what a fault leaves."""
 
+import errno
 import multiprocessing
 import os
+import pwd
 import resource
 import sqlite3
 import stat
@@ -11,6 +13,7 @@ from contextlib import closing
 from importlib.resources import files
 from multiprocessing.connection import Connection
 from pathlib import Path
+from typing import Never
 
 import pytest
 from hypothesis import given, settings
@@ -20,8 +23,8 @@ from guardrails.core.accounts import Account
 from guardrails.core.events import Event
 from guardrails.core.ledger import SETTLED_RETENTION_MS
 from guardrails.core.operations import ReadAccount, Reserved, Settled, Sweep, Verdict
-from guardrails.errors import StoreUnavailable
-from guardrails.stores.database import APPLICATION_ID
+from guardrails.errors import ConfigurationError, StoreUnavailable
+from guardrails.stores.database import APPLICATION_ID, explain
 from guardrails.stores.sqlite import SQLiteStore
 from guardrails.testing.conformance import NOW_MS, charging, reserve, settle
 from tests.stores.spending import event_lists, settle_of
@@ -333,6 +336,32 @@ def test_a_guard_is_built_in_a_directory_that_has_been_deleted(
         assert session.steps == 1
     with pytest.raises(StoreUnavailable, match=r"'ledger.sqlite3'"):
         Guard({}, store="sqlite:///ledger.sqlite3", on_store_error="closed")
+
+
+def test_a_user_without_a_home_names_the_file(
+    file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Some containers run as a user who is in no list, and has no `HOME`."""
+
+    def unknown(user_id: int) -> Never:
+        raise KeyError(user_id)
+
+    monkeypatch.setattr(pwd, "getpwuid", unknown)
+    monkeypatch.delenv("XDG_DATA_HOME")
+    monkeypatch.delenv("HOME", raising=False)
+
+    with pytest.raises(ConfigurationError, match="Set HOME or XDG_DATA_HOME"):
+        Guard({})
+    with closing(Guard({}, store=file, max_steps=1)) as guard:
+        with guard.session() as session, guard.call(tool="geocode"):
+            pass
+        assert session.steps == 1
+
+
+def test_a_read_only_file_system_is_told_from_a_wrong_path() -> None:
+    error = OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    assert "writable for this user" in explain(Path("ledger.sqlite3"), error)
 
 
 def test_a_file_that_was_restored_is_what_counts(store: SQLiteStore) -> None:

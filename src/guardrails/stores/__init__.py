@@ -102,26 +102,29 @@ def open_journal(
         clock: For the journal.
         has_failed: Whether the store has just failed.
     """
-    folder, store = journal_folder(), shared_url(_masked(url))
     is_remote = _is_redis(url)
     if not is_remote and _path(url) is None:
         return None
-    if not is_remote and not has_failed and not _has_left(folder, store):
-        return None
-    # Imported late, as below.
-    from guardrails.stores.journal import KEPT_MS, Journal
-
-    kept_ms = KEPT_MS if is_remote else 0  # What a file has, it does not lose.
+    store, is_needed = shared_url(_masked(url)), is_remote or has_failed
+    folder: Path | str = "the user's home"
     try:
+        folder = journal_folder()
+        if not is_needed and not _has_left(folder, store):
+            return None
+        # Imported late, as below.
+        from guardrails.stores.journal import KEPT_MS, Journal
+
+        kept_ms = KEPT_MS if is_remote else 0  # What a file has, it does not lose.
         return Journal(folder, store=store, clock=clock, kept_ms=kept_ms)
     except Exception as error:
-        _log.warning(
-            "guardrails: no journal can be kept in %s (%s). Make it a directory that "
-            "this user may write, on a local disk. Until then what a store that "
-            "fails has not booked is lost with this process.",
-            folder,
-            type(error).__name__,
-        )
+        if is_needed:
+            _log.warning(
+                "guardrails: no journal can be kept in %s (%s). Make it a directory "
+                "that this user may write, on a local disk. Until then what a store "
+                "that fails has not booked is lost with this process.",
+                folder,
+                type(error).__name__,
+            )
         return None
 
 
@@ -135,13 +138,32 @@ def _has_left(folder: Path, store: str) -> bool:
 
 def journal_folder() -> Path:
     """Returns where the journals of this user's processes are."""
-    return user_data_path("guardrails", appauthor=False) / "journal"
+    return _data_folder() / "journal"
+
+
+def _data_folder() -> Path:
+    """Returns where data of this user are.
+
+    Raises:
+        ConfigurationError: If nobody knows. Some containers run as a user who is in no
+            list, and has no `HOME`.
+    """
+    try:
+        folder = user_data_path("guardrails", appauthor=False)
+    except RuntimeError:
+        folder = Path()
+    if not folder.is_absolute():  # Older versions would begin it at a `~` right here.
+        raise ConfigurationError(
+            "store: this user has no home, where the ledger and its journal are kept "
+            "by default. Set HOME or XDG_DATA_HOME to an absolute path."
+        )
+    return folder
 
 
 def _path(url: str) -> Path | None:
     """Returns the file that a URL names."""
     if url in ("sqlite", "sqlite://"):
-        return user_data_path("guardrails", appauthor=False) / DATABASE_NAME
+        return _data_folder() / DATABASE_NAME
     if url.startswith("sqlite:///") and len(url) > len("sqlite:///"):
         return Path(unquote(url.removeprefix("sqlite:///"))).expanduser()
     # What looks like a URL is one, though wrong: no file in a folder `sqlite:`.

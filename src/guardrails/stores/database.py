@@ -82,7 +82,8 @@ def file_id(path: Path) -> tuple[int, int] | None:
 def explain(path: Path, error: Exception) -> str:
     """Says what is wrong with the file, and how to mend it."""
     text = str(error)
-    if "readonly" in text or "read-only" in text or isinstance(error, PermissionError):
+    is_read_only = "readonly" in text or getattr(error, "errno", None) == errno.EROFS
+    if is_read_only or isinstance(error, PermissionError):
         fix = "Make the file and its directory writable for this user."
     elif "disk is full" in text or getattr(error, "errno", None) == errno.ENOSPC:
         fix = "The disk is full: free some space. Nothing of the ledger was changed."

@@ -154,6 +154,15 @@ def test_what_nobody_s_receiver_is_at_cannot_be_allowed(address: str) -> None:
     assert not is_allowed(address, allow_private=True)
 
 
+@pytest.mark.parametrize("allow_private", [True, False])
+@pytest.mark.parametrize("host", ["169.254.169.254", "[::ffff:127.0.0.1]", "[fe80::1]"])
+def test_nobody_is_told_to_allow_what_cannot_be_allowed(
+    host: str, *, allow_private: bool
+) -> None:
+    with pytest.raises(ValueError, match="that no receiver may have"):
+        checked_url(f"http://{host}/", allow_http=True, allow_private=allow_private)
+
+
 @pytest.mark.parametrize(
     "url",
     [

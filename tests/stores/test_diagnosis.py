@@ -10,6 +10,8 @@ from guardrails.stores.diagnosis import Check, Status
 from guardrails.stores.folders import file_system_of
 from guardrails.stores.redis.answers import Answers, Refused, User
 from guardrails.stores.redis.judgement import slots_check, verdicts
+from guardrails.stores.redis.node import Node
+from guardrails.stores.redis.topology import Topology
 
 INFO = {
     "redis_version": "7.2.4",
@@ -52,6 +54,35 @@ def said(
 
 def test_a_healthy_server_is_all_well() -> None:
     assert {check.status for check in judged(HEALTHY).values()} == {Status.OK}
+
+
+@pytest.mark.parametrize(
+    ("host", "master"), [("h", "redis://h:7/0"), ("::1", "redis://[::1]:7/0")]
+)
+def test_a_replica_names_its_master(host: str, master: str) -> None:
+    info = {"role": "slave", "master_host": host, "master_port": "7"}
+
+    assert said("role", info).commands == (f"export GUARDRAILS_STORE={master}",)
+    assert Topology.of(master).seeds == [(host, 7)]
+
+
+@pytest.mark.parametrize(
+    ("url", "name", "cli"),
+    [
+        ("redis://localhost", "localhost:6379", "redis-cli"),
+        ("redis://127.0.0.1:7", "127.0.0.1:7", "redis-cli -p 7"),
+        ("redis://[::1]:7", "[::1]:7", "redis-cli -h ::1 -p 7"),
+        ("redis+cluster://[fd12::1]", "[fd12::1]:6379", "redis-cli -h fd12::1"),
+        ("unix:///s", "/s", "redis-cli -s /s"),
+    ],
+)
+def test_a_server_is_named_as_urls_and_commands_have_it(
+    url: str, name: str, cli: str
+) -> None:
+    topology = Topology.of(url)
+    node = Node(topology, topology.seeds[0])
+
+    assert (node.name, node.cli) == (name, cli)
 
 
 @pytest.mark.parametrize(

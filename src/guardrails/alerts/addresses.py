@@ -94,12 +94,14 @@ def checked_url(text: str, *, allow_http: bool, allow_private: bool) -> str:
         if not _HOST.fullmatch(host.rstrip(".")) or _NUMBER.fullmatch(last):
             raise ValueError("its host is neither a name nor an address.") from None
         return text
-    if not is_allowed(address.compressed, allow_private=allow_private):
-        raise ValueError(
-            "its host is not a public address. For a receiver of your own write "
-            "allow_private: true."
-        )
-    return text
+    if is_allowed(address.compressed, allow_private=allow_private):
+        return text
+    if not is_allowed(address.compressed, allow_private=True):
+        raise ValueError("its host is an address that no receiver may have.")
+    raise ValueError(
+        "its host is not a public address. For a receiver of your own write "
+        "allow_private: true."
+    )
 
 
 def is_allowed(address: str, *, allow_private: bool) -> bool:

@@ -16,6 +16,7 @@ from guardrails.stores.redis.answers import (
 )
 from guardrails.stores.redis.losses import durability, replicas
 from guardrails.stores.redis.rights import AGENTS, LEDGER, may_change, rules
+from guardrails.stores.redis.topology import host_and_port
 
 __all__ = ["slots_check", "verdicts"]
 
@@ -125,7 +126,8 @@ def _role(server: Answers) -> Check:
             commands=(f"export GUARDRAILS_STORE=redis+cluster://{server.name}",),
         )
     if info.get("role") == "slave":
-        master = f"{info.get('master_host', '')}:{info.get('master_port', '')}"
+        place = info.get("master_host", ""), info.get("master_port", "")
+        master = host_and_port(*place)
         return Check(
             name="role",
             status=Status.FAIL,

@@ -15,7 +15,7 @@ from redis.connection import SSLConnection, UnixDomainSocketConnection
 
 from guardrails.stores.redis.answers import Refused
 from guardrails.stores.redis.explaining import missing_right
-from guardrails.stores.redis.topology import PORT, Address, Topology
+from guardrails.stores.redis.topology import PORT, Address, Topology, host_and_port
 
 __all__ = ["Node", "cli_of"]
 
@@ -23,7 +23,8 @@ PATIENCE_S = 2.0
 """How long one answer may take: longer than a guarded call waits, because what a
 diagnosis reads may be large."""
 
-LOOPBACK = ("127.0.0.1", "localhost", "::1")
+LOOPBACK = ("127.0.0.1", "localhost")
+"""Where `redis-cli` asks by itself; at `::1` may be another server, or only there."""
 
 
 class Node:
@@ -40,7 +41,7 @@ class Node:
     def name(self) -> str:
         """Where it is: `host:port`, or the path of its socket."""
         host, port = self.address
-        return f"{host}:{port}" if port else host
+        return host_and_port(host, port) if port else host
 
     def ask(self, *command: bytes | str | int) -> Any:
         """Sends a command and returns its reply, or `Refused`.

@@ -33,6 +33,7 @@ __all__ = [
     "TCP_OPTIONS",
     "Address",
     "Topology",
+    "host_and_port",
     "masked",
     "named_host",
     "slots_from",
@@ -309,6 +310,11 @@ def slots_from(reply: Any, asked: Address) -> dict[int, Address]:
 def named_host(name: str, asked: Address) -> str:
     """Returns the host of a node; one that has no name is where the question went."""
     return asked[0] if name in ("", "?") else name
+
+
+def host_and_port(host: str, port: int | str) -> str:
+    """Writes an address as URLs have it."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def masked(url: str) -> str:

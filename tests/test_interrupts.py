@@ -1,27 +1,23 @@
 """Signals in a guarded program: what was paid is booked, and nothing else is held."""
 
 import itertools
-import signal
-import sys
-from collections.abc import Callable, Collection
-from contextlib import AbstractContextManager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from types import FrameType, TracebackType
 
 import pytest
 from redis import connection
 
-import guardrails
 from guardrails import CallRefused, Guard, Session
 from guardrails.core.fingerprints import fingerprint
 from guardrails.core.plain import size_bytes
 from guardrails.scope import current_call, current_session
 from guardrails.testing import FakeClock
 from tests.servers.processes import Server
+from tests.signals import ROOT, Interrupt, TimeLimit, raising
 from tests.stores.flaky import FlakyStore
 
-ROOT = Path(guardrails.__file__).parent
 FILES = {
     str(ROOT / name)
     for name in (
@@ -37,69 +33,6 @@ FILES = {
 CENT = 10_000_000
 
 Work = Callable[[Guard, Session, list[str]], object]
-
-
-class TimeLimit(Exception):
-    """As those of Celery and RQ, which a signal's handler raises."""
-
-
-class Interrupt(AbstractContextManager[None]):
-    """Has a signal handled after the n-th built-in function that our code calls.
-
-    There Python looks for signals.
-
-    Args:
-        number: Which of them.
-        handler: What the handler does.
-        files: What our code is.
-    """
-
-    def __init__(
-        self,
-        number: int,
-        handler: Callable[[], object],
-        *,
-        files: Collection[str] = frozenset(FILES),
-    ) -> None:
-        self._left = number
-        self._handler = handler
-        self._files = files
-
-    def __enter__(self) -> None:
-        self._before = sys.getprofile()
-        self._handler_before = signal.signal(signal.SIGTERM, self._handle)
-        sys.setprofile(self._called)
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        sys.setprofile(self._before)
-        signal.signal(signal.SIGTERM, self._handler_before)
-
-    @property
-    def has_come(self) -> bool:
-        return self._left <= 0
-
-    def _called(self, frame: FrameType, event: str, _: object) -> None:
-        if event == "c_return" and frame.f_code.co_filename in self._files:
-            self._left -= 1
-            if self._left == 0:
-                sys.setprofile(self._before)
-                del frame  # Only the handler is given one.
-                signal.raise_signal(signal.SIGTERM)
-
-    def _handle(self, number: int, frame: FrameType | None) -> None:
-        self._handler()
-
-
-def raising(kind: type[BaseException]) -> Callable[[], object]:
-    def handle() -> None:
-        raise kind
-
-    return handle
 
 
 def settled(guard: Guard, session: Session, made: list[str]) -> None:
@@ -163,7 +96,7 @@ def test_an_interrupt_loses_no_paid_call_and_holds_nothing(
     """
     guard = Guard({}, store=f"sqlite:///{tmp_path}/ledger.sqlite3", max_cost_usd="1.00")
     for number in itertools.count(1):
-        interrupt = Interrupt(number, raising(kind))
+        interrupt = Interrupt(number, raising(kind), files=FILES)
         interrupted(guard, work, interrupt, kind)
         if not interrupt.has_come:
             break
@@ -248,7 +181,7 @@ def test_a_signals_handler_can_make_guarded_calls(store: str, tmp_path: Path) ->
                 nonlocal refused
                 refused += 1
 
-        interrupt = Interrupt(number, handle)
+        interrupt = Interrupt(number, handle, files=FILES)
         with interrupt:
             settled(guard, session, made)
         account = guard.account(session.session_id)

@@ -49,17 +49,25 @@ _HANDLER = "guardrails_langchain.handler"
 
 
 def _contained(hook: Callable[P, None]) -> Callable[P, None]:
-    """Lets only stops and refusals out of a hook; the host must not break."""
+    """Lets only stops and refusals out of a hook; the host must not break.
+
+    Where one ends in its middle, also by an interrupt, its call is booked all the same.
+    """
 
     @functools.wraps(hook)
     def run(*args: P.args, **kwargs: P.kwargs) -> None:
+        handler, run_id = args[0], kwargs["run_id"]
+        assert isinstance(handler, GuardCallbackHandler)
+        assert isinstance(run_id, UUID)
+        call = handler.call_of(run_id)  # At the end nobody else knows it any more.
         try:
             hook(*args, **kwargs)
         except (SessionStopped, CallRefused):
             raise
-        except Exception as error:
-            handler = args[0]
-            assert isinstance(handler, GuardCallbackHandler)
+        except BaseException as error:
+            if call is not None:
+                call.leave_scope()
+                call.finish(Outcome())
             handler.engine.contain(error, f"the hook {hook.__name__}")
             stop = _masked_by(error)
             if stop is not None:
@@ -120,6 +128,11 @@ class GuardCallbackHandler(BaseCallbackHandler):
         self.engine = engine
         self._options = options
         self._tree = tree_of(engine)
+
+    def call_of(self, run_id: UUID) -> GuardedCall | None:
+        """Returns the call of a run that is being followed, if it makes one."""
+        run = self._tree.find(run_id)
+        return None if run is None else run.call
 
     def __deepcopy__(self, memo: object) -> Self:
         """Returns itself: a copy of a configuration is guarded by the same."""

@@ -15,6 +15,7 @@ from guardrails.core.attribution import clean_name
 from guardrails.core.calls import CallStatus, ModelCall, Outcome
 from guardrails.core.fingerprints import fingerprint
 from guardrails.core.plain import size_bytes
+from guardrails.core.tracebacks import interrupt_in
 from guardrails.outcomes import BREAKS, UNREACHED, causes_of, may_be_billed, text_of
 from guardrails_langchain.pieces import written_by
 from guardrails_langchain.prompts import (
@@ -291,7 +292,9 @@ def _aws_status(response: object) -> object:
 def _attribute(source: object, name: str) -> object:
     try:
         return getattr(source, name, None)
-    except Exception:
+    except Exception as error:
+        if interrupt_in(error) is not None:
+            raise
         return None
 
 

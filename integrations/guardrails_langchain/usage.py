@@ -22,6 +22,7 @@ from langchain_core.outputs import ChatGeneration, LLMResult
 
 from guardrails.core.attribution import clean_name
 from guardrails.core.money import LIMIT_NANO_USD_MAX, NANO_PER_USD
+from guardrails.core.tracebacks import interrupt_in
 from guardrails.core.usage import TOKENS_MAX, TokenUsage
 
 __all__ = [
@@ -383,9 +384,7 @@ def _first(source: object, names: tuple[str, ...]) -> object:
 
 
 def _names(source: object) -> list[str]:
-    if not isinstance(source, Mapping):
-        return []
-    names = cast("Mapping[Any, Any]", source)
+    names = cast("Mapping[Any, Any]", source) if isinstance(source, Mapping) else ()
     return [name for name in names if isinstance(name, str)]
 
 
@@ -395,5 +394,7 @@ def _get(source: object, name: str) -> Any:
         if isinstance(source, Mapping):
             return cast("Mapping[str, Any]", source).get(name)
         return getattr(source, name, None)
-    except Exception:
+    except Exception as error:
+        if interrupt_in(error) is not None:
+            raise
         return None

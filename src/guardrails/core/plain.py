@@ -132,7 +132,7 @@ def size_bytes(value: object) -> int | None:
     """Returns about how many bytes a value takes as JSON in UTF-8.
 
     A lower bound if there are more than `NODES_MAX` values or `DEPTH_MAX` levels.
-    It never raises and calls no method of the value.
+    It never raises of itself, and calls no method of the value.
 
     Returns:
         `None` if the value is, or contains, no plain data: unknown is not 0.

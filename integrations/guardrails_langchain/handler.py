@@ -208,14 +208,16 @@ class GuardCallbackHandler(BaseCallbackHandler):
         if run is not None:
             self._gate_model(run, serialized, metadata, kwargs, prompts=prompts)
 
-    @_contained
     def on_llm_new_token(
         self, token: object, *, chunk: object = None, run_id: UUID, **kwargs: Any
     ) -> None:
         """Counts what a stream brings: it may be left without a word."""
         run = self._tree.find(run_id)
         if run is not None:
-            run.received_tokens_max += translate.chunk_tokens_max(token, chunk)
+            try:
+                run.received_tokens_max += translate.chunk_tokens_max(token, chunk)
+            except Exception as error:  # The stream goes on, and its call with it.
+                self.engine.contain(error, "counting what a stream brings")
 
     @_contained
     def on_llm_end(self, response: LLMResult, *, run_id: UUID, **kwargs: Any) -> None:

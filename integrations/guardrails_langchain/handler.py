@@ -21,6 +21,7 @@ from guardrails import Guard
 from guardrails.core.attribution import clean_name
 from guardrails.core.calls import CallStatus, ModelCall, Outcome, ToolCall
 from guardrails.core.plain import size_bytes
+from guardrails.core.tracebacks import interrupt_in
 from guardrails.core.usage import TokenUsage
 from guardrails.engine import Engine
 from guardrails.errors import CallRefused, LoopRefused, SessionStopped
@@ -68,6 +69,10 @@ def _contained(hook: Callable[P, None]) -> Callable[P, None]:
             if call is not None:
                 call.leave_scope()
                 call.finish(Outcome())
+            elif interrupt_in(error) is not None:  # The host makes no call then.
+                if (begun := handler.call_of(run_id)) is not None:
+                    begun.leave_scope()
+                withdraw(run_id)
             handler.engine.contain(error, f"the hook {hook.__name__}")
             stop = _masked_by(error)
             if stop is not None:

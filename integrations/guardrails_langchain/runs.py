@@ -292,6 +292,7 @@ class RunTree:
             self._runs.pop(run.run_id, None)
             run.root.runs.pop(run.run_id, None)
         if run.call is not None:
+            run.call.leave_scope()
             run.call.finish(outcome or run.broken_off)
 
     def _root(

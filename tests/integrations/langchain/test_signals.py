@@ -9,6 +9,7 @@ from langchain_core.messages import AIMessage
 
 import guardrails_langchain
 from guardrails import Session
+from guardrails.scope import current_call
 from tests.integrations.langchain.rig import Rig
 from tests.signals import Interrupt, TimeLimit, raising
 
@@ -55,6 +56,7 @@ def test_an_interrupt_in_a_hook_loses_no_paid_call(
         account = rig.guard.account(session.session_id)
         assert account is None or account.held_nano_usd == 0
         assert len(session.events()) >= rig.record.runs - before
+        assert current_call.get() is None
         if not interrupt.has_come:
             break
     assert number > 20

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Callable, Iterator
 
 from guardrails.core.calls import CallStatus, Outcome
+from guardrails.core.tracebacks import interrupt_in
 from guardrails.core.usage import TokenUsage
 from guardrails.errors import GuardrailsError
 
@@ -77,7 +78,7 @@ def may_be_billed(error: BaseException) -> bool:
     Nobody waited for it, or the connection broke. Each client has errors of its own for
     that, so their names count.
     """
-    if isinstance(error, BREAKS):
+    if interrupt_in(error) is not None:
         return True
     found = [type(one) for one in causes_of(error)]
     if any(kind.__name__ in UNREACHED for kind in found):

@@ -1,11 +1,13 @@
 """Calls: reserve the most a call may cost, make it, and book what it did cost."""
 
 import asyncio
+import signal
 from decimal import Decimal
 
 import pytest
 
 from guardrails import BudgetExceeded, Guard, PriceStatus, TokenUsage
+from tests.signals import TimeLimit, raising
 
 
 def test_a_call_is_booked_with_what_it_consumed() -> None:
@@ -116,7 +118,13 @@ def test_a_call_that_fails_is_booked_with_its_input() -> None:
 
 @pytest.mark.parametrize(
     "error",
-    [TimeoutError, ConnectionResetError, asyncio.CancelledError, KeyboardInterrupt],
+    [
+        TimeoutError,
+        ConnectionResetError,
+        asyncio.CancelledError,
+        KeyboardInterrupt,
+        SystemExit,
+    ],
 )
 def test_a_call_whose_answer_is_lost_is_booked_with_all_that_was_reserved(
     error: type[BaseException],
@@ -132,6 +140,28 @@ def test_a_call_whose_answer_is_lost_is_booked_with_all_that_was_reserved(
         ),
     ):
         raise error
+
+    assert session.spent == Decimal("0.01")
+
+
+def test_a_call_that_a_time_limit_ends_is_booked_with_all_that_was_reserved() -> None:
+    """As those of Celery, which are errors like any other, but for where they come."""
+    guard = Guard(store="memory://")
+    before = signal.signal(signal.SIGTERM, lambda *_: raising(TimeLimit)())
+    try:
+        with (
+            guard.session("support-agent") as session,
+            pytest.raises(TimeLimit),
+            guard.call(
+                model="gpt-4o",
+                provider="openai",
+                input_tokens=2_000,
+                max_output_tokens=500,
+            ),
+        ):
+            signal.raise_signal(signal.SIGTERM)
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
     assert session.spent == Decimal("0.01")
 

@@ -204,6 +204,36 @@ def test_ten_thousand_sessions_are_at_most_seventy_messages() -> None:
     assert min(later - time for time, later in pairwise(times)) >= 1_000
 
 
+def test_closing_waits_for_no_message_that_there_is_not() -> None:
+    """Two in a second are one too many, but here is only one."""
+    store, clock, posts = MemoryStore(), FakeClock(NOW_MS), Posts()
+    settings = AlertSettings(webhook=WEBHOOK)
+    sink = _sink(store, settings, clock, posts)
+    del sink.dispatcher._start
+    _stop_agent(store, settings, "a")
+    sink.dispatcher.wake("default")
+    sink.close()
+
+    assert posts.times(WEBHOOK.url) == [NOW_MS]
+    assert clock.now_ms() <= NOW_MS + 1
+
+
+def test_closing_keeps_the_pace_between_two_messages() -> None:
+    store, clock, posts = MemoryStore(), FakeClock(NOW_MS), Posts()
+    settings = AlertSettings(webhook=WEBHOOK)
+    sink = _sink(store, settings, clock, posts)
+    for name in ("a", "b"):
+        _stop_agent(store, settings, name)
+        sink.dispatcher.wake("default")
+        sink.dispatcher.pump()
+    del sink.dispatcher._start
+    sink.dispatcher.wake("default")
+    sink.close()
+
+    first, second = posts.times(WEBHOOK.url)
+    assert second - first >= 1_000
+
+
 # --- what fails -------------------------------------------------------------
 
 

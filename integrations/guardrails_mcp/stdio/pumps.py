@@ -29,6 +29,13 @@ __all__ = ["Ends", "Pipe", "drain", "pump_host", "pump_server", "take_pipes"]
 CHUNK_BYTES = 65_536
 """The size of a pipe. A larger buffer costs more to allocate than it saves."""
 
+LONG_BYTES = 262_144
+"""From which length on a message has a pipe widened."""
+
+WIDE_BYTES = 1_048_576
+"""What a widened pipe holds: as much as Linux lets everybody have. All pipes of a user
+together have a bound, so only those are widened that bring long messages."""
+
 PROGRESS_WAIT_S = 0.1
 """How long an answer waits for its host to read the progress before it: typescript-sdk
 up to 1.32 drops every notification that arrives in one read with its answer (issue
@@ -82,6 +89,7 @@ class Pipe:
         self._queue: deque[bytes] = deque(maxlen=QUEUED_MAX)
         self._queue_lock = threading.Lock()
         self._has_writer = False
+        self._is_wide = False
         self._unread_query = _unread_query(fd)
         self.written_bytes: int = 0
         self.is_waiting: bool = False
@@ -108,6 +116,8 @@ class Pipe:
             if self._is_closed:
                 raise BrokenPipeError
             self.is_waiting = True
+            if len(data) >= LONG_BYTES and not self._is_wide:
+                self._widen()
             written = self._write(data, stalled)
             if written < len(data):
                 rest = memoryview(data)[written:]
@@ -141,6 +151,14 @@ class Pipe:
                 self._is_closed = True
                 with contextlib.suppress(OSError):
                     os.close(self._fd)
+
+    def _widen(self) -> None:
+        """Has it hold more: a long message takes fewer turns with its reader then."""
+        self._is_wide = True
+        if sys.platform == "linux":
+            # It may be a socket, or the user's pipes hold too much already.
+            with contextlib.suppress(OSError):
+                fcntl.fcntl(self._fd, fcntl.F_SETPIPE_SZ, WIDE_BYTES)
 
     def _write(
         self, data: bytes | memoryview, stalled: Callable[[], None] | None

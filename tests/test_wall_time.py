@@ -10,16 +10,6 @@ import pytest
 
 from guardrails import BudgetExceeded, Guard
 from guardrails.testing import FakeClock
-from tests.servers.processes import Server, binaries
-
-
-@pytest.fixture(params=["sqlite", "a server"])
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
-    if request.param == "a server":
-        with Server(next(iter(binaries().values()))) as server:
-            yield server.url
-        return
-    yield f"sqlite:///{tmp_path / 'ledger.sqlite3'}"
 
 
 @pytest.fixture
@@ -28,9 +18,11 @@ def clock() -> FakeClock:
 
 
 @pytest.fixture
-def guard(url: str, clock: FakeClock, tmp_path: Path) -> Iterator[Guard]:
+def guard(shared_url: str, clock: FakeClock, tmp_path: Path) -> Iterator[Guard]:
     project_id = f"wall-time-{tmp_path.name}"
-    guard = Guard(store=url, project_id=project_id, clock=clock, max_wall_time_s=100)
+    guard = Guard(
+        store=shared_url, project_id=project_id, clock=clock, max_wall_time_s=100
+    )
     yield guard
     guard.close()
 

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -50,6 +51,16 @@ def server(shared_server: Server) -> Server:
     """A server without data, of each kind that this machine has."""
     shared_server.ask("FLUSHALL")
     return shared_server
+
+
+@pytest.fixture(params=["sqlite", "a server"])
+def shared_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """Where several processes can have one ledger."""
+    if request.param == "a server":
+        with Server(next(iter(BINARIES.values()))) as server:
+            yield server.url
+        return
+    yield f"sqlite:///{tmp_path / 'ledger.sqlite3'}"
 
 
 PATIENT_S = 10.0

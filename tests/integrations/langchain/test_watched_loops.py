@@ -16,22 +16,12 @@ from guardrails import BudgetExceeded, Guard
 from guardrails_langchain import GuardMiddleware
 from tests.integrations.langchain.constructs import ASK
 from tests.integrations.langchain.rig import Rig
-from tests.servers.processes import Server, binaries
-
-
-@pytest.fixture(params=["sqlite", "a server"])
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
-    if request.param == "a server":
-        with Server(next(iter(binaries().values()))) as server:
-            yield server.url
-        return
-    yield f"sqlite:///{tmp_path / 'ledger.sqlite3'}"
 
 
 @pytest.fixture
-def guard(url: str, tmp_path: Path, patient: None) -> Iterator[Guard]:
+def guard(shared_url: str, tmp_path: Path, patient: None) -> Iterator[Guard]:
     """Made before the loop runs, like that of a module."""
-    guard = Guard(store=url, project_id=f"watched-{tmp_path.name}", max_steps=5)
+    guard = Guard(store=shared_url, project_id=f"watched-{tmp_path.name}", max_steps=5)
     yield guard
     guard.close()
 
@@ -93,10 +83,10 @@ async def test_code_is_guarded_where_blocking_calls_raise(guard: Guard) -> None:
 
 @pytest.mark.usefixtures("watched")
 async def test_a_guard_can_be_made_where_blocking_calls_raise(
-    url: str, config: Path
+    shared_url: str, config: Path
 ) -> None:
     """LangGraph's server calls a function that makes a graph on its loop."""
-    guard = Guard(config, store=url, project_id="made")
+    guard = Guard(config, store=shared_url, project_id="made")
     with guard.session(), guard.call(tool="search"):
         pass
     guard.reload()

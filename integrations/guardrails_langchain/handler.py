@@ -69,10 +69,8 @@ def _contained(hook: Callable[P, None]) -> Callable[P, None]:
             if call is not None:
                 call.leave_scope()
                 call.finish(Outcome())
-            elif interrupt_in(error) is not None:  # The host makes no call then.
-                if (begun := handler.call_of(run_id)) is not None:
-                    begun.leave_scope()
-                withdraw(run_id)
+            elif interrupt_in(error) is not None:
+                withdraw(run_id)  # The host makes no call then.
             handler.engine.contain(error, f"the hook {hook.__name__}")
             stop = _masked_by(error)
             if stop is not None:

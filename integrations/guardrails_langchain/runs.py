@@ -166,10 +166,11 @@ def running_id() -> UUID | None:
 
 
 def withdraw(run_id: UUID) -> None:
-    """Gives back what any guard admitted of a run that another guard refuses."""
+    """Gives back what any guard admitted of a run that makes no call after all."""
     for tree in _trees.alive():
         run = tree.end(run_id)
         if run is not None and run.call is not None:
+            run.call.leave_scope()
             run.call.release()
 
 

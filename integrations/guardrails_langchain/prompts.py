@@ -15,7 +15,7 @@ from langchain_core.messages import BaseMessage
 
 from guardrails.core.estimates import MESSAGE_OVERHEAD_TOKENS
 from guardrails.core.plain import size_bytes
-from guardrails.core.tracebacks import interrupt_in
+from guardrails.core.tracebacks import let_through
 from guardrails.core.usage import TOKENS_MAX
 from guardrails_langchain.media import DATA, medium_tokens_max
 
@@ -272,8 +272,7 @@ def _json_bytes(value: object) -> int:
     try:
         return text_bytes(_json(value))
     except Exception as error:
-        if interrupt_in(error) is not None:
-            raise
+        let_through(error)
         # Twice: the size leaves out quotes and escapes.
         return OPAQUE_TOKENS_MAX + 2 * (size_bytes(value) or 0)
 

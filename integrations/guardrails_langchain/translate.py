@@ -15,7 +15,7 @@ from guardrails.core.attribution import clean_name
 from guardrails.core.calls import CallStatus, ModelCall, Outcome
 from guardrails.core.fingerprints import fingerprint
 from guardrails.core.plain import size_bytes
-from guardrails.core.tracebacks import interrupt_in
+from guardrails.core.tracebacks import let_through
 from guardrails.outcomes import BREAKS, UNREACHED, causes_of, may_be_billed, text_of
 from guardrails_langchain.pieces import written_by
 from guardrails_langchain.prompts import (
@@ -293,8 +293,7 @@ def _attribute(source: object, name: str) -> object:
     try:
         return getattr(source, name, None)
     except Exception as error:
-        if interrupt_in(error) is not None:
-            raise
+        let_through(error)
         return None
 
 

@@ -22,7 +22,7 @@ from langchain_core.outputs import ChatGeneration, LLMResult
 
 from guardrails.core.attribution import clean_name
 from guardrails.core.money import LIMIT_NANO_USD_MAX, NANO_PER_USD
-from guardrails.core.tracebacks import interrupt_in
+from guardrails.core.tracebacks import let_through
 from guardrails.core.usage import TOKENS_MAX, TokenUsage
 
 __all__ = [
@@ -395,6 +395,5 @@ def _get(source: object, name: str) -> Any:
             return cast("Mapping[str, Any]", source).get(name)
         return getattr(source, name, None)
     except Exception as error:
-        if interrupt_in(error) is not None:
-            raise
+        let_through(error)
         return None

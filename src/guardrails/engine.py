@@ -33,7 +33,7 @@ from guardrails.core.operations import (
 )
 from guardrails.core.policy import Policy
 from guardrails.core.telling import Telling
-from guardrails.core.tracebacks import interrupt_in
+from guardrails.core.tracebacks import let_through
 from guardrails.errors import (
     GuardrailsError,
     ReservationConflict,
@@ -349,8 +349,7 @@ class Engine:
 
         An interrupt is none, and goes on.
         """
-        if (interrupt := interrupt_in(error)) is not None:
-            raise interrupt
+        let_through(error)
         self.failures += 1
         if self.failures & (self.failures - 1) == 0:  # The 1st, 2nd, 4th, 8th, …
             # Only the type: the text of an error may hold content.

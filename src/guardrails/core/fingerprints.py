@@ -29,7 +29,7 @@ from guardrails.core.plain import (
     nodes_of,
     type_name,
 )
-from guardrails.core.tracebacks import interrupt_in
+from guardrails.core.tracebacks import let_through
 
 __all__ = ["fingerprint"]
 
@@ -92,8 +92,7 @@ def fingerprint(
         text = _canonical_text(value, ignore=ignore)
     # The value changes in another thread, or memory is short.
     except Exception as error:
-        if interrupt_in(error) is not None:
-            raise
+        let_through(error)
         text = f"?{_type_text(type(value))}"
     # Lone surrogates arrive in JSON; "surrogatepass" encodes them, too.
     data = f"{len(label)}:{label}{text}".encode("utf-8", "surrogatepass")

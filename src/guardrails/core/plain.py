@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Mapping
 from itertools import chain, islice
 from typing import Any, cast
 
-from guardrails.core.tracebacks import interrupt_in
+from guardrails.core.tracebacks import let_through
 
 __all__ = [
     "DEPTH_MAX",
@@ -141,8 +141,7 @@ def size_bytes(value: object) -> int | None:
         return _size(value)
     # The value changes in another thread, or memory is short.
     except Exception as error:
-        if interrupt_in(error) is not None:
-            raise
+        let_through(error)
         return None
 
 

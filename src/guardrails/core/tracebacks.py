@@ -9,7 +9,7 @@ from itertools import pairwise
 from types import FrameType
 from typing import cast
 
-__all__ = ["interrupt_in"]
+__all__ = ["interrupt_in", "let_through"]
 
 CONTEXTS_MAX = 8
 """Errors behind an error that are looked at."""
@@ -30,6 +30,12 @@ def interrupt_in(error: BaseException) -> BaseException | None:
             return None
         error = context
     return None
+
+
+def let_through(error: BaseException) -> None:
+    """Raises the interrupt that an error is, so that nobody deals with it as one."""
+    if (interrupt := interrupt_in(error)) is not None:
+        raise interrupt
 
 
 def _is_of_a_handler(frames: list[FrameType]) -> bool:

@@ -35,7 +35,7 @@ from guardrails.core.operations import (
     Verdict,
 )
 from guardrails.core.policy import OnStoreError
-from guardrails.core.tracebacks import interrupt_in
+from guardrails.core.tracebacks import let_through
 from guardrails.errors import StoreUnavailable
 from guardrails.interrupts import all_or_nothing
 from guardrails.ports import Clock, History, RemoteStore, Store
@@ -626,8 +626,7 @@ def _unavailable(error: Exception) -> StoreUnavailable:
     """Returns how a store has failed, be it in a way that nobody has thought of."""
     if isinstance(error, StoreUnavailable):
         return error
-    if (interrupt := interrupt_in(error)) is not None:
-        raise interrupt
+    let_through(error)
     if sys.is_finalizing():  # Then anything fails, and nothing can be begun any more.
         raise error
     # Only the type: the text of an error may hold content.

@@ -3,7 +3,7 @@
 An image counts the same however many bytes it has. Of a document each page is billed
 as an image and as text, so pages are counted. Sounds and films are billed by their
 time, and other files by their text; their bytes bound both. What is only named, by a
-URL or an id, counts as one image: nothing else is known of it here.
+URL or an id, counts as one image, and may be more: see `unseen.py`.
 """
 
 import binascii
@@ -14,7 +14,7 @@ from typing import cast
 
 from guardrails.core.estimates import MEDIA_PART_TOKENS_MAX
 
-__all__ = ["DATA", "medium_tokens_max"]
+__all__ = ["DATA", "is_only_named", "medium_tokens_max"]
 
 DATA = frozenset(
     {"b64_json", "base64", "bytes", "data", "file_data", "image_url", "result", "url"}
@@ -41,6 +41,11 @@ _HEAD_CHARS = 64
 _KINDS = frozenset({"format", "media_type", "mimeType", "mime_type", "type"})
 """Members that say what a medium is. A file's name is anybody's."""
 
+_NAMED = frozenset(
+    {"file_id", "file_uri", "fileUri", "file_url", "s3Location", "uri", "url"}
+)
+"""Members of a medium that name what is kept elsewhere."""
+
 _known: dict[tuple[int, int], int] = {}
 """Bounds of documents by the length and hash of their data: a history is read again
 before every call, and a text is hashed once as long as it is not copied."""
@@ -62,6 +67,15 @@ def medium_tokens_max(block: Mapping[str, object]) -> int:
         is_timed = "audio" in said or "video" in said
         tokens = _known[key] = _tokens_max(data, is_timed=is_timed)
     return tokens
+
+
+def is_only_named(block: Mapping[str, object]) -> bool:
+    """Whether a medium is named and not held, and may be longer than one image."""
+    words: list[str] = []
+    if list(_data_in(block, words, DEPTH_MAX)) or "image" in " ".join(words):
+        return False
+    is_by_id = block.get("source_type") == "id"
+    return is_by_id or not _NAMED.isdisjoint(words)
 
 
 def _data_in(

@@ -20,6 +20,7 @@ from guardrails.core.usage import TOKENS_MAX
 from guardrails_langchain.media import DATA, medium_tokens_max
 
 __all__ = [
+    "DEPTH_MAX",
     "TOOL_CALL_BLOCKS",
     "calls_bytes",
     "candidates_of",

@@ -12,6 +12,7 @@ from guardrails_langchain.prompts import (
     definitions_tokens_max,
     text_bytes,
 )
+from guardrails_langchain.unseen import has_tools_there, is_continued, unseen_parts
 
 __all__ = ["message_tokens_max", "prompt_shape"]
 
@@ -29,19 +30,24 @@ def prompt_shape(
     Args:
         messages: Of `on_chat_model_start`: batches of messages, oldest first.
         prompts: Of `on_llm_start`.
-        invocation_params: What else is sent. Of it, tools and schemas count.
+        invocation_params: What else is sent. Of it, tools and schemas count, and what
+            is named that the provider keeps.
     """
     sent = [message for batch in messages or () for message in batch]
     bounds = [message_tokens_max(message) for message in sent]
     bounds += [MESSAGE_OVERHEAD_TOKENS + text_bytes(prompt) for prompt in prompts or ()]
     replies = [message.type in _REPLIES for message in sent]
-    tools_bytes = definitions_tokens_max(invocation_params or {})
+    params = invocation_params or {}
+    tools_bytes = definitions_tokens_max(params)
     return PromptShape(
         tools_tokens_max=tools_bytes,
         message_tokens_max=tuple(bounds),
         is_reply=(*replies, *(False for _ in prompts or ())),
         tools_weight=tools_bytes * DEFINITION_BYTE_WEIGHT,
         pieces=pieces_of(sent, prompts),
+        unseen_parts=unseen_parts(sent),
+        has_tools_there=has_tools_there(params),
+        is_continued=is_continued(params),
     )
 
 

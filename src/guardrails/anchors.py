@@ -4,9 +4,15 @@ from collections import OrderedDict
 from dataclasses import replace
 
 from guardrails.core.calls import ModelCall
-from guardrails.core.estimates import Anchor, extends, input_tokens_max
+from guardrails.core.estimates import (
+    Anchor,
+    extends,
+    input_tokens_max,
+    unseen_parts,
+)
 from guardrails.core.layers import BilledPrompt, Piece
 from guardrails.core.usage import TokenUsage
+from guardrails.engine import Engine
 from guardrails.threads import new_lock
 
 __all__ = ["Anchors"]
@@ -16,9 +22,14 @@ ANCHORS_MAX = 64
 
 
 class Anchors:
-    """The last billed prompt of each agent and model. Thread safe."""
+    """The last billed prompt of each agent and model. Thread safe.
 
-    def __init__(self) -> None:
+    Args:
+        engine: Knows what parts of prompts came to that only providers see.
+    """
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
         self._lock = new_lock()
         self._anchors: OrderedDict[tuple[tuple[str, ...], str], Anchor] = OrderedDict()
 
@@ -27,7 +38,21 @@ class Anchors:
         if call.prompt is None:
             return call
         anchor = self._anchors.get((agent_path, call.model))
-        return replace(call, input_tokens_max=input_tokens_max(call.prompt, anchor))
+        tokens = input_tokens_max(call.prompt, anchor)
+        if not call.prompt.has_unseen:
+            return replace(call, input_tokens_max=tokens)
+        if anchor is not None and not extends(call.prompt, anchor.shape):
+            anchor = None
+        tokens += self._engine.charges.unseen_tokens(
+            call,
+            agent_path[-1] if agent_path else None,
+            parts=unseen_parts(call.prompt, anchor),
+            is_continued=call.prompt.is_continued,
+            seen_tokens=tokens,
+            now_ms=self._engine.clock.now_ms(),
+        )
+        billed_before = 0 if anchor is None else anchor.billed_tokens
+        return replace(call, input_tokens_max=tokens, billed_before=billed_before)
 
     def before(
         self, call: ModelCall, agent_path: tuple[str, ...]

@@ -9,7 +9,7 @@ from guardrails.core.accounts import Charging
 from guardrails.core.admission import Reservation
 from guardrails.core.attribution import Attribution
 from guardrails.core.calls import CallStatus, ModelCall, Outcome, ToolCall
-from guardrails.core.estimates import output_tokens_max
+from guardrails.core.estimates import output_tokens_max, unseen_tokens_max
 from guardrails.core.events import Event
 from guardrails.core.layers import TokenRates
 from guardrails.core.money import LIMIT_NANO_USD_MAX
@@ -23,17 +23,22 @@ from guardrails.core.usage import (
     TokenUsage,
 )
 from guardrails.errors import UnpricedModelError
-from guardrails.ports import PriceBook, RateBook
+from guardrails.ports import ContextBook, PriceBook, RateBook
 from guardrails.threads import new_lock
 
 __all__ = ["Charges", "ToolOrigin", "ToolPrice"]
 
-OUTPUTS_MAX = 4_096
-"""Pairs of agent and model whose largest output is remembered."""
+LARGEST_MAX = 4_096
+"""Pairs of agent and model of which is remembered what their largest output was, their
+largest call, and the largest part of a prompt that only the provider saw."""
 
 
 OFFERED_MAX = 4_096
 """Tools whose servers are remembered; a large server offers a hundred."""
+
+
+_Largest = OrderedDict[tuple[str | None, str], int]
+"""The most tokens by agent and model."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,7 +83,9 @@ class Charges:
         self.tools: dict[str, ToolPrice] = {}
         """Declared tools by name."""
         self._offered: OrderedDict[str, ToolOrigin] = OrderedDict()
-        self._outputs: OrderedDict[tuple[str | None, str], int] = OrderedDict()
+        self._outputs: _Largest = OrderedDict()
+        self._parts: _Largest = OrderedDict()
+        self._calls: _Largest = OrderedDict()
         self._lock = new_lock()
 
     def adopt(self, policy: Policy, prices: PriceBook | None) -> None:
@@ -99,6 +106,27 @@ class Charges:
             requested=call.output_tokens_max,
             largest_seen=self._outputs.get((agent, call.model), 0),
             is_strict=self._policy.is_estimate_strict or call.is_output_bound,
+        )
+
+    def unseen_tokens(
+        self,
+        call: ModelCall,
+        agent: str | None,
+        *,
+        parts: int,
+        is_continued: bool,
+        seen_tokens: int,
+        now_ms: int,
+    ) -> int:
+        """Bounds what of a prompt only the provider sees: see `unseen_tokens_max`."""
+        is_strict = self._policy.is_estimate_strict
+        return unseen_tokens_max(
+            parts=parts,
+            largest_part=self._parts.get((agent, call.model), 0),
+            is_continued=is_continued,
+            largest_call=self._calls.get((agent, call.model), 0),
+            seen_tokens=seen_tokens,
+            context_tokens=self._context_tokens(call, now_ms) if is_strict else None,
         )
 
     def model_bound(
@@ -206,7 +234,7 @@ class Charges:
             elif usage is None:
                 usage = self._bounded_usage(reservation, outcome)
             else:
-                self._learn_output(call, reservation, usage)
+                self._learn(call, reservation, usage)
                 if outcome.is_input_unknown:
                     most = TOKENS_MAX - usage.output_tokens
                     input_tokens = min(reservation.input_tokens, most)
@@ -287,6 +315,18 @@ class Charges:
             )
         )
 
+    def _context_tokens(self, call: ModelCall, now_ms: int) -> int | None:
+        """Returns the most that a model reads, if the price book knows it."""
+        if not isinstance(self._prices, ContextBook):
+            return None
+        try:
+            return self._prices.context_tokens(
+                provider=call.provider, model=call.model, now_ms=now_ms
+            )
+        except Exception as error:
+            self._contain(error, "asking how much a model reads")
+            return None
+
     def _asked(self, ask: Callable[[], Charge]) -> Charge:
         """Asks the price book; one that fails knows no price.
 
@@ -319,15 +359,24 @@ class Charges:
             output_tokens=max(0, min(output, TOKENS_MAX - input_tokens)),
         )
 
-    def _learn_output(
+    def _learn(
         self, call: ModelCall, reservation: Reservation, usage: TokenUsage
     ) -> None:
         key = (reservation.op.charging.attribution.agent, call.model)
-        if usage.output_tokens > self._outputs.get(key, 0):
+        self._note_largest(self._outputs, key, usage.output_tokens)
+        self._note_largest(self._calls, key, usage.total_tokens)
+        if call.billed_before is not None:
+            tokens = usage.input_tokens - call.billed_before
+            self._note_largest(self._parts, key, tokens)
+
+    def _note_largest(
+        self, largest: _Largest, key: tuple[str | None, str], tokens: int
+    ) -> None:
+        if tokens > largest.get(key, 0):
             with self._lock:
-                self._outputs[key] = usage.output_tokens
-                if len(self._outputs) > OUTPUTS_MAX:
-                    self._outputs.popitem(last=False)
+                largest[key] = tokens
+                if len(largest) > LARGEST_MAX:
+                    largest.popitem(last=False)
 
 
 def _tool_charge(charge: Charge, outcome: Outcome) -> Charge:

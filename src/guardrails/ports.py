@@ -29,6 +29,7 @@ from guardrails.core.usage import Charge, TokenUsage
 __all__ = [
     "FOREVER_MS",
     "Clock",
+    "ContextBook",
     "EventSink",
     "History",
     "Keeper",
@@ -299,6 +300,17 @@ class RateBook(Protocol):
         self, *, provider: str | None, model: str, usage: TokenUsage, now_ms: int
     ) -> TokenRates | None:
         """Returns the rates by which `price` prices this usage, if it has any."""
+        ...
+
+
+@runtime_checkable
+class ContextBook(Protocol):
+    """A price book that also knows how much models read."""
+
+    def context_tokens(
+        self, *, provider: str | None, model: str, now_ms: int
+    ) -> int | None:
+        """Returns the most tokens that a model reads; `None` if that is not known."""
         ...
 
 

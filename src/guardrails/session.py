@@ -68,7 +68,7 @@ class Session(OfOneProcess, instead="Open it there by its session_id."):
         self._policy: Policy = engine.policy
         self._budget: Budget = self._policy.session_budget(self._owner.agent)
         self._lock = new_lock()
-        self.anchors: Anchors = Anchors()
+        self.anchors: Anchors = Anchors(engine)
         """What prompts were billed, per nested agent and model."""
         self.efforts: Efforts = Efforts()
         self._chargings = Chargings()

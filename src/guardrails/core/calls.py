@@ -37,6 +37,9 @@ class ModelCall:
     """An upper bound of the input, known without a tokenizer."""
     prompt: PromptShape | None = None
     """The sizes of the prompt, from which a closer bound follows."""
+    billed_before: int | None = None
+    """Of a prompt with parts that only the provider sees: the tokens of the rest that
+    were billed before; `None` if there are no such parts."""
     output_tokens_max: int | None = None
     """The request's own bound on output; `None` when it sets none."""
     is_output_bound: bool = False

@@ -5,6 +5,9 @@ the byte length of a text bounds its tokens from above. That bound is loose for
 a long conversation, so once a provider has billed a prefix of it, the billed
 number replaces the bytes of that prefix: exact where it is long, rigorous for
 what was added.
+
+Some of a prompt only its provider sees: a document by its URL, an earlier answer by its
+id, what a search there has found. Of that nothing is known before the first bill.
 """
 
 from dataclasses import dataclass
@@ -17,11 +20,14 @@ __all__ = [
     "MESSAGE_OVERHEAD_TOKENS",
     "OUTPUT_TOKENS_FLOOR",
     "OUTPUT_TOKENS_MIN",
+    "UNSEEN_TOKENS_FLOOR",
     "Anchor",
     "PromptShape",
     "extends",
     "input_tokens_max",
     "output_tokens_max",
+    "unseen_parts",
+    "unseen_tokens_max",
 ]
 
 MESSAGE_OVERHEAD_TOKENS = 8
@@ -33,6 +39,11 @@ PREAMBLE_TOKENS_MAX = 600
 MEDIA_PART_TOKENS_MAX = 4_800
 """One image, at the largest size that current vision models bill. The bytes of
 its base64 text say nothing about its tokens."""
+
+UNSEEN_TOKENS_FLOOR = 32_768
+"""Reserved for each part of a prompt that only the provider sees: a document of some
+dozen pages, or a dozen pages that a search has found. The whole context of a model, up
+to a million tokens, would refuse every first call."""
 
 OUTPUT_TOKENS_FLOOR = 4_096
 """Reserved for output where the request sets no bound of its own that is lower.
@@ -57,6 +68,17 @@ class PromptShape:
     """A guess of the size of the tool definitions, in the unit of the pieces."""
     pieces: tuple[Piece, ...] = ()
     """Guesses by layer, one entry per message; none if they are not known."""
+    unseen_parts: int = 0
+    """Parts of the messages that only the provider sees, such as documents by URL."""
+    has_tools_there: bool = False
+    """Whether the provider runs tools itself, whose results only it sees."""
+    is_continued: bool = False
+    """Whether it goes on from a conversation that the provider keeps."""
+
+    @property
+    def has_unseen(self) -> bool:
+        """Whether any of it only the provider sees."""
+        return bool(self.unseen_parts or self.has_tools_there or self.is_continued)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,6 +107,44 @@ def input_tokens_max(shape: PromptShape, anchor: Anchor | None = None) -> int:
             added[0] = MESSAGE_OVERHEAD_TOKENS  # Its text was billed as output.
         return anchor.billed_tokens + sum(added)
     return PREAMBLE_TOKENS_MAX + shape.tools_tokens_max + sum(shape.message_tokens_max)
+
+
+def unseen_parts(shape: PromptShape, anchor: Anchor | None) -> int:
+    """Counts what of a prompt only the provider sees, and no bill covers yet.
+
+    Args:
+        shape: The prompt.
+        anchor: What was billed of a prompt that it extends.
+    """
+    billed = 0 if anchor is None else anchor.shape.unseen_parts
+    return shape.unseen_parts - billed + shape.has_tools_there
+
+
+def unseen_tokens_max(
+    *,
+    parts: int,
+    largest_part: int,
+    is_continued: bool,
+    largest_call: int,
+    seen_tokens: int,
+    context_tokens: int | None,
+) -> int:
+    """Bounds what of a prompt only the provider sees.
+
+    Args:
+        parts: How many parts that is, beside a conversation that goes on.
+        largest_part: The most that this agent and model were billed for one so far.
+        is_continued: Whether there is such a conversation.
+        largest_call: The most that they were billed for a call so far, answer and all.
+        seen_tokens: The bound of the rest of the prompt.
+        context_tokens: The most that the model reads, to reserve all of it.
+    """
+    if not parts and not is_continued:
+        return 0
+    expected = parts * max(UNSEEN_TOKENS_FLOOR, largest_part)
+    if is_continued:
+        expected += max(UNSEEN_TOKENS_FLOOR, largest_call)
+    return max(expected, (context_tokens or 0) - seen_tokens)
 
 
 def output_tokens_max(

@@ -135,6 +135,15 @@ class Prices:
             provider=provider, input_tokens=input_tokens, output_tokens=output_tokens
         )
 
+    def context_tokens(
+        self, *, provider: str | None, model: str, now_ms: int
+    ) -> int | None:
+        """Returns the most tokens that a model reads.
+
+        `None` where genai-prices does not know it, or its price is the user's.
+        """
+        return self._card((provider, model, None), now_ms).context_tokens
+
     def card(self, *, provider: str | None, model: str, now_ms: int) -> RateCard:
         """Returns the standard rates of a model; without tiers if none are known."""
         return self._card((provider, model, None), now_ms)

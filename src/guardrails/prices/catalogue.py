@@ -98,6 +98,7 @@ def rate_card(
         _tiers(amounts, is_floor=is_floor),
         source=SOURCE,
         valid_ms=_valid_ms(model, at=at, now_ms=now_ms),
+        context_tokens=model.context_window,
     )
 
 

@@ -179,13 +179,25 @@ class RateCard:
     source: str | None = None
     valid_ms: range = ALWAYS
     """The instants, in milliseconds, at which these are the rates."""
+    context_tokens: int | None = None
+    """The most that the model reads, if that is known."""
 
     @classmethod
     def of(
-        cls, tiers: Iterable[tuple[int, Rates]], *, source: str, valid_ms: range
+        cls,
+        tiers: Iterable[tuple[int, Rates]],
+        *,
+        source: str,
+        valid_ms: range,
+        context_tokens: int | None = None,
     ) -> Self:
         """Makes a card from tiers, smallest first."""
-        return cls(tiers=tuple(tiers)[::-1], source=source, valid_ms=valid_ms)
+        return cls(
+            tiers=tuple(tiers)[::-1],
+            source=source,
+            valid_ms=valid_ms,
+            context_tokens=context_tokens,
+        )
 
     def price(self, usage: TokenUsage) -> Charge:
         """Prices reported usage."""

@@ -1,0 +1,92 @@
+"""Unseen: what of a prompt only its provider sees, and how much of that there is.
+
+Documents, sounds and films by a URL or an id; what the provider keeps, such as earlier
+answers by their id; and what comes of tools that it runs itself. An image by its URL is
+none of these: the largest one is known.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, cast
+
+from langchain_core.messages import BaseMessage
+
+from guardrails_langchain.media import is_only_named
+from guardrails_langchain.prompts import DEPTH_MAX, is_medium
+
+__all__ = ["has_tools_there", "is_continued", "unseen_parts"]
+
+_KEPT = ("cached_content", "cachedContent", "conversation", "previous_response_id")
+"""Members of a request that name what the provider keeps: OpenAI's Responses API and
+Gemini's (their references, 2026-11)."""
+
+_GROUPS = ("extra_body", "model_kwargs")
+"""Members that are sent as if their own members stood in their place."""
+
+_RUN_THERE = (
+    "code_execution",
+    "code_interpreter",
+    "file_search",
+    "google_maps",
+    "google_search",
+    "mcp",
+    "url_context",
+    "web_fetch",
+    "web_search",
+)
+"""How the names of tools begin that OpenAI, Anthropic and Google run themselves, and
+whose results are billed as input."""
+
+
+def unseen_parts(messages: Sequence[BaseMessage]) -> int:
+    """Counts the media in messages that are only named, and may be long."""
+    return sum(
+        sum(_named_in(message.content, DEPTH_MAX))
+        for message in messages
+        if type(message.content) is not str
+    )
+
+
+def _named_in(content: object, depth: int) -> Iterator[bool]:
+    if not isinstance(content, list) or not depth:
+        return
+    for block in cast("list[object]", content):
+        if isinstance(block, dict):
+            part = cast("dict[str, object]", block)
+            if is_medium(part):
+                yield is_only_named(part)
+            for name in ("content", "output"):
+                yield from _named_in(part.get(name), depth - 1)
+
+
+def is_continued(params: Mapping[str, Any]) -> bool:
+    """Whether a request goes on from what its provider keeps."""
+    groups = (params, *(params.get(name) for name in _GROUPS))
+    return any(map(_names_kept, groups))
+
+
+def _names_kept(group: object) -> bool:
+    if not isinstance(group, Mapping):
+        return False
+    members = cast("Mapping[str, object]", group)
+    # A prompt that is a text is what is sent; one that is kept has an id.
+    return any(members.get(name) for name in _KEPT) or isinstance(
+        members.get("prompt"), Mapping
+    )
+
+
+def has_tools_there(params: Mapping[str, Any]) -> bool:
+    """Whether the provider may run tools while it answers."""
+    tools = params.get("tools")
+    if not isinstance(tools, list | tuple):
+        return False
+    return any(map(_is_run_there, cast("Sequence[object]", tools)))
+
+
+def _is_run_there(tool: object) -> bool:
+    given = tool if isinstance(tool, Mapping) else getattr(tool, "__dict__", {})
+    members = cast("Mapping[str, object]", given)
+    kind = members.get("type")
+    # Gemini has a member for each kind of tool, others a type.
+    names = [name for name, value in members.items() if value is not None]
+    names = [kind] if isinstance(kind, str) else names
+    return any(name.startswith(_RUN_THERE) for name in names)

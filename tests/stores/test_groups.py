@@ -3,6 +3,7 @@
 import itertools
 from collections import defaultdict
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from datetime import UTC, datetime
 from fnmatch import fnmatchcase
@@ -13,10 +14,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from guardrails.core.calls import CallKind
+from guardrails.core.attribution import Attribution
+from guardrails.core.calls import CallKind, CallStatus
 from guardrails.core.events import Event
 from guardrails.core.groups import SPEND_DIMENSIONS
+from guardrails.core.layers import Layer, LayerPart
 from guardrails.core.rollups import HOUR_MS, Spend
+from guardrails.core.usage import Charge, PriceStatus, TokenUsage
 from guardrails.ports import Store
 from guardrails.stores.memory import MemoryStore
 from guardrails.stores.redis import RedisStore
@@ -26,6 +30,9 @@ from tests.servers.processes import Server
 from tests.stores.spending import HOURS, START_MS, event_lists, settle_of
 
 NUMBERS = itertools.count()
+
+CALLS = 300
+"""Booked while reports are read."""
 
 Opened = Callable[[], Any]
 
@@ -250,6 +257,44 @@ def test_mixes_and_single_cells_say_the_same(
                 project_id="default", by=by, where={"kind": ["*"]}, **span
             )
             assert list(plain) == list(filtered), by
+
+
+@pytest.mark.parametrize("by", ["customer_id", "layer"])
+def test_what_has_no_name_is_never_less_than_nothing(opened: Opened, by: str) -> None:
+    """It is what the rest is not, also while calls are booked."""
+    layer = LayerPart(layer=Layer.PROMPT_USER, tokens=10, cost_nano_usd=1_000)
+    who = Attribution(agent="a", customer_id="acme", session_id="s-1")
+    with opened() as store, ThreadPoolExecutor(max_workers=2) as pool:
+
+        def book(worker: int) -> None:
+            for number in range(CALLS):
+                event = Event(
+                    event_id=f"{worker}-{number}",
+                    time_ms=START_MS,
+                    attribution=who,
+                    kind=CallKind.MODEL,
+                    model="m",
+                    status=CallStatus.OK,
+                    usage=TokenUsage(input_tokens=10),
+                    charge=Charge(cost_nano_usd=1_000, status=PriceStatus.PRICED),
+                    reserved_nano_usd=1_000,
+                    layers=(layer,),
+                )
+                store.execute(settle_of(event))
+
+        booking = [pool.submit(book, worker) for worker in range(2)]
+        found: set[str | None] = set()
+        is_over = False
+        while not is_over:
+            is_over = all(one.done() for one in booking)
+            spends = store.history.spend(
+                project_id="default", by=by, since_ms=START_MS, until_ms=START_MS
+            )
+            found |= {spend.name for spend in spends}
+        for one in booking:
+            one.result()
+
+    assert found == {"acme" if by == "customer_id" else layer.layer.value}
 
 
 def test_an_unknown_dimension_is_named(opened: Opened) -> None:

@@ -36,6 +36,7 @@ class SQLiteHistory:
     ) -> None:
         self._reading = reading
 
+    @may_block
     def spend(
         self,
         *,
@@ -55,39 +56,13 @@ class SQLiteHistory:
             where=where,
             every=every,
         )
-        if query.dimension == LAYER:
-            models = self._by(replace(query, by=("model",)))
-            return in_order(by_layer(self._by(query), models))
-        if query.dimension is not None:
-            return self._by(query)
-        cells = self._cells(query, MIX, _STARTS[query.every], _names(query))
-        return grouped(query, cells, lambda text: query.names_of(_mix(query, text)))
-
-    def _by(self, query: SpendQuery) -> list[Spend]:
-        """Reads the cells of one dimension."""
-        assert query.dimension is not None
-        cells = self._cells(query, query.dimension, _STARTS[query.every], "name")
-        return grouped(query, cells, lambda name: (name or None,))
-
-    @may_block
-    def _cells(
-        self, query: SpendQuery, dimension: str, start: str, name: str
-    ) -> list[tuple[int, str, list[int]]]:
-        """Adds up cells that differ in what the query does not ask for."""
-        sums = ", ".join(f"sum({name})" for name in SUM_NAMES)
-        # Naming the hours one by one makes each a seek; a range would read the
-        # cells of all dimensions in it.
-        sql = (
-            f"SELECT {start} AS start, {name} AS names, {sums} FROM rollups "
-            "WHERE project_id = ? AND dimension = ? AND hour IN "
-            "(WITH RECURSIVE hours(hour) AS (VALUES (?) UNION ALL "
-            "SELECT hour + 1 FROM hours WHERE hour < ?) SELECT hour FROM hours) "
-            "GROUP BY start, names"
-        )
-        span = (query.hours[0], query.hours[-1])
         with self._reading() as connection:
-            found = connection.execute(sql, (query.project_id, dimension, *span))
-            return [(start, name, sums) for start, name, *sums in found]
+            if query.dimension == LAYER:
+                return _by_layers(connection, query)
+            if query.dimension is not None:
+                return _by(connection, query)
+            cells = _cells(connection, query, MIX, _STARTS[query.every], _names(query))
+        return grouped(query, cells, lambda text: query.names_of(_mix(query, text)))
 
     @may_block
     def session_accounts(
@@ -165,6 +140,48 @@ _STARTS = {
     "month": "strftime('%s', hour * 3600, 'unixepoch', 'start of month') / 3600",
 }
 """The hour with which the step of a series begins."""
+
+
+def _by_layers(connection: sqlite3.Connection, query: SpendQuery) -> list[Spend]:
+    """Reads the cells of layers, and derives what is in none."""
+    # In one transaction: what is booked meanwhile is in both, or in neither.
+    connection.execute("BEGIN")
+    try:
+        models = _by(connection, replace(query, by=("model",)))
+        layers = _by(connection, query)
+    finally:
+        connection.execute("ROLLBACK")
+    return in_order(by_layer(layers, models))
+
+
+def _by(connection: sqlite3.Connection, query: SpendQuery) -> list[Spend]:
+    """Reads the cells of one dimension."""
+    assert query.dimension is not None
+    cells = _cells(connection, query, query.dimension, _STARTS[query.every], "name")
+    return grouped(query, cells, lambda name: (name or None,))
+
+
+def _cells(
+    connection: sqlite3.Connection,
+    query: SpendQuery,
+    dimension: str,
+    start: str,
+    name: str,
+) -> list[tuple[int, str, list[int]]]:
+    """Adds up cells that differ in what the query does not ask for."""
+    sums = ", ".join(f"sum({name})" for name in SUM_NAMES)
+    # Naming the hours one by one makes each a seek; a range would read the
+    # cells of all dimensions in it.
+    sql = (
+        f"SELECT {start} AS start, {name} AS names, {sums} FROM rollups "
+        "WHERE project_id = ? AND dimension = ? AND hour IN "
+        "(WITH RECURSIVE hours(hour) AS (VALUES (?) UNION ALL "
+        "SELECT hour + 1 FROM hours WHERE hour < ?) SELECT hour FROM hours) "
+        "GROUP BY start, names"
+    )
+    span = (query.hours[0], query.hours[-1])
+    found = connection.execute(sql, (query.project_id, dimension, *span))
+    return [(start, name, sums) for start, name, *sums in found]
 
 
 def _names(query: SpendQuery) -> str:

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from itertools import islice
+from itertools import islice, product
 
 from guardrails.core.accounts import Account
 from guardrails.core.attribution import Attribution
@@ -43,6 +43,9 @@ MIX_HOURS_MAX = 24
 MIXES_AT_ONCE = 4_096
 """Their names are read together: 1 MB."""
 
+_Cell = tuple[int, bytes, bytes]
+"""An hour, a name and sums, as they are kept."""
+
 
 class RedisHistory:
     """Reads sums and events."""
@@ -70,26 +73,22 @@ class RedisHistory:
             every=every,
         )
         if query.dimension == LAYER:
-            models = self._by(query, "model")
-            return in_order(by_layer(self._layers(query), models))
+            return in_order(self._by_layers(query))
         if query.dimension in (None, "session_id"):
             return self._by_mixes(query)
         return self._by(query, query.dimension)
 
     def _by(self, query: SpendQuery, dimension: str) -> list[Spend]:
         """Reads the cells of one dimension, and derives those that are not written."""
-
-        def by(dimension: str) -> list[Spend]:
-            cells = self._cells(query, dimension)
-            return grouped(query, cells, lambda name: (name or None,))
-
         if dimension in ("agent", "model", "tool"):
-            return by(dimension)
-        everything = _by_step(by("agent"))  # Every call has one, if only no agent.
+            return self._grouped(query, self._raw_cells(query, dimension))
+        # Every call has an agent, if only no name of one.
+        cells = self._cells_with(query, dimension, "agent")
+        everything = _by_step(self._grouped(query, cells["agent"]))
         if dimension == "project_id":
             steps = everything.values()
             return in_order(replace(step, name=query.project_id) for step in steps)
-        found = by(dimension)
+        found = self._grouped(query, cells[dimension])
         for step in found:
             everything[step.since_ms] = everything[step.since_ms].minus(step)
         rest = [step for step in everything.values() if step.steps]
@@ -113,36 +112,52 @@ class RedisHistory:
                 if names[text] is not None:  # The others are not unpacked.
                     yield hour, text, replies.amounts_from(sums)
 
-    def _layers(self, query: SpendQuery) -> list[Spend]:
+    def _by_layers(self, query: SpendQuery) -> list[Spend]:
         """Reads the cells of layers, of which each hour has one."""
-        return added_up(
+        cells = self._cells_with(query, LAYER, "model")
+        layers = added_up(
             spend
-            for _, _, value in self._raw_cells(query, LAYER)
+            for _, _, value in cells[LAYER]
             for spend in replies.layer_spends_from(value)
         )
+        return by_layer(layers, self._grouped(query, cells["model"]))
 
-    def _cells(
-        self, query: SpendQuery, dimension: str
-    ) -> Iterator[tuple[int, str, tuple[int, ...]]]:
-        """Yields the hour, the name and the sums of each cell."""
-        for hour, field, value in self._raw_cells(query, dimension):
-            yield hour, field.decode(), replies.amounts_from(value)
+    def _grouped(self, query: SpendQuery, cells: Iterable[_Cell]) -> list[Spend]:
+        """Sums cells by the names that they have."""
+        read = (
+            (hour, field.decode(), replies.amounts_from(value))
+            for hour, field, value in cells
+        )
+        return grouped(query, read, lambda name: (name or None,))
 
-    def _raw_cells(
-        self, query: SpendQuery, dimension: str
-    ) -> Iterator[tuple[int, bytes, bytes]]:
-        """Yields the hour, the name and the sums of each cell, as they are kept."""
+    def _cells_with(
+        self, query: SpendQuery, dimension: str, whole: str
+    ) -> dict[str, list[_Cell]]:
+        """Reads the cells of a dimension together with those of a whole.
+
+        Apart, what is booked in between would be in the one and not in the other.
+        """
+        cells: dict[str, list[_Cell]] = {dimension: [], whole: []}
+        for found, cell in self._read(query, dimension, whole):
+            cells[found].append(cell)
+        return cells
+
+    def _raw_cells(self, query: SpendQuery, dimension: str) -> Iterator[_Cell]:
+        """Yields the cells of a dimension."""
+        return (cell for _, cell in self._read(query, dimension))
+
+    def _read(self, query: SpendQuery, *dimensions: str) -> Iterator[tuple[str, _Cell]]:
+        """Yields the cells of each hour, one dimension right after the other."""
         prefix = keys.project_prefix(query.project_id)
-        size = MIX_HOURS_MAX if dimension == MIX else HOURS_MAX
+        size = MIX_HOURS_MAX if MIX in dimensions else HOURS_MAX
         for start in range(0, len(query.hours), size):
             hours = query.hours[start : start + size]
-            commands = [
-                ("HGETALL", keys.rollup(prefix, hour, dimension)) for hour in hours
-            ]
+            asked = list(product(hours, dimensions))
+            commands = [("HGETALL", keys.rollup(prefix, *one)) for one in asked]
             answers = self._client.query(prefix, commands)
-            for hour, found in zip(hours, answers, strict=True):
+            for (hour, dimension), found in zip(asked, answers, strict=True):
                 for field, value in zip(found[::2], found[1::2], strict=True):
-                    yield hour, field, value
+                    yield dimension, (hour, field, value)
 
     def session_accounts(
         self, *, project_id: str, session_ids: Sequence[str]

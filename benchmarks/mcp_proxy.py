@@ -35,7 +35,7 @@ STARTS = 5
 
 NODE_SERVER = Path(sys.prefix) / "node/node_modules/.bin/mcp-server-everything"
 
-SERVER = """
+SERVER = r"""
 import sys
 write, flush = sys.stdout.buffer.write, sys.stdout.buffer.flush
 for line in sys.stdin.buffer:

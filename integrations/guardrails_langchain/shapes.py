@@ -24,6 +24,7 @@ def prompt_shape(
     messages: Sequence[Sequence[BaseMessage]] | None,
     prompts: Sequence[str] | None,
     invocation_params: Mapping[str, Any] | None,
+    model_params: Mapping[str, Any] | None = None,
 ) -> PromptShape:
     """Returns the bounds of a prompt, from what LangChain's start hooks get.
 
@@ -32,12 +33,14 @@ def prompt_shape(
         prompts: Of `on_llm_start`.
         invocation_params: What else is sent. Of it, tools and schemas count, and what
             is named that the provider keeps.
+        model_params: What the model itself was made with, of which not all is in them.
     """
     sent = [message for batch in messages or () for message in batch]
     bounds = [message_tokens_max(message) for message in sent]
     bounds += [MESSAGE_OVERHEAD_TOKENS + text_bytes(prompt) for prompt in prompts or ()]
     replies = [message.type in _REPLIES for message in sent]
     params = invocation_params or {}
+    asked = (params, model_params or {})
     tools_bytes = definitions_tokens_max(params)
     return PromptShape(
         tools_tokens_max=tools_bytes,
@@ -46,8 +49,8 @@ def prompt_shape(
         tools_weight=tools_bytes * DEFINITION_BYTE_WEIGHT,
         pieces=pieces_of(sent, prompts),
         unseen_parts=unseen_parts(sent),
-        has_tools_there=has_tools_there(params),
-        is_continued=is_continued(params),
+        has_tools_there=has_tools_there(asked),
+        is_continued=is_continued(asked),
     )
 
 

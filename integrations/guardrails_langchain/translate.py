@@ -90,6 +90,7 @@ def model_call(
     `on_llm_start` (with `prompts`). The bound of the input is in `prompt`.
     """
     names, params = metadata or {}, invocation_params or {}
+    made_with: object = (serialized or {}).get("kwargs")
     candidates = (
         names.get("ls_model_name"),
         *(params.get(name) for name in ("model", "model_name", "model_id")),
@@ -101,7 +102,10 @@ def model_call(
         model=model_name(model),
         provider=_PROVIDERS.get(provider, provider) if provider else None,
         prompt=prompt_shape(
-            messages=messages, prompts=prompts, invocation_params=invocation_params
+            messages=messages,
+            prompts=prompts,
+            invocation_params=invocation_params,
+            model_params=made_with if isinstance(made_with, Mapping) else None,
         ),
         output_tokens_max=output_limit(invocation_params, metadata),
         service_tier=_asked_tier(params),

@@ -22,6 +22,10 @@ Gemini's (their references, 2026-11)."""
 _GROUPS = ("extra_body", "model_kwargs")
 """Members that are sent as if their own members stood in their place."""
 
+_TOOLS = ("mcp_servers", "web_search_options")
+"""Members that name such tools beside `tools`: Anthropic's, and OpenAI's models that
+search whatever they are asked."""
+
 _RUN_THERE = (
     "code_execution",
     "code_interpreter",
@@ -58,28 +62,44 @@ def _named_in(content: object, depth: int) -> Iterator[bool]:
                 yield from _named_in(part.get(name), depth - 1)
 
 
-def is_continued(params: Mapping[str, Any]) -> bool:
-    """Whether a request goes on from what its provider keeps."""
-    groups = (params, *(params.get(name) for name in _GROUPS))
-    return any(map(_names_kept, groups))
+def is_continued(asked: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether a request goes on from what its provider keeps.
 
-
-def _names_kept(group: object) -> bool:
-    if not isinstance(group, Mapping):
-        return False
-    members = cast("Mapping[str, object]", group)
+    Args:
+        asked: What it asks for, in one or more mappings.
+    """
     # A prompt that is a text is what is sent; one that is kept has an id.
-    return any(members.get(name) for name in _KEPT) or isinstance(
-        members.get("prompt"), Mapping
+    return any(
+        any(members.get(name) for name in _KEPT)
+        or isinstance(members.get("prompt"), Mapping)
+        for members in _unfolded(asked)
     )
 
 
-def has_tools_there(params: Mapping[str, Any]) -> bool:
-    """Whether the provider may run tools while it answers."""
-    tools = params.get("tools")
-    if not isinstance(tools, list | tuple):
-        return False
-    return any(map(_is_run_there, cast("Sequence[object]", tools)))
+def has_tools_there(asked: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether the provider may run tools while it answers.
+
+    Args:
+        asked: What it asks for, in one or more mappings.
+    """
+    return any(
+        any(members.get(name) is not None for name in _TOOLS)
+        or any(map(_is_run_there, _listed(members.get("tools"))))
+        for members in _unfolded(asked)
+    )
+
+
+def _unfolded(asked: Sequence[Mapping[str, Any]]) -> Iterator[Mapping[str, Any]]:
+    for members in asked:
+        yield members
+        for name in _GROUPS:
+            group = members.get(name)
+            if isinstance(group, Mapping):
+                yield cast("Mapping[str, Any]", group)
+
+
+def _listed(value: object) -> Sequence[object]:
+    return cast("Sequence[object]", value) if isinstance(value, list | tuple) else ()
 
 
 def _is_run_there(tool: object) -> bool:

@@ -5,12 +5,14 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
+from langchain_core.callbacks import BaseCallbackHandler
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, ToolMessage
 from langchain_core.messages.ai import UsageMetadata
 
 from guardrails import BudgetExceeded
-from guardrails.core.estimates import UNSEEN_TOKENS_FLOOR
+from guardrails.core.estimates import UNSEEN_TOKENS_FLOOR, PromptShape
 from guardrails_langchain.shapes import prompt_shape
+from guardrails_langchain.translate import model_call
 from tests.integrations.langchain.rig import FlatPrices, Rig, Script
 
 PDF = "https://example.com/report.pdf"
@@ -115,13 +117,52 @@ def test_what_a_request_goes_on_from(
         ([{"type": "bash_20250124", "name": "bash"}], False),
     ],
 )
-def test_which_tools_the_provider_runs(
+def test_which_tools_a_provider_runs(
     tools: list[Mapping[str, Any]], has_tools_there: bool
 ) -> None:
-    params = {"tools": tools}
+    params: dict[str, Any] = {"tools": tools}
     shape = prompt_shape(messages=[ASKED], prompts=None, invocation_params=params)
 
     assert shape.has_tools_there == has_tools_there
+
+
+def test_what_a_model_was_made_with_counts_too() -> None:
+    """LangChain does not pass all of it on with each call."""
+    google = pytest.importorskip("langchain_google_genai")
+    anthropic = pytest.importorskip("langchain_anthropic")
+    server = {"type": "url", "url": "http://127.0.0.1:9", "name": "files"}
+    models = [
+        google.ChatGoogleGenerativeAI(
+            model="gemini-2.5-flash", google_api_key="none", cached_content="kept/1"
+        ),
+        anthropic.ChatAnthropic(
+            model="claude-sonnet-4-5", api_key="none", mcp_servers=[server]
+        ),
+    ]
+    shapes: list[PromptShape | None] = []
+
+    class Start(BaseCallbackHandler):
+        raise_error = True
+
+        def on_chat_model_start(
+            self, serialized: Any, messages: Any, **kwargs: Any
+        ) -> Any:
+            call = model_call(
+                serialized=serialized,
+                messages=messages,
+                prompts=None,
+                invocation_params=kwargs["invocation_params"],
+                metadata=kwargs["metadata"],
+            )
+            shapes.append(call.prompt)
+            raise InterruptedError
+
+    for model in models:
+        with pytest.raises(InterruptedError):
+            model.invoke("Go on.", {"callbacks": [Start()]})
+
+    assert [shape and shape.is_continued for shape in shapes] == [True, False]
+    assert [shape and shape.has_tools_there for shape in shapes] == [False, True]
 
 
 def test_answers_that_go_on_from_earlier_ones_pass_no_limit() -> None:

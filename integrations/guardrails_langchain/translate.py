@@ -24,6 +24,7 @@ from guardrails_langchain.prompts import (
     text_bytes,
 )
 from guardrails_langchain.shapes import prompt_shape
+from guardrails_langchain.unseen import thinks
 from guardrails_langchain.usage import (
     is_cache_hit,
     is_report_of_batch,
@@ -91,6 +92,7 @@ def model_call(
     """
     names, params = metadata or {}, invocation_params or {}
     made_with: object = (serialized or {}).get("kwargs")
+    model_params = made_with if isinstance(made_with, Mapping) else None
     candidates = (
         names.get("ls_model_name"),
         *(params.get(name) for name in ("model", "model_name", "model_id")),
@@ -105,9 +107,10 @@ def model_call(
             messages=messages,
             prompts=prompts,
             invocation_params=invocation_params,
-            model_params=made_with if isinstance(made_with, Mapping) else None,
+            model_params=model_params,
         ),
         output_tokens_max=output_limit(invocation_params, metadata),
+        thinks=thinks((params, model_params or {})),
         service_tier=_asked_tier(params),
     )
 
@@ -133,7 +136,7 @@ def model_name(name: str) -> str:
 def received_tokens_max(response: LLMResult | None) -> int:
     """Returns an upper bound of the output that a response holds, whole or not.
 
-    Reasoning that a provider bills but does not show is not in it.
+    What a model thinks is billed, but not shown: it is not in it.
     """
     if response is None:
         return 0

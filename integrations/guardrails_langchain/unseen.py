@@ -1,8 +1,9 @@
-"""Unseen: what of a prompt only its provider sees, and how much of that there is.
+"""Unseen: what of a call only its provider sees, beside what passes through here.
 
-Documents, sounds and films by a URL or an id; what the provider keeps, such as earlier
-answers by their id; and what comes of tools that it runs itself. An image by its URL is
-none of these: the largest one is known.
+Of the prompt: documents, sounds and films by a URL or an id; what the provider keeps,
+such as earlier answers by their id; and what comes of tools that it runs itself. An
+image by its URL is none of these: the largest one is known. Of the answer: what the
+model thinks.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,7 +14,7 @@ from langchain_core.messages import BaseMessage
 from guardrails_langchain.media import is_only_named
 from guardrails_langchain.prompts import DEPTH_MAX, is_medium
 
-__all__ = ["has_tools_there", "is_continued", "unseen_parts"]
+__all__ = ["has_tools_there", "is_continued", "thinks", "unseen_parts"]
 
 _KEPT = ("cached_content", "cachedContent", "conversation", "previous_response_id")
 """Members of a request that name what the provider keeps: OpenAI's Responses API and
@@ -21,6 +22,16 @@ Gemini's (their references, 2026-11)."""
 
 _GROUPS = ("extra_body", "model_kwargs")
 """Members that are sent as if their own members stood in their place."""
+
+_THINKING = (
+    "reasoning",
+    "reasoning_effort",
+    "thinking",
+    "thinking_budget",
+    "thinking_config",
+    "thinking_level",
+)
+"""Members that have a model think before it answers: of OpenAI, Anthropic, Google."""
 
 _TOOLS = ("mcp_servers", "web_search_options")
 """Members that name such tools beside `tools`: Anthropic's, and OpenAI's models that
@@ -87,6 +98,26 @@ def has_tools_there(asked: Sequence[Mapping[str, Any]]) -> bool:
         or any(map(_is_run_there, _listed(members.get("tools"))))
         for members in _unfolded(asked)
     )
+
+
+def thinks(asked: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether a request has the model think.
+
+    Args:
+        asked: What it asks for, in one or more mappings.
+    """
+    return any(
+        _is_on(members.get(name)) for members in _unfolded(asked) for name in _THINKING
+    )
+
+
+def _is_on(value: object) -> bool:
+    if isinstance(value, Mapping):
+        given = cast("Mapping[str, object]", value)
+        return bool(given) and not {"disabled", "none"} & {
+            one for one in given.values() if isinstance(one, str)
+        }
+    return bool(value) and value != "none"
 
 
 def _unfolded(asked: Sequence[Mapping[str, Any]]) -> Iterator[Mapping[str, Any]]:

@@ -30,7 +30,8 @@ __all__ = ["Charges", "ToolOrigin", "ToolPrice"]
 
 LARGEST_MAX = 4_096
 """Pairs of agent and model of which is remembered what their largest output was, their
-largest call, and the largest part of a prompt that only the provider saw."""
+longest thoughts, their largest call, and the largest part of a prompt that only the
+provider saw."""
 
 
 OFFERED_MAX = 4_096
@@ -84,6 +85,7 @@ class Charges:
         """Declared tools by name."""
         self._offered: OrderedDict[str, ToolOrigin] = OrderedDict()
         self._outputs: _Largest = OrderedDict()
+        self._thoughts: _Largest = OrderedDict()
         self._parts: _Largest = OrderedDict()
         self._calls: _Largest = OrderedDict()
         self._lock = new_lock()
@@ -347,13 +349,17 @@ class Charges:
 
     def _bounded_usage(self, reservation: Reservation, outcome: Outcome) -> TokenUsage:
         """Bounds the usage of a call that reported none, by its reservation."""
-        input_tokens = reservation.input_tokens
+        call, input_tokens = reservation.call, reservation.input_tokens
+        reserved = reservation.op.tokens - input_tokens
         output = outcome.output_tokens_max
         if output is None:
-            output = reservation.op.tokens - input_tokens
-        elif isinstance(reservation.call, ModelCall):
+            output = reserved
+        elif output and isinstance(call, ModelCall):
+            agent = reservation.op.charging.attribution.agent
+            if call.thinks or self._thoughts.get((agent, call.model)):
+                output = max(output, reserved)
             # What was received is counted in bytes, the request's own bound in tokens.
-            output = min(output, reservation.call.output_tokens_max or output)
+            output = min(output, call.output_tokens_max or output)
         return TokenUsage(
             input_tokens=input_tokens,
             output_tokens=max(0, min(output, TOKENS_MAX - input_tokens)),
@@ -364,6 +370,7 @@ class Charges:
     ) -> None:
         key = (reservation.op.charging.attribution.agent, call.model)
         self._note_largest(self._outputs, key, usage.output_tokens)
+        self._note_largest(self._thoughts, key, usage.reasoning_tokens)
         self._note_largest(self._calls, key, usage.total_tokens)
         if call.billed_before is not None:
             tokens = usage.input_tokens - call.billed_before

@@ -44,6 +44,8 @@ class ModelCall:
     """The request's own bound on output; `None` when it sets none."""
     is_output_bound: bool = False
     """The model cannot write more than that bound: it is reserved as it stands."""
+    thinks: bool = False
+    """Whether it is asked to think, which is billed as output that nobody sees."""
     service_tier: str | None = None
     """The tier that the request asks for, such as `priority`."""
 

@@ -13,6 +13,7 @@ from langchain_core.messages import (
     HumanMessage,
     message_chunk_to_message,
 )
+from langchain_core.messages.ai import OutputTokenDetails, UsageMetadata
 from langchain_core.outputs import Generation, LLMResult
 from langchain_core.runnables import RunnableLambda
 
@@ -175,6 +176,56 @@ def test_a_report_of_the_input_alone_leaves_the_output_to_be_bounded(rig: Rig) -
     assert_estimated(event, status=CallStatus.OK)
     assert event.usage is not None
     assert event.usage.output_tokens >= 200
+
+
+@pytest.mark.parametrize(
+    ("asked", "tokens"),
+    [
+        ({"reasoning_effort": "low"}, 2_000),
+        ({"reasoning": {"effort": "high"}}, 2_000),
+        ({"thinking": {"type": "enabled", "budget_tokens": 1_024}}, 2_000),
+        ({"model_kwargs": {"thinking_budget": -1}}, 2_000),
+        ({"reasoning": {"effort": "none"}, "reasoning_effort": None}, 200),
+        ({"thinking": {"type": "disabled"}, "reasoning_effort": "none"}, 200),
+        ({}, 200),
+    ],
+)
+def test_what_a_model_thinks_is_part_of_an_estimate(
+    rig: Rig, asked: dict[str, Any], tokens: int
+) -> None:
+    """It is billed and not shown, so what was received is no bound."""
+    model = rig.model(says("x" * 100), reports_usage=False, max_tokens=2_000)
+    with rig.guard.session() as session:
+        list(model.stream("hi", **asked))
+
+    event = only_event(session)
+    assert event.usage is not None
+    assert tokens // 2 <= event.usage.output_tokens <= tokens
+
+
+def test_who_has_thought_before_may_think_again(rig: Rig) -> None:
+    """Also where nothing in the request says so."""
+    thought = AIMessage(
+        "so",
+        usage_metadata=UsageMetadata(
+            input_tokens=10,
+            output_tokens=500,
+            total_tokens=510,
+            output_token_details=OutputTokenDetails(reasoning=450),
+        ),
+    )
+    model = rig.model(
+        lambda number, _: AIMessage("so") if number else thought,
+        reports_usage=False,
+        max_tokens=2_000,
+    )
+    with rig.guard.session() as session:
+        model.invoke("hi")
+        model.invoke("hi")
+
+    usage = session.events()[-1].usage
+    assert usage is not None
+    assert usage.output_tokens == 2_000
 
 
 @pytest.mark.parametrize("is_streamed", [False, True])

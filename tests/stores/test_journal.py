@@ -661,7 +661,7 @@ def test_a_store_that_is_away_at_the_end_is_left_alone(
     sent: list[Entry] = []
     open_journal().adopt(sending(sent), NOTHING)
 
-    assert "closing with 1 operations" in caplog.text
+    assert "that the store did not take: 1; they are in" in caplog.text
     assert "everything is booked" not in caplog.text
     assert (store.is_degraded, store.waiting) == (False, 0)
     assert sent == [settle("1", charging())]

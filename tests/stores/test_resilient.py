@@ -710,7 +710,7 @@ def test_closing_says_what_could_not_be_booked(
     local.execute(settle("h", charging()))
     local.close()
 
-    assert "closing with 1 operations that the store did not take" in caplog.text
+    assert "Operations that the store did not take: 1;" in caplog.text
 
 
 async def test_tasks_are_served_alike(

@@ -284,9 +284,9 @@ class Dispatcher:
         self._flush_one(channel)
         if lost := channel.give_up():
             _log.error(
-                "guardrails: closing with %d alerts that could not be sent to %s.",
-                lost,
+                "guardrails: closing. Alerts that could not be sent to %s: %d.",
                 channel.name,
+                lost,
             )
 
     def _flush_one(self, where: Channel | Outlet) -> None:

@@ -249,7 +249,7 @@ class ResilientStore:
         if self._journal is not None:
             where = f"they are in {self._journal.path} until the next start."
         _log.error(
-            "guardrails: closing with %d operations that the store did not take; %s",
+            "guardrails: closing. Operations that the store did not take: %d; %s",
             self.waiting,
             where,
         )
@@ -599,8 +599,8 @@ class ResilientStore:
             self._tidy()
             if count:
                 _log.warning(
-                    "guardrails: booked %d calls that processes of this machine had "
-                    "left behind when they ended.",
+                    "guardrails: calls booked that processes of this machine had left "
+                    "behind when they ended: %d.",
                     count,
                 )
 

@@ -253,11 +253,9 @@ def remember(traces: Sequence[ToolTrace], trace: ToolTrace) -> tuple[ToolTrace, 
     again after an interrupt repeats itself, the agent does not. What was refused
     before it counts no longer.
     """
-    kept = tuple(
-        known
-        for known in _completed(traces)
-        if trace.call_id is None or known.call_id != trace.call_id
-    )
+    kept = _completed(traces)
+    if trace.call_id is not None:
+        kept = [known for known in kept if known.call_id != trace.call_id]
     return (*kept, trace)[-TRACES_MAX:]
 
 

@@ -33,7 +33,7 @@ from guardrails.core.stops import Stops, project_in, project_of
 from guardrails.stores import rows, statements, stop_rows
 from guardrails.stores.database import Transaction
 from guardrails.stores.outbox_rows import OutboxOperation, load_outbox, save_outbox
-from guardrails.stores.trace_texts import traces_from, traces_text
+from guardrails.stores.trace_texts import traces_from, written_traces
 
 __all__ = ["apply_operation"]
 
@@ -206,7 +206,7 @@ def _traces(
     found = connection.execute(query, (key,)).fetchone()
     if found is None:
         return {}
-    account.session.traces = traces_from(found[0])
+    account.session.traces = traces_from(key, found[0])
     return {key: account.session.traces}
 
 
@@ -225,8 +225,8 @@ def _save(connection: sqlite3.Connection, loaded: _Loaded, operation: object) ->
             connection.execute(statements.SAVE_SESSION, rows.session_row(row))
         before = loaded.traces.get(row.key, ())
         if row.session.traces != before:
-            text = traces_text(row.session.traces, before)
-            connection.execute(statements.SAVE_TRACES, (row.key, text))
+            written = written_traces(row.key, row.session.traces, before)
+            connection.execute(statements.SAVE_TRACES, (row.key, written.text))
     for hold in ledger.changed_holds:
         connection.execute(statements.SAVE_HOLD, rows.hold_row(hold))
     for hold in ledger.removed_holds:

@@ -2,54 +2,54 @@
 
 With each call the whole text is written anew. So what was written of each trace is
 kept with the traces: they are read again by the session's next call, mostly in the
-process that wrote them, and most of them are then written again.
+process that wrote them, and all but the oldest are then written again.
 """
 
 import json
 
 from guardrails.core.loops import ToolTrace
 
-__all__ = ["traces_from", "traces_text"]
+__all__ = ["Traces", "WrittenTraces", "traces_from", "written_traces"]
 
-TEXTS_MAX = 256
-"""Texts whose traces are remembered: 4 MB. Reading one takes 65 us."""
+SESSIONS_MAX = 256
+"""Sessions whose traces are remembered: 4 MB. Reading those of one takes 65 us."""
 
 Traces = tuple[ToolTrace, ...]
 
 
-class _Written(Traces):
+class WrittenTraces(Traces):
     """Traces that know their texts."""
 
     texts: tuple[str, ...]
+    """One per trace."""
+    text: str
+    """Of all."""
 
 
-_written: dict[str, _Written] = {}
+_written: dict[str, WrittenTraces] = {}
 
 
-def traces_text(traces: Traces, before: Traces = ()) -> str:
+def written_traces(key: str, traces: Traces, before: Traces = ()) -> WrittenTraces:
     """Writes the traces of a session, oldest first.
 
     Args:
+        key: The session's.
         traces: What to write.
-        before: What was read: of those that stay the texts are known.
+        before: What was read or written last: of those that stay the texts are known.
     """
-    known: dict[int, str] = {}
-    if isinstance(before, _Written):
-        known = dict(zip(map(id, before), before.texts, strict=True))
-    texts = [known.get(id(trace)) or _text(trace) for trace in traces]
-    text = f"[{', '.join(texts)}]"
-    if len(_written) >= TEXTS_MAX:
+    written = WrittenTraces(traces)
+    written.texts = _texts(traces, before)
+    written.text = f"[{', '.join(written.texts)}]"
+    if len(_written) >= SESSIONS_MAX and key not in _written:
         _written.clear()
-    written = _Written(traces)
-    written.texts = tuple(texts)
-    _written[text] = written
-    return text
+    _written[key] = written
+    return written
 
 
-def traces_from(text: str) -> Traces:
+def traces_from(key: str, text: str) -> Traces:
     """Reads the traces of a session, oldest first."""
-    known = _written.get(text)
-    if known is not None:
+    known = _written.get(key)
+    if known is not None and known.text == text:
         return known
     return tuple(
         ToolTrace(
@@ -61,6 +61,15 @@ def traces_from(text: str) -> Traces:
         )
         for tool, arguments, result, call_id, cost in json.loads(text)
     )
+
+
+def _texts(traces: Traces, before: Traces) -> tuple[str, ...]:
+    """Writes each trace, or only the last if the others are the last of before."""
+    if traces and isinstance(before, WrittenTraces):
+        first = len(before) - len(traces) + 1
+        if first >= 0 and before[first:] == traces[:-1]:
+            return (*before.texts[first:], _text(traces[-1]))
+    return tuple([_text(trace) for trace in traces])
 
 
 def _text(trace: ToolTrace) -> str:

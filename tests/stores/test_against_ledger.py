@@ -47,6 +47,26 @@ from tests.stores.scenarios import (
 
 NUMBERS = itertools.count()
 
+
+class Neighbours:
+    """Two stores of one file, as two processes have: each keeps rows of its own.
+
+    Now one executes some operations in a row, now the other.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._stores = SQLiteStore(path), SQLiteStore(path)
+        self._turns = itertools.cycle((0, 0, 1, 0, 0, 0, 1, 1, 1, 0, 1))
+        self.history = self._stores[0].history
+
+    def execute(self, operation: Operation[Any]) -> Any:
+        return self._stores[next(self._turns)].execute(operation)
+
+    def close(self) -> None:
+        for store in self._stores:
+            store.close()
+
+
 Step = tuple[Operation[Any], Any]
 
 
@@ -68,7 +88,8 @@ def test_stores_answer_like_the_ledger(
     scenario = Scenario(setup, is_honest)
     checker = Checker(scenario)
     file = SQLiteStore(folder / f"{next(NUMBERS)}.sqlite3")
-    stores = (MemoryStore(), file)
+    neighbours = Neighbours(folder / f"{next(NUMBERS)}.sqlite3")
+    stores = (MemoryStore(), file, neighbours)
     booked: list[Settle] = []
 
     def steps() -> Iterator[Step]:
@@ -93,6 +114,7 @@ def test_stores_answer_like_the_ledger(
             _check_history(store, booked, until_ms=scenario.now_ms)
     finally:
         file.close()
+        neighbours.close()
 
 
 def noting(booked: list[Settle], steps: Iterable[Step]) -> Iterator[Step]:
@@ -137,7 +159,9 @@ def _closing(now_ms: int) -> list[Operation[object]]:
     return [*reads, *sweeps, *reads, *READS]
 
 
-def _check_history(store: Store, booked: list[Settle], *, until_ms: int) -> None:
+def _check_history(
+    store: Store | Neighbours, booked: list[Settle], *, until_ms: int
+) -> None:
     """Events and hourly sums are the same money as the accounts."""
     costs: Counter[str] = Counter()
     for op in booked:

@@ -1,33 +1,43 @@
 """Ctrl-C in the SQLite store: wherever it comes, the file stays usable for all."""
 
+import contextlib
 import dis
 import itertools
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 from types import CodeType, FrameType
 from typing import Any
 
 from guardrails.core.operations import ReadAccount, Reserve, Settle
-from guardrails.stores import database, sqlite, sqlite_operations
+from guardrails.errors import StoreUnavailable
+from guardrails.stores import database, kept_rows, sqlite, sqlite_operations
 from guardrails.stores.sqlite import SQLiteStore
 from guardrails.testing.conformance import CENT, charging, reserve, settle
 
 SESSION = "default/session/session_id=s"
 TO = charging()
-FILES = {module.__file__ for module in (database, sqlite, sqlite_operations)}
+MODULES = (database, kept_rows, sqlite, sqlite_operations)
+FILES = {module.__file__ for module in MODULES}
+
+
+def press_ctrl_c() -> None:
+    raise KeyboardInterrupt
 
 
 class Interrupt:
-    """Raises KeyboardInterrupt after the n-th call that the store's code makes.
+    """Handles a signal after the n-th call that the store's code makes.
 
     Python looks for signals after each call, so also between what takes a lock and
     what would give it back.
     """
 
-    def __init__(self, number: int) -> None:
+    def __init__(
+        self, number: int, handle: Callable[[], object] = press_ctrl_c
+    ) -> None:
+        self._handle = handle
         self._left = number
         self._points: dict[CodeType, set[int]] = {}
 
@@ -56,7 +66,7 @@ class Interrupt:
             self._left -= 1
             if self._left == 0:
                 sys.settrace(self._before)
-                raise KeyboardInterrupt
+                self._handle()
         return self._stepped
 
     def _after_calls(self, code: CodeType) -> set[int]:
@@ -104,3 +114,30 @@ def test_an_interrupted_operation_leaves_nothing_locked(tmp_path: Path) -> None:
     for op in (reserve("h", TO), settle("first", TO)):
         folder = tmp_path / type(op).__name__
         assert sum(1 for _ in interrupted(folder, op)) > 20
+
+
+def test_what_a_handler_of_a_signal_has_booked_stays(tmp_path: Path) -> None:
+    """It may use the store itself, at any point at which nothing is under way."""
+    booked = 0
+    for number in itertools.count(1):
+        with closing(SQLiteStore(tmp_path / f"{number}.sqlite3")) as store:
+            store.execute(reserve("first", TO))
+            steps = [1]
+
+            def handle(store: SQLiteStore = store, steps: list[int] = steps) -> None:
+                with contextlib.suppress(StoreUnavailable):
+                    store.execute(settle("from the handler", TO))
+                    steps.append(1)
+
+            interrupt = Interrupt(number, handle)
+            with interrupt:
+                store.execute(settle("first", TO))
+            store.execute(settle("last", TO))
+
+            account = store.execute(ReadAccount(account=SESSION))
+            assert account is not None
+            assert account.steps == len(steps) + 1
+            booked += len(steps) - 1
+        if not interrupt.has_come:
+            break
+    assert booked > 5

@@ -6,7 +6,8 @@ Each operation is one immediate transaction: it loads the rows that the
 operation names, runs the pure ledger on them, and writes back what changed. So
 the semantics are those of `core/ledger.py`, and a process that dies leaves
 either all of an operation or nothing. Write-ahead logging lets reports read
-while agents write.
+while agents write. Rows of calls are not loaded again while nobody else writes; see
+`kept_rows.py`.
 
 SQLite makes a second writer sleep and retry, which starves one of eight
 processes for seconds. A lock file in front of the transaction shortens its
@@ -45,6 +46,7 @@ from guardrails.stores.database import (
 )
 from guardrails.stores.forks import close_at_fork
 from guardrails.stores.history import SQLiteHistory
+from guardrails.stores.kept_rows import KeptRows
 from guardrails.stores.retention import SQLiteRetention
 from guardrails.stores.sqlite_operations import apply_operation
 from guardrails.threads import Worker, may_block
@@ -74,6 +76,7 @@ class SQLiteStore:
         self._lock = threading.RLock()
         self._connection: sqlite3.Connection | None = None
         self._turnstile: Turnstile | None = None
+        self._kept = KeptRows()
         self._file_id: tuple[int, int] | None = None
         self._process_id = os.getpid()
         self._worker = Worker()
@@ -99,7 +102,7 @@ class SQLiteStore:
             try:
                 connection, turnstile = self._opened()
                 with turnstile:
-                    return cast("R", apply_operation(connection, operation))
+                    return cast("R", apply_operation(connection, operation, self._kept))
             except BaseException as error:
                 self._fail(error)
 
@@ -129,6 +132,7 @@ class SQLiteStore:
         with self._lock:
             connection, self._connection = self._connection, None
             turnstile, self._turnstile = self._turnstile, None
+            self._kept.forget()
             if connection is not None:
                 connection.close()
             if turnstile is not None:
@@ -148,6 +152,7 @@ class SQLiteStore:
         """Lends the connection, to a report for example."""
         with self._lock:
             try:
+                self._kept.forget()
                 yield self._opened()[0]
             except BaseException as error:
                 self._fail(error)

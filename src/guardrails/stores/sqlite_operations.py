@@ -1,13 +1,13 @@
 """One operation in the SQLite store: loads its rows, applies it, writes them back."""
 
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
 from guardrails.core.accounts import Account, Hold, HoldState
 from guardrails.core.attribution import Attribution
 from guardrails.core.events import Event
-from guardrails.core.ledger import SWEEP_MAX, Ledger
+from guardrails.core.ledger import SWEEP_MAX
 from guardrails.core.loops import ToolTrace
 from guardrails.core.operations import (
     Close,
@@ -28,10 +28,10 @@ from guardrails.core.operations import (
     Turn,
     Turned,
 )
-from guardrails.core.outbox import Outbox
 from guardrails.core.stops import Stops, project_in, project_of
 from guardrails.stores import rows, statements, stop_rows
 from guardrails.stores.database import Transaction
+from guardrails.stores.kept_rows import KeptRows, Rows
 from guardrails.stores.outbox_rows import OutboxOperation, load_outbox, save_outbox
 from guardrails.stores.trace_texts import traces_from, written_traces
 
@@ -39,61 +39,69 @@ __all__ = ["apply_operation"]
 
 _ACCOUNTS = ", ".join(rows.ACCOUNT_COLUMNS)
 _UNKNOWN = Attribution()
+_APART = (OutboxOperation, ReadAccount, ReadAudit, ReadStops)
+"""What changes none of the rows that calls read."""
 
 
-def apply_operation(connection: sqlite3.Connection, operation: Operation[Any]) -> Any:
-    """Applies an operation, and returns its reply."""
-    settle, reserve = operation, None
-    if isinstance(operation, Turn):
-        settle, reserve = operation.settle, operation.reserve
-        if settle.charging != reserve.charging:
-            settled = apply_operation(connection, settle)
-            return Turned(
-                settled=settled, reserved=apply_operation(connection, reserve)
-            )
+def apply_operation(
+    connection: sqlite3.Connection, operation: Operation[Any], kept: KeptRows
+) -> Any:
+    """Applies an operation, and returns its reply.
+
+    Args:
+        connection: The ledger.
+        operation: What to do.
+        kept: What is known of its rows.
+    """
+    match operation:
+        case Reserve() | Settle():
+            return _apply_call(connection, operation, kept, operation)
+        case Turn(settle=settle, reserve=reserve):
+            if settle.charging == reserve.charging:
+                return _apply_call(connection, operation, kept, settle, reserve)
+            settled = apply_operation(connection, settle, kept)
+            reserved = apply_operation(connection, reserve, kept)
+            return Turned(settled=settled, reserved=reserved)
+        case _:
+            if not isinstance(operation, _APART):
+                kept.forget()
+            with Transaction(connection):
+                loaded = _load(connection, operation)
+                reply = cast("object", loaded.ledger.apply(operation))
+                _save(connection, loaded, operation)
+            return reply
+
+
+def _apply_call(
+    connection: sqlite3.Connection,
+    operation: Operation[Any],
+    kept: KeptRows,
+    *ops: Settle | Reserve,
+) -> object:
+    """Books a call that has ended, reserves one that begins, or both, in this order."""
     with Transaction(connection):
-        loaded = _load(connection, operation)
+        loaded = kept.take(connection)
+        _load_call(connection, loaded, ops)
         reply = cast("object", loaded.ledger.apply(operation))
         _save(connection, loaded, operation)
         settled = reply.settled if isinstance(reply, Turned) else reply
         if isinstance(settled, Settled) and settled.is_applied:
-            assert isinstance(settle, Settle)
-            _book(connection, settle.event)
+            assert isinstance(ops[0], Settle)
+            _book(connection, ops[0].event)
+    loaded.are_committed([op.hold_id for op in ops])
+    kept.keep(loaded)
     return reply
 
 
-class _Loaded:
-    """The rows that an operation names, and what they were."""
-
-    def __init__(
-        self,
-        accounts: dict[str, Account],
-        holds: dict[str, Hold],
-        traces: dict[str, tuple[ToolTrace, ...]],
-        stops: Stops | None = None,
-        outbox: Outbox | None = None,
-    ) -> None:
-        self.accounts = frozenset(accounts)
-        self.sessions = {key for key, account in accounts.items() if account.session}
-        self.traces = traces
-        self.ledger = Ledger(accounts, holds, stops, outbox)
-
-
-def _load(connection: sqlite3.Connection, operation: object) -> _Loaded:
-    """Loads the rows that an operation names."""
+def _load(connection: sqlite3.Connection, operation: object) -> Rows:
+    """Loads the rows that an operation names, if it is none of a call."""
     accounts: dict[str, Account] = {}
     holds: dict[str, Hold] = {}
     traces: dict[str, tuple[ToolTrace, ...]] = {}
     stops: Stops | None = None
     if isinstance(operation, OutboxOperation):
-        return _Loaded({}, {}, {}, outbox=load_outbox(connection, operation))
+        return Rows({}, {}, {}, outbox=load_outbox(connection, operation))
     match operation:
-        case Settle():
-            return _loaded_for(connection, operation, None)
-        case Reserve():
-            return _loaded_for(connection, None, operation)
-        case Turn():
-            return _loaded_for(connection, operation.settle, operation.reserve)
         case Release():
             holds = _holds(connection, "hold_id = ?", (operation.hold_id,))
             accounts = _accounts(connection, _accounts_of(holds), _UNKNOWN)
@@ -113,30 +121,32 @@ def _load(connection: sqlite3.Connection, operation: object) -> _Loaded:
             stops = stop_rows.load_audit(connection, project_in(operation.project_id))
         case _:
             raise TypeError(f"no such operation: {type(operation).__name__}")
-    return _Loaded(accounts, holds, traces, stops)
+    return Rows(accounts, holds, traces, stops)
 
 
-def _loaded_for(
-    connection: sqlite3.Connection, settle: Settle | None, reserve: Reserve | None
-) -> _Loaded:
-    """Loads the rows of a call that has ended, and of one that begins."""
-    op = reserve or settle
-    assert op is not None
-    charging = op.charging
-    ops = [one for one in (settle, reserve) if one is not None]
-    marks = ", ".join("?" * len(ops))
-    hold_ids = tuple([one.hold_id for one in ops])
-    holds = _holds(connection, f"hold_id IN ({marks})", hold_ids)
-    if settle is not None and settle.hold_id not in holds:
-        holds |= _forgotten(connection, settle)
-    accounts = _accounts(connection, charging.accounts, charging.attribution)
-    traces: dict[str, tuple[ToolTrace, ...]] = {}
-    if charging.loop is not None and any(one.trace is not None for one in ops):
-        traces = _traces(connection, accounts, charging.accounts[0])
-    stops: Stops | None = None
-    if reserve is not None:
+def _load_call(
+    connection: sqlite3.Connection, loaded: Rows, ops: Sequence[Settle | Reserve]
+) -> None:
+    """Loads what is not known of a call that has ended, and of one that begins."""
+    charging, ledger = ops[0].charging, loaded.ledger
+    hold_ids = [op.hold_id for op in ops if op.hold_id not in ledger.holds]
+    if hold_ids:
+        marks = ", ".join("?" * len(hold_ids))
+        found = _holds(connection, f"hold_id IN ({marks})", hold_ids)
+        ledger.holds.update(found)
+    if isinstance(ops[0], Settle) and ops[0].hold_id not in ledger.holds:
+        ledger.holds.update(_forgotten(connection, ops[0]))
+    keys = [key for key in charging.accounts if key not in loaded.accounts]
+    if keys:
+        loaded.add(_accounts(connection, keys, charging.attribution))
+    first = charging.accounts[0]
+    has_traces = charging.loop is not None and any(op.trace is not None for op in ops)
+    if has_traces and first not in loaded.traces:
+        loaded.traces |= _traces(connection, ledger.accounts, first)
+    if isinstance(ops[-1], Reserve) and not loaded.has_no_stops:
         stops = stop_rows.load_matching(connection, charging.stop_keys)
-    return _Loaded(accounts, holds, traces, stops)
+        loaded.has_no_stops = stops is None
+        ledger.stops = stops or Stops()
 
 
 def _accounts(
@@ -160,7 +170,7 @@ def _attribution(connection: sqlite3.Connection, key: str) -> Attribution:
 
 
 def _holds(
-    connection: sqlite3.Connection, condition: str, values: tuple[object, ...]
+    connection: sqlite3.Connection, condition: str, values: Sequence[object]
 ) -> dict[str, Hold]:
     found = connection.execute(
         f"SELECT {', '.join(rows.HOLD_COLUMNS)} FROM holds WHERE {condition}", values
@@ -197,7 +207,7 @@ def _accounts_of(holds: dict[str, Hold]) -> list[str]:
 
 
 def _traces(
-    connection: sqlite3.Connection, accounts: dict[str, Account], key: str
+    connection: sqlite3.Connection, accounts: Mapping[str, Account], key: str
 ) -> dict[str, tuple[ToolTrace, ...]]:
     account = accounts.get(key)
     if account is None or account.session is None:
@@ -210,7 +220,7 @@ def _traces(
     return {key: account.session.traces}
 
 
-def _save(connection: sqlite3.Connection, loaded: _Loaded, operation: object) -> None:
+def _save(connection: sqlite3.Connection, loaded: Rows, operation: object) -> None:
     """Writes back what an operation changed."""
     ledger = loaded.ledger
     for row in ledger.changed_accounts:
@@ -227,6 +237,7 @@ def _save(connection: sqlite3.Connection, loaded: _Loaded, operation: object) ->
         if row.session.traces != before:
             written = written_traces(row.key, row.session.traces, before)
             connection.execute(statements.SAVE_TRACES, (row.key, written.text))
+            loaded.traces[row.key] = written
     for hold in ledger.changed_holds:
         connection.execute(statements.SAVE_HOLD, rows.hold_row(hold))
     for hold in ledger.removed_holds:

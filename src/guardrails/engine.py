@@ -275,6 +275,7 @@ class Engine:
         reservation: Reservation,
         outcome: Outcome,
         *,
+        began_ms: int,
         active_ms: tuple[int, ...],
     ) -> Settle:
         """Plans to book what a call turned out to be."""
@@ -283,6 +284,7 @@ class Engine:
         return plan_settle(
             reservation,
             outcome=outcome,
+            took_ms=self.clock.monotonic_ms() - began_ms,
             usage=usage,
             charge=charge,
             now_ms=now_ms,

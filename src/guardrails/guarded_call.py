@@ -251,12 +251,12 @@ class GuardedCall(OfOneProcess, instead="Make the call there."):
         assert self._reservation is not None
         self._is_done = True
         try:
-            if outcome.latency_ms is None:
-                now_ms = self._engine.clock.monotonic_ms()
-                outcome = replace(outcome, latency_ms=now_ms - self._started_ms)
             path = self._reservation.op.charging.attribution.agent_path
             op = self._engine.plan_settlement(
-                self._reservation, outcome, active_ms=self._session.active_ms()
+                self._reservation,
+                outcome,
+                began_ms=self._started_ms,
+                active_ms=self._session.active_ms(),
             )
             efforts = self._session.efforts
             efforts.ended(self._call, path, outcome.status)

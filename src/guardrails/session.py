@@ -89,11 +89,10 @@ class Session(OfOneProcess, instead="Open it there by its session_id."):
     @property
     def session_id(self) -> str:
         """The id: as given, else the thread's of the first run inside, else new."""
-        with self._lock:
-            if self._attribution.session_id is None:
-                self.bind(new_id("s"))
-            assert self._attribution.session_id is not None
-            return self._attribution.session_id
+        if self._attribution.session_id is None:
+            self.bind(new_id("s"))
+        assert self._attribution.session_id is not None
+        return self._attribution.session_id
 
     @property
     def attribution(self) -> Attribution:
@@ -347,6 +346,8 @@ class Session(OfOneProcess, instead="Open it there by its session_id."):
 
         A session is active while one inside it is, whoever has opened it.
         """
+        if self._parent is None:
+            return (self._own_active_ms(),)
         longest, active = 0, dict[str, int]()
         for session in self._enclosing():
             longest = max(longest, session._own_active_ms())

@@ -83,6 +83,7 @@ def plan_settle(
     charge: Charge,
     now_ms: int,
     active_ms: tuple[int, ...],
+    took_ms: int | None = None,
 ) -> Settle:
     """Plans to book what a call really cost.
 
@@ -93,6 +94,7 @@ def plan_settle(
         charge: The cost to book.
         now_ms: The instant of the settling.
         active_ms: One entry per session line.
+        took_ms: How long it took, if the outcome does not say.
     """
     op, call = reservation.op, reservation.call
     is_tool = isinstance(call, ToolCall)
@@ -107,7 +109,7 @@ def plan_settle(
         tool=call.tool if is_tool else None,
         status=outcome.status,
         error_type=outcome.error_type,
-        latency_ms=outcome.latency_ms,
+        latency_ms=took_ms if outcome.latency_ms is None else outcome.latency_ms,
         bytes_in=call.bytes_in if is_tool else None,
         bytes_out=outcome.bytes_out,
         usage=usage,

@@ -98,6 +98,8 @@ class MemoryBacklog(LockedAtFork):
 
     def done(self, *ops: Entry) -> None:
         """Forgets what the store has acknowledged."""
+        if not self._waiting:
+            return
         with self._lock:
             for op in ops:
                 kept = self._waiting.get(op.hold_id)

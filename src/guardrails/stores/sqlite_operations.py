@@ -37,7 +37,8 @@ from guardrails.stores.trace_texts import traces_from, written_traces
 
 __all__ = ["apply_operation"]
 
-_ACCOUNTS = ", ".join(rows.ACCOUNT_COLUMNS)
+_ACCOUNTS = f"SELECT {', '.join(rows.ACCOUNT_COLUMNS)} FROM accounts"
+_HOLDS = f"SELECT {', '.join(rows.HOLD_COLUMNS)} FROM holds"
 _UNKNOWN = Attribution()
 _APART = (OutboxOperation, ReadAccount, ReadAudit, ReadStops)
 """What changes none of the rows that calls read."""
@@ -158,8 +159,7 @@ def _accounts(
     operations on the hot path do not load it.
     """
     marks = ", ".join("?" * len(keys))
-    query = f"SELECT {_ACCOUNTS} FROM accounts WHERE key IN ({marks})"
-    found = connection.execute(query, keys)
+    found = connection.execute(f"{_ACCOUNTS} WHERE key IN ({marks})", keys)
     return {row[0]: rows.account_from(row, attribution) for row in found}
 
 
@@ -172,9 +172,7 @@ def _attribution(connection: sqlite3.Connection, key: str) -> Attribution:
 def _holds(
     connection: sqlite3.Connection, condition: str, values: Sequence[object]
 ) -> dict[str, Hold]:
-    found = connection.execute(
-        f"SELECT {', '.join(rows.HOLD_COLUMNS)} FROM holds WHERE {condition}", values
-    )
+    found = connection.execute(f"{_HOLDS} WHERE {condition}", values)
     return {row[0]: rows.hold_from(row) for row in found}
 
 

@@ -173,7 +173,9 @@ class Tallies:
 
     def _tally(self, key: str) -> Account:
         """Returns what is remembered of an account, now the last to be forgotten."""
-        tally = self._tallies.setdefault(key, Account(key=key))
+        tally = self._tallies.get(key)
+        if tally is None:
+            tally = self._tallies[key] = Account(key=key)
         self._tallies.move_to_end(key)
         if len(self._tallies) > TALLIES_MAX:
             self._tallies.popitem(last=False)

@@ -102,7 +102,7 @@ EVENT_COLUMNS = (
     "refused_by",
     "layers",
 )
-ROLLUP_COLUMNS = ("project_id", "hour", "dimension", "name", *SUM_NAMES)
+ROLLUP_COLUMNS = ("project_id", "hour", *SUM_NAMES, "dimension", "name")
 _USAGE = tuple(field.name for field in fields(TokenUsage))
 
 
@@ -310,18 +310,27 @@ def event_from(row: Sequence[Any]) -> Event:
     )
 
 
-def rollup_columns(event: Event) -> list[Column]:
-    """Returns what an event adds: `ROLLUP_COLUMNS` of one row per cell, in a row."""
-    sums = amounts_of(event)
+def cell_columns(event: Event) -> tuple[int, list[Column]]:
+    """Returns to how many cells an event adds, and what: all sums, then each name.
+
+    That is `ROLLUP_COLUMNS`, but for its last two, which are there for each cell.
+    """
+    cells, hour = cells_of(event), event.time_ms // HOUR_MS
+    columns: list[Column] = [event.attribution.project_id, hour, *amounts_of(event)]
+    for dimension, name in cells:
+        columns += (dimension, name or "")
+    return len(cells), columns
+
+
+def layer_columns(event: Event, layers: Sequence[LayerPart]) -> list[Column]:
+    """Returns what its layers add: `ROLLUP_COLUMNS` of one row per layer, in a row."""
     project_id, hour = event.attribution.project_id, event.time_ms // HOUR_MS
     columns: list[Column] = []
-    for dimension, name in cells_of(event):
-        columns += (project_id, hour, dimension, name or "", *sums)
-    for part in event.layers or ():
+    for part in layers:
         amounts = layer_amounts(
             part.layer, tokens=part.tokens, cost_nano_usd=part.cost_nano_usd or 0
         )
-        columns += (project_id, hour, LAYER, part.layer.value, *amounts)
+        columns += (project_id, hour, *amounts, LAYER, part.layer.value)
     return columns
 
 

@@ -141,8 +141,8 @@ def _load_call(
     if keys:
         loaded.add(_accounts(connection, keys, charging.attribution))
     first = charging.accounts[0]
-    has_traces = charging.loop is not None and any(op.trace is not None for op in ops)
-    if has_traces and first not in loaded.traces:
+    is_unknown = charging.loop is not None and first not in loaded.traces
+    if is_unknown and any(op.trace is not None for op in ops):
         loaded.traces |= _traces(connection, ledger.accounts, first)
     if isinstance(ops[-1], Reserve) and not loaded.has_no_stops:
         stops = stop_rows.load_matching(connection, charging.stop_keys)
@@ -247,6 +247,8 @@ def _save(connection: sqlite3.Connection, loaded: Rows, operation: object) -> No
 def _book(connection: sqlite3.Connection, event: Event) -> None:
     """Writes an event and its rollups."""
     connection.execute(statements.ADD_EVENT, rows.event_row(event))
-    columns = rows.rollup_columns(event)
-    count = len(columns) // len(rows.ROLLUP_COLUMNS)
-    connection.execute(statements.add_rollups(count), columns)
+    count, columns = rows.cell_columns(event)
+    connection.execute(statements.add_cells(count), columns)
+    if event.layers:
+        columns = rows.layer_columns(event, event.layers)
+        connection.execute(statements.add_layers(len(event.layers)), columns)

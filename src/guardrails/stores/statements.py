@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from functools import lru_cache
 
+from guardrails.core.rollups import SUM_NAMES
 from guardrails.stores import rows
 
 __all__ = [
@@ -12,28 +13,17 @@ __all__ = [
     "SAVE_HOLD",
     "SAVE_SESSION",
     "SAVE_TRACES",
-    "add_rollups",
+    "add_cells",
+    "add_layers",
 ]
 
 
-def _upsert(
-    table: str,
-    columns: Sequence[str],
-    *,
-    keys: int,
-    add: bool = False,
-    count: int = 1,
-) -> str:
-    """Writes an upsert of `count` rows; `add` sums instead of replacing."""
-    marks = ", ".join([f"({', '.join('?' * len(columns))})"] * count)
-    changes = ", ".join(
-        f"{name} = {f'{name} + ' if add else ''}excluded.{name}"
-        for name in columns[keys:]
-    )
-    conflict = ", ".join(columns[:keys])
+def _upsert(table: str, columns: Sequence[str], *, keys: int) -> str:
+    changes = ", ".join(f"{name} = excluded.{name}" for name in columns[keys:])
     return (
-        f"INSERT INTO {table} ({', '.join(columns)}) VALUES {marks} "
-        f"ON CONFLICT ({conflict}) DO UPDATE SET {changes}"
+        f"INSERT INTO {table} ({', '.join(columns)}) "
+        f"VALUES ({', '.join('?' * len(columns))}) "
+        f"ON CONFLICT ({', '.join(columns[:keys])}) DO UPDATE SET {changes}"
     )
 
 
@@ -51,7 +41,28 @@ ADD_EVENT = (
 )
 
 
+_INTO_ROLLUPS = f"INSERT INTO rollups ({', '.join(rows.ROLLUP_COLUMNS)})"
+_ADDED_UP = (
+    "ON CONFLICT (project_id, hour, dimension, name) DO UPDATE SET "
+    f"{', '.join(f'{name} = {name} + excluded.{name}' for name in SUM_NAMES)}"
+)
+
+
+@lru_cache(maxsize=2)  # An event has nine cells.
+def add_cells(count: int) -> str:
+    """Returns what adds the same sums up in so many cells of one hour.
+
+    Each parameter is given once, which saves a fifth of the time.
+    """
+    return (
+        f"{_INTO_ROLLUPS} SELECT {'?, ' * len(rows.ROLLUP_COLUMNS[:-2])}column1, "
+        f"column2 FROM (VALUES {', '.join(['(?, ?)'] * count)}) "
+        f"WHERE true {_ADDED_UP}"  # Without a condition ON would be part of FROM.
+    )
+
+
 @lru_cache(maxsize=16)  # An event has at most 11 layers.
-def add_rollups(count: int) -> str:
-    """Returns what adds up an event in so many rows of sums."""
-    return _upsert("rollups", rows.ROLLUP_COLUMNS, keys=4, add=True, count=count)
+def add_layers(count: int) -> str:
+    """Returns what adds up so many rows of sums."""
+    row = f"({', '.join('?' * len(rows.ROLLUP_COLUMNS))})"
+    return f"{_INTO_ROLLUPS} VALUES {', '.join([row] * count)} {_ADDED_UP}"

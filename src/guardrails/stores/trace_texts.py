@@ -12,7 +12,7 @@ from guardrails.core.loops import ToolTrace
 __all__ = ["Traces", "WrittenTraces", "traces_from", "written_traces"]
 
 SESSIONS_MAX = 256
-"""Sessions whose traces are remembered: 4 MB. Reading those of one takes 65 us."""
+"""Sessions whose traces are remembered: 9 MB. Reading those of one takes 65 us."""
 
 Traces = tuple[ToolTrace, ...]
 

@@ -24,6 +24,7 @@ __all__ = [
     "edges_of",
     "error_line",
     "failure_line",
+    "hides_call",
     "is_interesting",
     "is_response",
     "key_of",
@@ -94,6 +95,15 @@ def mentions_call(line: bytes) -> bool:
     """Whether a line that cannot be read speaks of a tool call."""
     plain = _ESCAPE.sub(lambda found: bytes([int(found[1], 16)]), line)
     return _CALL.search(plain) is not None
+
+
+def hides_call(line: bytes) -> bool:
+    """Whether a part of a line may be a call to a server that reads it as several.
+
+    Those on the Python SDK do, up to 2.3: to their text streams a carriage return ends
+    a line, and to JSON it is white space.
+    """
+    return b"\r" in line.rstrip(b"\r\n") and mentions_call(line)
 
 
 def mentions_sampling(line: bytes) -> bool:

@@ -113,7 +113,7 @@ class Relay:
             return self._too_long_for_server(line)
         if not self._sampling.is_waiting and not messages.is_interesting(line):
             return Passage(line)
-        batch = messages.messages_in(line)
+        batch = None if messages.hides_call(line) else messages.messages_in(line)
         if batch is None:
             return self._unreadable(line)
         passage, kept, refused = Passage(line), list[object](), list[object]()

@@ -147,6 +147,8 @@ def test_a_call_in_disguise_is_refused(disguise: bytes) -> None:
         b'"method": "tools\\u002fcall",\n',
         CALL.strip()[:-1] + b"\n",
         b"[" * 100_000 + CALL,
+        b'{"params":\r' + CALL.strip() + b"\r}\n",
+        b'{"params":\r' + CALL.strip().replace(b"too", b"\\u0074oo") + b"\r}\r\n",
     ],
 )
 def test_what_speaks_of_a_call_and_cannot_be_read_is_not_passed_on(

@@ -375,6 +375,27 @@ def test_claude_code_may_be_told_where_its_files_are() -> None:
     assert paths["Claude Code"] == "else/.claude.json"
 
 
+@pytest.mark.parametrize("path", [".gemini/settings.json", ".copilot/mcp-config.json"])
+def test_agents_of_the_command_line_are_guarded_too(
+    command: Run, home: Path, path: str
+) -> None:
+    """As `gemini mcp add` and `copilot mcp add` have written it."""
+    entry = {"type": "local", "command": "npx", "args": ["-y", "a"], "tools": ["*"]}
+    servers = {"files": entry, "far": {"httpUrl": "https://far.example/mcp"}}
+    file = home / path
+    file.parent.mkdir(parents=True)
+    before = json.dumps({"mcpServers": servers, "ui": {}}, indent=2)
+    file.write_text(before, encoding="utf-8")
+
+    done = command("init")
+
+    started = json.loads(file.read_text(encoding="utf-8"))["mcpServers"]["files"]
+    assert started["args"][-3:] == ["npx", "-y", "a"]
+    assert "far is reached by its URL" in done.out
+    command("init", "--undo")
+    assert file.read_text(encoding="utf-8") == before
+
+
 def test_the_projects_of_claude_code_count_too() -> None:
     text = json.dumps(
         {

@@ -52,7 +52,7 @@ def init(
         typer.Option("--client", metavar="NAME", help="Only this client; repeatable."),
     ] = None,
 ) -> None:
-    """Guard the MCP servers of Claude, Cursor, VS Code and Windsurf."""
+    """Guard the MCP servers of Claude, Cursor, VS Code, Windsurf, Gemini, Copilot."""
     places = _chosen(only)
     prefix = [
         _program(),

@@ -21,6 +21,10 @@ __all__ = ["Client", "Server", "State", "clients", "rewired", "servers_in", "unw
 _WITH_VALUE = ("--server", "--config")
 """Options of `guardrails wrap` that the next word belongs to."""
 
+_URLS = frozenset({"url", "serverUrl", "httpUrl"})
+"""What holds the address of a server that is not started; Windsurf and Gemini CLI have
+names of their own for it."""
+
 
 class State(StrEnum):
     """What can be done about a server."""
@@ -90,6 +94,9 @@ def clients(
             name="VS Code (project)", path=cwd / ".vscode" / "mcp.json", key="servers"
         ),
         Client(name="Windsurf", path=windsurf),
+        Client(name="Gemini CLI", path=home / ".gemini" / "settings.json"),
+        Client(name="Gemini CLI (project)", path=cwd / ".gemini" / "settings.json"),
+        Client(name="Copilot CLI", path=home / ".copilot" / "mcp-config.json"),
     )
 
 
@@ -171,7 +178,7 @@ def _written(value: str) -> str:
 def _server(name: str, path: tuple[str, ...], entry: object) -> Server:
     members = dict(_members(entry))
     program, arguments = members.get("command"), members.get("args", [])
-    if program is None and ("url" in members or "serverUrl" in members):
+    if program is None and not _URLS.isdisjoint(members):
         return Server(name=name, path=path, state=State.REMOTE)
     is_list = isinstance(arguments, list)
     words = [program, *(cast("list[object]", arguments) if is_list else [])]

@@ -37,6 +37,7 @@ from guardrails_mcp.stdio.meters import (
     answers_in,
     now_ms,
 )
+from guardrails_mcp.stdio.pending import Pending, Waiting
 from guardrails_mcp.stdio.sampling import Sampling, settle_asked
 from guardrails_mcp.wire import SAMPLING
 
@@ -58,14 +59,6 @@ class Passage:
     """Calls that `to_server` makes: to be released if it is not written."""
 
 
-@dataclass(slots=True)
-class _Pending:
-    tool: str
-    call: Metered
-    asked: dict[str, Metered] = field(default_factory=dict[str, Metered])
-    """What its last answer asks of the host's model, by name."""
-
-
 class Relay:
     """One connection between a host and a server. Thread safe.
 
@@ -77,10 +70,9 @@ class Relay:
     def __init__(self, meter: Callable[[], Meter], *, bytes_max: int) -> None:
         self._meter = meter
         self._bytes_max = bytes_max
-        self._pending: dict[str, list[_Pending]] = {}
+        self._pending = Pending()
         self._sampling = Sampling(meter)
-        self._rounds: Rounds[_Pending] = Rounds()
-        self._lock = threading.Lock()
+        self._rounds: Rounds[Waiting] = Rounds()
         self._opening = threading.Lock()
         """Held while a call is opened."""
         self._is_gone = False
@@ -182,8 +174,7 @@ class Relay:
         if request.key is None:  # Nobody will answer it: what it did is not known.
             call.settle(Answer())
             return None
-        with self._lock:
-            self._pending.setdefault(request.key, []).append(_Pending(tool, call))
+        self._pending.add(request.key, Waiting(tool, call))
         return None
 
     def _unreadable(self, line: bytes) -> Passage:
@@ -284,9 +275,8 @@ class Relay:
                     yield ended
 
     def _believes_cost(self, key: str) -> bool:
-        with self._lock:
-            calls = self._pending.get(key)
-            return bool(calls) and calls[0].call.believes_cost
+        waiting = self._pending.first(key)
+        return waiting is not None and waiting.call.believes_cost
 
     def _too_long_for_host(self, line: Oversized) -> Passage:
         key = messages.key_of_raw(line)
@@ -296,9 +286,8 @@ class Relay:
             if key is None:
                 _log.warning("%s It was a notification.", text)
             return Passage(to_server=error if key is not None else b"")
-        if key is None:
-            with self._lock:  # It can only be the one that the host waits for.
-                key = next(iter(self._pending)) if len(self._pending) == 1 else None
+        if key is None:  # It can only be the one that the host waits for.
+            key = self._pending.only()
         answer = Answer(error_type="answer_too_long", size_bytes=line.size_bytes)
         if key is None or not self._settle(key, answer):
             return Passage(to_host=error)
@@ -317,15 +306,13 @@ class Relay:
             return messages.response(
                 key or "null", refusal_result(error, is_modern=True)
             )
-        replaced: dict[str, Metered] = {}
-        with self._lock:
-            calls = self._pending.get(key)
-            if calls:
-                replaced, calls[0].asked, opened = calls[0].asked, opened, {}
-        for call in replaced.values():  # The host was asked that, too.
-            call.settle(Answer(is_broken_off=True))
-        for call in opened.values():  # Nobody has called anything.
-            call.release()
+        replaced = self._pending.ask(key, opened)
+        if replaced is None:  # Nobody has called anything.
+            for call in opened.values():
+                call.release()
+        else:  # The host was asked that, too.
+            for call in replaced.values():
+                call.settle(Answer(is_broken_off=True))
         return message
 
     # --- both ---------------------------------------------------------------
@@ -335,13 +322,12 @@ class Relay:
         with self._opening:  # Else the call that is being opened would be missed.
             self._is_gone = True
         self.book()
-        with self._lock:
-            pending, self._pending = self._pending, {}
+        pending = self._pending.end()
         gone = Answer(error_type="server_gone", is_broken_off=True)
         asking = self._rounds.end()
         for waiting in asking:
             waiting.call.go_on()
-        for waiting in (*(one for calls in pending.values() for one in calls), *asking):
+        for waiting in (*pending, *asking):
             waiting.call.settle(gone)
             for call in waiting.asked.values():
                 call.settle(gone)
@@ -350,11 +336,7 @@ class Relay:
     def not_written(self, passage: Passage) -> None:
         """Gives the calls of a line back that never reached the server."""
         for call in passage.opened:
-            with self._lock:
-                for key, calls in list(self._pending.items()):
-                    self._pending[key] = [p for p in calls if p.call is not call]
-                    if not self._pending[key]:
-                        del self._pending[key]
+            self._pending.drop(call)
             call.release()
 
     def _settle(self, key: str | None, answer: Answer) -> bool:
@@ -367,13 +349,9 @@ class Relay:
         """Takes the call that an answer ends out of those that are pending."""
         if key is None:
             return None
-        with self._lock:
-            calls = self._pending.get(key)
-            if not calls:
-                return None
-            waiting = calls.pop(0)
-            if not calls:
-                del self._pending[key]
+        waiting = self._pending.take(key)
+        if waiting is None:
+            return None
         if answer.result is not None and self._rounds.keep(
             waiting.tool, answer.result, waiting
         ):

@@ -310,6 +310,20 @@ def test_ids_of_two_types_are_two_calls() -> None:
     assert [len(c.answers) for c in books.calls] == [0, 1]
 
 
+def test_an_answer_under_the_id_as_text_settles_the_call_too() -> None:
+    """Some servers keep ids as text, and the clients of both SDKs understand them."""
+    books = Books()
+    relay = relay_of(books)
+    relay.from_host(call(1))
+    relay.from_host(call("x"))
+
+    answered(relay, line({"id": "1", "result": {"n": 1}}))
+    answered(relay, line({"id": "2", "result": {"n": 2}}))
+
+    assert [[a.result for a in c.answers] for c in books.calls] == [[{"n": 1}], []]
+    assert not relay.is_idle  # "x" is not answered.
+
+
 def test_a_request_of_the_server_settles_nothing() -> None:
     """Both sides number their requests, and the numbers are the same."""
     books = Books()

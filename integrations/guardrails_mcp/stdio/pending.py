@@ -1,0 +1,102 @@
+"""Pending: the calls that wait for their answers, by the ids of their requests."""
+
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from guardrails_mcp.stdio.meters import Metered
+
+__all__ = ["Pending", "Waiting"]
+
+
+@dataclass(slots=True)
+class Waiting:
+    """A call that waits for its answer, or for its next round."""
+
+    tool: str
+    call: Metered
+    asked: Mapping[str, Metered] = field(default_factory=dict[str, Metered])
+    """What its last answer asks of the host's model, by name."""
+
+
+class Pending:
+    """The calls of one connection that are not answered yet. Thread safe.
+
+    Of two under one id the older one is answered first. An id is JSON text, so that `1`
+    is not `"1"`; but servers that answer with `"1"` to `1` are understood by the SDKs
+    (python-sdk `coerce_request_id`, typescript-sdk `Number(response.id)`), and here.
+    """
+
+    def __init__(self) -> None:
+        self._calls: dict[str, list[Waiting]] = {}
+        self._lock = threading.Lock()
+
+    def __len__(self) -> int:
+        """Returns how many ids are waited for."""
+        return len(self._calls)
+
+    def add(self, key: str, waiting: Waiting) -> None:
+        """Adds a call under the id of its request."""
+        with self._lock:
+            self._calls.setdefault(key, []).append(waiting)
+
+    def first(self, key: str) -> Waiting | None:
+        """Returns the call that an answer with this id ends, if there is one."""
+        with self._lock:
+            known = self._known(key)
+            return None if known is None else self._calls[known][0]
+
+    def take(self, key: str) -> Waiting | None:
+        """Returns the same and takes it out."""
+        with self._lock:
+            known = self._known(key)
+            if known is None:
+                return None
+            calls = self._calls[known]
+            waiting = calls.pop(0)
+            if not calls:
+                del self._calls[known]
+            return waiting
+
+    def ask(
+        self, key: str, opened: Mapping[str, Metered]
+    ) -> Mapping[str, Metered] | None:
+        """Keeps what the answer to a call asks of the host's model.
+
+        Returns:
+            What an earlier answer to it has asked; `None` if no such call waits.
+        """
+        with self._lock:
+            known = self._known(key)
+            if known is None:
+                return None
+            waiting = self._calls[known][0]
+            replaced, waiting.asked = waiting.asked, opened
+            return replaced
+
+    def only(self) -> str | None:
+        """Returns the id that is waited for, if it is the only one."""
+        with self._lock:
+            return next(iter(self._calls)) if len(self._calls) == 1 else None
+
+    def drop(self, call: Metered) -> None:
+        """Takes a call out that nobody will answer."""
+        with self._lock:
+            for key, calls in list(self._calls.items()):
+                left = [waiting for waiting in calls if waiting.call is not call]
+                if left:
+                    self._calls[key] = left
+                else:
+                    del self._calls[key]
+
+    def end(self) -> list[Waiting]:
+        """Takes all of them out."""
+        with self._lock:
+            calls, self._calls = self._calls, {}
+        return [waiting for each in calls.values() for waiting in each]
+
+    def _known(self, key: str) -> str | None:
+        if key in self._calls:
+            return key
+        bare = key[1:-1] if key[:1] == '"' else key
+        return bare if bare in self._calls else None

@@ -56,7 +56,9 @@ _NO_NAME = re.compile(r"(?<=.)@.*$|==.*$|\.(js|mjs|cjs|ts|py|exe|cmd)$")
 _EPILOG = """\
 names and limits come from GUARDRAILS_* in the environment, prices and limits from
 guardrails.yaml, searched upwards from the working directory. What a request
-says in its _meta.baggage wins. The exit code is the server's.
+says in its _meta.baggage wins. The exit code is the server's. Without a session's
+name, each start of a server is a session with limits of its own: name one for clients
+that start the server anew for each call.
 
   GUARDRAILS_PROJECT_ID, _CUSTOMER_ID, _USER_ID, _AGENT, _FEATURE,
   _PROMPT_VERSION, _SESSION_ID, _TAGS   who is charged

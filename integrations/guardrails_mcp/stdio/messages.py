@@ -25,6 +25,7 @@ __all__ = [
     "error_line",
     "failure_line",
     "hides_call",
+    "is_deep",
     "is_interesting",
     "is_response",
     "key_of",
@@ -127,6 +128,17 @@ def messages_in(line: bytes) -> list[object] | None:
     except RecursionError:
         return None
     return cast("list[object]", value) if isinstance(value, list) else [value]
+
+
+def is_deep(line: bytes) -> bool:
+    """Whether a line is no JSON to us because it is nested too deeply."""
+    try:
+        json.loads(line.decode("utf-8", "replace"))
+    except ValueError:
+        return False
+    except RecursionError:
+        return True
+    return False
 
 
 def method_of(message: object) -> str | None:

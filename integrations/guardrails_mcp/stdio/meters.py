@@ -109,10 +109,10 @@ def answers_in(
         at_ms: When it did, by `now_ms`.
         believes_cost: Says of an id whether a cost in its answer is believed.
     """
-    if len(line) > READ_BYTES_MAX:
+    batch = messages.messages_in(line) if len(line) <= READ_BYTES_MAX else None
+    if batch is None and (len(line) > READ_BYTES_MAX or messages.is_deep(line)):
         yield from _unread(line, at_ms, believes_cost)
-        return
-    for message in messages.messages_in(line) or ():
+    for message in batch or ():
         if messages.is_response(message):
             answer = answer_of(cast("Message", message), len(line), at_ms)
             yield messages.key_of(message), answer

@@ -46,6 +46,8 @@ __all__ = ["Passage", "Relay"]
 INVALID_REQUEST, INTERNAL_ERROR = -32600, -32603
 """JSON-RPC 2.0, section 5.1."""
 
+TOO_DEEP = "guardrails: the message is nested too deeply to be read, and was withheld."
+
 _log = logging.getLogger("guardrails")
 
 
@@ -218,7 +220,7 @@ class Relay:
         """Decides about a line of the server. What it answers waits for `book`."""
         if isinstance(line, Oversized):
             self.book()  # In the order of the answers.
-            return self._too_long_for_host(line)
+            return self._withheld(line, self._too_long_text(line.size_bytes))
         if self._sampling.is_waiting and messages.is_interesting(line):
             self._sampling.cancelled(messages.messages_in(line) or ())
         if messages.mentions_sampling(line):
@@ -233,7 +235,8 @@ class Relay:
         """Opens the model calls that a line asks for; `None` if all are admitted."""
         batch = messages.messages_in(line)
         if batch is None:
-            return None
+            # A host may read deeper than we do; what is no JSON asks it nothing.
+            return self._withheld(line, TOO_DEEP) if messages.is_deep(line) else None
         passage, kept = Passage(), list[object]()
         for message in batch:
             if messages.method_of(message) == SAMPLING:
@@ -278,9 +281,12 @@ class Relay:
         waiting = self._pending.first(key)
         return waiting is not None and waiting.call.believes_cost
 
-    def _too_long_for_host(self, line: Oversized) -> Passage:
+    def _withheld(self, line: bytes | Oversized, text: str) -> Passage:
+        """Tells who waits for a message of the server why it does not come."""
         key = messages.key_of_raw(line)
-        text = self._too_long_text(line.size_bytes)
+        is_kept = isinstance(line, bytes)
+        error_type = "answer_too_deep" if is_kept else "answer_too_long"
+        size_bytes = len(line) if is_kept else line.size_bytes
         error = messages.error_line(key, INVALID_REQUEST, text)
         if messages.asks_raw(line):
             if key is None:
@@ -288,7 +294,7 @@ class Relay:
             return Passage(to_server=error if key is not None else b"")
         if key is None:  # It can only be the one that the host waits for.
             key = self._pending.only()
-        answer = Answer(error_type="answer_too_long", size_bytes=line.size_bytes)
+        answer = Answer(error_type=error_type, size_bytes=size_bytes)
         if key is None or not self._settle(key, answer):
             return Passage(to_host=error)
         return Passage(to_host=messages.failure_line(key, text))

@@ -550,6 +550,41 @@ def test_refused_sampling_is_answered_as_rejected(method: bytes) -> None:
     assert json.loads(passage.to_server)["error"]["code"] == -1
 
 
+DEEP = b"[" * 50_000 + b"]" * 50_000
+
+
+@pytest.mark.parametrize(
+    "ask",
+    [
+        b'{"id":9,"method":"sampling/createMessage","params":{"metadata":%b}}\n',
+        b'{"params":{"metadata":%b},"method":"sampling/createMessage","id":9}\n',
+    ],
+)
+def test_sampling_too_deep_to_be_read_is_not_passed_on(ask: bytes) -> None:
+    """The SDK in TypeScript reads any depth, and would ask the model for nothing."""
+    relay = relay_of(Books())
+
+    passage = relay.from_server(ask % DEEP)
+
+    assert passage.to_host == b""
+    refusal = json.loads(passage.to_server)
+    assert refusal["id"] == 9
+    assert "too deeply" in refusal["error"]["message"]
+
+
+@pytest.mark.parametrize("text", [b"", b"createMessage"])
+def test_an_answer_too_deep_to_be_read_ends_its_call(text: bytes) -> None:
+    books = Books()
+    relay = relay_of(books)
+    relay.from_host(call(7))
+
+    passage = relay.from_server(b'{"id":7,"result":{"a":"%b","b":%b}}\n' % (text, DEEP))
+    relay.book()
+
+    assert len(books.calls[0].answers) == 1
+    assert (b"withheld" in passage.to_host) == bool(text)
+
+
 def asking(key: object = 7, **requests: object) -> bytes:
     """An answer that asks for input, as servers do since 2026-07-28."""
     return answer(

@@ -195,7 +195,7 @@ def samples_with_wrong_types(key: object, _: Any) -> None:
 
 def is_deep(key: object, _: Any) -> None:
     depth = 50_000
-    put(b'{"jsonrpc":"2.0","method":"sampling/createMessage","params":')
+    put(b'{"jsonrpc":"2.0","method":"notifications/message","params":')
     put(b"[" * depth + b"]" * depth + b"}\n")
     put(b'{"jsonrpc":"2.0","id":%d,"result":' % key)
     put(b"[" * depth + b"]" * depth + b"}\n")

@@ -25,8 +25,8 @@ __all__ = [
     "error_line",
     "failure_line",
     "hides_call",
-    "is_deep",
     "is_interesting",
+    "is_json",
     "is_response",
     "key_of",
     "key_of_raw",
@@ -116,29 +116,32 @@ def mentions_sampling(line: bytes) -> bool:
 
 def messages_in(line: bytes) -> list[object] | None:
     """Returns the members of a batch, or the one message; `None` if it is no JSON."""
-    text = line.decode("utf-8", "replace").removeprefix("\ufeff")
-    has_twins = "\\u" in text or len(_METHODS.findall(text)) > 1
     try:
-        value = json.loads(text, object_pairs_hook=_careful if has_twins else None)
-    except ValueError:
-        try:  # An integer of more digits than Python reads is still one.
-            value = json.loads(text, parse_int=float, object_pairs_hook=_careful)
-        except (ValueError, RecursionError):
-            return None
-    except RecursionError:
+        value = _value_of(line)
+    except (ValueError, RecursionError):
         return None
     return cast("list[object]", value) if isinstance(value, list) else [value]
 
 
-def is_deep(line: bytes) -> bool:
-    """Whether a line is no JSON to us because it is nested too deeply."""
+def is_json(line: bytes) -> bool:
+    """Whether a line is JSON, though perhaps nested too deeply for `messages_in`."""
     try:
-        json.loads(line.decode("utf-8", "replace"))
+        _value_of(line)
     except ValueError:
         return False
     except RecursionError:
-        return True
-    return False
+        pass  # It is, as far as it was read.
+    return True
+
+
+def _value_of(line: bytes) -> object:
+    text = line.decode("utf-8", "replace").removeprefix("\ufeff")
+    has_twins = "\\u" in text or len(_METHODS.findall(text)) > 1
+    try:
+        return json.loads(text, object_pairs_hook=_careful if has_twins else None)
+    except ValueError:
+        # An integer of more digits than Python reads is still one.
+        return json.loads(text, parse_int=float, object_pairs_hook=_careful)
 
 
 def method_of(message: object) -> str | None:

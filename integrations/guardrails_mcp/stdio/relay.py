@@ -236,7 +236,7 @@ class Relay:
         batch = messages.messages_in(line)
         if batch is None:
             # A host may read deeper than we do; what is no JSON asks it nothing.
-            return self._withheld(line, TOO_DEEP) if messages.is_deep(line) else None
+            return self._withheld(line, TOO_DEEP) if messages.is_json(line) else None
         passage, kept = Passage(), list[object]()
         for message in batch:
             if messages.method_of(message) == SAMPLING:

@@ -66,7 +66,8 @@ class GuardMiddleware(Middleware):
     have a middleware of their own: the call of a mounted tool counts once, as does one
     that a server has two middlewares for. What a tool spends, on models or other tools,
     is charged to its client as well, and not to a session that is open around the
-    server.
+    server. A tool that runs as a task in the background counts once, but what it spends
+    is its client's only if it opens a session for it: no request is around it.
 
     A client is its verified token, else the header or the key of `_meta` below, else
     its connection. Without connections, as with `stateless_http`, all others are one

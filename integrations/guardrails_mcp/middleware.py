@@ -10,12 +10,11 @@ the connection, where there is one.
 import contextvars
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from fastmcp.exceptions import ToolError
 from fastmcp.server.dependencies import get_access_token, get_http_headers
 from fastmcp.server.middleware import CallNext, Middleware, MiddlewareContext
-from fastmcp.tools import ToolResult
 
 from guardrails import Guard, GuardedCall, GuardrailsError, Session
 from guardrails.core.attribution import clean_name
@@ -30,6 +29,9 @@ from guardrails_mcp.refusals import refusal_result, refusal_text
 from guardrails_mcp.rounds import Rounds
 from guardrails_mcp.serving import inside
 from guardrails_mcp.wire import is_modern
+
+if TYPE_CHECKING:
+    from fastmcp.tools import ToolResult
 
 __all__ = ["GuardMiddleware"]
 
@@ -228,8 +230,7 @@ class GuardMiddleware(Middleware):
         token = get_access_token()
         names: list[object] = [token.client_id if token is not None else None]
         if self._header is not None:
-            headers = get_http_headers(include={self._header.lower()})
-            names.append(headers.get(self._header.lower()))
+            names.append(_header_of_request(self._header.lower()))
         if self._meta_key is not None:
             names.append(meta.get(self._meta_key))
         names += [said.get("customer_id"), _connection_of(context)]
@@ -295,9 +296,19 @@ def _server_of(context: MiddlewareContext[Any]) -> object:
     return None if inside is None else inside.fastmcp
 
 
+def _header_of_request(name: str) -> object:
+    try:
+        headers = get_http_headers(include={name})
+    except TypeError:  # FastMCP 2 cannot be asked for a single one.
+        headers = get_http_headers(include_all=True)
+    return headers.get(name)
+
+
 def _meta_of(context: MiddlewareContext[Any]) -> Mapping[str, object]:
     """Returns the `_meta` of the request, by its names on the wire."""
-    meta = getattr(_request_of(context), "meta", None)
+    meta: Any = getattr(_request_of(context), "meta", None)
+    if hasattr(meta, "model_dump"):  # FastMCP 2 and 3, on SDK 1.x.
+        meta = meta.model_dump(by_alias=True, exclude_none=True)
     return cast("Mapping[str, object]", meta) if isinstance(meta, Mapping) else {}
 
 
@@ -306,9 +317,10 @@ def _params_of(context: MiddlewareContext[Any]) -> Mapping[str, object]:
     inside = context.fastmcp_context
     if inside is None:
         return {}
+    # FastMCP 2 and 3 know no rounds.
     return {
-        "requestState": inside.request_state,
-        "inputResponses": inside.input_responses,
+        "requestState": getattr(inside, "request_state", None),
+        "inputResponses": getattr(inside, "input_responses", None),
     }
 
 
@@ -320,7 +332,8 @@ def _connection_of(context: MiddlewareContext[Any]) -> str | None:
     and a limit per id would never be reached.
     """
     request = _request_of(context)
-    version = getattr(request, "protocol_version", None)
+    # SDK 1.x says none, and has connections only.
+    version = getattr(request, "protocol_version", "")
     if request is None or not isinstance(version, str) or is_modern(version):
         return None
     if getattr(request.session, "client_params", None) is None:
@@ -329,13 +342,16 @@ def _connection_of(context: MiddlewareContext[Any]) -> str | None:
     return context.fastmcp_context.session_id
 
 
-def _refused(error: GuardrailsError) -> ToolResult:
+def _refused(error: GuardrailsError) -> "ToolResult":
     result = cast("dict[str, Any]", refusal_result(error))
     try:
+        # Imported late: FastMCP 2 has it elsewhere.
+        from fastmcp.tools import ToolResult
+
         return ToolResult(
             content=refusal_text(error), is_error=True, meta=result["_meta"]
         )
-    except TypeError:  # FastMCP 2 and 3 know errors only as exceptions.
+    except (ImportError, TypeError):  # There, errors are only known as exceptions.
         raise ToolError(refusal_text(error)) from error
 
 

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import warnings
 from collections.abc import AsyncIterator, Mapping, Sequence
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -19,10 +20,12 @@ from fastmcp.exceptions import ToolError
 from fastmcp.server import create_proxy
 from fastmcp.server.auth.providers.jwt import StaticTokenVerifier
 from fastmcp.server.extensions import ServerExtension
+from fastmcp.server.middleware import MiddlewareContext
 from fastmcp.tools import ToolResult
 from langchain_core.language_models import GenericFakeChatModel
 from langchain_core.messages import AIMessage
 from mcp.shared.exceptions import MCPError
+from pydantic import BaseModel
 
 from guardrails import ConfigurationError, Event, Guard
 from guardrails.core.calls import CallStatus
@@ -595,6 +598,49 @@ async def test_a_key_of_meta_that_is_named_is_the_client() -> None:
             )
 
     assert place.served == ["a", "b"]
+
+
+# --- older FastMCP -----------------------------------------------------------
+
+
+class OlderMeta(BaseModel, extra="allow"):
+    """What SDK 1.x makes of `_meta`: a model, and not a mapping."""
+
+
+def older_call(connection: str, **meta: str) -> MiddlewareContext[Any]:
+    """A call as FastMCP 3 hands it on: it knows neither rounds nor versions.
+
+    No environment can hold it beside the FastMCP that the other tests are about.
+    """
+    request = SimpleNamespace(
+        meta=OlderMeta(**meta), session=SimpleNamespace(client_params=object())
+    )
+    inside: Any = SimpleNamespace(
+        fastmcp=SimpleNamespace(name="shop"),
+        request_context=request,
+        session_id=connection,
+    )
+    message = mt.CallToolRequestParams(name="buy", arguments={"item": "tea"})
+    return MiddlewareContext(message=message, fastmcp_context=inside)
+
+
+@pytest.mark.parametrize("identity_meta", [None, "tenant"])
+async def test_clients_of_an_older_fastmcp_have_budgets_of_their_own(
+    identity_meta: str | None,
+) -> None:
+    guard = Guard({}, store="memory://", max_steps=1)
+    middleware = GuardMiddleware(guard, identity_meta=identity_meta)
+
+    async def sell(_: MiddlewareContext[Any]) -> ToolResult:
+        return ToolResult(content="sold")
+
+    calls = [
+        older_call(name) if identity_meta is None else older_call("one", tenant=name)
+        for name in ("a", "b", "a")
+    ]
+    results = [await middleware.on_call_tool(one, sell) for one in calls]
+
+    assert [result.is_error for result in results] == [False, False, True]
 
 
 # --- bad input ---------------------------------------------------------------

@@ -45,9 +45,9 @@ from guardrails.core.calls import CallStatus, Outcome
 from guardrails.engine import Engine
 from guardrails.errors import SessionStopped
 from guardrails.guarded_call import GuardedCall
-from guardrails.scope import TaskReference, running_task, session_of
+from guardrails.scope import session_of
 from guardrails.session import Session
-from guardrails.threads import WeakList
+from guardrails.threads import TaskReference, WeakList, running_task
 
 __all__ = [
     "Root",

@@ -19,6 +19,6 @@ def left_elsewhere(engine: Engine, session_id: str | None) -> None:
     _log.warning(
         "guardrails: session %s was left in another context than it was entered in. "
         "Calls between may not have been charged to it. In FastAPI open it in an "
-        "`async def` dependency or in the endpoint; for a generator around its reader.",
+        "`async def` dependency or in the endpoint.",
         session_id or "without an id",
     )

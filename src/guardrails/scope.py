@@ -5,16 +5,15 @@ by themselves. Bare threads and executors start with an empty context;
 `carried` takes the scope along.
 """
 
-import asyncio
 import contextlib
 import contextvars
 import functools
-import weakref
 from collections.abc import Callable, Generator
-from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, TypeVar
 
 from guardrails.core.layers import INPUT_LAYERS, Layer
 from guardrails.errors import ConfigurationError
+from guardrails.places import session_of_generator
 from guardrails.threads import is_on_event_loop
 
 if TYPE_CHECKING:
@@ -22,7 +21,6 @@ if TYPE_CHECKING:
     from guardrails.session import Session
 
 __all__ = [
-    "TaskReference",
     "call_of",
     "carried",
     "current_call",
@@ -31,7 +29,6 @@ __all__ = [
     "layer",
     "needs_asyncio",
     "open_session",
-    "running_task",
     "session_of",
     "take_out",
 ]
@@ -47,8 +44,6 @@ class _Nested(Protocol):
 
 
 N = TypeVar("N", bound=_Nested)
-
-TaskReference: TypeAlias = weakref.ref[asyncio.Task[Any]]
 
 current_session: "contextvars.ContextVar[Session | None]" = contextvars.ContextVar(
     "guardrails_session", default=None
@@ -95,21 +90,36 @@ def layer(name: str) -> Generator[None]:
 
 
 def open_session() -> "Session | None":
-    """Returns the innermost session of this context.
+    """Returns the innermost session of this context, or of a generator in it.
 
     A generator that nobody reads on is closed in another context than that of the task
-    which entered its session, and which still has it. There it counts no more.
+    which entered its session, and which still has it. There it counts no more. One that
+    is read on in other contexts has its session in each.
     """
     session = current_session.get()
     while session is not None and _is_abandoned(session):
         session = session.outer
-    return session
+    if session is not None and not session.generators:
+        return session
+    read = session_of_generator()
+    if read is None or _is_inside(session, read):
+        return session
+    assert read.place is not None
+    read.place.is_found = True
+    return read
 
 
 def _is_abandoned(session: "Session") -> bool:
     """Whether the running task has entered a session that another one has left."""
-    task = session.entered_by
-    return not session.is_entered and task is not None and task == running_task()
+    place = session.place
+    return not session.is_entered and place is not None and place.is_here
+
+
+def _is_inside(session: "Session | None", other: "Session") -> bool:
+    """Whether a session is this one, or was entered inside it."""
+    while session is not None and session is not other:
+        session = session.outer
+    return session is not None
 
 
 def session_of(engine: object) -> "Session | None":
@@ -121,15 +131,6 @@ def session_of(engine: object) -> "Session | None":
     while session is not None and session.engine is not engine:
         session = session.outer
     return session
-
-
-def running_task() -> "TaskReference | None":
-    """Returns which task runs; `None` outside of asyncio."""
-    try:
-        task = asyncio.current_task()
-    except RuntimeError:  # No event loop runs in this thread.
-        return None
-    return None if task is None else weakref.ref(task)
 
 
 def take_out(thing: N, around: "contextvars.ContextVar[N | None]") -> bool:
@@ -182,6 +183,7 @@ def carried(function: Callable[P, T]) -> Callable[P, T]:
     many threads at once.
     """
     context = contextvars.copy_context()
+    context.run(current_session.set, open_session())  # A generator's is in no context.
 
     @functools.wraps(function)
     def run(*args: P.args, **kwargs: P.kwargs) -> T:

@@ -1,10 +1,11 @@
 """Sessions: one agent interaction with one budget."""
 
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from decimal import Decimal
 from fnmatch import fnmatchcase
-from types import TracebackType
+from types import FrameType, TracebackType
 from typing import Self
 
 from guardrails.anchors import Anchors
@@ -28,13 +29,8 @@ from guardrails.guarded_call import GuardedCall
 from guardrails.ids import new_id
 from guardrails.interrupts import all_or_nothing, unbroken
 from guardrails.one_process import OfOneProcess
-from guardrails.scope import (
-    TaskReference,
-    current_session,
-    open_session,
-    running_task,
-    take_out,
-)
+from guardrails.places import Place, enter, leave
+from guardrails.scope import current_session, open_session, take_out
 from guardrails.threads import is_on_event_loop, new_lock
 
 __all__ = ["Session"]
@@ -77,9 +73,11 @@ class Session(OfOneProcess, instead="Open it there by its session_id."):
         """Whether code holds it open by `with`, so that leaving it can raise."""
         self.outer: Session | None = None
         """The session around this one while it is open, of this guard or another."""
+        self.generators: set[int] = set()
+        """The ids of generators that have a session open just inside this one."""
         self._was_left = False
-        self.entered_by: TaskReference | None = None
-        """The task that entered it last, if it was one."""
+        self.place: Place | None = None
+        """Where it was entered last."""
         self.unsurfaced: SessionStopped | None = None
         """A stop that was raised inside a framework and has not been seen to
         reach the code around it. Leaving the session raises it again."""
@@ -152,13 +150,16 @@ class Session(OfOneProcess, instead="Open it there by its session_id."):
         )
 
     def __enter__(self) -> Self:
+        return self._enter(sys._getframe(1))
+
+    def _enter(self, frame: FrameType) -> Self:
         if self.is_entered:
             raise ConfigurationError(
                 "session: this object is entered already. Open another session with "
                 "the same session_id for concurrent work."
             )
         self._step_out()  # It may have been left where this context did not see it.
-        all_or_nothing(self._step_in, self._step_out)
+        all_or_nothing(lambda: self._step_in(frame), self._step_out)
         return self
 
     def __exit__(
@@ -172,7 +173,7 @@ class Session(OfOneProcess, instead="Open it there by its session_id."):
         self._surface(error)
 
     async def __aenter__(self) -> Self:
-        return self.__enter__()
+        return self._enter(sys._getframe(1))
 
     async def __aexit__(
         self,
@@ -229,9 +230,10 @@ class Session(OfOneProcess, instead="Open it there by its session_id."):
             except Exception as error:
                 self._engine.contain(error, "leaving a session")
 
-    def _step_in(self) -> None:
+    def _step_in(self, frame: FrameType) -> None:
         self.activate()
-        self.outer, self.entered_by = open_session(), running_task()
+        self.outer = open_session()
+        self.place = enter(self, frame)
         self.is_entered = True
         current_session.set(self)
 
@@ -240,7 +242,7 @@ class Session(OfOneProcess, instead="Open it there by its session_id."):
         """Takes it out of the context, also from between sessions that stay open."""
         was_there = take_out(self, current_session)
         self.is_entered = False
-        return was_there
+        return leave(self) or was_there
 
     def _surface(self, error: BaseException | None) -> None:
         """Raises a stop that a framework swallowed, unless it is on its way."""

@@ -8,9 +8,10 @@ import threading
 import weakref
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Generic, ParamSpec, TypeVar
+from typing import Any, Generic, ParamSpec, TypeAlias, TypeVar
 
 __all__ = [
+    "TaskReference",
     "WeakList",
     "Worker",
     "apart",
@@ -18,11 +19,14 @@ __all__ = [
     "may_block",
     "new_lock",
     "off_event_loop",
+    "running_task",
 ]
 
 P = ParamSpec("P")
 R = TypeVar("R")
 T = TypeVar("T")
+
+TaskReference: TypeAlias = weakref.ref[asyncio.Task[Any]]
 
 WATCHER = "blockbuster"
 """Has whatever could block an event loop raise there. `langgraph dev` starts it."""
@@ -38,6 +42,15 @@ def is_on_event_loop() -> bool:
     except RuntimeError:
         return False
     return True
+
+
+def running_task() -> TaskReference | None:
+    """Returns which task runs; `None` outside of asyncio."""
+    try:
+        task = asyncio.current_task()
+    except RuntimeError:  # No event loop runs in this thread.
+        return None
+    return None if task is None else weakref.ref(task)
 
 
 def may_block(work: Callable[P, R]) -> Callable[P, R]:

@@ -1,0 +1,172 @@
+"""Sessions that generators have open, wherever these are read on.
+
+Web servers read a plain generator in threads, and each time in another copy of a
+context. Nothing of what the generator has set in one of them is left in the next.
+"""
+
+import asyncio
+import contextvars
+import gc
+from collections.abc import AsyncGenerator, Generator
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+
+import pytest
+
+from guardrails import BudgetExceeded, Guard, Session, carried
+
+T = TypeVar("T")
+
+STEPS_MAX = 5
+
+
+@pytest.fixture
+def guard() -> Guard:
+    return Guard({}, store="memory://", max_steps=STEPS_MAX)
+
+
+def step(guard: Guard) -> None:
+    with guard.call(tool="t"):
+        pass
+
+
+def read_in_threads(reading: Generator[T]) -> list[T]:
+    """Reads a generator to its end as Starlette does."""
+    read: list[T] = []
+    with ThreadPoolExecutor(2) as pool:
+        while True:
+            context = contextvars.copy_context()
+            answer = pool.submit(context.run, next, reading, None).result()
+            if answer is None:
+                return read
+            read.append(answer)
+
+
+def test_a_generator_that_is_read_in_threads_spends_within_its_session(
+    guard: Guard, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its calls count, and its limit holds, as if one thread had read it."""
+
+    def answers() -> Generator[int]:
+        with guard.session(session_id="s-1"):
+            for number in range(2 * STEPS_MAX):
+                step(guard)
+                yield number
+
+    with pytest.raises(BudgetExceeded):
+        read_in_threads(answers())
+
+    account = guard.account("s-1")
+    assert account is not None
+    assert account.steps == STEPS_MAX
+    assert guard.enclosing_session() is None
+    assert "another context" not in caplog.text
+
+
+def test_what_a_generator_calls_is_in_its_session_too(guard: Guard) -> None:
+    """Also a function in a thread, and a generator that it reads itself."""
+
+    def parts() -> Generator[int]:
+        for number in range(2):
+            step(guard)
+            yield number
+
+    def answers(pool: ThreadPoolExecutor) -> Generator[int]:
+        with guard.session(session_id="s-1"):
+            yield from parts()
+            pool.submit(carried(step), guard).result()
+
+    with ThreadPoolExecutor(1) as pool:
+        read_in_threads(answers(pool))
+
+    account = guard.account("s-1")
+    assert account is not None
+    assert account.steps == 3
+
+
+def test_sessions_inside_a_generator_are_inside_its_session(guard: Guard) -> None:
+    """One that is opened later, and in another thread, is charged to both."""
+
+    def answers() -> Generator[int]:
+        with guard.session("main", session_id="s-1"):
+            yield 1
+            with guard.session("helper", session_id="s-2"):
+                step(guard)
+                yield 2
+                step(guard)
+            step(guard)
+
+    assert read_in_threads(answers()) == [1, 2]
+
+    steps = [
+        account and account.steps for account in map(guard.account, ("s-1", "s-2"))
+    ]
+    assert steps == [3, 2]
+
+
+def test_a_generator_that_is_read_inside_a_session_keeps_its_own(guard: Guard) -> None:
+    """The session around the reader is around that of the generator."""
+
+    def answers() -> Generator[int]:
+        with guard.session("helper", session_id="inner"):
+            for number in range(2):
+                step(guard)
+                yield number
+
+    with guard.session("main", session_id="outer"):
+        read_in_threads(answers())
+        step(guard)
+
+    steps = [
+        account and account.steps for account in map(guard.account, ("inner", "outer"))
+    ]
+    assert steps == [2, 3]
+
+
+def test_the_readers_of_generators_do_not_spend_for_them(guard: Guard) -> None:
+    """Nor for one that was thrown away, whose frame may be another's by now."""
+
+    def answers() -> Generator[Session]:
+        with guard.session() as session:
+            yield session
+            step(guard)
+
+    def entered_by_hand() -> Generator[Session]:
+        session = guard.session()
+        session.__enter__()
+        yield session
+
+    around = contextvars.copy_context().run
+    readings = [around(iter, answers()), around(iter, entered_by_hand())]
+    sessions = [around(next, reading) for reading in readings]
+    step(guard)
+    assert guard.enclosing_session() is None
+    del readings
+    gc.collect()
+    step(guard)
+
+    assert [session.steps for session in sessions] == [0, 0]
+
+
+async def test_an_asynchronous_generator_may_be_read_by_many_tasks(
+    guard: Guard, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As where each answer is waited for with a time limit."""
+
+    async def answers() -> AsyncGenerator[int]:
+        async with guard.session(session_id="s-1"):
+            for number in range(2 * STEPS_MAX):
+                async with guard.call(tool="t"):
+                    pass
+                yield number
+
+    reading = answers()
+    with pytest.raises(BudgetExceeded):
+        while True:
+            await asyncio.create_task(anext(reading))  # pyright: ignore[reportArgumentType]
+
+    account = guard.account("s-1")
+    assert account is not None
+    assert account.steps == STEPS_MAX
+    assert guard.enclosing_session() is None
+    assert "another context" not in caplog.text

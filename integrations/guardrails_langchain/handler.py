@@ -194,6 +194,7 @@ class GuardCallbackHandler(BaseCallbackHandler):
         run = self._start(run_id, parent_run_id, metadata)
         if run is not None:
             self._gate_model(run, serialized, metadata, kwargs, messages=messages)
+            self._tree.watch(run)
 
     @_contained
     def on_llm_start(
@@ -270,6 +271,7 @@ class GuardCallbackHandler(BaseCallbackHandler):
         if run is not None:
             arguments = input_str if inputs is None else inputs
             self._gate(run, self._tool_call(run, serialized, arguments, kwargs))
+            self._tree.watch(run)
             assert run.call is not None
             run.call.enter_scope(is_offered=True)
 

@@ -21,7 +21,8 @@ is over, not the run around it. What arrives there as another error, or not at
 all, is raised again when the session is left.
 
 Not every start has an end: a cancelled call reports nothing. What is open when
-its root run ends, or its session is left, is booked as broken off. A call that
+its root run ends, or its session is left, is booked as broken off. So is one that is
+a root run itself, as it may begin after its session, when its task ends. A call that
 another task is still at, as after a `gather` of which one has failed, is paid for
 in full: it keeps its hold until its end, or that of its task.
 
@@ -33,7 +34,7 @@ not known, so that of the first all is booked that was reserved.
 import asyncio
 import contextlib
 import threading
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
 from uuid import UUID
@@ -48,6 +49,7 @@ from guardrails.guarded_call import GuardedCall
 from guardrails.scope import session_of
 from guardrails.session import Session
 from guardrails.threads import TaskReference, WeakList, running_task
+from guardrails_langchain.metadata import NAMES, names_of, nested, session_name_of
 
 __all__ = [
     "Root",
@@ -65,16 +67,6 @@ STARTED_MAX = 256
 RUNS_MAX = 10_000
 """Runs that are followed at once. Ends can be missing for ever, so the oldest
 are given up beyond it; their calls are booked as broken off."""
-
-_METADATA_NAMES = {
-    "customer_id": ("customer_id",),
-    "user_id": ("user_id", "langfuse_user_id"),
-    "feature": ("feature",),
-    "prompt_version": ("prompt_version",),
-}
-"""Names that a root run's metadata may carry, with the aliases that are read."""
-
-_SESSION_NAMES = ("session_id", "langfuse_session_id", "thread_id")
 
 
 @dataclass(slots=True, eq=False)
@@ -118,6 +110,8 @@ class Run:
     """A stop that was raised in here and has not left this run yet."""
     task: TaskReference | None = field(default_factory=running_task)
     """The one that it was started in, and that its end comes from."""
+    watch: Callable[[object], None] | None = None
+    """Is told of the end of that task, for a call that no run above it ends."""
 
     @property
     def at_work(self) -> "asyncio.Task[object] | None":
@@ -219,6 +213,17 @@ class RunTree:
                 self._give_up(next(iter(self._runs.values())))
             return run
 
+    def watch(self, run: Run) -> None:
+        """Has the call of a root run booked when its task has ended without a word.
+
+        Not of a completion model: langchain-core (1.8.3) starts each of its prompts in
+        a task of its own.
+        """
+        task = None if run.task is None else run.task()
+        if run.parent is None and task is not None:
+            run.watch = lambda _: self._outlived(run)
+            task.add_done_callback(run.watch)
+
     def end(self, run_id: UUID) -> Run | None:
         """Stops following a run, and all below it if it is a root."""
         with self._lock:
@@ -226,6 +231,7 @@ class RunTree:
             if run is None:
                 return None
             run.root.runs.pop(run_id, None)
+            _unwatch(run)
             left = list(run.root.runs.values()) if run.parent is None else []
         for child in left:
             self._left(child)
@@ -292,6 +298,7 @@ class RunTree:
         with self._lock:
             self._runs.pop(run.run_id, None)
             run.root.runs.pop(run.run_id, None)
+            _unwatch(run)
         if run.call is not None:
             run.call.leave_scope()
             run.call.finish(outcome or run.broken_off)
@@ -304,8 +311,8 @@ class RunTree:
     ) -> Run:
         session = session_of(self._engine)
         owns_session = session is None
-        names = _names(metadata) | dict(options)
-        session_name = _first(metadata, _SESSION_NAMES)
+        names = names_of(metadata) | dict(options)
+        session_name = session_name_of(metadata)
         if session is None:
             names.setdefault("session_id", session_name)
             names.setdefault("agent", clean_name(metadata.get("lc_agent_name")))
@@ -320,9 +327,7 @@ class RunTree:
         who = session.attribution
         # Metadata may come with a request: what code says is not theirs to change.
         missing = {
-            key: clean_name(names.get(key))
-            for key in _METADATA_NAMES
-            if who.value(key) is None
+            key: clean_name(names.get(key)) for key in NAMES if who.value(key) is None
         }
         attribution = replace(
             who,
@@ -336,7 +341,7 @@ class RunTree:
             root=root,
             session=session,
             frame=session,
-            attribution=_nested(attribution, metadata),
+            attribution=nested(attribution, metadata),
         )
 
     def _child(self, run_id: UUID, parent: Run, metadata: Mapping[str, object]) -> Run:
@@ -355,8 +360,15 @@ class RunTree:
             root=parent.root,
             session=session,
             frame=session if session.is_entered else parent.frame,
-            attribution=_nested(attribution, metadata),
+            attribution=nested(attribution, metadata),
         )
+
+
+def _unwatch(run: Run) -> None:
+    """Takes from a task, which may live for ever, what waits for its end."""
+    watch, task = run.watch, None if run.task is None else run.task()
+    if watch is not None and task is not None:
+        task.remove_done_callback(watch)
 
 
 _started: ContextVar[list[UUID] | None] = ContextVar("guardrails_started", default=None)
@@ -371,27 +383,3 @@ def started() -> Generator[list[UUID]]:
         yield found
     finally:
         _started.reset(token)
-
-
-def _nested(attribution: Attribution, metadata: Mapping[str, object]) -> Attribution:
-    """Adds the agent that LangChain names, if it is another than the one above."""
-    agent = metadata.get("lc_agent_name")
-    if agent is None or agent == attribution.agent:
-        return attribution
-    name = clean_name(agent)
-    return attribution if name is None else attribution.under(name)
-
-
-def _names(metadata: Mapping[str, object]) -> dict[str, str | None]:
-    """Returns the names that metadata carries, made safe: they come from outside."""
-    found = {key: _first(metadata, names) for key, names in _METADATA_NAMES.items()}
-    return {key: name for key, name in found.items() if name is not None}
-
-
-def _first(metadata: Mapping[str, object], names: tuple[str, ...]) -> str | None:
-    for name in names:
-        value = metadata.get(name)
-        if value is not None:
-            text = value if isinstance(value, str) else str(value)[:256]
-            return clean_name(text)
-    return None

@@ -13,7 +13,7 @@ from langgraph.checkpoint.memory import InMemorySaver
 from guardrails import BudgetExceeded, PriceStatus
 from guardrails.core.accounts import Account
 from guardrails.core.calls import CallStatus
-from guardrails_langchain import GuardMiddleware
+from guardrails_langchain import GuardCallbackHandler, GuardMiddleware
 from tests.integrations.langchain.constructs import ASK
 from tests.integrations.langchain.modes import ainvoke, astream, astream_events
 from tests.integrations.langchain.rig import Rig, SlowChatModel, says
@@ -207,6 +207,44 @@ async def test_a_cancelled_agent_without_a_session_around_is_booked(
     model = rig.model(says(), kind=SlowChatModel)
     agent = rig.guard.wrap(in_an_agent(model), session_id="s-1")
     task = asyncio.ensure_future(agent.ainvoke(ASK))
+    await model.started()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+    assert_cut_off(rig)
+
+
+@pytest.mark.parametrize("attach", ["handler", "wrap"])
+async def test_a_cancelled_call_without_a_session_around_is_booked(
+    rig: Rig, attach: str
+) -> None:
+    """It is its own root run, and reports no end. Its task tells of it."""
+    model = rig.model(says(), kind=SlowChatModel)
+    handler = GuardCallbackHandler(rig.guard, session_id="s-1")
+    target: Any = (
+        rig.guard.wrap(model, session_id="s-1")
+        if attach == "wrap"
+        else model.with_config(callbacks=[handler])
+    )
+    task = asyncio.ensure_future(target.ainvoke("hi"))
+    await model.started()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+    assert_cut_off(rig)
+
+
+@pytest.mark.parametrize("build", [bare, in_an_agent])
+async def test_a_cancelled_call_that_begins_after_its_session_is_booked(
+    rig: Rig, build: Any
+) -> None:
+    """As of a stream of events that was left by `break`, whose task goes on."""
+    model = rig.model(says(), kind=SlowChatModel)
+    target = build(model)
+    async with rig.guard.session(session_id="s-1"):
+        task = asyncio.ensure_future(target.ainvoke(input_of(target)))
     await model.started()
     task.cancel()
     with pytest.raises(asyncio.CancelledError):

@@ -229,7 +229,8 @@ class GuardCallbackHandler(BaseCallbackHandler):
         run = self._tree.end(run_id)
         if run is None or run.call is None:
             return
-        if translate.is_cache_hit(response):
+        has_streamed = run.received_tokens_max > 0
+        if not has_streamed and translate.is_cache_hit(response, run_id=run_id):
             run.call.release()  # LangChain's own cache answered; nothing was sent.
         else:
             if translate.is_report_of_batch(response):

@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator, Mapping
 from decimal import Decimal
 from fractions import Fraction
 from typing import Any, cast
+from uuid import UUID
 
 from langchain_core.messages import BaseMessage
 from langchain_core.outputs import ChatGeneration, LLMResult
@@ -93,19 +94,18 @@ def model_of(result: LLMResult) -> str | None:
     return None
 
 
-def is_cache_hit(result: LLMResult) -> bool:
+def is_cache_hit(result: LLMResult, *, run_id: UUID) -> bool:
     """Whether LangChain's own cache answered, so that no provider was called.
 
-    It then reports the usage of the cached call with a `total_cost` of 0.
+    It reports the usage of the cached call with a `total_cost` of 0. One in memory
+    keeps what the call returns, so that may show it too (langchain-core 1.8.3); but the
+    call has a report beside its answer, or a message that is named for its run.
     """
-    costs = [
-        _get(_get(message, "usage_metadata"), "total_cost")
-        for candidates in _messages(result)
-        for message in candidates
-    ]
-    return bool(costs) and all(
-        type(cost) in (int, float) and not cost for cost in costs
-    )
+    messages = [one for candidates in _messages(result) for one in candidates]
+    if result.llm_output or any(str(run_id) in f"{one.id}" for one in messages):
+        return False
+    costs = [_get(_get(one, "usage_metadata"), "total_cost") for one in messages]
+    return bool(costs) and all(type(one) in (int, float) and not one for one in costs)
 
 
 def is_report_of_batch(result: LLMResult) -> bool:

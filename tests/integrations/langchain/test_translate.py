@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
+from uuid import uuid4
 
 import pytest
 from hypothesis import given
@@ -602,7 +603,7 @@ def test_raises_at_no_report(
     result = answered(usage, metadata=metadata, output=output, candidates=2)
     outcome = translate.outcome_of_llm_end(result)
     assert outcome.cost_nano_usd is None or outcome.cost_nano_usd >= 0
-    translate.is_cache_hit(result)
+    translate.is_cache_hit(result, run_id=uuid4())
     translate.outcome_of_llm_error(ValueError(), result)
 
 
@@ -644,6 +645,7 @@ def test_names_the_model_that_answered(result: LLMResult, expected: str) -> None
         (answered({**counts(10, 2), "total_cost": 0}), True),
         (answered({**counts(10, 2), "total_cost": 0}, candidates=2), True),
         (answered({"total_cost": 0}), True),
+        (answered({"total_cost": 0}, output={"model_name": "gpt-4o"}), False),
         (answered({**counts(10, 2), "total_cost": 0.5}), False),
         (answered({**counts(10, 2), "total_cost": None}), False),
         (answered({**counts(10, 2), "total_cost": False}), False),
@@ -655,7 +657,7 @@ def test_names_the_model_that_answered(result: LLMResult, expected: str) -> None
 def test_knows_an_answer_of_langchains_cache(
     result: LLMResult, *, expected: bool
 ) -> None:
-    assert translate.is_cache_hit(result) is expected
+    assert translate.is_cache_hit(result, run_id=uuid4()) is expected
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """What is booked for a model call: reported usage, an estimate, or nothing."""
 
+import asyncio
 import contextlib
 from collections.abc import Iterator
 from decimal import Decimal
@@ -14,7 +15,7 @@ from langchain_core.messages import (
     message_chunk_to_message,
 )
 from langchain_core.messages.ai import OutputTokenDetails, UsageMetadata
-from langchain_core.outputs import Generation, LLMResult
+from langchain_core.outputs import ChatResult, Generation, LLMResult
 from langchain_core.runnables import RunnableLambda
 
 from guardrails import (
@@ -26,6 +27,7 @@ from guardrails import (
     TokenUsage,
 )
 from guardrails.core.calls import CallStatus
+from guardrails_langchain.testing import ScriptedChatModel
 from tests.integrations.langchain.rig import Rig, says
 
 REPORTED = TokenUsage(input_tokens=1_000, output_tokens=50)
@@ -320,6 +322,38 @@ async def test_does_not_bill_what_langchains_cache_answers_in_asyncio(rig: Rig) 
         await model.ainvoke("hi")
 
     assert rig.provider_calls == session.steps == len(session.events()) == 1
+
+
+class ReportingChatModel(ScriptedChatModel):
+    """Reports beside its answers, as the integrations of most providers do."""
+
+    async def _agenerate(self, messages: Any, *args: Any, **kwargs: Any) -> ChatResult:
+        result = self._generate(messages)
+        return result.model_copy(update={"llm_output": {"model_name": self.model}})
+
+
+@pytest.mark.parametrize("reports", ["nothing more", "an output", "a stream"])
+async def test_bills_the_call_whose_answer_the_cache_gave_to_others(
+    rig: Rig, reports: str
+) -> None:
+    """What was paid, and others are given before it has ended, shows no cost either.
+
+    `InMemoryCache` keeps the very object that the call returns, and langchain-core
+    (1.8.3) writes the `total_cost` of 0 into that.
+    """
+    answer = AIMessage("yes", id=None if reports == "nothing more" else "chatcmpl-1")
+    model = rig.model(
+        lambda number, messages: answer,
+        kind=ReportingChatModel if reports == "an output" else ScriptedChatModel,
+        cache=InMemoryCache(),
+    )
+    asked = {"stream": True} if reports == "a stream" else {}
+    async with rig.guard.session() as session:
+        answers = await asyncio.gather(*(model.ainvoke("hi", **asked) for _ in "123"))
+
+    assert [str(one.content) for one in answers] == ["yes"] * 3
+    assert rig.provider_calls == session.steps == len(session.events()) == 1
+    assert session.events()[0].charge.cost_nano_usd == REPORTED_NANO_USD
 
 
 class Refused(Exception):

@@ -10,7 +10,7 @@ import functools
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import Any, ParamSpec, Self
+from typing import Any, ParamSpec, Self, cast
 from uuid import UUID
 
 from langchain_core.callbacks import BaseCallbackHandler
@@ -57,9 +57,9 @@ def _contained(hook: Callable[P, None]) -> Callable[P, None]:
 
     @functools.wraps(hook)
     def run(*args: P.args, **kwargs: P.kwargs) -> None:
-        handler, run_id = args[0], kwargs["run_id"]
+        handler = args[0]
         assert isinstance(handler, GuardCallbackHandler)
-        assert isinstance(run_id, UUID)
+        run_id = cast("UUID", kwargs["run_id"])  # Or a text, as LangServe passes it.
         call = handler.call_of(run_id)  # At the end nobody else knows it any more.
         try:
             hook(*args, **kwargs)

@@ -157,6 +157,19 @@ async def test_calls_at_once_under_one_run_id_are_each_guarded() -> None:
     check(rig)
 
 
+@pytest.mark.parametrize("construct", ["plain_model", "agent", "model_in_tool"])
+def test_the_id_of_a_run_may_be_a_text(construct: str) -> None:
+    """As LangServe (0.3.3) passes it; LangChain takes both."""
+    rig = Rig(max_steps=3)
+    built = CONSTRUCTS[construct](rig)
+    with pytest.raises(BudgetExceeded), rig.guard.session("main", **NAMES):
+        for _ in range(5):
+            built.runnable.invoke(built.value, {"run_id": str(uuid4())})
+
+    assert rig.record.runs == 3
+    check(rig)
+
+
 @pytest.mark.parametrize("attach", [wrapped, twice])
 async def test_a_call_that_is_tried_again_under_its_run_id_counts_again(
     attach: Attach,

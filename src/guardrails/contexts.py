@@ -18,7 +18,7 @@ def left_elsewhere(engine: Engine, session_id: str | None) -> None:
     engine.attachments[_SAID] = True
     _log.warning(
         "guardrails: session %s was left in another context than it was entered in. "
-        "Calls between may not have been charged to it. In FastAPI open it in an "
-        "`async def` dependency or in the endpoint.",
+        "Calls between may not have been charged to it. Open it around them: in "
+        "FastAPI in an `async def` dependency or in the endpoint.",
         session_id or "without an id",
     )

@@ -21,8 +21,8 @@ is over, not the run around it. What arrives there as another error, or not at
 all, is raised again when the session is left.
 
 Not every start has an end: a cancelled call reports nothing. What is open when
-its root run ends, or its session is left, is booked as broken off. So is one that is
-a root run itself, as it may begin after its session, when its task ends. A call that
+its root run ends, or its session is left, is booked as broken off. So is a call that
+has no root run above it, as one may begin after its session, with its task. A call that
 another task is still at, as after a `gather` of which one has failed, is paid for
 in full: it keeps its hold until its end, or that of its task.
 
@@ -110,7 +110,7 @@ class Run:
     """A stop that was raised in here and has not left this run yet."""
     task: TaskReference | None = field(default_factory=running_task)
     """The one that it was started in, and that its end comes from."""
-    watch: Callable[[object], None] | None = None
+    watch: "Callable[[asyncio.Task[object]], None] | None" = None
     """Is told of the end of that task, for a call that no run above it ends."""
 
     @property
@@ -214,14 +214,14 @@ class RunTree:
             return run
 
     def watch(self, run: Run) -> None:
-        """Has the call of a root run booked when its task has ended without a word.
+        """Has a call that no run ends booked when its task is broken off.
 
         Not of a completion model: langchain-core (1.8.3) starts each of its prompts in
         a task of its own.
         """
         task = None if run.task is None else run.task()
-        if run.parent is None and task is not None:
-            run.watch = lambda _: self._outlived(run)
+        if task is not None and self.find(run.root.run_id) in (None, run):
+            run.watch = lambda ended: self._broken_off(run, ended)
             task.add_done_callback(run.watch)
 
     def end(self, run_id: UUID) -> Run | None:
@@ -293,6 +293,12 @@ class RunTree:
         """Books what is open in a run whose task has ended."""
         if self.find(run.run_id) is run:
             self._give_up(run)
+
+    def _broken_off(self, run: Run, task: "asyncio.Task[object]") -> None:
+        """Books a call whose task was broken off; of a stream another may read on."""
+        # Asking for the exception would keep asyncio from saying that nobody did.
+        if task.cancelled() or getattr(task, "_exception", None) is not None:
+            self._outlived(run)
 
     def _give_up(self, run: Run, outcome: Outcome | None = None) -> None:
         with self._lock:

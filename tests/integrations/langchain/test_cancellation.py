@@ -253,6 +253,70 @@ async def test_a_cancelled_call_that_begins_after_its_session_is_booked(
     assert_cut_off(rig)
 
 
+async def test_a_cancelled_call_in_a_tool_that_outlives_its_session_is_booked(
+    rig: Rig,
+) -> None:
+    """Its root run has been given up with the session, and ends nothing any more."""
+    model = rig.model(says(), kind=SlowChatModel)
+    left = asyncio.Event()
+
+    async def work(q: str) -> str:
+        working.set()
+        await left.wait()
+        return (await asyncio.create_task(model.ainvoke(q))).text
+
+    working = asyncio.Event()
+    agent = create_agent(rig.model(rig.calls_tool()), [rig.tool(awork=work)])
+    async with rig.guard.session(session_id="s-1"):
+        task = asyncio.ensure_future(agent.ainvoke(ASK))
+        await working.wait()
+    left.set()
+    await model.started()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+    account = account_of(rig)
+    assert account.held_nano_usd == 0
+    assert account.steps == rig.record.runs == 3
+
+
+async def test_a_stream_that_tasks_take_turns_at_is_booked_as_reported(
+    rig: Rig,
+) -> None:
+    """The task that began it ends long before, as where answers have a time limit."""
+    model = rig.model(says())
+    async with rig.guard.session(session_id="s-1") as session:
+        chunks = model.astream("hi")
+        with contextlib.suppress(StopAsyncIteration):
+            while True:
+                await asyncio.ensure_future(anext(chunks))
+
+    (event,) = session.events()
+    assert (event.status, event.charge.status) == (CallStatus.OK, PriceStatus.PRICED)
+    assert account_of(rig).posted_nano_usd == BILLED_NANO_USD
+
+
+async def test_a_call_that_timed_out_in_a_task_that_fails_is_booked(rig: Rig) -> None:
+    """The task is not cancelled itself, and ends by what the time limit raises."""
+    model = rig.model(says(), kind=SlowChatModel)
+    target: Any = rig.guard.wrap(model, session_id="s-1")
+
+    limit = asyncio.timeout(None)
+
+    async def work() -> None:
+        async with limit:
+            await target.ainvoke("hi")
+
+    task = asyncio.ensure_future(work())
+    await model.started()
+    limit.reschedule(0)
+    with pytest.raises(TimeoutError):
+        await task
+
+    assert_cut_off(rig)
+
+
 @pytest.mark.parametrize(
     ("run", "has_begun"), [(ainvoke, False), (astream, False), (astream_events, True)]
 )

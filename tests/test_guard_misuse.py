@@ -8,6 +8,7 @@ import asyncio
 import contextvars
 import copy
 import pickle
+import sys
 from collections.abc import AsyncGenerator, Callable, Generator
 from decimal import Decimal
 from typing import Any
@@ -236,6 +237,34 @@ async def test_a_session_of_a_generator_that_nobody_reads_on_is_over(
     assert around.steps == 1
     assert guard.account("acme") is None
     assert guard.enclosing_session() is None
+
+
+@pytest.mark.skipif(
+    sys.version_info < (3, 12), reason="tasks do not tell their context yet"
+)
+async def test_a_session_is_over_in_all_tasks_of_the_context_that_entered_it(
+    guard: Guard,
+) -> None:
+    """As in a notebook: cells share a context, and one that awaits has a copy."""
+    shared = contextvars.copy_context()
+    session = guard.session(session_id="acme")
+
+    async def enter() -> None:
+        session.__enter__()
+
+    async def leave() -> None:
+        session.__exit__(None, None, None)
+
+    async def work() -> Session | None:
+        with one_cent(guard):
+            return guard.enclosing_session()
+
+    await asyncio.create_task(enter(), context=shared)
+    outliving = shared.copy()
+    await asyncio.create_task(leave(), context=shared.copy())
+    assert await asyncio.create_task(work(), context=shared) is None
+    assert session.steps == 0
+    assert await asyncio.create_task(work(), context=outliving) is session
 
 
 def test_a_session_of_another_guard_hides_none_of_ours(guard: Guard) -> None:

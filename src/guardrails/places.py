@@ -5,10 +5,12 @@ time in another copy of a context, and some programs an asynchronous one in task
 it has set there is gone the next time; its frame is the same, and below all it calls.
 """
 
+import asyncio
 import inspect
 import sys
 import weakref
-from dataclasses import dataclass
+from contextvars import Context
+from dataclasses import dataclass, field
 from types import FrameType
 from typing import TYPE_CHECKING
 
@@ -26,17 +28,31 @@ _GENERATORS = inspect.CO_GENERATOR | inspect.CO_ASYNC_GENERATOR
 class Place:
     """Where code has entered a session."""
 
-    task: TaskReference | None
-    """The task that did, if it was one."""
     generator: FrameType | None
     """The frame of the generator that did, if it was one."""
     is_found: bool = False
     """Whether the session was found by that frame, and not by the context."""
+    task: TaskReference | None = field(default_factory=running_task)
+    """The task that did, if it was one."""
+    context: "weakref.ref[Context] | None" = None
+    """The context of that task, where tasks tell it: from Python 3.12 on."""
+
+    def __post_init__(self) -> None:
+        context = _context_of(self.task)
+        self.context = None if context is None else weakref.ref(context)
 
     @property
     def is_here(self) -> bool:
-        """Whether the running task is the one that entered it."""
-        return self.task is not None and self.task == running_task()
+        """Whether the running task has entered it, or one that shares its context.
+
+        The cells of a notebook do; each is a task.
+        """
+        if self.task is None or (here := running_task()) is None:
+            return False
+        context = self.context and self.context()
+        return self.task == here or (
+            context is not None and context is _context_of(here)
+        )
 
 
 _open: "dict[int, tuple[weakref.ref[Session], ...]]" = {}
@@ -47,13 +63,13 @@ No other frame can have it: a session keeps its own, and is only known here."""
 def enter(session: "Session", frame: FrameType) -> Place:
     """Notes that the code of a frame enters a session."""
     if not frame.f_code.co_flags & _GENERATORS:
-        return Place(task=running_task(), generator=None)
+        return Place(generator=None)
     key = id(frame)
     reference = weakref.ref(session, lambda _: _without(key, None))
     _open[key] = (*_open.get(key, ()), reference)
     if session.outer is not None:
         session.outer.generators.add(key)
-    return Place(task=running_task(), generator=frame)
+    return Place(generator=frame)
 
 
 def leave(session: "Session") -> bool:
@@ -87,6 +103,12 @@ def session_of_generator() -> "Session | None":
 def _is_open_in(session: "Session", frame: FrameType) -> bool:
     place = session.place
     return session.is_entered and place is not None and place.generator is frame
+
+
+def _context_of(task: TaskReference | None) -> Context | None:
+    running: asyncio.Task[object] | None = None if task is None else task()
+    tell = getattr(running, "get_context", None)
+    return None if tell is None else tell()
 
 
 def _without(key: int, session: "Session | None") -> None:

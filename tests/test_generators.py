@@ -148,6 +148,29 @@ def test_the_readers_of_generators_do_not_spend_for_them(guard: Guard) -> None:
     assert [session.steps for session in sessions] == [0, 0]
 
 
+def test_a_thread_that_began_a_generator_is_free_of_its_session(guard: Guard) -> None:
+    """Once that is left, wherever: the thread of a pool has one context for all."""
+
+    def answers() -> Generator[int]:
+        with guard.session(session_id="s-1"):
+            for number in range(2):
+                step(guard)
+                yield number
+
+    with ThreadPoolExecutor(1) as one, ThreadPoolExecutor(1) as other:
+        reading = answers()
+        one.submit(next, reading).result()
+        late = one.submit(carried, step).result()
+        other.submit(list, reading).result()
+        for pool in (one, other):
+            assert pool.submit(guard.enclosing_session).result() is None
+        other.submit(late, guard).result()
+
+    account = guard.account("s-1")
+    assert account is not None
+    assert account.steps == 3
+
+
 async def test_an_asynchronous_generator_may_be_read_by_many_tasks(
     guard: Guard, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -8,6 +8,7 @@ it has set there is gone the next time; its frame is the same, and below all it 
 import asyncio
 import inspect
 import sys
+import threading
 import weakref
 from contextvars import Context
 from dataclasses import dataclass, field
@@ -36,6 +37,10 @@ class Place:
     """The task that did, if it was one."""
     context: "weakref.ref[Context] | None" = None
     """The context of that task, where tasks tell it: from Python 3.12 on."""
+    thread: int = field(default_factory=threading.get_ident)
+    """The thread that did, which has a context of its own outside of tasks."""
+    is_left_elsewhere: bool = False
+    """Whether another thread, or a task, has left the session."""
 
     def __post_init__(self) -> None:
         context = _context_of(self.task)
@@ -43,16 +48,27 @@ class Place:
 
     @property
     def is_here(self) -> bool:
-        """Whether the running task has entered it, or one that shares its context.
+        """Whether what runs may still have the session, though it has been left.
 
-        The cells of a notebook do; each is a task.
+        That is the task that entered it, or one that shares its context, as the cells
+        of a notebook do, or a thread that entered it and that another had leave it.
         """
-        if self.task is None or (here := running_task()) is None:
+        here = running_task()
+        if self.task is None:
+            return self.is_left_elsewhere and self._is_in_thread(here)
+        if here is None:
             return False
         context = self.context and self.context()
         return self.task == here or (
             context is not None and context is _context_of(here)
         )
+
+    def left(self) -> None:
+        """Notes where its session is left."""
+        self.is_left_elsewhere = not self._is_in_thread(running_task())
+
+    def _is_in_thread(self, here: TaskReference | None) -> bool:
+        return here is None and self.thread == threading.get_ident()
 
 
 _open: "dict[int, tuple[weakref.ref[Session], ...]]" = {}
@@ -79,8 +95,11 @@ def leave(session: "Session") -> bool:
         Whether what its generator has called meanwhile has found it.
     """
     place = session.place
-    if place is None or place.generator is None:
+    if place is None:
         return False
+    place.left()
+    if place.generator is None:
+        return place.is_found
     _without(id(place.generator), session)
     if session.outer is not None:
         session.outer.generators.discard(id(place.generator))

@@ -93,8 +93,8 @@ def open_session() -> "Session | None":
     """Returns the innermost session of this context, or of a generator in it.
 
     A generator that nobody reads on is closed in another context than that of the task
-    which entered its session, and which still has it. There it counts no more. One that
-    is read on in other contexts has its session in each.
+    or thread which entered its session, and which still has it. There it counts no
+    more. One that is read on in other contexts has its session in each.
     """
     session = current_session.get()
     while session is not None and _is_abandoned(session):
@@ -110,7 +110,7 @@ def open_session() -> "Session | None":
 
 
 def _is_abandoned(session: "Session") -> bool:
-    """Whether the running task has entered a session that another one has left."""
+    """Whether what runs has entered a session that others have left."""
     place = session.place
     return not session.is_entered and place is not None and place.is_here
 

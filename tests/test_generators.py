@@ -13,7 +13,7 @@ from typing import TypeVar
 
 import pytest
 
-from guardrails import BudgetExceeded, Guard, Session, carried
+from guardrails import BudgetExceeded, Guard, Session, carried, layer
 
 T = TypeVar("T")
 
@@ -169,6 +169,17 @@ def test_a_thread_that_began_a_generator_is_free_of_its_session(guard: Guard) ->
     account = guard.account("s-1")
     assert account is not None
     assert account.steps == 3
+
+
+def test_a_layer_that_is_left_in_another_context_breaks_nothing(guard: Guard) -> None:
+    """What it was said of is over there."""
+
+    def answers() -> Generator[int]:
+        with guard.session(), layer("memory.summary"):
+            yield 1
+            step(guard)
+
+    assert read_in_threads(answers()) == [1]
 
 
 async def test_an_asynchronous_generator_may_be_read_by_many_tasks(

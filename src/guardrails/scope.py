@@ -86,7 +86,8 @@ def layer(name: str) -> Generator[None]:
     try:
         yield
     finally:
-        current_layer.reset(token)
+        with contextlib.suppress(ValueError):  # Left in a context that has none of it.
+            current_layer.reset(token)
 
 
 def open_session() -> "Session | None":

@@ -87,10 +87,7 @@ class Session(OfOneProcess, instead="Open it there by its session_id."):
     @property
     def session_id(self) -> str:
         """The id: as given, else the thread's of the first run inside, else new."""
-        if self._attribution.session_id is None:
-            self.bind(new_id("s"))
-        assert self._attribution.session_id is not None
-        return self._attribution.session_id
+        return self._attribution.session_id or self.bind(new_id("s"))
 
     @property
     def attribution(self) -> Attribution:
@@ -278,11 +275,13 @@ class Session(OfOneProcess, instead="Open it there by its session_id."):
         who = self._attribution
         return account_key(who, per=("session_id",), every=Window.SESSION, now_ms=0)
 
-    def bind(self, session_id: str) -> None:
-        """Takes a thread's id, if the session has no id yet."""
+    def bind(self, session_id: str) -> str:
+        """Takes a thread's id, if the session has no id yet; returns what it has."""
         with self._lock:
-            if self._attribution.session_id is None:
+            known = self._attribution.session_id
+            if known is None:
                 self._attribution = replace(self._attribution, session_id=session_id)
+        return known or session_id
 
     def begin(
         self,

@@ -41,12 +41,12 @@ class Rows:
         stops: Stops | None = None,
         outbox: Outbox | None = None,
     ) -> None:
-        self.ledger = Ledger({}, holds, stops, outbox)
+        self.ledger: Ledger = Ledger({}, holds, stops, outbox)
         self.accounts: set[str] = set()
         """The accounts that are in the file."""
         self.sessions: set[str] = set()
         """Those of them whose sessions are."""
-        self.traces = traces
+        self.traces: dict[str, Traces] = traces
         """What is there, of the sessions whose traces were read or written."""
         self.has_no_stops = False
         """Whether it is known that no order of a person is there."""

@@ -11,14 +11,27 @@ from pathlib import Path
 from types import CodeType, FrameType
 from typing import Any
 
-from guardrails.core.operations import ReadAccount, Reserve, Settle
+import pytest
+
+from guardrails.core.accounts import Account
+from guardrails.core.operations import (
+    RaiseLimits,
+    ReadAccount,
+    Release,
+    Reserve,
+    Settle,
+    StopSession,
+    Sweep,
+)
+from guardrails.core.policy import Limits
 from guardrails.errors import StoreUnavailable
 from guardrails.stores import database, kept_rows, sqlite, sqlite_operations
 from guardrails.stores.sqlite import SQLiteStore
-from guardrails.testing.conformance import CENT, charging, reserve, settle
+from guardrails.testing.conformance import CENT, NOW_MS, charging, reserve, settle
 
 SESSION = "default/session/session_id=s"
 TO = charging()
+LATER_MS = NOW_MS + 2 * 86_400_000
 MODULES = (database, kept_rows, sqlite, sqlite_operations)
 FILES = {module.__file__ for module in MODULES}
 
@@ -138,6 +151,66 @@ def test_what_a_handler_of_a_signal_has_booked_stays(tmp_path: Path) -> None:
             assert account is not None
             assert account.steps == len(steps) + 1
             booked += len(steps) - 1
+        if not interrupt.has_come:
+            break
+    assert booked > 5
+
+
+Case = tuple[Callable[[SQLiteStore], object], Callable[[Account], bool]]
+BESIDES: dict[str, Case] = {
+    "stop": (
+        lambda store: store.execute(
+            StopSession(
+                account=SESSION, attribution=TO.attribution, now_ms=NOW_MS, by="ops"
+            )
+        ),
+        lambda account: account.stop is not None,
+    ),
+    "raise": (
+        lambda store: store.execute(
+            RaiseLimits(account=SESSION, limits=Limits(steps=50), now_ms=NOW_MS)
+        ),
+        lambda account: account.raised == Limits(steps=50),
+    ),
+    "release": (
+        lambda store: store.execute(
+            Release(hold_id="first", account=SESSION, now_ms=NOW_MS)
+        ),
+        lambda account: account.held_nano_usd == 0,
+    ),
+    "sweep": (
+        lambda store: store.execute(Sweep(now_ms=LATER_MS)),
+        lambda account: account.unconfirmed_nano_usd == CENT,
+    ),
+}
+"""What is done, and how an account shows that it was."""
+
+
+@pytest.mark.parametrize("name", BESIDES)
+def test_what_was_done_besides_calls_stays_whatever_a_handler_books_meanwhile(
+    tmp_path: Path, name: str
+) -> None:
+    """It may make a call at any point at which nothing is under way."""
+    do, is_done = BESIDES[name]
+    booked = 0
+    for number in itertools.count(1):
+        with closing(SQLiteStore(tmp_path / f"{number}.sqlite3")) as store:
+            store.execute(reserve("first", TO))
+
+            def handle(store: SQLiteStore = store) -> None:
+                nonlocal booked
+                with contextlib.suppress(StoreUnavailable):
+                    store.execute(settle("from the handler", TO))
+                    booked += 1
+
+            interrupt = Interrupt(number, handle)
+            with interrupt:
+                do(store)
+            store.execute(settle("last", TO, now_ms=LATER_MS))
+
+            account = store.execute(ReadAccount(account=SESSION))
+            assert account is not None
+            assert is_done(account), number
         if not interrupt.has_come:
             break
     assert booked > 5

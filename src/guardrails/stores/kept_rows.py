@@ -10,7 +10,9 @@ still those of the file if the number is the same.
 
 The ledger changes rows where they are. So they are given out to a transaction, and
 given back once it is committed: whatever else becomes of it, they are forgotten. Who
-writes past the ledger, or with other rows, has them forgotten first.
+writes past the ledger, or with other rows, has them forgotten in its transaction: just
+before, the handler of a signal, or what is garbage collected, may make a call, and
+what that keeps is what the transaction changes.
 """
 
 import sqlite3

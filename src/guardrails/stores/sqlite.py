@@ -161,6 +161,7 @@ class SQLiteStore:
     def writing(self) -> Generator[sqlite3.Connection]:
         """Lends the connection in a transaction, in turn with other processes."""
         with self.reading() as connection, self._opened()[1], Transaction(connection):
+            self._kept.forget()
             yield connection
 
     def _fail(self, error: BaseException) -> Never:

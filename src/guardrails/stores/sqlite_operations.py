@@ -64,9 +64,9 @@ def apply_operation(
             reserved = apply_operation(connection, reserve, kept)
             return Turned(settled=settled, reserved=reserved)
         case _:
-            if not isinstance(operation, _APART):
-                kept.forget()
             with Transaction(connection):
+                if not isinstance(operation, _APART):
+                    kept.forget()
                 loaded = _load(connection, operation)
                 reply = cast("object", loaded.ledger.apply(operation))
                 _save(connection, loaded, operation)

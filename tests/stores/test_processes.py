@@ -10,6 +10,7 @@ import threading
 import time
 import warnings
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import closing
 from itertools import pairwise
 from multiprocessing.synchronize import Barrier
@@ -87,6 +88,31 @@ def test_processes_that_create_one_file_migrate_it_once(tmp_path: Path) -> None:
 
     for number in range(FILES):
         assert _session(tmp_path / f"ledger-{number}").steps == PROCESSES
+
+
+def test_two_stores_of_one_process_lose_nothing_when_another_closes(
+    tmp_path: Path,
+) -> None:
+    """The other must not take itself for the last one, and delete the log."""
+    file = tmp_path / "ledger.sqlite3"
+    context = multiprocessing.get_context("spawn")  # A fork closes the stores.
+    with (
+        closing(SQLiteStore(file)) as first,
+        closing(SQLiteStore(file)) as second,
+        ProcessPoolExecutor(max_workers=1, mp_context=context) as other,
+    ):
+        first.execute(reserve("1", charging()))
+        second.execute(reserve("2", charging()))
+        assert other.submit(_reserve_and_close, file, "3").result() == 3
+        first.execute(reserve("4", charging()))
+        second.execute(reserve("5", charging()))
+        assert other.submit(_reserve_and_close, file, "6").result() == 6
+
+
+def _reserve_and_close(file: Path, hold_id: str) -> int:
+    with closing(SQLiteStore(file)) as store:
+        store.execute(reserve(hold_id, charging()))
+        return running.account(store).steps
 
 
 def test_a_forked_child_goes_on_with_the_store_of_its_parent(tmp_path: Path) -> None:

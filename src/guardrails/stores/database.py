@@ -3,6 +3,7 @@
 import errno
 import os
 import sqlite3
+import threading
 import time
 from functools import cache
 from importlib.resources import files
@@ -36,6 +37,9 @@ WAIT_SECONDS_MAX = 2.0
 _POLL_SECONDS_MIN = 0.000_05
 _POLL_SECONDS_MAX = 0.001
 """The longest sleep between two tries: a few operations of other processes."""
+
+_creating = threading.RLock()
+"""Keeps a thread from opening a new file while another has yet to close it."""
 
 
 def open_database(path: Path) -> sqlite3.Connection:
@@ -178,9 +182,17 @@ class Transaction:
 
 
 def _create(path: Path) -> None:
-    """Creates the file for its owner alone; SQLite's side files inherit that."""
+    """Creates the file for its owner alone; SQLite's side files inherit that.
+
+    One that is there is not opened: closing it again would end all locks on it that
+    SQLite has in this process (https://sqlite.org/howtocorrupt.html, 2.2). The next
+    process that closes would take itself for the last, and delete the log that this
+    one goes on writing to.
+    """
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
+    with _creating:
+        if not path.exists():
+            os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
 
 
 def _migrate(connection: sqlite3.Connection, path: Path) -> None:

@@ -1,5 +1,6 @@
 """Many processes, one file: never over the limit, and everybody gets a turn."""
 
+import ctypes
 import hashlib
 import multiprocessing
 import os
@@ -115,12 +116,19 @@ def _reserve_and_close(file: Path, hold_id: str) -> int:
         return running.account(store).steps
 
 
-def test_a_forked_child_goes_on_with_the_store_of_its_parent(tmp_path: Path) -> None:
-    """Both write, the parent closes, the child writes on: nothing is lost."""
-    file = tmp_path / "ledger.sqlite3"
-    together(_fork_and_share, file, processes=1)
+@pytest.mark.parametrize("is_in_c", [False, True])
+def test_a_forked_child_goes_on_with_a_store_of_its_parent(
+    tmp_path: Path, is_in_c: bool
+) -> None:
+    """Both write, the parent closes, the child writes on: nothing is lost.
 
-    assert _session(file).steps == 5
+    The parent has two stores, of which the child uses one. A server in C forks without
+    telling Python, so that both are open then.
+    """
+    file = tmp_path / "ledger.sqlite3"
+    together(_fork_in_c_and_share if is_in_c else _fork_and_share, file, processes=1)
+
+    assert _session(file).steps == 6
 
 
 def test_a_fork_in_the_middle_of_an_operation_blocks_no_child(tmp_path: Path) -> None:
@@ -260,9 +268,19 @@ def _create_files(store: SQLiteStore, number: int, barrier: Barrier) -> None:
 
 
 def _fork_and_share(store: SQLiteStore, number: int, barrier: Barrier) -> None:
+    _share(store, os.fork)
+
+
+def _fork_in_c_and_share(store: SQLiteStore, number: int, barrier: Barrier) -> None:
+    _share(store, ctypes.PyDLL(None).fork)
+
+
+def _share(store: SQLiteStore, fork: Callable[[], int]) -> None:
     store.execute(reserve("before", charging()))
+    second = SQLiteStore(store.path)
+    second.execute(reserve("before, by the second", charging()))
     child_wrote, parent_wrote = os.pipe(), os.pipe()
-    child = os.fork()
+    child = fork()
     if child == 0:
         signal.alarm(20)
         store.execute(reserve("child", charging()))
@@ -275,6 +293,7 @@ def _fork_and_share(store: SQLiteStore, number: int, barrier: Barrier) -> None:
     os.read(child_wrote[0], 1)
     store.execute(reserve("parent, after the child wrote", charging()))
     store.close()
+    second.close()
     os.write(parent_wrote[1], b".")
     assert os.waitpid(child, 0)[1] == 0
 

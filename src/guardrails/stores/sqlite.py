@@ -49,7 +49,7 @@ from guardrails.stores.history import SQLiteHistory
 from guardrails.stores.kept_rows import KeptRows
 from guardrails.stores.retention import SQLiteRetention
 from guardrails.stores.sqlite_operations import apply_operation
-from guardrails.threads import Worker, may_block
+from guardrails.threads import WeakList, Worker, may_block
 
 __all__ = ["SQLiteStore"]
 
@@ -84,6 +84,7 @@ class SQLiteStore:
         self.keeper: SQLiteRetention = SQLiteRetention(self)
         """Deletes what is in it."""
         close_at_fork(self)
+        _stores.add(self)
 
     @property
     def path(self) -> Path:
@@ -164,6 +165,19 @@ class SQLiteStore:
             self._kept.forget()
             yield connection
 
+    def _leave_parent(self, process_id: int) -> None:
+        """Closes what the parent of this process has opened.
+
+        A store that is in use sees to that itself, or has nobody who ever lets it go.
+        """
+        if self._lock.acquire(blocking=False):
+            try:
+                if self._process_id != process_id:
+                    self._close()
+                    self._process_id = process_id
+            finally:
+                self._lock.release()
+
     def _fail(self, error: BaseException) -> Never:
         """Raises an error on, and leaves nothing locked.
 
@@ -185,9 +199,9 @@ class SQLiteStore:
         process_id = os.getpid()
         if self._process_id != process_id:
             # A server in C forked without telling Python. Forgetting is not enough:
-            # while the parent's connection is open, this process takes no locks.
-            self._close()
-            self._process_id = process_id
+            # while a connection of the parent is open, this process takes no locks.
+            for store in _stores.alive():
+                store._leave_parent(process_id)
         if self._connection is not None and file_id(self._path) != self._file_id:
             _log.warning("guardrails: %s was deleted or replaced.", self._path)
             self._close()
@@ -197,3 +211,6 @@ class SQLiteStore:
         if self._turnstile is None:
             self._turnstile = Turnstile(self._path)
         return self._connection, self._turnstile
+
+
+_stores: WeakList[SQLiteStore] = WeakList()

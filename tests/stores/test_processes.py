@@ -153,7 +153,34 @@ def test_what_fails_at_a_fork_blocks_no_other(step: str, error: str) -> None:
     assert ended.stdout.split() == ["0", "0", "True"], ended.stderr
 
 
+def test_a_child_that_python_is_told_of_only_afterwards_says_nothing() -> None:
+    """A server in C may fork so; each of its workers would print an error."""
+    ended = subprocess.run(
+        [sys.executable, "-c", TOLD_AFTERWARDS],
+        capture_output=True,
+        text=True,
+        timeout=20,
+        check=True,
+    )
+
+    assert (ended.stdout, ended.stderr) == ("0\n", "")
+
+
 # --- What the processes do --------------------------------------------------
+
+TOLD_AFTERWARDS = """
+import ctypes, os
+from guardrails.core.operations import ReadAccount
+from guardrails.stores.memory import MemoryStore
+
+store = MemoryStore()
+child = ctypes.PyDLL(None).fork()
+if child == 0:
+    ctypes.pythonapi.PyOS_AfterFork_Child()
+    store.execute(ReadAccount(account="default/session/session_id=s"))
+    os._exit(0)
+print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
 
 FAILING_AT_FORK = """
 import builtins, os, sys, threading

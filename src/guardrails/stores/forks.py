@@ -57,7 +57,8 @@ the things know who has them: who was kept from taking one cannot let it go."""
 class _Closed(threading.local):
     """What this thread has closed for the fork that it is at."""
 
-    things: Sequence[Forkable] = ()
+    things: Sequence[Forkable] | None = None
+    """`None` if it is at none."""
 
 
 _closed = _Closed()
@@ -67,12 +68,14 @@ _log = logging.getLogger("guardrails")
 
 def _before_fork() -> None:
     _lock.acquire()
-    _closed.things = _things.alive()
-    _each([thing.before_fork for thing in _closed.things])
+    _closed.things = things = _things.alive()
+    _each([thing.before_fork for thing in things])
 
 
 def _after_fork() -> None:
-    things, _closed.things = _closed.things, ()
+    things, _closed.things = _closed.things, None
+    if things is None:  # A server in C forked, and told Python only in the child.
+        return
     try:
         _each([thing.after_fork for thing in things])
     finally:

@@ -5,9 +5,11 @@ context. Nothing of what the generator has set in one of them is left in the nex
 """
 
 import asyncio
+import contextlib
 import contextvars
 import gc
-from collections.abc import AsyncGenerator, Generator
+import sys
+from collections.abc import AsyncGenerator, Callable, Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
@@ -204,3 +206,133 @@ async def test_an_asynchronous_generator_may_be_read_by_many_tasks(
     assert account.steps == STEPS_MAX
     assert guard.enclosing_session() is None
     assert "another context" not in caplog.text
+
+
+@contextlib.contextmanager
+def of_own(guard: Guard) -> Iterator[Session]:
+    with guard.session(session_id="s-1") as session:
+        yield session
+
+
+@contextlib.contextmanager
+def of_stack(guard: Guard) -> Iterator[None]:
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(of_own(guard))
+        yield
+
+
+@pytest.mark.parametrize("around", [of_own, of_stack])
+def test_a_generator_may_enter_a_session_by_a_function_of_its_own(
+    around: Callable[[Guard], contextlib.AbstractContextManager[object]],
+    guard: Guard,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """That function is a generator, too, and is not read on meanwhile."""
+
+    def answers() -> Generator[int]:
+        with around(guard):
+            for number in range(2 * STEPS_MAX):
+                step(guard)
+                yield number
+
+    with pytest.raises(BudgetExceeded):
+        read_in_threads(answers())
+
+    account = guard.account("s-1")
+    assert account is not None
+    assert account.steps == STEPS_MAX
+    assert guard.enclosing_session() is None
+    assert "another context" not in caplog.text
+
+
+async def test_an_asynchronous_generator_may_enter_a_session_by_a_stack(
+    guard: Guard,
+) -> None:
+    """Or by a function of its own."""
+
+    @contextlib.asynccontextmanager
+    async def around() -> AsyncGenerator[None]:
+        async with contextlib.AsyncExitStack() as stack:
+            await stack.enter_async_context(guard.session(session_id="s-1"))
+            yield
+
+    async def answers() -> AsyncGenerator[int]:
+        async with around():
+            for number in range(2 * STEPS_MAX):
+                step(guard)
+                yield number
+
+    reading = answers()
+    with pytest.raises(BudgetExceeded):
+        while True:
+            await asyncio.create_task(anext(reading))  # pyright: ignore[reportArgumentType]
+
+    account = guard.account("s-1")
+    assert account is not None
+    assert account.steps == STEPS_MAX
+
+
+def test_a_generator_keeps_its_session_when_the_one_around_it_is_left(
+    guard: Guard,
+) -> None:
+    """Also where another one is around both, as one for the whole program may be."""
+
+    def answers() -> Generator[int]:
+        with guard.session(session_id="inner"):
+            for number in range(2):
+                step(guard)
+                yield number
+
+    reading = answers()
+    with guard.session(session_id="program"):
+        with guard.session(session_id="request"):
+            contextvars.copy_context().run(next, reading)
+        contextvars.copy_context().run(next, reading)
+
+    account = guard.account("inner")
+    assert account is not None
+    assert account.steps == 2
+
+
+def test_an_object_may_be_entered_again_inside_a_generator_that_it_was_around(
+    guard: Guard,
+) -> None:
+    """Then it is inside; it is not around itself."""
+    other = Guard({}, store="memory://")
+    again = guard.session(session_id="again")
+
+    def answers() -> Generator[int]:
+        with guard.session(session_id="s-1"):
+            yield 1
+            with again:
+                step(guard)
+                step(other)
+                yield 2
+
+    reading = answers()
+    with again:
+        contextvars.copy_context().run(next, reading)
+    contextvars.copy_context().run(next, reading)
+
+    assert again.steps == 1
+
+
+def test_generators_that_overlap_for_ever_break_nothing(guard: Guard) -> None:
+    """Each begins in the context of the one before it, which is left later."""
+
+    def answers() -> Generator[Session]:
+        with guard.session(session_id="s-1") as session:
+            yield session
+
+    reading = answers()
+    next(reading)
+    for _ in range(sys.getrecursionlimit()):
+        before, reading = reading, answers()
+        next(reading)
+        assert next(before, None) is None
+    step(guard)
+    reading.close()
+
+    account = guard.account("s-1")
+    assert account is not None
+    assert account.steps == 1

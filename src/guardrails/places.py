@@ -6,10 +6,12 @@ it has set there is gone the next time; its frame is the same, and below all it 
 """
 
 import asyncio
+import contextlib
 import inspect
 import sys
 import threading
 import weakref
+from collections.abc import Iterator
 from contextvars import Context
 from dataclasses import dataclass, field
 from types import FrameType
@@ -78,14 +80,15 @@ No other frame can have it: a session keeps its own, and is only known here."""
 
 def enter(session: "Session", frame: FrameType) -> Place:
     """Notes that the code of a frame enters a session."""
-    if not frame.f_code.co_flags & _GENERATORS:
+    generator = _generator_at(frame)
+    if generator is None:
         return Place(generator=None)
-    key = id(frame)
+    key = id(generator)
     reference = weakref.ref(session, lambda _: _without(key, None))
     _open[key] = (*_open.get(key, ()), reference)
-    if session.outer is not None:
-        session.outer.generators.add(key)
-    return Place(generator=frame)
+    for around in _around(session):
+        around.generators.add(key)
+    return Place(generator=generator)
 
 
 def leave(session: "Session") -> bool:
@@ -101,8 +104,8 @@ def leave(session: "Session") -> bool:
     if place.generator is None:
         return place.is_found
     _without(id(place.generator), session)
-    if session.outer is not None:
-        session.outer.generators.discard(id(place.generator))
+    for around in _around(session):
+        around.generators.discard(id(place.generator))
     place.generator = None
     return place.is_found
 
@@ -117,6 +120,37 @@ def session_of_generator() -> "Session | None":
                 return session
         frame = frame.f_back
     return None
+
+
+def _generator_at(frame: FrameType | None) -> FrameType | None:
+    """Returns the generator that a frame enters a session for, if it is for one.
+
+    What enters it by an `ExitStack`, or by a `contextlib.contextmanager` of its own,
+    has it open from then on, and not the frames between.
+    """
+    found: FrameType | None = None
+    while frame is not None:
+        if frame.f_code.co_flags & _GENERATORS:
+            found = frame
+            if not _is_of_contextlib(frame.f_back):
+                break
+        elif not _is_of_contextlib(frame):
+            break
+        frame = frame.f_back
+    return found
+
+
+def _is_of_contextlib(frame: FrameType | None) -> bool:
+    name = None if frame is None else frame.f_globals.get("__name__")
+    return name == contextlib.__name__
+
+
+def _around(session: "Session") -> "Iterator[Session]":
+    """Yields the sessions around one: those inside them may be left before it."""
+    around = session.outer
+    while around is not None:
+        yield around
+        around = around.outer
 
 
 def _is_open_in(session: "Session", frame: FrameType) -> bool:

@@ -29,6 +29,7 @@ __all__ = [
     "layer",
     "needs_asyncio",
     "open_session",
+    "session_around",
     "session_of",
     "take_out",
 ]
@@ -110,6 +111,14 @@ def open_session() -> "Session | None":
     return read
 
 
+def session_around(entered: "Session") -> "Session | None":
+    """Returns the open session that another one is entered in."""
+    around = open_session()
+    # A generator's may be inside the same object, when that was entered elsewhere.
+    _take_from(around, entered)
+    return around
+
+
 def _is_abandoned(session: "Session") -> bool:
     """Whether what runs has entered a session that others have left."""
     place = session.place
@@ -144,6 +153,10 @@ def take_out(thing: N, around: "contextvars.ContextVar[N | None]") -> bool:
     if inner is thing:
         around.set(thing.outer)
         return True
+    return _take_from(inner, thing)
+
+
+def _take_from(inner: _Nested | None, thing: _Nested) -> bool:
     while inner is not None and inner.outer is not thing:
         inner = inner.outer
     if inner is not None:

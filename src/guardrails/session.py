@@ -30,7 +30,7 @@ from guardrails.ids import new_id
 from guardrails.interrupts import all_or_nothing, unbroken
 from guardrails.one_process import OfOneProcess
 from guardrails.places import Place, enter, leave
-from guardrails.scope import current_session, open_session, take_out
+from guardrails.scope import current_session, session_around, take_out
 from guardrails.threads import is_on_event_loop, new_lock
 
 __all__ = ["Session"]
@@ -125,10 +125,7 @@ class Session(OfOneProcess, instead="Open it there by its session_id."):
 
     @property
     def status(self) -> str:
-        """`active`, `completed`, or why it stopped.
-
-        That is `budget_exceeded`, `loop_detected` or `killed`.
-        """
+        """`active`, `completed`, `budget_exceeded`, `loop_detected` or `killed`."""
         account = self._account()
         if account is not None and account.stop is not None:
             return account.stop.reason.value
@@ -229,7 +226,7 @@ class Session(OfOneProcess, instead="Open it there by its session_id."):
 
     def _step_in(self, frame: FrameType) -> None:
         self.activate()
-        self.outer = open_session()
+        self.outer = session_around(self)
         self.place = enter(self, frame)
         self.is_entered = True
         current_session.set(self)
@@ -387,7 +384,10 @@ class Session(OfOneProcess, instead="Open it there by its session_id."):
 
     def _enclosing(self) -> "list[Session]":
         """Returns this object and those around it; two may be of one session."""
-        return [self, *(self._parent._enclosing() if self._parent else ())]
+        found: list[Session] = [self]  # Some chains are longer than a recursion may be.
+        while (parent := found[-1]._parent) is not None:
+            found.append(parent)
+        return found
 
     def _own_active_ms(self) -> int:
         """Returns how long this object has been active without a break."""

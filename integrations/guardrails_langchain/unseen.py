@@ -20,18 +20,20 @@ _KEPT = ("cached_content", "cachedContent", "conversation", "previous_response_i
 """Members of a request that name what the provider keeps: OpenAI's Responses API and
 Gemini's (their references, 2026-11)."""
 
-_GROUPS = ("extra_body", "model_kwargs")
-"""Members that are sent as if their own members stood in their place."""
+_GROUPS = ("additional_model_request_fields", "extra_body", "model_kwargs", "toolConfig")
+"""Members that are sent as if their own members stood in their place, or as good as."""
 
 _THINKING = (
     "reasoning",
+    "reasoningConfig",
     "reasoning_effort",
     "thinking",
     "thinking_budget",
     "thinking_config",
     "thinking_level",
 )
-"""Members that have a model think before it answers: of OpenAI, Anthropic, Google."""
+"""Members that have a model think before it answers: of OpenAI, Amazon,
+Anthropic and Google."""
 
 _TOOLS = ("mcp_servers", "web_search_options")
 """Members that name such tools beside `tools`: Anthropic's, and OpenAI's models that
@@ -40,16 +42,21 @@ search whatever they are asked."""
 _RUN_THERE = (
     "code_execution",
     "code_interpreter",
+    "enterprise_web_search",
+    "exa_ai_search",
     "file_search",
     "google_maps",
     "google_search",
     "mcp",
+    "parallel_ai_search",
+    "retrieval",
+    "systemTool",
     "url_context",
     "web_fetch",
     "web_search",
 )
-"""How the names of tools begin that OpenAI, Anthropic and Google run themselves, and
-whose results are billed as input."""
+"""How the names of tools begin that OpenAI, Amazon, Anthropic and Google run themselves,
+and whose results are billed as input."""
 
 
 def unseen_parts(messages: Sequence[BaseMessage]) -> int:
@@ -94,10 +101,15 @@ def has_tools_there(asked: Sequence[Mapping[str, Any]]) -> bool:
         asked: What it asks for, in one or more mappings.
     """
     return any(
-        any(members.get(name) is not None for name in _TOOLS)
+        any(_is_named(members.get(name)) for name in _TOOLS)
         or any(map(_is_run_there, _listed(members.get("tools"))))
         for members in _unfolded(asked)
     )
+
+
+def _is_named(value: object) -> bool:
+    """Whether tools are asked for: also without options, but not by an empty list."""
+    return bool(value) if isinstance(value, list | tuple) else value is not None
 
 
 def thinks(asked: Sequence[Mapping[str, Any]]) -> bool:
@@ -138,6 +150,6 @@ def _is_run_there(tool: object) -> bool:
     members = cast("Mapping[str, object]", given)
     kind = members.get("type")
     # Gemini has a member for each kind of tool, others a type.
-    names = [name for name, value in members.items() if value is not None]
+    names = [str(name) for name, value in members.items() if value is not None]
     names = [kind] if isinstance(kind, str) else names
     return any(name.startswith(_RUN_THERE) for name in names)

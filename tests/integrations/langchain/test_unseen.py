@@ -115,15 +115,27 @@ def test_what_a_request_goes_on_from(
         ([{"type": "function", "function": {"name": "web_search"}}], False),
         ([{"name": "search", "input_schema": {"type": "object"}}], False),
         ([{"type": "bash_20250124", "name": "bash"}], False),
+        ([{"enterprise_web_search": {}}], True),
+        ([{"systemTool": {"name": "nova_grounding"}}], True),
+        ([{1: "a number is no name"}], False),
     ],
 )
+@pytest.mark.parametrize("group", [None, "toolConfig"])
 def test_which_tools_a_provider_runs(
-    tools: list[Mapping[str, Any]], has_tools_there: bool
+    tools: list[Mapping[str, Any]], has_tools_there: bool, group: str | None
 ) -> None:
-    params: dict[str, Any] = {"tools": tools}
+    asked: dict[str, Any] = {"tools": tools}
+    params = asked if group is None else {group: asked}
     shape = prompt_shape(messages=[ASKED], prompts=None, invocation_params=params)
 
     assert shape.has_tools_there == has_tools_there
+
+
+def test_no_server_of_tools_is_none() -> None:
+    params: dict[str, Any] = {"mcp_servers": [], "tools": []}
+    shape = prompt_shape(messages=[ASKED], prompts=None, invocation_params=params)
+
+    assert not shape.has_unseen
 
 
 def test_what_a_model_was_made_with_counts_too() -> None:

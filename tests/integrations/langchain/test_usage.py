@@ -187,6 +187,7 @@ def test_a_report_of_the_input_alone_leaves_the_output_to_be_bounded(rig: Rig) -
         ({"reasoning": {"effort": "high"}}, 2_000),
         ({"thinking": {"type": "enabled", "budget_tokens": 1_024}}, 2_000),
         ({"model_kwargs": {"thinking_budget": -1}}, 2_000),
+        ({"additional_model_request_fields": {"thinking": {"type": "on"}}}, 2_000),
         ({"reasoning": {"effort": "none"}, "reasoning_effort": None}, 200),
         ({"thinking": {"type": "disabled"}, "reasoning_effort": "none"}, 200),
         ({}, 200),

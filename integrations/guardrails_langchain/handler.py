@@ -396,7 +396,13 @@ class GuardCallbackHandler(BaseCallbackHandler):
         self._ended(run)
 
     def _ended(self, run: Run) -> None:
-        """Stops the clock of a session that is over, or waits for a person."""
+        """Stops the clock of a session that is over, or waits for a person.
+
+        The end of a chain with the id of a call is all that is heard of that call.
+        """
+        if run.call is not None:
+            run.call.leave_scope()
+            run.call.finish(Outcome())  # Does nothing if it is booked, as most are.
         if run.parent is None and (run.root.owns_session or run.root.is_waiting):
             run.session.pause()
 

@@ -12,6 +12,7 @@ import pytest
 from langchain.agents import create_agent
 from langchain.agents.middleware import ModelRetryMiddleware
 from langchain_core.messages import AIMessage
+from langchain_core.runnables import RunnableLambda
 
 import guardrails_langchain
 from guardrails import BudgetExceeded, ConfigurationError, Event, Guard
@@ -154,6 +155,27 @@ async def test_calls_at_once_under_one_run_id_are_each_guarded() -> None:
 
     assert [type(result) for result in results].count(AIMessage) == 3
     assert model.calls == session.steps == len(session.events()) == 3
+    check(rig)
+
+
+async def test_a_call_under_the_id_of_the_run_around_it_is_booked() -> None:
+    """That run ends before it, and whose end is reported is not known."""
+    rig = Rig(max_cost_usd="1", prices=None)
+    model = rig.model(says(), kind=SlowChatModel)
+    config: Any = {"run_id": uuid4()}
+    calls: list[asyncio.Future[AIMessage]] = []
+
+    async def begin(question: str) -> None:
+        calls.append(asyncio.ensure_future(model.ainvoke(question, config)))
+        await model.started()
+
+    async with rig.guard.session("main", **NAMES) as session:
+        await RunnableLambda(begin).ainvoke("x", config)
+        model.go_on()
+        await calls[0]
+
+    (event,) = session.events()
+    assert event.charge.cost_nano_usd == event.reserved_nano_usd
     check(rig)
 
 

@@ -111,7 +111,7 @@ class Run:
     task: TaskReference | None = field(default_factory=running_task)
     """The one that it was started in, and that its end comes from."""
     watch: "Callable[[asyncio.Task[object]], None] | None" = None
-    """Is told of the end of that task, for a call that no run above it ends."""
+    """Is told of the end of that task, for a call that nothing else may end."""
 
     @property
     def at_work(self) -> "asyncio.Task[object] | None":
@@ -221,8 +221,7 @@ class RunTree:
         """
         task = None if run.task is None else run.task()
         if task is not None and self.find(run.root.run_id) in (None, run):
-            run.watch = lambda ended: self._broken_off(run, ended)
-            task.add_done_callback(run.watch)
+            self._watch(run, task, lambda ended: self._broken_off(run, ended))
 
     def end(self, run_id: UUID) -> Run | None:
         """Stops following a run, and all below it if it is a root."""
@@ -287,7 +286,17 @@ class RunTree:
         if task is None:
             self._give_up(run)
         else:
-            task.add_done_callback(lambda _: self._outlived(run))
+            self._watch(run, task, lambda _: self._outlived(run))
+
+    def _watch(
+        self,
+        run: Run,
+        task: "asyncio.Task[object]",
+        watch: "Callable[[asyncio.Task[object]], None]",
+    ) -> None:
+        _unwatch(run)
+        run.watch = watch
+        task.add_done_callback(watch)
 
     def _outlived(self, run: Run) -> None:
         """Books what is open in a run whose task has ended."""

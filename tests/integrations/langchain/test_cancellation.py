@@ -2,17 +2,19 @@
 
 import asyncio
 import contextlib
+import gc
 from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
 from langchain.agents import create_agent
-from langchain_core.runnables import RunnableLambda
+from langchain_core.runnables import RunnableConfig, RunnableLambda
 from langgraph.checkpoint.memory import InMemorySaver
 
 from guardrails import BudgetExceeded, PriceStatus
 from guardrails.core.accounts import Account
 from guardrails.core.calls import CallStatus
+from guardrails.guarded_call import GuardedCall
 from guardrails_langchain import GuardCallbackHandler, GuardMiddleware
 from tests.integrations.langchain.constructs import ASK
 from tests.integrations.langchain.modes import ainvoke, astream, astream_events
@@ -198,6 +200,37 @@ async def test_a_call_that_outlives_its_session_and_is_cancelled_is_booked(
     with pytest.raises(asyncio.CancelledError):
         await task
     assert_cut_off(rig)
+
+
+async def test_a_task_that_lives_on_keeps_no_call_that_it_has_made(rig: Rig) -> None:
+    """As one that works for many, of which some do not wait to the end."""
+    model = rig.model(says(), kind=SlowChatModel)
+    asked: asyncio.Queue[RunnableConfig] = asyncio.Queue()
+
+    async def work() -> None:
+        while True:
+            await model.ainvoke("hi", await asked.get())
+            asked.task_done()
+
+    async def ask(_: str, config: RunnableConfig) -> None:
+        await asked.put(config)
+        await asyncio.wait_for(model.started(), 60)
+        raise TimeoutError
+
+    working = asyncio.ensure_future(work())
+    for _ in range(3):
+        agent = rig.guard.wrap(RunnableLambda(ask), session_id="s-1")
+        with pytest.raises(TimeoutError):
+            await agent.ainvoke("hi")
+        model.go_on()
+        await asked.join()
+
+    gc.collect()
+    kept = [one for one in gc.get_objects() if isinstance(one, GuardedCall)]
+    assert all(call.session.engine is not rig.guard.engine for call in kept)
+    assert account_of(rig).held_nano_usd == 0
+    assert account_of(rig).posted_nano_usd == 3 * BILLED_NANO_USD
+    working.cancel()
 
 
 async def test_a_cancelled_agent_without_a_session_around_is_booked(

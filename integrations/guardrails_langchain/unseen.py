@@ -20,7 +20,12 @@ _KEPT = ("cached_content", "cachedContent", "conversation", "previous_response_i
 """Members of a request that name what the provider keeps: OpenAI's Responses API and
 Gemini's (their references, 2026-11)."""
 
-_GROUPS = ("additional_model_request_fields", "extra_body", "model_kwargs", "toolConfig")
+_GROUPS = (
+    "additional_model_request_fields",
+    "extra_body",
+    "model_kwargs",
+    "toolConfig",
+)
 """Members that are sent as if their own members stood in their place, or as good as."""
 
 _THINKING = (
@@ -55,8 +60,8 @@ _RUN_THERE = (
     "web_fetch",
     "web_search",
 )
-"""How the names of tools begin that OpenAI, Amazon, Anthropic and Google run themselves,
-and whose results are billed as input."""
+"""How the names of tools begin that OpenAI, Amazon, Anthropic and Google run
+themselves, and whose results are billed as input."""
 
 
 def unseen_parts(messages: Sequence[BaseMessage]) -> int:

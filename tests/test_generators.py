@@ -9,6 +9,7 @@ import contextlib
 import contextvars
 import gc
 import sys
+import threading
 from collections.abc import AsyncGenerator, Callable, Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
@@ -171,6 +172,32 @@ def test_a_thread_that_began_a_generator_is_free_of_its_session(guard: Guard) ->
     account = guard.account("s-1")
     assert account is not None
     assert account.steps == 3
+
+
+def test_a_thread_that_comes_later_is_not_the_one_that_began_a_generator(
+    guard: Guard,
+) -> None:
+    """Although the system gives it the same number."""
+
+    def answers() -> Generator[Callable[[Guard], None]]:
+        with guard.session(session_id="s-1"):
+            yield carried(step)
+
+    reading, late = answers(), list[Callable[[Guard], None]]()
+    in_thread(lambda: late.append(next(reading)))
+    assert next(reading, None) is None
+    for _ in range(STEPS_MAX):
+        in_thread(lambda: late[0](guard))
+
+    account = guard.account("s-1")
+    assert account is not None
+    assert account.steps == STEPS_MAX
+
+
+def in_thread(work: Callable[[], None]) -> None:
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
 
 
 def test_a_layer_that_is_left_in_another_context_breaks_nothing(guard: Guard) -> None:

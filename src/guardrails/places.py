@@ -39,8 +39,11 @@ class Place:
     """The task that did, if it was one."""
     context: "weakref.ref[Context] | None" = None
     """The context of that task, where tasks tell it: from Python 3.12 on."""
-    thread: int = field(default_factory=threading.get_ident)
-    """The thread that did, which has a context of its own outside of tasks."""
+    thread: "weakref.ref[threading.Thread]" = field(
+        default_factory=lambda: weakref.ref(threading.current_thread())
+    )
+    """The thread that did, which has a context of its own outside of tasks. Its number
+    would not do: it is another thread's as soon as this one has ended."""
     is_left_elsewhere: bool = False
     """Whether another thread, or a task, has left the session."""
 
@@ -70,7 +73,7 @@ class Place:
         self.is_left_elsewhere = not self._is_in_thread(running_task())
 
     def _is_in_thread(self, here: TaskReference | None) -> bool:
-        return here is None and self.thread == threading.get_ident()
+        return here is None and self.thread() is threading.current_thread()
 
 
 _open: "dict[int, tuple[weakref.ref[Session], ...]]" = {}

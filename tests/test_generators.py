@@ -321,6 +321,26 @@ def test_a_generator_keeps_its_session_when_the_one_around_it_is_left(
     assert account.steps == 2
 
 
+def test_a_generator_keeps_its_session_when_it_leaves_one_inside(
+    guard: Guard,
+) -> None:
+    """The session around the reader is around both."""
+
+    def answers() -> Generator[int]:
+        with guard.session(session_id="main"):
+            with guard.session(session_id="helper"):
+                yield 1
+            step(guard)
+            yield 2
+
+    with guard.session(session_id="program"):
+        assert read_in_threads(answers()) == [1, 2]
+
+    account = guard.account("main")
+    assert account is not None
+    assert account.steps == 1
+
+
 def test_an_object_may_be_entered_again_inside_a_generator_that_it_was_around(
     guard: Guard,
 ) -> None:

@@ -106,9 +106,13 @@ def leave(session: "Session") -> bool:
     place.left()
     if place.generator is None:
         return place.is_found
-    _without(id(place.generator), session)
+    key = id(place.generator)
+    _without(key, session)
+    others = [reference() for reference in _open.get(key, ())]
+    around_others = [one for other in others if other for one in _around(other)]
     for around in _around(session):
-        around.generators.discard(id(place.generator))
+        if around not in around_others:
+            around.generators.discard(key)
     place.generator = None
     return place.is_found
 

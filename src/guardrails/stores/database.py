@@ -191,7 +191,7 @@ def _create(path: Path) -> None:
     """
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     with _creating:
-        if not path.exists():
+        if not path.is_file():
             os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
 
 

@@ -33,6 +33,36 @@ def step(guard: Guard) -> None:
         pass
 
 
+def steps_of(guard: Guard) -> int:
+    account = guard.account("s-1")
+    assert account is not None
+    return account.steps
+
+
+def assert_limit_held(guard: Guard, caplog: pytest.LogCaptureFixture) -> None:
+    """In the session, which is over, and nobody had to be told of it."""
+    assert steps_of(guard) == STEPS_MAX
+    assert guard.enclosing_session() is None
+    assert "another context" not in caplog.text
+
+
+def directly(guard: Guard) -> Session:
+    return guard.session(session_id="s-1")
+
+
+@contextlib.contextmanager
+def of_own(guard: Guard) -> Iterator[Session]:
+    with guard.session(session_id="s-1") as session:
+        yield session
+
+
+@contextlib.contextmanager
+def of_stack(guard: Guard) -> Iterator[None]:
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(of_own(guard))
+        yield
+
+
 def read_in_threads(reading: Generator[T]) -> list[T]:
     """Reads a generator to its end as Starlette does."""
     read: list[T] = []
@@ -45,13 +75,19 @@ def read_in_threads(reading: Generator[T]) -> list[T]:
             read.append(answer)
 
 
+@pytest.mark.parametrize("around", [directly, of_own, of_stack])
 def test_a_generator_that_is_read_in_threads_spends_within_its_session(
-    guard: Guard, caplog: pytest.LogCaptureFixture
+    around: Callable[[Guard], contextlib.AbstractContextManager[object]],
+    guard: Guard,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """Its calls count, and its limit holds, as if one thread had read it."""
+    """Its calls count, and its limit holds, as if one thread had read it.
+
+    Also where a function enters it that is a generator, and is not read on meanwhile.
+    """
 
     def answers() -> Generator[int]:
-        with guard.session(session_id="s-1"):
+        with around(guard):
             for number in range(2 * STEPS_MAX):
                 step(guard)
                 yield number
@@ -59,11 +95,7 @@ def test_a_generator_that_is_read_in_threads_spends_within_its_session(
     with pytest.raises(BudgetExceeded):
         read_in_threads(answers())
 
-    account = guard.account("s-1")
-    assert account is not None
-    assert account.steps == STEPS_MAX
-    assert guard.enclosing_session() is None
-    assert "another context" not in caplog.text
+    assert_limit_held(guard, caplog)
 
 
 def test_what_a_generator_calls_is_in_its_session_too(guard: Guard) -> None:
@@ -82,9 +114,7 @@ def test_what_a_generator_calls_is_in_its_session_too(guard: Guard) -> None:
     with ThreadPoolExecutor(1) as pool:
         read_in_threads(answers(pool))
 
-    account = guard.account("s-1")
-    assert account is not None
-    assert account.steps == 3
+    assert steps_of(guard) == 3
 
 
 def test_sessions_inside_a_generator_are_inside_its_session(guard: Guard) -> None:
@@ -169,9 +199,7 @@ def test_a_thread_that_began_a_generator_is_free_of_its_session(guard: Guard) ->
             assert pool.submit(guard.enclosing_session).result() is None
         other.submit(late, guard).result()
 
-    account = guard.account("s-1")
-    assert account is not None
-    assert account.steps == 3
+    assert steps_of(guard) == 3
 
 
 def test_a_thread_that_comes_later_is_not_the_one_that_began_a_generator(
@@ -189,9 +217,7 @@ def test_a_thread_that_comes_later_is_not_the_one_that_began_a_generator(
     for _ in range(STEPS_MAX):
         in_thread(lambda: late[0](guard))
 
-    account = guard.account("s-1")
-    assert account is not None
-    assert account.steps == STEPS_MAX
+    assert steps_of(guard) == STEPS_MAX
 
 
 def in_thread(work: Callable[[], None]) -> None:
@@ -228,48 +254,7 @@ async def test_an_asynchronous_generator_may_be_read_by_many_tasks(
         while True:
             await asyncio.create_task(anext(reading))  # pyright: ignore[reportArgumentType]
 
-    account = guard.account("s-1")
-    assert account is not None
-    assert account.steps == STEPS_MAX
-    assert guard.enclosing_session() is None
-    assert "another context" not in caplog.text
-
-
-@contextlib.contextmanager
-def of_own(guard: Guard) -> Iterator[Session]:
-    with guard.session(session_id="s-1") as session:
-        yield session
-
-
-@contextlib.contextmanager
-def of_stack(guard: Guard) -> Iterator[None]:
-    with contextlib.ExitStack() as stack:
-        stack.enter_context(of_own(guard))
-        yield
-
-
-@pytest.mark.parametrize("around", [of_own, of_stack])
-def test_a_generator_may_enter_a_session_by_a_function_of_its_own(
-    around: Callable[[Guard], contextlib.AbstractContextManager[object]],
-    guard: Guard,
-    caplog: pytest.LogCaptureFixture,
-) -> None:
-    """That function is a generator, too, and is not read on meanwhile."""
-
-    def answers() -> Generator[int]:
-        with around(guard):
-            for number in range(2 * STEPS_MAX):
-                step(guard)
-                yield number
-
-    with pytest.raises(BudgetExceeded):
-        read_in_threads(answers())
-
-    account = guard.account("s-1")
-    assert account is not None
-    assert account.steps == STEPS_MAX
-    assert guard.enclosing_session() is None
-    assert "another context" not in caplog.text
+    assert_limit_held(guard, caplog)
 
 
 async def test_an_asynchronous_generator_may_enter_a_session_by_a_stack(
@@ -294,9 +279,7 @@ async def test_an_asynchronous_generator_may_enter_a_session_by_a_stack(
         while True:
             await asyncio.create_task(anext(reading))  # pyright: ignore[reportArgumentType]
 
-    account = guard.account("s-1")
-    assert account is not None
-    assert account.steps == STEPS_MAX
+    assert steps_of(guard) == STEPS_MAX
 
 
 def test_a_generator_keeps_its_session_when_the_one_around_it_is_left(
@@ -380,6 +363,4 @@ def test_generators_that_overlap_for_ever_break_nothing(guard: Guard) -> None:
     step(guard)
     reading.close()
 
-    account = guard.account("s-1")
-    assert account is not None
-    assert account.steps == 1
+    assert steps_of(guard) == 1

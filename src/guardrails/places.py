@@ -22,7 +22,7 @@ from guardrails.threads import TaskReference, running_task
 if TYPE_CHECKING:
     from guardrails.session import Session
 
-__all__ = ["Place", "enter", "leave", "session_of_generator"]
+__all__ = ["Place", "enter", "leave", "session_of_generator", "sessions_around"]
 
 _GENERATORS = inspect.CO_GENERATOR | inspect.CO_ASYNC_GENERATOR
 
@@ -89,7 +89,7 @@ def enter(session: "Session", frame: FrameType) -> Place:
     key = id(generator)
     reference = weakref.ref(session, lambda _: _without(key, None))
     _open[key] = (*_open.get(key, ()), reference)
-    for around in _around(session):
+    for around in sessions_around(session):
         around.generators.add(key)
     return Place(generator=generator)
 
@@ -109,8 +109,8 @@ def leave(session: "Session") -> bool:
     key = id(place.generator)
     _without(key, session)
     others = [reference() for reference in _open.get(key, ())]
-    around_others = [one for other in others if other for one in _around(other)]
-    for around in _around(session):
+    around_others = [one for other in others if other for one in sessions_around(other)]
+    for around in sessions_around(session):
         if around not in around_others:
             around.generators.discard(key)
     place.generator = None
@@ -152,7 +152,7 @@ def _is_of_contextlib(frame: FrameType | None) -> bool:
     return name == contextlib.__name__
 
 
-def _around(session: "Session") -> "Iterator[Session]":
+def sessions_around(session: "Session") -> "Iterator[Session]":
     """Yields the sessions around one: those inside them may be left before it."""
     around = session.outer
     while around is not None:

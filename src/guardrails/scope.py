@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, TypeVar
 
 from guardrails.core.layers import INPUT_LAYERS, Layer
 from guardrails.errors import ConfigurationError
-from guardrails.places import session_of_generator
+from guardrails.places import session_of_generator, sessions_around
 from guardrails.threads import is_on_event_loop
 
 if TYPE_CHECKING:
@@ -104,7 +104,9 @@ def open_session() -> "Session | None":
     if session is not None and not session.generators:
         return session
     read = session_of_generator()
-    if read is None or _is_inside(session, read):
+    if read is None:
+        return session
+    if session is not None and read in (session, *sessions_around(session)):
         return session
     assert read.place is not None
     read.place.is_found = True
@@ -123,13 +125,6 @@ def _is_abandoned(session: "Session") -> bool:
     """Whether what runs has entered a session that others have left."""
     place = session.place
     return not session.is_entered and place is not None and place.is_here
-
-
-def _is_inside(session: "Session | None", other: "Session") -> bool:
-    """Whether a session is this one, or was entered inside it."""
-    while session is not None and session is not other:
-        session = session.outer
-    return session is not None
 
 
 def session_of(engine: object) -> "Session | None":

@@ -47,7 +47,6 @@ class Anchors:
             call,
             agent_path[-1] if agent_path else None,
             parts=unseen_parts(call.prompt, anchor),
-            is_continued=call.prompt.is_continued,
             seen_tokens=tokens,
             now_ms=self._engine.clock.now_ms(),
         )

@@ -116,7 +116,6 @@ class Charges:
         agent: str | None,
         *,
         parts: int,
-        is_continued: bool,
         seen_tokens: int,
         now_ms: int,
     ) -> int:
@@ -125,7 +124,7 @@ class Charges:
         return unseen_tokens_max(
             parts=parts,
             largest_part=self._parts.get((agent, call.model), 0),
-            is_continued=is_continued,
+            is_continued=call.prompt is not None and call.prompt.is_continued,
             largest_call=self._calls.get((agent, call.model), 0),
             seen_tokens=seen_tokens,
             context_tokens=self._context_tokens(call, now_ms) if is_strict else None,

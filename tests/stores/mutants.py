@@ -71,11 +71,11 @@ CALL = {
         "'session/' then end",
     ),
     "a person's stop of everything is all that counts": (
-        "call('HMGET', K[STOPS], unpack(A, before + 1))",
-        "call('HMGET', K[STOPS], A[before + 1])",
+        "call('HMGET', K[STOPS], unpack(A, STOP_FIELDS))",
+        "call('HMGET', K[STOPS], A[STOP_FIELDS])",
     ),
     "a listed session is stopped twice": (
-        "til == '' and string.sub(A[before + i], 1, 8) ~= 'session/'",
+        "til == '' and string.sub(A[STOP_FIELDS - 1 + i], 1, 8) ~= 'session/'",
         "til == ''",
     ),
     "a stop is overwritten": (
@@ -244,10 +244,24 @@ CALL = {
         "call('XADD', K[EVENTS], 'MAXLEN', '~', A[EVENTS_KEPT], '*', 'e', A[EVENT])",
         "",
     ),
-    "no sums": ("for i = 1, cells do", "for i = 1, 0 do"),
-    "sums hold the last call": (
-        "    if known then\n      local b1",
-        "    if false then\n      local b1",
+    "no notes": ("notes = call('RPUSH', K[NOTES], A[NOTE])", "notes = 1"),
+    "notes are not added": ("cells[key][name] = add(", "local _ = add("),
+    "notes are added twice": (
+        "call('LTRIM', notes, string.format('%.0f', #texts), '-1')",
+        "call('LTRIM', notes, '1', '-1')",
+    ),
+    "the first of the notes counts": (
+        "sums[names] = add(sums[names] or {}, numbers_in(SUMS, text, at))",
+        "sums[names] = sums[names] or numbers_in(SUMS, text, at)",
+    ),
+    "the first layers of the notes count": (
+        "layers[names] = add(layers[names] or {}, parts)",
+        "layers[names] = layers[names] or parts",
+    ),
+    "layers are not added": ("if layers[names] then add_to", "if false then add_to"),
+    "sums hold the last notes": (
+        "add(numbers, numbers_in(format, known .. missing, 1))",
+        "",
     ),
     # Arguments
     "both halves of a call were as active": (
@@ -272,8 +286,12 @@ CALL = {
         "call('EXPIRE', K[DONE], DONE_TTL_S)",
         "",
     ),
+    "notes live for ever": (
+        "if notes == 1 then call('EXPIRE', K[NOTES], HOUR_TTL_S) end",
+        "",
+    ),
     "sums live for ever": (
-        "if is_new and call('HLEN', key) == 1 then",
+        "if not known and call('HLEN', key) == 1 then",
         "if false then",
     ),
     "sessions live for ever": (
@@ -402,8 +420,8 @@ STOPS = {
 
 CALL |= {
     "thresholds are told to nobody": (
-        "if #crossed > 0 then telling().crossings(crossed, now) end\n\n  has_event",
-        "has_event",
+        "if #crossed > 0 then telling().crossings(crossed, now) end\n\n  notes",
+        "notes",
     ),
     "thresholds that a reservation crosses are told to nobody": (
         "if #crossed > 0 then telling().crossings(crossed, now) end\n\n  if not answer",

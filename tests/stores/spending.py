@@ -107,8 +107,8 @@ def _events(draw: st.DrawFn) -> Event:
 
 @st.composite
 def event_lists(draw: st.DrawFn) -> list[Event]:
-    """Up to 30 events of one project, in no order."""
-    events = draw(st.lists(_events(), max_size=30))
+    """Up to 120 events of one project, in no order, of which some are alike."""
+    events = draw(st.lists(_events(), max_size=30)) * draw(st.integers(1, 4))
     return [replace(event, event_id=f"e{n}") for n, event in enumerate(events)]
 
 

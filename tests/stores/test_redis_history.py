@@ -1,15 +1,24 @@
-"""The sums in Redis: what an earlier version has left there."""
+"""The sums in Redis: what an earlier version has left, and what is only noted yet."""
 
 from contextlib import closing
 from dataclasses import replace
 
+import pytest
 import redis
 
+from guardrails.core.operations import ReadAccount, Settled
 from guardrails.core.rollups import HOUR_MS, Spend
 from guardrails.core.usage import TokenUsage
+from guardrails.errors import StoreUnavailable
 from guardrails.stores.redis import RedisStore
 from guardrails.testing.conformance import NOW_MS, charging, settle
 from tests.servers.processes import Server
+from tests.stores.running import SESSION
+
+NOTES_TOGETHER = 32
+"""How many calls are added to the sums together, as in notes.lua."""
+
+NOTES_MAX = 10_000
 
 EARLIER_BYTES = 76
 """Of a cell before it had the parts of tokens and costs."""
@@ -24,12 +33,73 @@ def test_sums_of_an_earlier_version_are_gone_on_with(server: Server) -> None:
             store.execute(replace(call, event=replace(call.event, usage=usage)))
             if number == 0:
                 assert _spend(store).cache_read_tokens == 4
+                _add_notes(store)
                 _cut(server)
                 assert _spend(store).cache_read_tokens == 0
         spend = _spend(store)
 
     assert (spend.model_calls, spend.input_tokens) == (2, 20)
     assert spend.cache_read_tokens == 4
+
+
+def test_notes_that_cannot_be_added_are_added_later(server: Server) -> None:
+    """The calls are booked, and no sum has a part of them twice."""
+    damaged = f"gr:{{default}}:hour/{NOW_MS // HOUR_MS}/model"
+    with closing(RedisStore(server.unix_url)) as store:
+        for number in range(NOTES_TOGETHER):
+            store.execute(settle(str(number), charging(session="s-1")))
+        server.ask("RENAME", damaged, "gr:{default}:kept")
+        server.ask("SET", damaged, "no sums")
+        for number in range(NOTES_TOGETHER, 3 * NOTES_TOGETHER + 1):
+            reply = store.execute(settle(str(number), charging(session="s-2")))
+            assert isinstance(reply, Settled)
+            assert reply.is_applied
+        assert server.ask("LLEN", "gr:{default}:notes") == 2 * NOTES_TOGETHER + 1
+        assert _calls(store, "session_id") == {"s-1": 32, "s-2": 65}
+        assert _calls(store, "agent") == {"a": 97}
+        with pytest.raises(StoreUnavailable, match="WRONGTYPE"):
+            _calls(store, "model")
+
+        server.ask("RENAME", "gr:{default}:kept", damaged)
+        for number in range(3 * NOTES_TOGETHER + 1, 4 * NOTES_TOGETHER):
+            store.execute(settle(str(number), charging(session="s-2")))
+        assert not server.ask("EXISTS", "gr:{default}:notes")
+        assert _calls(store, "session_id") == {"s-1": 32, "s-2": 96}
+        assert _calls(store, "agent") == {"a": 128}
+        assert _calls(store, "model") == {"m": 128}
+
+
+def test_notes_that_can_never_be_added_are_bounded(server: Server) -> None:
+    """A call that cannot be noted is not booked, and is once they are mended."""
+    notes = "gr:{default}:notes"
+    op = settle("h", charging())
+    with closing(RedisStore(server.unix_url)) as store:
+        server.ask("RPUSH", notes, *["no note"] * NOTES_MAX)
+        with pytest.raises(StoreUnavailable):
+            store.execute(op)
+        assert server.ask("LLEN", notes) == NOTES_MAX
+        assert store.execute(ReadAccount(account=SESSION)) is None
+
+        server.ask("DEL", notes)
+        assert store.execute(op).is_applied
+        assert _calls(store, "agent") == {"a": 1}
+
+
+def _calls(store: RedisStore, by: str) -> dict[str | None, int]:
+    spends = store.history.spend(
+        project_id="default", by=by, since_ms=NOW_MS, until_ms=NOW_MS
+    )
+    return {spend.name: spend.steps for spend in spends}
+
+
+def _add_notes(store: RedisStore) -> None:
+    """Adds what is noted to the sums, and deletes nothing."""
+    store.keeper.prune(
+        project_id="default",
+        events_before_ms=None,
+        rollups_before_ms=0,
+        is_dry_run=True,
+    )
 
 
 def _spend(store: RedisStore) -> Spend:

@@ -69,6 +69,9 @@ DAY_MS = 86_400_000
 
 MONTH_S = 30 * 86_400
 
+NOTES_TOGETHER = 32
+"""As in notes.lua."""
+
 LIVE_FOR_EVER = {"version", "holds", "due", "lost", "events"}
 """Keys of a project that are as long as it is in use. What is stopped without an end
 is so, too."""
@@ -152,6 +155,9 @@ def _check_lifetimes(store: Store, server: Server) -> None:
     assert all(server.ask("TTL", key) > 0 for key in released)
     server.ask("DEL", *released)  # The next that finishes opens it again.
     store.execute(settle("settled", to, kind=CallKind.TOOL, trace=trace))
+    assert server.ask("TTL", "gr:{default}:notes") > 12 * MONTH_S
+    for number in range(NOTES_TOGETHER):
+        store.execute(settle(str(number), to))
     stopped = "default/session/session_id=stopped"
     who = Attribution.of(session_id="stopped")
     store.execute(

@@ -30,6 +30,7 @@ from guardrails.core.deliveries import (
 )
 from guardrails.core.events import Event
 from guardrails.core.flat_events import flat_event
+from guardrails.core.layers import Layer, LayerPart
 from guardrails.core.ledger import SETTLED_RETENTION_MS
 from guardrails.core.loops import (
     FAILED,
@@ -1062,6 +1063,44 @@ class StoreConformance:
         assert [(spend.since_ms, spend.total_nano_usd) for spend in series] == [
             (hour_ms + number * HOUR_MS, number + 1) for number in range(4)
         ]
+
+    def test_history_adds_up_any_number_of_calls(self, store: Store) -> None:
+        """Of several hours, sessions and layers, and whenever it is read."""
+        span: dict[str, Any] = {
+            "project_id": "default",
+            "since_ms": NOW_MS,
+            "until_ms": NOW_MS + 2 * HOUR_MS,
+        }
+        layer = Layer.PROMPT_USER
+        sessions, hours = dict[str | None, int](), dict[int | None, int]()
+        divided = 0
+        for cost in range(1, 101):
+            name, hour = f"s-{cost % 3}", cost % 2
+            op = settle(
+                str(cost),
+                charging(session=name),
+                cost=cost,
+                now_ms=NOW_MS + hour * HOUR_MS,
+            )
+            if cost % 5 == 0:
+                part = LayerPart(layer=layer, tokens=cost, cost_nano_usd=cost)
+                op = replace(op, event=replace(op.event, layers=(part,)))
+                divided += cost
+            store.execute(op)
+            start_ms = (NOW_MS // HOUR_MS + hour) * HOUR_MS
+            sessions[name] = sessions.get(name, 0) + cost
+            hours[start_ms] = hours.get(start_ms, 0) + cost
+            if cost % 20:
+                continue
+            spends = store.history.spend(by="session_id", **span)
+            assert {one.name: one.total_nano_usd for one in spends} == sessions
+            spends = store.history.spend(by="agent", every="hour", **span)
+            assert {one.since_ms: one.total_nano_usd for one in spends} == hours
+            assert sum(one.model_calls for one in spends) == cost
+            spends = store.history.spend(by="layer", **span)
+            assert {one.name: one.input_tokens for one in spends}[
+                layer.value
+            ] == divided
 
     def test_history_yields_the_events_of_a_span_as_they_were_booked(
         self, store: Store

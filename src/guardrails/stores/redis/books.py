@@ -37,7 +37,10 @@ ACCOUNT_DAYS_MIN = 28
 """A session's account lives 30 days after its last active day, so that a hold
 that was lost for good may outlive it. That is no damage."""
 
-_NO_ACCOUNTS = ("events", "holds", "due", "lost", "version", "stops", "audit", "outbox")
+_NO_ACCOUNTS = (
+    *("events", "holds", "due", "lost", "version"),
+    *("stops", "audit", "outbox", "notes"),
+)
 _NO_ACCOUNTS_BELOW = ("events/", "finished/", "hour/", "traces/", "outbox/")
 
 

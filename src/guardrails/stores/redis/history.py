@@ -3,7 +3,7 @@
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from itertools import islice, product
+from itertools import islice
 
 from guardrails.core.accounts import Account
 from guardrails.core.attribution import Attribution
@@ -24,6 +24,8 @@ from guardrails.core.windows import Window
 from guardrails.ports import FOREVER_MS
 from guardrails.stores.redis import keys, replies
 from guardrails.stores.redis.client import Client
+from guardrails.stores.redis.scripts import Script
+from guardrails.stores.redis.wire import Fragment
 
 __all__ = ["RedisHistory"]
 
@@ -52,6 +54,7 @@ class RedisHistory:
 
     def __init__(self, client: Client) -> None:
         self._client = client
+        self._sums = Script("sums")
 
     def spend(
         self,
@@ -143,21 +146,30 @@ class RedisHistory:
         return cells
 
     def _raw_cells(self, query: SpendQuery, dimension: str) -> Iterator[_Cell]:
-        """Yields the cells of a dimension."""
+        """Yields the cells of a dimension. What is noted of a name comes apart."""
         return (cell for _, cell in self._read(query, dimension))
 
     def _read(self, query: SpendQuery, *dimensions: str) -> Iterator[tuple[str, _Cell]]:
-        """Yields the cells of each hour, one dimension right after the other."""
+        """Yields the cells of each hour, all its dimensions as of one instant."""
         prefix = keys.project_prefix(query.project_id)
         size = MIX_HOURS_MAX if MIX in dimensions else HOURS_MAX
         for start in range(0, len(query.hours), size):
             hours = query.hours[start : start + size]
-            asked = list(product(hours, dimensions))
-            commands = [("HGETALL", keys.rollup(prefix, *one)) for one in asked]
-            answers = self._client.query(prefix, commands)
-            for (hour, dimension), found in zip(asked, answers, strict=True):
-                for field, value in zip(found[::2], found[1::2], strict=True):
-                    yield dimension, (hour, field, value)
+            asked = [self._asked(prefix, hour, dimensions) for hour in hours]
+            answers = self._client.call_all(self._sums, prefix, asked)
+            for hour, (notes, *found) in zip(hours, answers, strict=True):
+                for dimension, cells in zip(dimensions, found, strict=True):
+                    for field, value in zip(cells[::2], cells[1::2], strict=True):
+                        yield dimension, (hour, field, value)
+                for dimension, field, value in replies.noted_cells(notes):
+                    if dimension in dimensions:
+                        yield dimension, (hour, field, value)
+
+    def _asked(
+        self, prefix: str, hour: int, dimensions: Sequence[str]
+    ) -> tuple[Fragment, Fragment]:
+        names = [keys.rollup(prefix, hour, dimension) for dimension in dimensions]
+        return Fragment.of([keys.notes(prefix), *names]), Fragment.of([hour])
 
     def session_accounts(
         self, *, project_id: str, session_ids: Sequence[str]

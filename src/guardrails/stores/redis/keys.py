@@ -23,6 +23,7 @@ __all__ = [
     "holds",
     "lost",
     "new_events",
+    "notes",
     "outbox",
     "prefix_of",
     "project_prefix",
@@ -119,6 +120,11 @@ def turn(prefix: str) -> str:
 def stops(prefix: str) -> str:
     """What people have stopped, by `field_of` its key; gone when the last one is."""
     return f"{prefix}stops"
+
+
+def notes(prefix: str) -> str:
+    """What calls come to, until it is added to the sums of hours."""
+    return f"{prefix}notes"
 
 
 def audit(prefix: str) -> str:

@@ -1,7 +1,7 @@
 """Replies: what a script answers as ledger values. Pure."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import fields
 from typing import Any
 
@@ -20,7 +20,7 @@ from guardrails.core.operations import (
     Settled,
     Verdict,
 )
-from guardrails.core.rollups import Spend, spend_of_layer
+from guardrails.core.rollups import LAYER, Spend, spend_of_layer
 from guardrails.stores import rows
 from guardrails.stores.alert_texts import finding_from, who_from
 from guardrails.stores.redis.layouts import (
@@ -39,6 +39,7 @@ __all__ = [
     "amounts_from",
     "event_from",
     "layer_spends_from",
+    "noted_cells",
     "reserved_from",
     "settled_from",
     "totals_from",
@@ -248,3 +249,17 @@ def amounts_from(sums: bytes) -> tuple[int, ...]:
     What an earlier version wrote is shorter: it did not know the last sums.
     """
     return SUMS.unpack(sums.ljust(SUMS.size, b"\0"))
+
+
+def noted_cells(notes: Iterable[bytes]) -> Iterator[tuple[str, bytes, bytes]]:
+    """Yields what is noted to be added to sums: dimension, name and sums.
+
+    The notes are those of one hour, see `notes.lua`.
+    """
+    for note in notes:
+        text, _, numbers = note.partition(b"\0")
+        _, *names = text.split(SEPARATOR.encode())
+        for dimension, name in zip(names[::2], names[1::2], strict=True):
+            yield dimension.decode(), name, numbers[: SUMS.size]
+        if len(numbers) > SUMS.size:
+            yield LAYER, b"", numbers[SUMS.size :]

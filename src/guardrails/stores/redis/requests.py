@@ -14,7 +14,7 @@ from guardrails.core.limits import effective_limits
 from guardrails.core.loops import LoopRule, ToolTrace, refused_trace
 from guardrails.core.operations import Reserve, Settle
 from guardrails.core.policy import Limits, Measure
-from guardrails.core.rollups import HOUR_MS, LAYER, amounts_of, cells_of
+from guardrails.core.rollups import HOUR_MS, amounts_of, cells_of
 from guardrails.stores import rows
 from guardrails.stores.alert_texts import who_text
 from guardrails.stores.redis import keys
@@ -39,8 +39,8 @@ __all__ = ["call_arguments", "limits_arguments", "stop_text"]
 DIGEST_BYTES = 6
 """Tells two contents of one id apart: 2^48 of them."""
 
-CELLS_MAX = 4_096
-"""Sets of rollup cells whose names are kept written out."""
+NAMES_MAX = 4_096
+"""Names of the sums of calls that are kept written out."""
 
 _compact = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 """Made once: making one takes as long as what it does."""
@@ -74,30 +74,16 @@ def call_arguments(
     known = tuple([raised.get(account, "") for account in charging.accounts])
     static = _static(charging, known)
     period = op.now_ms // keys.FINISHED_PERIOD_MS
-    cell_keys, cell_names = _NO_CELLS
-    if settle is not None:
-        project_id = settle.event.attribution.project_id
-        hour = settle.event.time_ms // HOUR_MS
-        cell_keys, cell_names = _cells(project_id, hour, _written(settle.event))
-    names = Fragment.joined(
-        (_shared_keys(static.prefix, period), static.keys, cell_keys)
-    )
-    arguments = Fragment.joined(
+    arguments = Fragment.of(
         (
-            Fragment.of(
-                (
-                    _numbers(settle, reserve, static, version),
-                    *(_NO_SETTLE if settle is None else _settled(settle, static)),
-                    *(_NO_RESERVE if reserve is None else _reserved(reserve, static)),
-                    events_max,
-                )
-            ),
-            static.rules,
-            cell_names,
-            static.stops,
+            _numbers(settle, reserve, static, version),
+            *(_NO_SETTLE if settle is None else _settled(settle, static)),
+            *(_NO_RESERVE if reserve is None else _reserved(reserve, static)),
+            events_max,
         )
     )
-    return names, arguments
+    names = _shared_keys(static.prefix, period).then(static.keys)
+    return names, arguments.then(static.rules)
 
 
 def _numbers(
@@ -127,25 +113,6 @@ _KINDS = {
     CallKind.MODEL: SLOTS[Measure.MODEL_CALLS],
     CallKind.TOOL: SLOTS[Measure.TOOL_CALLS],
 }
-
-
-def _written(event: Event) -> tuple[tuple[str, str | None], ...]:
-    """Returns the cells that are written; the history derives the others.
-
-    Every call has a cell by agent, so they sum up to the project; what is missing
-    there in another dimension has no name in it. A session has few mixes in an hour.
-    """
-    found = [
-        (dimension, name)
-        for dimension, name in cells_of(event)
-        if dimension not in DERIVED and (name is not None or dimension in _COMPLETE)
-    ]
-    if event.layers:
-        found.append((LAYER, None))  # The last one: see `_sums`.
-    return tuple(found)
-
-
-_COMPLETE = ("agent", "model", "tool")
 
 
 class _Static:
@@ -178,9 +145,9 @@ class _Static:
                 action,
                 rule,
                 f"{charging.is_enforced:d}{telling_text(charging)}",
+                *[keys.field_of(key) for key in charging.stop_keys],
             ]
         )
-        self.stops = Fragment.of([keys.field_of(key) for key in charging.stop_keys])
 
 
 @lru_cache(maxsize=64)
@@ -192,23 +159,10 @@ def _shared_keys(prefix: str, period: int) -> Fragment:
             *keys.finished(prefix, period * keys.FINISHED_PERIOD_MS),
             keys.events(prefix),
             keys.stops(prefix),
+            keys.notes(prefix),
         ]
     )
 
-
-@lru_cache(maxsize=CELLS_MAX)
-def _cells(
-    project_id: str, hour: int, cells: tuple[tuple[str, str | None], ...]
-) -> tuple[Fragment, Fragment]:
-    """Returns the keys of the rollups that a call adds to, and its names there."""
-    prefix = keys.project_prefix(project_id)
-    return (
-        Fragment.of([keys.rollup(prefix, hour, dimension) for dimension, _ in cells]),
-        Fragment.of([name or "" for _, name in cells]),
-    )
-
-
-_NO_CELLS = (Fragment(0, b""), Fragment(0, b""))
 
 _statics: dict[int, tuple[Charging, tuple[str, ...], _Static]] = {}
 """By the identity of a charging: comparing one costs more than writing it out."""
@@ -280,7 +234,7 @@ def _settled(op: Settle, static: _Static) -> tuple[Argument, ...]:
         _content(op, static),
         _compact(rows.event_row(op.event)),
         "" if op.trace is None else _trace_text(op.trace),
-        _sums(op.event),
+        _note(op.event),
     )
 
 
@@ -314,17 +268,35 @@ def _number(number: int | None) -> Argument:
     return "" if number is None else number
 
 
-def _sums(event: Event) -> bytes:
-    """Writes what is added to each cell, and behind it what is added to the layers'."""
-    sums = SUMS.pack(*amounts_of(event))
+def _note(event: Event) -> bytes:
+    """Writes what is added to the sums of a call's hour, see `notes.lua`."""
+    note = _names(event.time_ms // HOUR_MS, cells_of(event))
+    note += SUMS.pack(*amounts_of(event))
     if not event.layers:
-        return sums
+        return note
     parts = {part.layer: part for part in event.layers}
     numbers: list[int] = []
     for layer in LAYERS:
         part = parts.get(layer)
         numbers += (part.tokens, part.cost_nano_usd or 0) if part else (0, 0)
-    return sums + LAYER_SUMS.pack(*numbers)
+    return note + LAYER_SUMS.pack(*numbers)
+
+
+@lru_cache(maxsize=NAMES_MAX)
+def _names(hour: int, cells: tuple[tuple[str, str | None], ...]) -> bytes:
+    """Writes the names of the sums that are kept; the history derives the others.
+
+    Every call has one by agent, so they come to those of the project; what is missing
+    there in another dimension has no name in it. A session has few mixes in an hour.
+    """
+    names = [str(hour)]
+    for dimension, name in cells:
+        if dimension not in DERIVED and (name is not None or dimension in _COMPLETE):
+            names += dimension, name or ""
+    return _strings(SEPARATOR.join(names))
+
+
+_COMPLETE = ("agent", "model", "tool")
 
 
 def _trace_text(trace: ToolTrace) -> str:

@@ -44,6 +44,7 @@ class RedisRetention:
             prune_events = self._count_events if is_dry_run else self._delete_events
             pruned.events = prune_events(prefix, events_before_ms)
         if rollups_before_ms is not None:
+            Keeping(self._client, prefix).add_notes()
             for hour in self._hours(prefix, rollups_before_ms // HOUR_MS):
                 pruned.rollups += self._count_cells(prefix, hour)
                 if not is_dry_run:
@@ -54,11 +55,9 @@ class RedisRetention:
         self, *, project_id: str, customer_id: str, now_ms: int, is_dry_run: bool
     ) -> Forgotten:
         """Makes what was recorded of a customer anonymous, as the port says."""
-        forgetting = Forgetting(
-            Keeping(self._client, keys.project_prefix(project_id)),
-            customer_id,
-            now_ms=now_ms,
-        )
+        keeping = Keeping(self._client, keys.project_prefix(project_id))
+        keeping.add_notes()
+        forgetting = Forgetting(keeping, customer_id, now_ms=now_ms)
         found = forgetting.found()
         return found.counts() if is_dry_run else forgetting.forget(found)
 

@@ -63,6 +63,11 @@ class Keeping:
             Fragment.of([order, *arguments]),
         )
 
+    def add_notes(self) -> None:
+        """Adds what is noted to the sums of hours: what deletes knows only those."""
+        while self.step("notes"):
+            pass
+
     @contextlib.contextmanager
     def turn(self) -> Generator["Turn"]:
         """Waits for the turn, and gives it up at the end."""

@@ -42,8 +42,8 @@ LEDGER: Mapping[str, str] = {
     "expire": "lets sessions, days, months, finished calls, sums and stops end",
     "persist": "keeps the account of a total raised first, and stops without an end",
     "del": "forgets the tool calls of a session that goes on after a loop",
-    "lrange": "reads the last tool calls of a session, and what people did",
-    "rpush": "remembers a tool call, and what people did",
+    "lrange": "reads the last tool calls of a session, what people did, and notes",
+    "rpush": "remembers a tool call, what people did, and what a call came to",
     "ltrim": "forgets the oldest of these",
     "zadd": "notes when a hold expires, and when an alert is to be sent",
     "zrem": "forgets when a hold would have expired, and what was sent",
@@ -93,8 +93,18 @@ DIAGNOSIS: Mapping[str, str] = {
 
 _CHANGING = (
     *("evalsha", "script|load", "get", "set", "incr", "hget", "hmget", "hgetall"),
-    *("hset", "hdel", "expire", "persist", "zrem", "xadd", "xrange", "xrevrange"),
-    *("select", "ping", "info", "acl|whoami", "asking", "cluster|slots"),
+    *("hset", "hdel", "hlen", "expire", "persist", "lrange", "ltrim", "zrem"),
+    *(
+        "xadd",
+        "xrange",
+        "xrevrange",
+        "select",
+        "ping",
+        "info",
+        "acl|whoami",
+        "asking",
+        "cluster|slots",
+    ),
 )
 
 RETENTION: Mapping[str, str] = {

@@ -7,10 +7,11 @@ from importlib.resources import files
 __all__ = ["Script"]
 
 LIBRARIES = {
-    "call": ("tell", "loops", "rows", "alerts", "settle", "reserve"),
+    "call": ("tell", "loops", "notes", "rows", "alerts", "settle", "reserve"),
     "account": ("tell",),
     "stops": ("tell",),
     "outbox": ("tell",),
+    "keeper": ("notes",),
 }
 """What stands before a script, because it uses it. They make one text."""
 

@@ -4,7 +4,7 @@ Most of a call's arguments are the same for every call of a session. They are
 written out once, as a fragment.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 __all__ = ["Argument", "Fragment", "evalsha", "packed"]
@@ -24,18 +24,22 @@ class Fragment(NamedTuple):
         """Writes arguments out."""
         parts: list[bytes] = []
         for argument in arguments:
-            if isinstance(argument, str):
+            if isinstance(argument, bytes):
+                text = argument
+            elif isinstance(argument, str):
                 text = argument.encode()
             else:
-                text = b"%d" % argument if isinstance(argument, int) else argument
+                text = b"%d" % argument
             parts.append(b"$%d\r\n%b\r\n" % (len(text), text))
         return cls(len(parts), b"".join(parts))
 
-    @classmethod
-    def joined(cls, fragments: Iterable["Fragment"]) -> "Fragment":
-        """Returns fragments as one."""
-        sizes, texts = zip(*fragments, strict=True)
-        return cls(sum(sizes), b"".join(texts))
+    def then(self, *others: "Fragment") -> "Fragment":
+        """Returns these arguments and others behind them."""
+        size, data = self
+        for other in others:
+            size += other.size
+            data += other.data
+        return Fragment(size, data)
 
 
 def packed(command: Sequence[Argument]) -> bytes:

@@ -12,16 +12,15 @@ local function telling()
   -- Tells about line i. `id` parts what has the same subject, if anything does.
   local function tell(kind, i, now, what, id, fields)
     local scope, _, who = about(i)
-    local project, rest = string.match(K[TRACES + i], '^gr:{(.-)}:(.*)$')
-    local subject = kind .. ' ' .. project .. '/' .. rest .. ' ' .. what
+    local name, rest = string.match(K[TRACES + i], '^gr:{(.-)}:(.*)$')
+    local subject = kind .. ' ' .. name .. '/' .. rest .. ' ' .. what
     local owner = who == '' and who_calls or who
     local session = i <= sessions
     local text = table.concat({kind, int(now), owner, scope, session and '1' or '0',
       fields.measure or '', fields.used or '', fields.limit or '', fields.needed or '',
       fields.threshold or '', fields.reason or '', session and int(rows[i][STEPS]) or '',
       fields.finding or '', '', '', '', subject, to_places}, '\30')
-    outbox_of(string.sub(K[VERSION], 1, -8), undo).tell(
-      redis.sha1hex(subject .. id), int(now), text)
+    outbox_of(project, undo).tell(redis.sha1hex(subject .. id), int(now), text)
   end
 
   local function crossings(crossed, now)

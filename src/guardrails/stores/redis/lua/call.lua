@@ -10,16 +10,16 @@
 -- Only strings go into redis.call: how Lua prints a number there depends on the
 -- server's version. Sums stay below 2^53, where doubles are exact.
 --
--- It is one script in parts, in this order: tell.lua and loops.lua, which only few
--- calls need; rows.lua, the accounts; alerts.lua, what people are told; settle.lua and
+-- It is one script in parts, in this order: tell.lua, loops.lua and notes.lua, which only
+-- few calls need; rows.lua, the accounts; alerts.lua, what people are told; settle.lua and
 -- reserve.lua, the two halves; and this one, which runs them and writes the accounts.
 --
--- KEYS 1 version, 2 holds, 3 due, 4 lost, 5-8 finished, 9 events, 10 stops,
---      11 traces of the session, then one account per line, then one rollup per cell
+-- KEYS 1 version, 2 holds, 3 due, 4 lost, 5-8 finished, 9 events, 10 stops, 11 notes,
+--      12 traces of the session, then one account per line
 -- ARGV 1     numbers: lines, session lines, known version; of the settle now, cost, tokens
 --            and kind (8 = model, 9 = tool), of the reserve the same; active ms per
 --            session line: settle, then reserve
---      2-6   settle: id ('' = none), content, event, trace, sums
+--      2-6   settle: id ('' = none), content, event, trace, note (see notes.lua)
 --      7-10  reserve: id ('' = none), the hold without its accounts, expiry, and the
 --            trace of it if it is refused for a loop ('' = takes no part)
 --      11    events kept
@@ -27,7 +27,6 @@
 --      14-16 digest of the accounts and the accounts, thresholds, see `crossings`, and
 --            what few calls need, see `about`
 --      17-19 loop: action ('' = no rule), rule; enforced and what is told (see `telling`)
---      then  the name of each cell
 --      then  the fields of the stops that the call falls under
 -- reply {'ok', version, settled, reserved, rows}; 1 for a half without anything to
 --       tell; rows as they are now, if all of them changed.
@@ -88,10 +87,12 @@ local function run()
   end
   if dirty > 0 or has_refused then version = call('INCR', K[VERSION]) end
   -- The last that may be refused, since it cannot be taken back.
-  if has_event then call('XADD', K[EVENTS], 'MAXLEN', '~', A[EVENTS_KEPT], '*', 'e', A[EVENT]) end
+  if notes > 0 then call('XADD', K[EVENTS], 'MAXLEN', '~', A[EVENTS_KEPT], '*', 'e', A[EVENT]) end
   for i = 1, count do
     if rows[i].dirty then now[i] = write(i) end
   end
+  -- If it fails it is done with those that follow: all is booked by now.
+  if notes > 0 and notes % NOTES_TOGETHER == 0 then add_notes(project) end
   return {'ok', tonumber(version), settled, reserved, dirty == count and table.concat(now) or ''}
 end
 

@@ -9,20 +9,21 @@
 --               then id and text of what is copied as another text
 --      swap:    2 owner, 3 last id that was copied, 4 events copied here at most
 --      leave:   2 owner
+--      notes
 --      sums:    2 hour, then per mix: its name, the name it gets, customer, user
 --      sessions: 2 instant since which a session is in use, then per session: key of
 --               the account, key of the traces, number of its parts, their keys
 --      holds:   id, text and new text ('' = none) of unconfirmed holds
 --      alerts:  ids
 -- reply: delete, copy, swap: nil if it is somebody else's turn; else of copy the last id
---        that was copied, of swap whether the stream is the new one; of sessions how many
---        are in use; else 1
+--        that was copied, of swap whether the stream is the new one; of notes how many
+--        were added to the sums; of sessions how many are in use; else 1
 local call, A = redis.call, ARGV
 local prefix = string.sub(KEYS[1], 1, -8)
 local EVENTS, NEW, TURN = prefix .. 'events', prefix .. 'events/new', prefix .. 'events/turn'
 local TURN_MS, NEW_TTL_S, SWAPPED = '30000', '3600', '/swapped'
-local NUMBERS, TIMES, SUMS = '<i8i8i8i8i8i8i4i4i4', '<i8i8i8i8', '<i8i8i4i4i8i8i4i4i4i8i8i8i8i8i8i8'
-local SUMS_BYTES, SUMS_COUNT, MODELS, TOOLS = 108, 16, 3, 4
+local NUMBERS, TIMES = '<i8i8i8i8i8i8i4i4i4', '<i8i8i8i8'
+local SUMS_COUNT, MODELS, TOOLS = 16, 3, 4
 
 local function changed() call('INCR', KEYS[1]) end
 
@@ -81,6 +82,11 @@ local function leave()
 end
 
 -- --------------------------------------------------------------- the sums
+local function notes()
+  local why, count = add_notes(prefix)
+  return why and error(why, 0) or count
+end
+
 local function sums_of(text)
   -- What an earlier version wrote is shorter: it did not know the last numbers.
   return {struct.unpack(SUMS, text .. string.rep('\0', SUMS_BYTES - #text))}
@@ -158,6 +164,6 @@ local function alerts()
   return 1
 end
 
-local orders = {delete = delete, copy = copy, swap = swap, leave = leave, sums = sums,
-  sessions = sessions, holds = holds, alerts = alerts}
+local orders = {delete = delete, copy = copy, swap = swap, leave = leave, notes = notes,
+  sums = sums, sessions = sessions, holds = holds, alerts = alerts}
 return orders[A[1]]()

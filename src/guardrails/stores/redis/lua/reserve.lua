@@ -45,10 +45,9 @@ end
 -- The first order of a person in force that the call falls under. A session that was
 -- stopped for good has that in its account, and here only for the list.
 local function stopped(now)
-  local before = CELLS + #K - TRACES - count
-  for i, text in ipairs(call('HMGET', K[STOPS], unpack(A, before + 1))) do
+  for i, text in ipairs(call('HMGET', K[STOPS], unpack(A, STOP_FIELDS))) do
     local til = text and string.match(text, '^(%d*)\31')
-    if til == '' and string.sub(A[before + i], 1, 8) ~= 'session/' then return text, i end
+    if til == '' and string.sub(A[STOP_FIELDS - 1 + i], 1, 8) ~= 'session/' then return text, i end
     if til and til ~= '' and now - til < 0 then return text, i end
   end
 end

@@ -3,15 +3,14 @@
 --
 -- Both halves change them here only; call.lua writes them, all at once.
 local call, A, K = redis.call, ARGV, KEYS
-local VERSION, HOLDS, DUE, LOST, DONE, EVENTS, STOPS, TRACES = 1, 2, 3, 4, 5, 9, 10, 11
-local SESSION_TTL_S, DONE_TTL_S, ROLLUP_TTL_S, GRACE_S = '2592000', '99000', '34560000', 3456000
+local VERSION, HOLDS, DUE, LOST, DONE, EVENTS, STOPS, NOTES, TRACES = 1, 2, 3, 4, 5, 9, 10, 11, 12
+local SESSION_TTL_S, DONE_TTL_S, GRACE_S = '2592000', '99000', 3456000
 local CLOCK_STEP_MS, DAY_MS = 60000, 86400000
 
 -- A row: money posted, held, unconfirmed; tokens posted, held, unconfirmed;
 -- steps, model calls, tool calls. A session's: started, last active, active and
 -- ended (-1 = not) in ms.
-local NUMBERS, TIMES, SUMS = '<i8i8i8i8i8i8i4i4i4', '<i8i8i8i8', '<i8i8i4i4i8i8i4i4i4i8i8i8i8i8i8i8'
-local NUMBERS_BYTES, SUMS_BYTES = 60, 108
+local NUMBERS, TIMES, NUMBERS_BYTES = '<i8i8i8i8i8i8i4i4i4', '<i8i8i8i8', 60
 local COST, TOKENS, STEPS, MODELS, TOOLS, ACTIVE = 1, 4, 7, 8, 9, 12
 local STARTED, LAST, ENDED = 10, 11, 13
 
@@ -20,17 +19,18 @@ local undo = {}
 
 -- Where the arguments stand, see call.lua. They are few, because each takes the server
 -- as long as unpacking two numbers does.
-local CALL, SETTLED_ID, SETTLED_CONTENT, EVENT, TRACE, ADDED = 1, 2, 3, 4, 5, 6
+local CALL, SETTLED_ID, SETTLED_CONTENT, EVENT, TRACE, NOTE = 1, 2, 3, 4, 5, 6
 local RESERVED_ID, HOLD, EXPIRY, NEXT_TRACE, EVENTS_KEPT = 7, 8, 9, 10, 11
 local LIMITS, RAISED, CHARGED, WATCHED, ABOUT = 12, 13, 14, 15, 16
 local ACTION, RULE, TELLING = 17, 18, 19
-local CELLS = 19 -- before their names
+local STOP_FIELDS = 20 -- the first one
 -- What A[CALL] is made of, and where each half begins there.
 local BEGINNING, HALF, SETTLED, RESERVED, ACTIVE_AT = '<i4i4i8', '<i8i8i8i4', 17, 45, 73
 local LINE, LINE_BYTES = '<i4i8i8i8i8i8i8', 52
 
 local count, sessions, seen = struct.unpack(BEGINNING, A[CALL])
 local enforced = string.byte(A[TELLING]) == 49
+local project = string.sub(K[VERSION], 1, -8) -- what its keys begin with
 
 local function int(x) return string.format('%.0f', x) end
 -- Of the text of a hold: cost, tokens, expiry, and where its digests begin.

@@ -1,49 +1,7 @@
 -- settle.lua: books a call that has ended. A part of call.lua; `_settle` of
 -- core/ledger.py.
 
--- Returns what is in cell i, as long as `text`: what an earlier version wrote is shorter,
--- because it did not know the last numbers.
-local function known_in(i, text)
-  local key, name = K[TRACES + count + i], A[CELLS + i]
-  local known = call('HGET', key, name)
-  undo[#undo + 1] = known and {'HSET', key, name, known} or {'HDEL', key, name}
-  if known and #known < #text then known = known .. string.rep('\0', #text - #known) end
-  return known
-end
-local function keep_in(i, text, is_new)
-  local key = K[TRACES + count + i]
-  call('HSET', key, A[CELLS + i], text)
-  if is_new and call('HLEN', key) == 1 then call('EXPIRE', key, ROLLUP_TTL_S) end
-end
-
--- Adds what a call comes to to each of its cells; `text` is all that a new one needs. In
--- tables the numbers would take the server twice as long.
-local function add_sums(cells, text)
-  local a1, a2, a3, a4, a5, a6, a7, a8, a9, a10, a11, a12, a13, a14, a15, a16 =
-    struct.unpack(SUMS, text)
-  for i = 1, cells do
-    local known, sums = known_in(i, text), text
-    if known then
-      local b1, b2, b3, b4, b5, b6, b7, b8, b9, b10, b11, b12, b13, b14, b15, b16 =
-        struct.unpack(SUMS, known)
-      sums = struct.pack(SUMS, a1 + b1, a2 + b2, a3 + b3, a4 + b4, a5 + b5, a6 + b6, a7 + b7,
-        a8 + b8, a9 + b9, a10 + b10, a11 + b11, a12 + b12, a13 + b13, a14 + b14, a15 + b15,
-        a16 + b16)
-    end
-    keep_in(i, sums, not known)
-  end
-end
-
--- Adds the tokens and the cost of each layer: all layers are one cell.
-local function add_layers(i, text)
-  local format = '<' .. string.rep('i8', 22)
-  local sums, known = {struct.unpack(format, text)}, known_in(i, text)
-  local before = known and {struct.unpack(format, known)}
-  for j = 1, known and 22 or 0 do sums[j] = sums[j] + before[j] end
-  keep_in(i, struct.pack(format, unpack(sums, 1, 22)), not known)
-end
-
-local has_event = false -- of a call that is booked now
+local notes = 0 -- how many there are with that of a call that is booked now
 
 local function settle()
   local now, cost, tokens, calls = struct.unpack(HALF, A[CALL], SETTLED)
@@ -107,13 +65,11 @@ local function settle()
   if told then text = '' end
   if #crossed > 0 then telling().crossings(crossed, now) end
 
-  has_event = true
-  local cells, layers = #K - TRACES - count, string.sub(A[ADDED], SUMS_BYTES + 1)
-  if layers ~= '' then
-    add_layers(cells, layers)
-    cells = cells - 1
-  end
-  add_sums(cells, string.sub(A[ADDED], 1, SUMS_BYTES))
+  notes = call('RPUSH', K[NOTES], A[NOTE])
+  undo[#undo + 1] = {'LTRIM', K[NOTES], '0', '-2'}
+  if notes == 1 then call('EXPIRE', K[NOTES], HOUR_TTL_S) end
+  local why = notes > NOTES_MAX and add_notes(project)
+  if why then error(why, 0) end
 
   local late = not hold or slot == 3
   if not late and #crossed == 0 and new_stop == '' and text == '' then return 1 end

@@ -272,6 +272,34 @@ def test_a_sweep_that_meets_a_moving_slot_changes_nothing(cluster: Cluster) -> N
     assert [one.unconfirmed_nano_usd for one in swept] == [2 * CENT, 2 * CENT]
 
 
+def test_nothing_is_forgotten_by_halves_while_a_slot_moves(cluster: Cluster) -> None:
+    """What is elsewhere already would be taken for gone, and the rest for all."""
+    slot = key_slot(b"gr:{default}:")
+    home = cluster.holder(slot)
+    away = next(node for node in cluster.nodes if node is not home)
+
+    def forget(store: RedisStore) -> int:
+        done = store.keeper.forget(
+            project_id="default", customer_id="acme", now_ms=NOW_MS, is_dry_run=False
+        )
+        return done.rollups
+
+    with closing(RedisStore(cluster.url)) as store:
+        store.execute(settle("h", charging()))
+        with cluster.moving(slot, source=home, target=away) as move:
+            move(keys.version("gr:{default}:"))
+            with pytest.raises(StoreUnavailable, match="being moved"):
+                forget(store)
+        forgotten = forget(store)
+        cluster.move(slot, source=away, target=home)
+        (spend,) = store.history.spend(
+            project_id="default", by="customer_id", since_ms=NOW_MS, until_ms=NOW_MS
+        )
+
+    assert forgotten == 1
+    assert (spend.name, spend.steps) == (None, 1)
+
+
 # --- The process forks ------------------------------------------------------
 
 CONTEXT = multiprocessing.get_context("fork")

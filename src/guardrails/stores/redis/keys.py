@@ -24,6 +24,7 @@ __all__ = [
     "lost",
     "new_events",
     "notes",
+    "nothing",
     "outbox",
     "prefix_of",
     "project_prefix",
@@ -115,6 +116,15 @@ def new_events(prefix: str) -> str:
 def turn(prefix: str) -> str:
     """Who may rewrite the stream of events."""
     return f"{prefix}events/turn"
+
+
+def nothing(prefix: str) -> str:
+    """A key that is never there.
+
+    A cluster that moves a slot runs no script that names it: a script that finds its
+    keys by itself would take for gone what is only elsewhere.
+    """
+    return f"{prefix}nothing"
 
 
 def stops(prefix: str) -> str:

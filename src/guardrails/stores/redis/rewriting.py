@@ -59,7 +59,7 @@ class Keeping:
         return self.client.call(
             self._script,
             self.prefix,
-            Fragment.of([keys.version(self.prefix)]),
+            Fragment.of([keys.version(self.prefix), keys.nothing(self.prefix)]),
             Fragment.of([order, *arguments]),
         )
 

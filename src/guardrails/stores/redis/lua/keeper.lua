@@ -2,7 +2,7 @@
 --
 -- Agents go on between two steps, so each does all that belongs together, and done
 -- again it does nothing. What the steps are made of is in rewriting.py and retention.py.
--- KEYS 1 version; all others are made of its prefix
+-- KEYS 1 version, of whose prefix all others are made, and 2 one that is never there
 -- ARGV 1 order, then
 --      delete:  2 owner of the turn, then ids of events
 --      copy:    2 owner, 3 last id that was copied ('' = none), 4 last id of this page,

@@ -10,6 +10,7 @@ What `settle` says counts; without it, leaving books what the way out shows. Ins
 
 from dataclasses import replace
 from decimal import Decimal
+from enum import Enum
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
@@ -35,6 +36,9 @@ if TYPE_CHECKING:
     from guardrails.session import Session
 
 __all__ = ["GuardedCall"]
+
+_State = Enum("_State", ("NEW", "OPEN", "RELEASED", "DONE"))
+"""Where a call is in the picture above."""
 
 _UNKNOWN = object()
 """Stands for a result that was not given: `None` is a result too."""
@@ -75,9 +79,8 @@ class GuardedCall(OfOneProcess, instead="Make the call there."):
         self._outcome: Outcome | None = None
         self._fallback: Outcome | None = None
         """For a call that was made, as far as its settling could not be read."""
+        self._state = _State.NEW
         self._is_async = False
-        self._is_done = False
-        self._is_released = False
         self.outer: GuardedCall | None = None
         """The tool call around this one in its context, of this guard or another."""
         self._is_offered = False
@@ -112,8 +115,7 @@ class GuardedCall(OfOneProcess, instead="Make the call there."):
     @property
     def is_open(self) -> bool:
         """Whether the call is reserved and neither settled nor released."""
-        is_over = self._is_done or self._is_released
-        return self._reservation is not None and not is_over
+        return self._state is _State.OPEN
 
     @unbroken
     def settle(
@@ -142,7 +144,7 @@ class GuardedCall(OfOneProcess, instead="Make the call there."):
         """
         if self._engine.policy.mode is Mode.OFF:
             return
-        if self._reservation is None:
+        if self._state is _State.NEW:
             raise ConfigurationError(
                 "settle: the call was not reserved, so it is not guarded. Write "
                 "`with guard.call(...) as call:` and settle inside."
@@ -159,7 +161,8 @@ class GuardedCall(OfOneProcess, instead="Make the call there."):
         except ValueError as error:
             self._fallback = Outcome()
             raise ConfigurationError(str(error)) from None
-        self._is_released = False
+        if self._state is _State.RELEASED:
+            self._state = _State.OPEN
         self._outcome = self._outcome or outcome
         if not self._is_async:
             self.finish(self._outcome)
@@ -167,8 +170,7 @@ class GuardedCall(OfOneProcess, instead="Make the call there."):
     def release(self) -> None:
         """Gives the reservation back, because the call was never sent.
 
-        Does nothing once the call is settled. Inside `async with` it is given
-        back on leaving.
+        Does nothing once it is settled. Inside `async with` it is done on leaving.
         """
         reservation = self._withdrawn()
         if reservation is not None and not self._is_async:
@@ -205,11 +207,11 @@ class GuardedCall(OfOneProcess, instead="Make the call there."):
         self.leave_scope()
         outcome = self._outcome or self._fallback or self.outcome_of(error)
         if kind is GeneratorExit:  # Thrown away, maybe after its loop: it cannot wait.
-            if self._is_released and self._reservation is not None:
+            if self._state is _State.RELEASED and self._reservation is not None:
                 self._engine.release(self._reservation)
             self.finish(outcome)
             return
-        if self._is_released:
+        if self._state is _State.RELEASED:
             assert self._reservation is not None
             await self._engine.arelease(self._reservation)
         if (op := self.settlement(outcome)) is not None:
@@ -237,8 +239,7 @@ class GuardedCall(OfOneProcess, instead="Make the call there."):
 
     async def areserve(self) -> None:
         """Like `reserve`, for asyncio."""
-        reservation = self._plan()
-        if reservation is not None:
+        if (reservation := self._plan()) is not None:
             needs_asyncio()
             if self._charging is None:
                 await akeep_reserve(self._engine, reservation, self._session.budget)
@@ -249,7 +250,7 @@ class GuardedCall(OfOneProcess, instead="Make the call there."):
         if not self.is_open:
             return None
         assert self._reservation is not None
-        self._is_done = True
+        self._state = _State.DONE
         try:
             path = self._reservation.op.charging.attribution.agent_path
             op = self._engine.plan_settlement(
@@ -276,11 +277,12 @@ class GuardedCall(OfOneProcess, instead="Make the call there."):
     @unbroken
     def finish(self, outcome: Outcome) -> None:
         """Books what the call turned out to be, once. Never raises."""
+        before = self._state
         try:
             if (op := self.settlement(outcome)) is not None:
                 self._engine.settle(op)
         except BaseException:  # Interrupted. Booking twice counts once.
-            self._is_done = False
+            self._state = before
             raise
 
     async def afinish(self, outcome: Outcome) -> None:
@@ -298,7 +300,7 @@ class GuardedCall(OfOneProcess, instead="Make the call there."):
         assert not self.is_open
         self._call, self._attribution = call, attribution
         self._reservation = self._hold_id = None
-        self._is_released = False
+        self._state = _State.NEW
 
     def offer(self) -> None:
         """Lets the call be claimed once more, by what it runs next."""
@@ -345,31 +347,30 @@ class GuardedCall(OfOneProcess, instead="Make the call there."):
         """Gives the call back, and returns what the store has to be told of."""
         if not self.is_open or self._outcome is not None:
             return None
-        self._is_released = True
+        self._state = _State.RELEASED
         return self._reservation
 
     def _plan(self) -> Reservation | None:
         """Plans the call; `None` when the guard is off."""
-        if self._engine.policy.mode is Mode.OFF or self._reservation is not None:
+        if self._engine.policy.mode is Mode.OFF or self._state is not _State.NEW:
             return None
-        self._session.activate()
+        session = self._session
+        session.activate()
         tool = self._call.name if isinstance(self._call, ToolCall) else None
-        charging = self._charging or self._session.charging(
-            self._attribution, tool=tool
-        )
+        charging = self._charging or session.charging(self._attribution, tool=tool)
         if isinstance(self._call, ModelCall):
             path = charging.attribution.agent_path
-            self._call = self._session.anchors.bounded(self._call, path)
+            self._call = session.anchors.bounded(self._call, path)
             self._mark = current_layer.get()
         return self._engine.plan(
             self._call,
             hold_id=self._hold_id or new_id(),
             charging=charging,
-            active_ms=self._session.active_ms(),
+            active_ms=session.active_ms(),
         )
 
     def _admitted(self, reservation: Reservation) -> None:
-        self._reservation = reservation
+        self._reservation, self._state = reservation, _State.OPEN
         path = reservation.op.charging.attribution.agent_path
         self._attempt = self._session.efforts.attempt(self._call, path)
         self._started_ms = self._engine.clock.monotonic_ms()
@@ -392,7 +393,7 @@ class GuardedCall(OfOneProcess, instead="Make the call there."):
         return self._session.fingerprint(result, label=call.name, is_result=True)
 
     def _refuse_reuse(self) -> None:
-        if self._reservation is not None:
+        if self._state is not _State.NEW:
             raise ConfigurationError(
                 "call: this object was used before, and guards one call only. Call "
                 "guard.call(...) again for each call."

@@ -36,7 +36,8 @@ from guardrails_langchain.bubbles import (
     is_interrupt,
 )
 from guardrails_langchain.offers import offer_to
-from guardrails_langchain.runs import Run, RunTree, withdraw
+from guardrails_langchain.run import Run
+from guardrails_langchain.runs import RunTree, withdraw
 
 __all__ = ["GuardCallbackHandler", "handler_for", "tree_of"]
 
@@ -231,7 +232,7 @@ class GuardCallbackHandler(BaseCallbackHandler):
             return
         has_streamed = run.received_tokens_max > 0
         if not has_streamed and translate.is_cache_hit(response, run_id=run_id):
-            run.call.release()  # LangChain's own cache answered; nothing was sent.
+            run.give_back()  # LangChain's own cache answered; nothing was sent.
         else:
             if translate.is_report_of_batch(response):
                 for other in self._tree.batch(run):
@@ -239,7 +240,7 @@ class GuardCallbackHandler(BaseCallbackHandler):
             outcome = translate.outcome_of_llm_end(response)
             if run.is_billed_in_batch and outcome.usage is None:
                 outcome = replace(outcome, usage=TokenUsage())
-            run.call.finish(outcome)
+            run.book(outcome)
         self._ended(run)
 
     @_contained
@@ -250,7 +251,7 @@ class GuardCallbackHandler(BaseCallbackHandler):
         run = self._tree.end(run_id)
         if run is not None and run.call is not None:
             response = kwargs.get("response")
-            run.call.finish(translate.outcome_of_llm_error(error, response))
+            run.book(translate.outcome_of_llm_error(error, response))
         self._failed(run, error)
 
     # --- tools --------------------------------------------------------------
@@ -282,8 +283,7 @@ class GuardCallbackHandler(BaseCallbackHandler):
         run = self._tree.end(run_id)
         if run is None or run.call is None:
             return
-        run.call.leave_scope()
-        run.call.finish(self._tool_outcome(run, output))
+        run.book(self._tool_outcome(run, output))
         if run.stop is not None and run.above is not None:
             run.above.stop = run.stop  # The tool swallowed it; its node may not.
         self._ended(run)
@@ -295,11 +295,10 @@ class GuardCallbackHandler(BaseCallbackHandler):
         """Books a tool call that failed; one that waits for a person runs again."""
         run = self._tree.end(run_id)
         if run is not None and run.call is not None:
-            run.call.leave_scope()
             if is_interrupt(error):
-                run.call.release()
+                run.give_back()
             else:
-                run.call.finish(self._tool_failure(run, error))
+                run.book(self._tool_failure(run, error))
         self._failed(run, error)
 
     # --- the gate -----------------------------------------------------------
@@ -400,9 +399,7 @@ class GuardCallbackHandler(BaseCallbackHandler):
 
         The end of a chain with the id of a call is all that is heard of that call.
         """
-        if run.call is not None:
-            run.call.leave_scope()
-            run.call.finish(Outcome())  # Does nothing if it is booked, as most are.
+        run.book(Outcome())  # Does nothing if it is booked, as most are.
         if run.parent is None and (run.root.owns_session or run.root.is_waiting):
             run.session.pause()
 

@@ -22,7 +22,7 @@ from guardrails.errors import CallRefused, SessionStopped, StoreUnavailable
 from guardrails.guarded_call import GuardedCall
 from guardrails.session import Session
 from guardrails_langchain.bubbles import bubble_kind
-from guardrails_langchain.runs import Run
+from guardrails_langchain.run import Run
 
 __all__ = ["Offer", "offer_to", "offered"]
 

@@ -36,30 +36,21 @@ import contextlib
 import threading
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextvars import ContextVar
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from uuid import UUID
 
 from langchain_core.runnables.config import var_child_runnable_config
 
-from guardrails.core.attribution import Attribution, clean_name
-from guardrails.core.calls import CallStatus, Outcome
+from guardrails.core.attribution import clean_name
+from guardrails.core.calls import Outcome
 from guardrails.engine import Engine
-from guardrails.errors import SessionStopped
-from guardrails.guarded_call import GuardedCall
 from guardrails.scope import session_of
 from guardrails.session import Session
-from guardrails.threads import TaskReference, WeakList, running_task
+from guardrails.threads import WeakList
 from guardrails_langchain.metadata import NAMES, names_of, nested, session_name_of
+from guardrails_langchain.run import Root, Run
 
-__all__ = [
-    "Root",
-    "Run",
-    "RunTree",
-    "callbacks_around",
-    "running_id",
-    "started",
-    "withdraw",
-]
+__all__ = ["RunTree", "callbacks_around", "running_id", "started", "withdraw"]
 
 STARTED_MAX = 256
 """Runs that are collected before those that have ended are left out."""
@@ -67,81 +58,6 @@ STARTED_MAX = 256
 RUNS_MAX = 10_000
 """Runs that are followed at once. Ends can be missing for ever, so the oldest
 are given up beyond it; their calls are booked as broken off."""
-
-
-@dataclass(slots=True, eq=False)
-class Root:
-    """What all runs below one root run share."""
-
-    run_id: UUID
-    session: Session
-    owns_session: bool
-    """The root run opened the session, so its end closes it."""
-    is_waiting: bool = False
-    """A graph below was interrupted, for a person to answer."""
-    stops: dict[Session, SessionStopped] = field(default_factory=dict)
-    """Stops that were raised below; every later gate of the session raises its
-    stop again, whether or not the store remembers it."""
-    runs: dict[UUID, "Run"] = field(default_factory=dict)
-
-
-@dataclass(slots=True, eq=False)
-class Run:
-    """One chain, model or tool run."""
-
-    run_id: UUID
-    parent: "Run | None"
-    root: Root
-    session: Session
-    """Whom its calls are charged to."""
-    frame: Session
-    """The innermost session that code entered, or that the root run opened."""
-    attribution: Attribution
-    call: GuardedCall | None = None
-    batch: object | None = None
-    """The object that all model runs of one batch share; they start together."""
-    is_billed_in_batch: bool = False
-    """What it used is in the report of another run of its batch."""
-    received_tokens_max: int = 0
-    """Bound of what a stream has brought so far."""
-    metadata: Mapping[str, object] | None = None
-    """As reported at its start, the same object to all handlers."""
-    stop: SessionStopped | None = None
-    """A stop that was raised in here and has not left this run yet."""
-    task: TaskReference | None = field(default_factory=running_task)
-    """The one that it was started in, and that its end comes from."""
-    watch: "Callable[[asyncio.Task[object]], None] | None" = None
-    """Is told of the end of that task, for a call that nothing else may end."""
-
-    @property
-    def at_work(self) -> "asyncio.Task[object] | None":
-        """The other task of this event loop that makes its call, and is not to end."""
-        task = None if self.task is None else self.task()
-        if self.call is None or task is None or running_task() in (None, self.task):
-            return None
-        is_beside = task.get_loop() is asyncio.get_running_loop()
-        return task if is_beside and not task.done() and not task.cancelling() else None
-
-    @property
-    def broken_off(self) -> Outcome:
-        """What is known of its call if nothing more is heard of it.
-
-        Of an answer that has not begun, nobody knows how much is billed.
-        """
-        received = self.received_tokens_max or None
-        return Outcome(status=CallStatus.BROKEN_OFF, output_tokens_max=received)
-
-    @property
-    def above(self) -> "Run | None":
-        """The run that it ends in; `None` if it ends in the code of its frame."""
-        parent = self.parent
-        return parent if parent and parent.frame is self.frame else None
-
-    @property
-    def latched(self) -> SessionStopped | None:
-        """The stop that its session, or that of the root run, has ended with."""
-        stops = self.root.stops
-        return stops.get(self.session) or stops.get(self.root.session)
 
 
 _trees: "WeakList[RunTree]" = WeakList()
@@ -163,9 +79,8 @@ def withdraw(run_id: UUID) -> None:
     """Gives back what any guard admitted of a run that makes no call after all."""
     for tree in _trees.alive():
         run = tree.end(run_id)
-        if run is not None and run.call is not None:
-            run.call.leave_scope()
-            run.call.release()
+        if run is not None:
+            run.give_back()
 
 
 class RunTree:
@@ -314,9 +229,7 @@ class RunTree:
             self._runs.pop(run.run_id, None)
             run.root.runs.pop(run.run_id, None)
             _unwatch(run)
-        if run.call is not None:
-            run.call.leave_scope()
-            run.call.finish(outcome or run.broken_off)
+        run.book(outcome or run.broken_off)
 
     def _root(
         self,

@@ -1,0 +1,102 @@
+"""One run: whose a LangChain run is, and what it has to book. See `runs.py`."""
+
+import asyncio
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from uuid import UUID
+
+from guardrails.core.attribution import Attribution
+from guardrails.core.calls import CallStatus, Outcome
+from guardrails.errors import SessionStopped
+from guardrails.guarded_call import GuardedCall
+from guardrails.session import Session
+from guardrails.threads import TaskReference, running_task
+
+__all__ = ["Root", "Run"]
+
+
+@dataclass(slots=True, eq=False)
+class Root:
+    """What all runs below one root run share."""
+
+    run_id: UUID
+    session: Session
+    owns_session: bool
+    """The root run opened the session, so its end closes it."""
+    is_waiting: bool = False
+    """A graph below was interrupted, for a person to answer."""
+    stops: dict[Session, SessionStopped] = field(default_factory=dict)
+    """Stops that were raised below; every later gate of the session raises its
+    stop again, whether or not the store remembers it."""
+    runs: dict[UUID, "Run"] = field(default_factory=dict)
+
+
+@dataclass(slots=True, eq=False)
+class Run:
+    """One chain, model or tool run."""
+
+    run_id: UUID
+    parent: "Run | None"
+    root: Root
+    session: Session
+    """Whom its calls are charged to."""
+    frame: Session
+    """The innermost session that code entered, or that the root run opened."""
+    attribution: Attribution
+    call: GuardedCall | None = None
+    batch: object | None = None
+    """The object that all model runs of one batch share; they start together."""
+    is_billed_in_batch: bool = False
+    """What it used is in the report of another run of its batch."""
+    received_tokens_max: int = 0
+    """Bound of what a stream has brought so far."""
+    metadata: Mapping[str, object] | None = None
+    """As reported at its start, the same object to all handlers."""
+    stop: SessionStopped | None = None
+    """A stop that was raised in here and has not left this run yet."""
+    task: TaskReference | None = field(default_factory=running_task)
+    """The one that it was started in, and that its end comes from."""
+    watch: "Callable[[asyncio.Task[object]], None] | None" = None
+    """Is told of the end of that task, for a call that nothing else may end."""
+
+    @property
+    def at_work(self) -> "asyncio.Task[object] | None":
+        """The other task of this event loop that makes its call, and is not to end."""
+        task = None if self.task is None else self.task()
+        if self.call is None or task is None or running_task() in (None, self.task):
+            return None
+        is_beside = task.get_loop() is asyncio.get_running_loop()
+        return task if is_beside and not task.done() and not task.cancelling() else None
+
+    @property
+    def broken_off(self) -> Outcome:
+        """What is known of its call if nothing more is heard of it.
+
+        Of an answer that has not begun, nobody knows how much is billed.
+        """
+        received = self.received_tokens_max or None
+        return Outcome(status=CallStatus.BROKEN_OFF, output_tokens_max=received)
+
+    def book(self, outcome: Outcome) -> None:
+        """Books its call, if it has one that is not booked yet."""
+        if self.call is not None:
+            self.call.leave_scope()
+            self.call.finish(outcome)
+
+    def give_back(self) -> None:
+        """Gives its call back, if it has one: it was not made."""
+        if self.call is not None:
+            self.call.leave_scope()
+            self.call.release()
+
+    @property
+    def above(self) -> "Run | None":
+        """The run that it ends in; `None` if it ends in the code of its frame."""
+        parent = self.parent
+        return parent if parent and parent.frame is self.frame else None
+
+    @property
+    def latched(self) -> SessionStopped | None:
+        """The stop that its session, or that of the root run, has ended with."""
+        stops = self.root.stops
+        return stops.get(self.session) or stops.get(self.root.session)

@@ -9,7 +9,7 @@ from rich.text import Text
 from guardrails.cli.amounts import money_cells
 from guardrails.cli.columns import end_cells, limit_name
 from guardrails.cli.names import safe
-from guardrails.cli.session import SessionReport
+from guardrails.cli.session_report import SessionReport
 from guardrails.cli.table import Column, console_width, print_lines, table_lines
 from guardrails.core.decisions import (
     format_amount,

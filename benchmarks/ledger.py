@@ -17,10 +17,10 @@ from guardrails.core.lines import session_line, shared_lines
 from guardrails.core.policy import Budget, Limits
 from guardrails.core.usage import Charge, PriceStatus, TokenUsage
 from guardrails.core.windows import Window
-from guardrails.ids import new_id
 from guardrails.ports import Store
 from guardrails.stores.memory import MemoryStore
 from guardrails.stores.sqlite import SQLiteStore
+from guardrails.system.ids import new_id
 
 __all__ = ["measure_ledger"]
 

@@ -33,8 +33,8 @@ from guardrails.core.operations import Turn
 from guardrails.core.policy import Budget, Limits
 from guardrails.core.usage import Charge, PriceStatus, TokenUsage
 from guardrails.core.windows import Window
-from guardrails.ids import new_id
 from guardrails.stores.redis import RedisStore
+from guardrails.system.ids import new_id
 from tests.servers.processes import Server, binaries
 
 __all__ = ["measure_redis"]

@@ -15,7 +15,6 @@ from pathlib import Path
 import redis
 
 from benchmarks.measuring import line
-from guardrails.clock import SystemClock
 from guardrails.core.events import Event
 from guardrails.core.layers import LAYERS
 from guardrails.core.rollups import HOUR_MS, LAYER
@@ -24,6 +23,7 @@ from guardrails.stores import rows
 from guardrails.stores.redis import RedisStore, keys
 from guardrails.stores.redis.layouts import DERIVED, LAYER_SUMS, SUMS
 from guardrails.stores.sqlite import SQLiteStore
+from guardrails.system.clock import SystemClock
 from tests.exports.traffic import DAY_MS, Month
 from tests.servers.processes import Server, binaries
 

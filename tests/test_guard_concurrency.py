@@ -318,7 +318,7 @@ def test_a_guard_goes_on_in_both_processes_after_a_fork(tmp_path: Path) -> None:
 HALTING = """
 import os, signal, sys, threading, warnings
 from guardrails import Guard
-from guardrails.clock import SystemClock
+from guardrails.system.clock import SystemClock
 
 class Halting(SystemClock):
     at = None

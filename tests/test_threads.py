@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from guardrails.threads import THREAD, WeakList, Worker, new_lock
+from guardrails.system.threads import THREAD, WeakList, Worker, new_lock
 
 
 class Thing:
@@ -117,7 +117,7 @@ def test_a_worker_works_in_a_forked_child() -> None:
 
 def test_a_worker_holds_no_exit_up() -> None:
     program = (
-        "import asyncio; from guardrails.threads import Worker\n"
+        "import asyncio; from guardrails.system.threads import Worker\n"
         "worker = Worker(); print(asyncio.run(worker.do(lambda: 1)))"
     )
     done = subprocess.check_output([sys.executable, "-c", program], timeout=60)

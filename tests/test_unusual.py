@@ -17,10 +17,10 @@ from guardrails.core.policy import Budget
 from guardrails.core.usage import Charge, PriceStatus, TokenUsage
 from guardrails.ports import Store
 from guardrails.reports import Anomalies, Span
+from guardrails.spend.unusual import read_anomalies
 from guardrails.stores import open_store
 from guardrails.stores.memory import MemoryStore
 from guardrails.testing.conformance import NOW_MS
-from guardrails.unusual import read_anomalies
 from tests.reports.traffic import DAY_MS
 from tests.servers.fixtures import BINARIES
 from tests.servers.processes import Server

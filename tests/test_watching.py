@@ -19,9 +19,9 @@ from guardrails.core.operations import RaiseLimits
 from guardrails.core.policy import Budget, Limits, Policy
 from guardrails.core.windows import Window
 from guardrails.ports import Store
+from guardrails.spend.watching import Watch
 from guardrails.stores import open_store
 from guardrails.stores.memory import MemoryStore
-from guardrails.watching import Watch
 from tests.alerts.conftest import SLACK
 from tests.reports.traffic import DAY_MS
 from tests.servers.fixtures import BINARIES

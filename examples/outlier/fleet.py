@@ -4,7 +4,7 @@ import sys
 from pathlib import Path
 
 from guardrails import Guard, TokenUsage
-from guardrails.clock import SystemClock
+from guardrails.system.clock import SystemClock
 from guardrails.testing import FakeClock
 
 SESSIONS = 847

@@ -23,10 +23,10 @@ from rich.text import Text
 
 from guardrails import Guard, SessionStopped
 from guardrails.cli.render import render_costs
-from guardrails.clock import SystemClock
 from guardrails.core.anomaly_rules import AnomalyRules
 from guardrails.reports import Span
-from guardrails.spending import Asked, read_costs
+from guardrails.spend.reading import Asked, read_costs
+from guardrails.system.clock import SystemClock
 from guardrails_langchain import demo_mcp
 from guardrails_langchain.testing import ScriptedChatModel
 

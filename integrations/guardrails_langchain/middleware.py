@@ -31,8 +31,8 @@ from guardrails import Guard, Session
 from guardrails.core.attribution import clean_name
 from guardrails.core.policy import OnLimit
 from guardrails.guards import checked_guard
-from guardrails.ids import new_id
 from guardrails.scope import current_session, session_of
+from guardrails.system.ids import new_id
 from guardrails_langchain import notes
 from guardrails_langchain.deadlines import checked_timeout, in_time
 from guardrails_langchain.handler import tree_of

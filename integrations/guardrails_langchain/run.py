@@ -10,7 +10,7 @@ from guardrails.core.calls import CallStatus, Outcome
 from guardrails.errors import SessionStopped
 from guardrails.guarded_call import GuardedCall
 from guardrails.session import Session
-from guardrails.threads import TaskReference, running_task
+from guardrails.system.threads import TaskReference, running_task
 
 __all__ = ["Root", "Run"]
 

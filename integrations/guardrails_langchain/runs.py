@@ -46,7 +46,7 @@ from guardrails.core.calls import Outcome
 from guardrails.engine import Engine
 from guardrails.scope import session_of
 from guardrails.session import Session
-from guardrails.threads import WeakList
+from guardrails.system.threads import WeakList
 from guardrails_langchain.metadata import NAMES, names_of, nested, session_name_of
 from guardrails_langchain.run import Root, Run
 

@@ -17,7 +17,7 @@ from langgraph.types import Command
 from guardrails import Guard, Session
 from guardrails.core.policy import OnLimit
 from guardrails.errors import BudgetExceeded, CallRefused, SessionStopped
-from guardrails.threads import apart
+from guardrails.system.threads import apart
 from guardrails_langchain.bubbles import as_bubble
 from guardrails_langchain.ends import (
     Refused,

@@ -6,7 +6,7 @@ thread, for the microseconds that it takes.
 
 from guardrails.core.calls import Outcome
 from guardrails.guarded_call import GuardedCall
-from guardrails.threads import is_on_event_loop
+from guardrails.system.threads import is_on_event_loop
 
 __all__ = ["finish", "release", "reserve"]
 

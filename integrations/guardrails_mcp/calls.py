@@ -32,11 +32,11 @@ from guardrails.core.policy import Mode
 from guardrails.engine import HOLD_TTL_MS, Engine
 from guardrails.errors import CallRefused, SessionStopped
 from guardrails.guarded_call import GuardedCall
-from guardrails.interrupts import to_its_end
 from guardrails.opening import Around
 from guardrails.planning import checked_name
 from guardrails.scope import call_of
-from guardrails.threads import apart, is_on_event_loop
+from guardrails.system.interrupts import to_its_end
+from guardrails.system.threads import apart, is_on_event_loop
 from guardrails_mcp import booking, wire
 from guardrails_mcp.outcomes import outcome_of
 from guardrails_mcp.rounds import ROUNDS_MAX, Rounds

@@ -18,7 +18,7 @@ from collections.abc import Mapping, Sequence
 from types import ModuleType
 from typing import TYPE_CHECKING, Protocol
 
-from guardrails.threads import may_block, new_lock
+from guardrails.system.threads import may_block, new_lock
 
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint

@@ -13,7 +13,7 @@ from guardrails.core.estimates import (
 from guardrails.core.layers import BilledPrompt, Piece
 from guardrails.core.usage import TokenUsage
 from guardrails.engine import Engine
-from guardrails.threads import new_lock
+from guardrails.system.threads import new_lock
 
 __all__ = ["Anchors"]
 

@@ -24,7 +24,7 @@ from guardrails.core.usage import (
 )
 from guardrails.errors import UnpricedModelError
 from guardrails.ports import ContextBook, PriceBook, RateBook
-from guardrails.threads import new_lock
+from guardrails.system.threads import new_lock
 
 __all__ = ["Charges", "ToolOrigin", "ToolPrice"]
 

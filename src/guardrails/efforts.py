@@ -10,7 +10,7 @@ from collections.abc import Hashable
 
 from guardrails.core.calls import CallStatus, ModelCall, ToolCall
 from guardrails.core.loops import ToolTrace
-from guardrails.threads import new_lock
+from guardrails.system.threads import new_lock
 
 __all__ = ["Efforts"]
 

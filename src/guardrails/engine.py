@@ -39,13 +39,13 @@ from guardrails.errors import (
     ReservationConflict,
     StoreUnavailable,
 )
-from guardrails.ids import new_key
-from guardrails.interrupts import is_broken_off, to_its_end, unbroken
 from guardrails.observing import Observer
 from guardrails.ports import Clock, EventSink, PriceBook, Store
 from guardrails.refusals import refusal_error, refusing
 from guardrails.sweeping import Sweeping
-from guardrails.threads import is_on_event_loop
+from guardrails.system.ids import new_key
+from guardrails.system.interrupts import is_broken_off, to_its_end, unbroken
+from guardrails.system.threads import is_on_event_loop
 
 if TYPE_CHECKING:
     from guardrails.session import Session

@@ -13,15 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Never, ParamSpec, TypeVar, cast
 
 from guardrails.adapters import load_adapters, loaded_adapters
-from guardrails.asking import (
-    checked_by,
-    checked_every,
-    checked_hours,
-    checked_limit,
-    checked_where,
-)
 from guardrails.charges import ToolPrice
-from guardrails.clock import SystemClock
 from guardrails.config import (
     Configuration,
     environment_of,
@@ -37,8 +29,6 @@ from guardrails.core.stops import AUDIT_MAX, AuditEntry, StopOrder
 from guardrails.engine import Engine
 from guardrails.errors import ConfigurationError, StoreUnavailable
 from guardrails.guarded_call import GuardedCall
-from guardrails.ids import new_id
-from guardrails.one_process import OfOneProcess
 from guardrails.opening import Around, Opener
 from guardrails.orders import Orders, target_of
 from guardrails.planning import (
@@ -55,18 +45,28 @@ from guardrails.reports import Span
 from guardrails.scope import call_of, session_of
 from guardrails.session import Session
 from guardrails.sinks import LogSink, StoreListener
-from guardrails.spend_rows import (
+from guardrails.spend.asking import (
+    checked_by,
+    checked_every,
+    checked_hours,
+    checked_limit,
+    checked_where,
+)
+from guardrails.spend.reading import Asked, read_series, read_sessions, read_spend
+from guardrails.spend.rows import (
     SessionSpend,
     SpendRow,
     session_rows,
     spend_rows,
     step_rows,
 )
-from guardrails.spending import Asked, read_series, read_sessions, read_spend
 from guardrails.stores import open_journal, open_store, shared_url
 from guardrails.stores.memory import MemoryStore
 from guardrails.stores.resilient import ResilientStore
-from guardrails.threads import may_block, new_lock, off_event_loop
+from guardrails.system.clock import SystemClock
+from guardrails.system.ids import new_id
+from guardrails.system.one_process import OfOneProcess
+from guardrails.system.threads import may_block, new_lock, off_event_loop
 from guardrails.tools import guarded_tool
 
 if TYPE_CHECKING:

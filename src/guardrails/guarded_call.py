@@ -25,12 +25,12 @@ from guardrails.core.operations import Settle
 from guardrails.core.policy import Mode
 from guardrails.core.usage import TokenUsage
 from guardrails.errors import ConfigurationError
-from guardrails.ids import new_id
-from guardrails.interrupts import all_or_nothing, unbroken
 from guardrails.layering import learnt_layers
-from guardrails.one_process import OfOneProcess
 from guardrails.outcomes import checked_usage, failed, text_of
 from guardrails.scope import current_call, current_layer, needs_asyncio, take_out
+from guardrails.system.ids import new_id
+from guardrails.system.interrupts import all_or_nothing, unbroken
+from guardrails.system.one_process import OfOneProcess
 
 if TYPE_CHECKING:
     from guardrails.session import Session

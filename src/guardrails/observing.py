@@ -12,7 +12,7 @@ from guardrails.core.policy import OnUnpriced
 from guardrails.core.unpriced import Unpriced
 from guardrails.core.windows import DAY_MS
 from guardrails.ports import EventSink
-from guardrails.threads import new_lock
+from guardrails.system.threads import new_lock
 
 __all__ = ["Observer"]
 

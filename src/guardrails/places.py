@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from types import FrameType
 from typing import TYPE_CHECKING
 
-from guardrails.threads import TaskReference, running_task
+from guardrails.system.threads import TaskReference, running_task
 
 if TYPE_CHECKING:
     from guardrails.session import Session

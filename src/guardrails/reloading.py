@@ -13,7 +13,7 @@ from pathlib import Path
 from guardrails.config import Configuration
 from guardrails.core.policy import Mode
 from guardrails.errors import ConfigurationError
-from guardrails.threads import may_block, new_lock
+from guardrails.system.threads import may_block, new_lock
 
 __all__ = ["LOOK_EVERY_MS", "ConfigFile", "kept"]
 

@@ -26,12 +26,12 @@ from guardrails.efforts import Efforts
 from guardrails.engine import Engine
 from guardrails.errors import ConfigurationError, SessionStopped
 from guardrails.guarded_call import GuardedCall
-from guardrails.ids import new_id
-from guardrails.interrupts import all_or_nothing, unbroken
-from guardrails.one_process import OfOneProcess
 from guardrails.places import Place, enter, leave
 from guardrails.scope import current_session, session_around, take_out
-from guardrails.threads import is_on_event_loop, new_lock
+from guardrails.system.ids import new_id
+from guardrails.system.interrupts import all_or_nothing, unbroken
+from guardrails.system.one_process import OfOneProcess
+from guardrails.system.threads import is_on_event_loop, new_lock
 
 __all__ = ["Session"]
 

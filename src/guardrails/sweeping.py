@@ -2,7 +2,7 @@
 
 from guardrails.core.operations import Sweep
 from guardrails.ports import Clock
-from guardrails.threads import new_lock
+from guardrails.system.threads import new_lock
 
 __all__ = ["Sweeping"]
 

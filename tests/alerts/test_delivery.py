@@ -13,7 +13,7 @@ from guardrails.alerts.delivery import (
     Delivery,
     Post,
 )
-from guardrails.clock import SystemClock
+from guardrails.system.clock import SystemClock
 from guardrails.testing import FakeClock
 from tests.alerts.conftest import Certificates, Receiver, answering
 

@@ -11,7 +11,7 @@ import pytest
 
 from guardrails import Guard, LoopDetected, TokenUsage
 from guardrails.cli import main
-from guardrails.clock import SystemClock
+from guardrails.system.clock import SystemClock
 from guardrails.testing import FakeClock
 
 

@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from guardrails.clock import SystemClock
 from guardrails.stores import journal_folder
 from guardrails.stores.diagnosis import Status
 from guardrails.stores.redis import RedisStore
 from guardrails.stores.redis.diagnosis import diagnose
 from guardrails.stores.sqlite import SQLiteStore
+from guardrails.system.clock import SystemClock
 from guardrails.testing.conformance import charging, reserve, settle
 from tests.cli.conftest import Done, Run
 from tests.servers.configured import ConfiguredServer, wait_until_followed

@@ -14,7 +14,6 @@ import pytest
 import redis
 
 from guardrails import Guard, TokenUsage
-from guardrails.clock import SystemClock
 from guardrails.core.attribution import Attribution
 from guardrails.core.calls import CallKind
 from guardrails.core.daily import Daily
@@ -32,6 +31,7 @@ from guardrails.core.rollups import ROLLUP_DIMENSIONS
 from guardrails.core.watch_alerts import alert_of_anomaly, alert_of_day
 from guardrails.core.windows import Window
 from guardrails.stores import open_store
+from guardrails.system.clock import SystemClock
 from guardrails.testing import FakeClock
 from guardrails.testing.conformance import (
     CENT,

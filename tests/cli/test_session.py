@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from guardrails import BudgetExceeded, Guard, LoopDetected, TokenUsage
-from guardrails.clock import SystemClock
+from guardrails.system.clock import SystemClock
 from guardrails.testing import FakeClock
 from tests.cli.conftest import Run
 from tests.servers.processes import Server

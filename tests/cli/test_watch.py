@@ -8,13 +8,13 @@ from typing import TypeVar
 import pytest
 
 from guardrails.cli.watch import watch_ledger
-from guardrails.clock import SystemClock
 from guardrails.config import load_configuration
 from guardrails.core.deliveries import TellAlerts
 from guardrails.core.operations import Operation
 from guardrails.errors import StoreUnavailable
 from guardrails.stores.memory import MemoryStore
 from guardrails.stores.sqlite import SQLiteStore
+from guardrails.system.clock import SystemClock
 from guardrails.testing import FakeClock
 from tests.alerts.conftest import Receiver, content_of, receive
 from tests.cli.conftest import Run

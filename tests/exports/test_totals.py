@@ -8,7 +8,6 @@ from pathlib import Path
 import duckdb
 import pytest
 
-from guardrails.clock import SystemClock
 from guardrails.core.accounts import Charging, Line
 from guardrails.core.events import Event
 from guardrails.core.operations import Settle
@@ -18,6 +17,7 @@ from guardrails.ports import Store
 from guardrails.stores.memory import MemoryStore
 from guardrails.stores.redis import RedisStore
 from guardrails.stores.sqlite import SQLiteStore
+from guardrails.system.clock import SystemClock
 from tests.exports.month import MONTH_MS, month
 from tests.exports.strategies import no_rates
 from tests.servers.processes import Server

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 
 from guardrails import Attribution, Guard, TokenUsage
 from guardrails.core.money import usd
-from guardrails.spend_rows import SpendRow
+from guardrails.spend.rows import SpendRow
 from guardrails.testing import FakeClock
 
 HOUR_MS = 3_600_000

@@ -477,7 +477,7 @@ def test_a_killed_process_loses_nothing(tmp_path: Path, open_journal: Open) -> N
     program = f"""
         import os, signal
         from pathlib import Path
-        from guardrails.clock import SystemClock
+        from guardrails.system.clock import SystemClock
         from guardrails.stores.journal import Journal
         from guardrails.testing.conformance import charging, settle
         journal = Journal(

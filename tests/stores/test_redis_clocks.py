@@ -4,12 +4,12 @@ from contextlib import closing
 
 import pytest
 
-from guardrails.clock import SystemClock
 from guardrails.core.deliveries import ClaimAlerts, ReadAlerts, TellAlerts
 from guardrails.core.ledger import SETTLED_RETENTION_MS
 from guardrails.core.operations import Operation, Release, Reserved, Sweep, Verdict
 from guardrails.core.policy import Limits
 from guardrails.stores.redis import RedisStore, keys
+from guardrails.system.clock import SystemClock
 from guardrails.testing.conformance import (
     CENT,
     NOW_MS,

@@ -15,7 +15,6 @@ from pathlib import Path
 
 import pytest
 
-from guardrails.clock import SystemClock
 from guardrails.core.accounts import Account
 from guardrails.core.operations import Reserved, Sweep, Verdict
 from guardrails.core.policy import Limits
@@ -24,6 +23,7 @@ from guardrails.stores import open_store
 from guardrails.stores.diagnosis import Status
 from guardrails.stores.redis import RedisStore
 from guardrails.stores.redis.diagnosis import diagnose
+from guardrails.system.clock import SystemClock
 from guardrails.testing.conformance import CENT, charging, reserve, settle
 from tests.servers.fixtures import BINARIES
 from tests.servers.processes import Group, Server

@@ -10,9 +10,9 @@ from contextlib import closing
 
 import pytest
 
-from guardrails.clock import SystemClock
 from guardrails.core.operations import Reserved, Verdict
 from guardrails.stores.redis import RedisStore
+from guardrails.system.clock import SystemClock
 from guardrails.testing.conformance import charging, reserve
 from tests.servers.fixtures import BINARIES
 from tests.servers.processes import Server

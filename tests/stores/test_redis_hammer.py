@@ -9,11 +9,11 @@ from multiprocessing.synchronize import Barrier
 import pytest
 import redis
 
-from guardrails.clock import SystemClock
 from guardrails.core.operations import Reserve, Reserved, Verdict
 from guardrails.core.policy import Limits
 from guardrails.ports import Store
 from guardrails.stores import open_store
+from guardrails.system.clock import SystemClock
 from guardrails.testing.conformance import charging, reserve, settle
 from tests.servers.processes import Server
 from tests.stores.running import SHARED, account, insist, together

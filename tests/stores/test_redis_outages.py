@@ -21,7 +21,6 @@ from guardrails import (
     SessionStopped,
     StoreUnavailable,
 )
-from guardrails.clock import SystemClock
 from guardrails.core.attribution import Attribution
 from guardrails.core.lines import account_key
 from guardrails.core.money import nano_usd
@@ -30,6 +29,7 @@ from guardrails.core.rollups import HOUR_MS
 from guardrails.core.windows import Window
 from guardrails.stores import journal_folder, open_store
 from guardrails.stores.outage import SHARE
+from guardrails.system.clock import SystemClock
 from tests.servers.fixtures import BINARIES
 from tests.servers.processes import Cluster, Group, Server
 from tests.servers.proxy import Fault, Proxy, always

@@ -9,7 +9,6 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from guardrails.clock import SystemClock
 from guardrails.stores.diagnosis import Check, Status
 from guardrails.stores.redis import RedisStore
 from guardrails.stores.redis.diagnosis import diagnose
@@ -22,6 +21,7 @@ from guardrails.stores.redis.rights import (
     lacking,
     rules,
 )
+from guardrails.system.clock import SystemClock
 from guardrails.testing.conformance import StoreConformance
 from tests.servers.configured import EXAMPLES, ConfiguredServer
 from tests.servers.fixtures import BINARIES

@@ -12,11 +12,11 @@ from multiprocessing.synchronize import Barrier
 import pytest
 import redis
 
-from guardrails.clock import SystemClock
 from guardrails.core.money import nano_usd
 from guardrails.core.operations import Turn, Turned
 from guardrails.core.rollups import HOUR_MS, Spend
 from guardrails.stores.redis import RedisStore, replies
+from guardrails.system.clock import SystemClock
 from guardrails.testing.conformance import charging, reserve, settle
 from tests.cli.conftest import GUARDRAILS
 from tests.servers.fixtures import BINARIES

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Protocol, cast
 
-from guardrails.clock import SystemClock
+from guardrails.system.clock import SystemClock
 from guardrails_mcp.stdio import messages
 from guardrails_mcp.stdio.messages import Message, ToolRequest
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from guardrails.core.alerts import Alert
 from guardrails.core.telling import AlertKind
-from guardrails.ids import new_id
+from guardrails.system.ids import new_id
 
 __all__ = ["Digest", "Tally"]
 

@@ -25,9 +25,9 @@ from guardrails.alerts.cooldown import Cooldown
 from guardrails.alerts.outlet import Outlet
 from guardrails.core.alerts import Alert
 from guardrails.core.telling import AlertKind
-from guardrails.ids import new_id
 from guardrails.ports import Clock
-from guardrails.threads import WeakList
+from guardrails.system.ids import new_id
+from guardrails.system.threads import WeakList
 
 __all__ = ["POLL_SECONDS", "Dispatcher"]
 

@@ -2,7 +2,7 @@
 
 from guardrails.core.alerts import Alert
 from guardrails.core.telling import AlertKind
-from guardrails.ids import new_id
+from guardrails.system.ids import new_id
 
 __all__ = ["alert_of_outage"]
 

@@ -14,7 +14,7 @@ from guardrails.core.policy import Limits, Measure, OnUnpriced
 from guardrails.core.telling import AlertKind
 from guardrails.core.unpriced import Unpriced
 from guardrails.core.windows import DAY_MS, Window, window_end_ms
-from guardrails.ids import new_id
+from guardrails.system.ids import new_id
 
 __all__ = ["samples"]
 

@@ -16,7 +16,6 @@ from guardrails.cli.options import (
 )
 from guardrails.cli.telling import telling
 from guardrails.cli.times import time_text
-from guardrails.clock import SystemClock
 from guardrails.core.deliveries import (
     AlertLog,
     Delivery,
@@ -26,6 +25,7 @@ from guardrails.core.deliveries import (
 from guardrails.core.outbox import OUTBOX_MAX
 from guardrails.errors import ConfigurationError
 from guardrails.ports import Store
+from guardrails.system.clock import SystemClock
 
 __all__ = ["alert_log", "retry_alerts"]
 

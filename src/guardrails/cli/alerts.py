@@ -12,10 +12,10 @@ from guardrails.cli.alert_log import alert_log, retry_alerts
 from guardrails.cli.documents import document
 from guardrails.cli.exits import EXIT_FAILURE
 from guardrails.cli.options import ConfigOption, JsonOption, ProjectOption, configured
-from guardrails.clock import SystemClock
 from guardrails.errors import ConfigurationError
 from guardrails.ports import Clock, History
 from guardrails.stores.memory import MemoryStore
+from guardrails.system.clock import SystemClock
 
 __all__ = ["Tried", "app", "tries"]
 

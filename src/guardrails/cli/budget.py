@@ -22,7 +22,6 @@ from guardrails.cli.options import (
     user_name,
 )
 from guardrails.cli.times import time_text
-from guardrails.clock import SystemClock
 from guardrails.config import Configuration
 from guardrails.core.accounts import Account, Line
 from guardrails.core.attribution import Attribution
@@ -32,6 +31,7 @@ from guardrails.core.policy import Budget, Limits
 from guardrails.errors import ConfigurationError
 from guardrails.orders import Orders
 from guardrails.reports.budgets import BudgetRow, budget_rows
+from guardrails.system.clock import SystemClock
 
 __all__ = ["app"]
 

@@ -5,7 +5,6 @@ from typing import Annotated
 
 import typer
 
-from guardrails.asking import checked_by, checked_every
 from guardrails.cli import series_formats, unit_formats
 from guardrails.cli.exits import EXIT_FINDING
 from guardrails.cli.formats import csv_text, json_text
@@ -25,11 +24,12 @@ from guardrails.cli.options import (
     hours_of,
     where_of,
 )
-from guardrails.clock import SystemClock
 from guardrails.core.rollups import LAYER
 from guardrails.errors import ConfigurationError
 from guardrails.reports import CostReport, Series, Span, UnitReport
-from guardrails.spending import Asked, read_costs, read_series, read_units
+from guardrails.spend.asking import checked_by, checked_every
+from guardrails.spend.reading import Asked, read_costs, read_series, read_units
+from guardrails.system.clock import SystemClock
 
 __all__ = ["costs"]
 

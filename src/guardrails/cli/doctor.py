@@ -17,7 +17,6 @@ from guardrails.cli.options import (
     StoreOption,
     configured,
 )
-from guardrails.clock import SystemClock
 from guardrails.config import Configuration
 from guardrails.core.policy import Mode, Policy
 from guardrails.errors import StoreUnavailable
@@ -25,6 +24,7 @@ from guardrails.stores import journal_folder, open_store
 from guardrails.stores.diagnosis import Check, Status, worst_of
 from guardrails.stores.folders import folder_check
 from guardrails.stores.memory import MemoryStore
+from guardrails.system.clock import SystemClock
 
 __all__ = ["doctor", "examined"]
 

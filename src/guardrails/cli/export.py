@@ -10,7 +10,6 @@ from typing import Annotated
 
 import typer
 
-from guardrails.asking import HOURS_MAX
 from guardrails.cli.files import writing
 from guardrails.cli.ledgers import reading
 from guardrails.cli.options import (
@@ -20,7 +19,6 @@ from guardrails.cli.options import (
     configured,
 )
 from guardrails.cli.progress import Progress
-from guardrails.clock import SystemClock
 from guardrails.config import Configuration
 from guardrails.core.decisions import format_count
 from guardrails.core.flat_events import FlatEvent
@@ -31,7 +29,9 @@ from guardrails.exports.focus import MeterRates
 from guardrails.exports.selection import Selection
 from guardrails.ports import History
 from guardrails.prices import Prices
-from guardrails.spans import seconds_of
+from guardrails.spend.asking import HOURS_MAX
+from guardrails.spend.spans import seconds_of
+from guardrails.system.clock import SystemClock
 
 __all__ = ["export"]
 

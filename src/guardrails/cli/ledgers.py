@@ -7,13 +7,13 @@ from pathlib import Path
 import typer
 
 from guardrails.cli.telling import telling
-from guardrails.clock import SystemClock
 from guardrails.config import Configuration
 from guardrails.errors import ConfigurationError
 from guardrails.orders import Orders
 from guardrails.ports import History, Store
 from guardrails.stores import open_store
 from guardrails.stores.memory import MemoryStore
+from guardrails.system.clock import SystemClock
 
 __all__ = ["opened", "ordering", "reading", "refuse_memory", "shown_url"]
 

@@ -3,9 +3,9 @@
 import difflib
 
 from guardrails.cli.names import safe
-from guardrails.clock import SystemClock
 from guardrails.core.windows import DAY_MS
 from guardrails.ports import History
+from guardrails.system.clock import SystemClock
 
 __all__ = ["NEAR_DAYS", "near_names", "recent_names"]
 

@@ -8,10 +8,10 @@ from typing import Annotated
 
 import typer
 
-from guardrails.asking import HOURS_MAX, checked_hours, checked_where
 from guardrails.config import Configuration, load_configuration
 from guardrails.core.attribution import clean_name
 from guardrails.errors import ConfigurationError
+from guardrails.spend.asking import HOURS_MAX, checked_hours, checked_where
 
 __all__ = [
     "ByOption",

@@ -19,12 +19,12 @@ from guardrails.cli.options import (
 )
 from guardrails.cli.priced import Priced, differences, expected_prices, priced
 from guardrails.cli.progress import Progress
-from guardrails.clock import SystemClock
 from guardrails.core.flat_events import FlatEvent
 from guardrails.core.money import usd
 from guardrails.core.windows import DAY_MS
 from guardrails.ports import History
 from guardrails.reports.called import called_in
+from guardrails.system.clock import SystemClock
 
 __all__ = ["prices"]
 

@@ -16,7 +16,6 @@ from guardrails.cli.options import (
     StoreOption,
     configured,
 )
-from guardrails.clock import SystemClock
 from guardrails.config import Configuration
 from guardrails.core.decisions import format_count
 from guardrails.core.retention import Forgotten, Pruned
@@ -24,6 +23,7 @@ from guardrails.core.windows import DAY_MS
 from guardrails.errors import ConfigurationError
 from guardrails.planning import checked_name
 from guardrails.ports import Keeper, KeptStore
+from guardrails.system.clock import SystemClock
 
 __all__ = ["forget", "prune"]
 

@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from guardrails.clock import SystemClock
 from guardrails.config import Configuration
 from guardrails.core.accounts import Account
 from guardrails.core.lines import session_line
@@ -12,6 +11,7 @@ from guardrails.ports import History
 from guardrails.reports import SessionRow, Span, report_sessions
 from guardrails.reports.budgets import BudgetRow, budget_rows
 from guardrails.reports.session_detail import SessionDetail, session_detail
+from guardrails.system.clock import SystemClock
 
 __all__ = ["SessionReport", "session_report"]
 

@@ -4,7 +4,6 @@ from typing import Annotated
 
 import typer
 
-from guardrails.asking import check_one_of
 from guardrails.cli.ledgers import reading
 from guardrails.cli.options import (
     ConfigOption,
@@ -22,9 +21,10 @@ from guardrails.cli.options import (
     where_of,
 )
 from guardrails.cli.session_formats import csv_text, json_text
-from guardrails.clock import SystemClock
 from guardrails.reports import SESSION_ORDERS, SESSION_STATES, Span
-from guardrails.spending import Asked, read_sessions
+from guardrails.spend.asking import check_one_of
+from guardrails.spend.reading import Asked, read_sessions
+from guardrails.system.clock import SystemClock
 
 __all__ = ["sessions"]
 

@@ -18,12 +18,12 @@ from guardrails.cli.options import (
     hours_of,
 )
 from guardrails.cli.suggestions import suggestions_json, suggestions_yaml
-from guardrails.clock import SystemClock
 from guardrails.core.money import usd
 from guardrails.core.rollups import HOUR_MS
 from guardrails.errors import ConfigurationError
 from guardrails.reports.simulation import Refused, Simulation, simulated
 from guardrails.reports.suggestions import Suggestion, suggested
+from guardrails.system.clock import SystemClock
 
 __all__ = ["simulate"]
 

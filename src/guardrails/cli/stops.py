@@ -27,7 +27,7 @@ from guardrails.core.stops import AuditEntry, StopKind, StopOrder, StopTarget
 from guardrails.errors import ConfigurationError
 from guardrails.orders import target_of
 from guardrails.ports import History
-from guardrails.spans import seconds_of
+from guardrails.spend.spans import seconds_of
 
 __all__ = ["resume", "stop", "stops"]
 

@@ -4,10 +4,10 @@ import contextlib
 from collections.abc import Callable, Generator
 from typing import TYPE_CHECKING
 
-from guardrails.clock import SystemClock
 from guardrails.config import Configuration
 from guardrails.ports import Clock, Store
 from guardrails.stores.memory import MemoryStore
+from guardrails.system.clock import SystemClock
 
 if TYPE_CHECKING:
     from guardrails.alerts.sink import AlertSink

@@ -13,8 +13,8 @@ from guardrails.cli.options import (
     configured,
     where_of,
 )
-from guardrails.clock import SystemClock
-from guardrails.spending import read_top
+from guardrails.spend.reading import read_top
+from guardrails.system.clock import SystemClock
 
 __all__ = ["top"]
 

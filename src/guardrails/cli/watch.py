@@ -16,11 +16,11 @@ from guardrails.cli.options import (
 )
 from guardrails.cli.telling import telling
 from guardrails.cli.times import time_text
-from guardrails.clock import SystemClock
 from guardrails.config import Configuration
 from guardrails.errors import ConfigurationError, StoreUnavailable
 from guardrails.ports import Clock, Store
-from guardrails.watching import Watch
+from guardrails.spend.watching import Watch
+from guardrails.system.clock import SystemClock
 
 __all__ = ["watch", "watch_ledger"]
 

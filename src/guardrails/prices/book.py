@@ -22,7 +22,7 @@ from guardrails.prices.rates import RateCard
 from guardrails.prices.recent import Recent
 from guardrails.prices.rows import ModelPrice
 from guardrails.prices.worst_case import worst_case
-from guardrails.threads import may_block
+from guardrails.system.threads import may_block
 
 __all__ = ["CARDS_MAX", "NAME_CHARACTERS_MAX", "UNKNOWN_MAX", "Prices"]
 

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Hashable
 from typing import Generic, TypeVar
 
-from guardrails.threads import new_lock
+from guardrails.system.threads import new_lock
 
 __all__ = ["Recent"]
 

@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable, Iterable, Sequence
 from typing import Protocol
 
-from guardrails.threads import WeakList
+from guardrails.system.threads import WeakList
 
 __all__ = ["Forkable", "LockedAtFork", "close_at_fork"]
 

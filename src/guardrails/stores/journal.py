@@ -30,13 +30,13 @@ from itertools import islice
 from pathlib import Path
 
 from guardrails.core.operations import Reserve, Settle
-from guardrails.ids import new_id
 from guardrails.ports import Clock, History
 from guardrails.stores.background import Background
 from guardrails.stores.backlog import Entry, is_booked, is_over
 from guardrails.stores.journal_file import JournalFile, name_of, paths_of, tidy
 from guardrails.stores.journal_rows import entry_from
-from guardrails.threads import may_block
+from guardrails.system.ids import new_id
+from guardrails.system.threads import may_block
 
 __all__ = ["KEPT_MS", "Journal"]
 

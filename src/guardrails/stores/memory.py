@@ -24,9 +24,9 @@ from guardrails.core.rollups import (
     layer_spends,
     spend_of,
 )
-from guardrails.ids import new_key
 from guardrails.ports import FOREVER_MS
 from guardrails.stores.forks import close_at_fork
+from guardrails.system.ids import new_key
 
 __all__ = ["MemoryStore"]
 

@@ -22,8 +22,8 @@ from guardrails.core.retention import (
     nameless,
 )
 from guardrails.core.rollups import HOUR_MS, MIX, SUM_NAMES, Mix
-from guardrails.ids import new_id
 from guardrails.stores.alert_texts import kept_from
+from guardrails.system.ids import new_id
 
 __all__ = ["LedgerFile", "SQLiteRetention"]
 

@@ -34,7 +34,6 @@ from typing import Never, TypeVar, cast
 from guardrails.core.operations import Operation
 from guardrails.core.tracebacks import interrupt_in
 from guardrails.errors import StoreUnavailable
-from guardrails.ids import new_key
 from guardrails.stores.database import (
     Transaction,
     Turnstile,
@@ -49,7 +48,8 @@ from guardrails.stores.history import SQLiteHistory
 from guardrails.stores.kept_rows import KeptRows
 from guardrails.stores.retention import SQLiteRetention
 from guardrails.stores.sqlite_operations import apply_operation
-from guardrails.threads import WeakList, Worker, may_block
+from guardrails.system.ids import new_key
+from guardrails.system.threads import WeakList, Worker, may_block
 
 __all__ = ["SQLiteStore"]
 

@@ -75,8 +75,8 @@ from guardrails.core.stops import (
 from guardrails.core.telling import AlertKind, Telling
 from guardrails.core.usage import Charge, PriceStatus, TokenUsage
 from guardrails.errors import StoreUnavailable
-from guardrails.ids import new_id
 from guardrails.ports import Store
+from guardrails.system.ids import new_id
 from guardrails.testing.watched import watched_alerts
 
 __all__ = ["StoreConformance", "charging", "reserve", "settle"]

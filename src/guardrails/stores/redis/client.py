@@ -38,7 +38,7 @@ from guardrails.stores.redis.stream import Streams
 from guardrails.stores.redis.topology import DEADLINE_S, Address, Topology
 from guardrails.stores.redis.waiting import SlowConnection, awaited_within, within
 from guardrails.stores.redis.wire import Argument, Fragment, evalsha, packed
-from guardrails.threads import is_on_event_loop, may_block
+from guardrails.system.threads import is_on_event_loop, may_block
 
 __all__ = ["Client"]
 

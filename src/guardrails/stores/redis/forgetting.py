@@ -14,7 +14,6 @@ from typing import TypeVar
 from guardrails.core.accounts import Account
 from guardrails.core.retention import IN_USE_MS, Forgotten, is_about, nameless
 from guardrails.core.rollups import MIX, Mix
-from guardrails.ids import new_id
 from guardrails.stores.alert_texts import kept_from
 from guardrails.stores.redis import keys, replies
 from guardrails.stores.redis.layouts import DIGESTS_BYTES, SEPARATOR
@@ -22,6 +21,7 @@ from guardrails.stores.redis.rewriting import Keeping
 from guardrails.stores.redis.walks import entries_in, fields_in, keys_in
 from guardrails.stores.redis.wire import Argument
 from guardrails.stores.rows import EVENT_COLUMNS
+from guardrails.system.ids import new_id
 
 __all__ = ["Belongings", "Forgetting"]
 

@@ -18,12 +18,12 @@ from collections.abc import Callable, Generator, Sequence
 from typing import Any
 
 from guardrails.errors import StoreUnavailable
-from guardrails.ids import new_id
 from guardrails.stores.redis import keys
 from guardrails.stores.redis.client import Client
 from guardrails.stores.redis.scripts import Script
 from guardrails.stores.redis.walks import entries_in
 from guardrails.stores.redis.wire import Argument, Fragment
+from guardrails.system.ids import new_id
 
 __all__ = ["Keeping", "Turn"]
 

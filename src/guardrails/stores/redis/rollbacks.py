@@ -6,8 +6,8 @@ call: whoever reads the log needs to know that once, and how often it was.
 
 import logging
 
-from guardrails.clock import SystemClock
 from guardrails.ports import Clock
+from guardrails.system.clock import SystemClock
 
 __all__ = ["SAY_AGAIN_MS", "Rollbacks"]
 

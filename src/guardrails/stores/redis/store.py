@@ -45,7 +45,6 @@ from guardrails.core.operations import (
     Turned,
 )
 from guardrails.errors import StoreUnavailable
-from guardrails.ids import new_key
 from guardrails.ports import Clock, Keeper
 from guardrails.stores.backlog import Entry
 from guardrails.stores.forks import LockedAtFork
@@ -57,6 +56,7 @@ from guardrails.stores.redis.rollbacks import Rollbacks
 from guardrails.stores.redis.scripts import Script
 from guardrails.stores.redis.topology import Topology
 from guardrails.stores.redis.wire import Argument, Fragment
+from guardrails.system.ids import new_key
 
 __all__ = ["RedisStore"]
 

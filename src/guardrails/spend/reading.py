@@ -1,9 +1,8 @@
-"""Spending: reads reports from a history."""
+"""Reading: makes reports of what a history has."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from guardrails.asking import check_layers_alone, check_one_of
 from guardrails.core.accounts import Account
 from guardrails.core.anomaly_rules import AnomalyRules
 from guardrails.core.calls import CallKind
@@ -35,7 +34,8 @@ from guardrails.reports import (
     sessions,
     unpriced_names,
 )
-from guardrails.unusual import read_anomalies
+from guardrails.spend.asking import check_layers_alone, check_one_of
+from guardrails.spend.unusual import read_anomalies
 
 __all__ = [
     "Asked",

@@ -1,4 +1,4 @@
-"""Rows of spend: what `guard.spend` and `guard.sessions` return. Money is Decimal."""
+"""Rows: what `guard.spend` and `guard.sessions` return. Money is Decimal."""
 
 from dataclasses import dataclass
 from datetime import UTC, datetime

@@ -15,10 +15,10 @@ from guardrails.core.policy import Policy
 from guardrails.core.rollups import HOUR_MS, Spend
 from guardrails.core.watch_alerts import alert_of_anomaly, alert_of_day
 from guardrails.core.windows import DAY_MS
-from guardrails.paces import read_paces
 from guardrails.ports import Store
 from guardrails.reports import LOSSES_BY, Anomalies, Span, losses
-from guardrails.unusual import read_anomalies
+from guardrails.spend.paces import read_paces
+from guardrails.spend.unusual import read_anomalies
 
 __all__ = ["Watch"]
 

@@ -4,7 +4,7 @@ import itertools
 import os
 import secrets
 
-from guardrails.clock import SystemClock
+from guardrails.system.clock import SystemClock
 
 __all__ = ["new_id", "new_key"]
 

@@ -10,7 +10,7 @@ from guardrails.core.attribution import NAME_BYTES_MAX
 from guardrails.core.groups import SPEND_DIMENSIONS, UNATTRIBUTED, Every
 from guardrails.core.rollups import LAYER
 from guardrails.errors import ConfigurationError
-from guardrails.spans import seconds_of
+from guardrails.spend.spans import seconds_of
 
 __all__ = [
     "HOURS_MAX",

@@ -1,0 +1,1 @@
+"""Spend: reads from a history what people ask about, and what they should know."""

@@ -1,0 +1,1 @@
+"""The system: clocks, random ids, threads, forks and signals. Nothing of the domain."""

@@ -15,8 +15,8 @@ from guardrails.core.events import Event
 from guardrails.core.usage import Charge, PriceStatus, TokenUsage
 from guardrails.exports import open_writer
 from guardrails.stores import rows
-from guardrails.stores.flat_rows import FLAT_COLUMNS
 from guardrails.stores.sqlite import SQLiteStore
+from guardrails.stores.sqlite.flat_rows import FLAT_COLUMNS
 
 __all__ = ["measure_export"]
 

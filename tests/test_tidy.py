@@ -27,7 +27,7 @@ LONG = {
     "src/guardrails/guard.py": "the facade: signatures, and what a caller must know",
     "src/guardrails/guard.py:__init__": "every option, once to take and once to pass",
     "src/guardrails/guard.py:call": "every option, once to take and once to explain",
-    "src/guardrails/stores/resilient.py": "asking, away and back: one state machine",
+    "src/guardrails/stores/resilient/store.py": "asking, away, back: a state machine",
     "src/guardrails/testing/conformance.py": "one battery, to be inherited as a whole",
 }
 """What may be longer, and why splitting it would make it harder to read. Keys

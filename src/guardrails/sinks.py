@@ -12,7 +12,7 @@ from guardrails.core.operations import Crossing, Reserve, Settle
 from guardrails.core.policy import OnUnpriced
 from guardrails.core.unpriced import Unpriced
 from guardrails.ports import EventSink
-from guardrails.stores.listener import Listener
+from guardrails.stores.resilient.listener import Listener
 
 __all__ = ["LogSink", "StoreListener"]
 

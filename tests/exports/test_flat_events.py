@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from guardrails.core.events import Event
 from guardrails.core.flat_events import flat_event
 from guardrails.stores import rows
-from guardrails.stores.flat_rows import FLAT_COLUMNS, flat_events_of
+from guardrails.stores.sqlite.flat_rows import FLAT_COLUMNS, flat_events_of
 from tests.exports.strategies import events
 
 

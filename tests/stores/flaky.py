@@ -9,8 +9,8 @@ from guardrails.core.operations import Crossing, Operation, ReadAccount, Reserve
 from guardrails.errors import StoreUnavailable
 from guardrails.ports import History
 from guardrails.stores.backlog import Entry
-from guardrails.stores.listener import Listener
 from guardrails.stores.memory import MemoryStore
+from guardrails.stores.resilient.listener import Listener
 
 __all__ = ["FlakyStore", "Heard", "RemoteFlakyStore"]
 

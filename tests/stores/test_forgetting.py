@@ -10,8 +10,8 @@ import pytest
 from guardrails.core.operations import Conflict, ReadAccount, Settled, Sweep
 from guardrails.ports import KeptStore, Store
 from guardrails.stores import open_store
-from guardrails.stores.retention import SQLiteRetention
 from guardrails.stores.sqlite import SQLiteStore
+from guardrails.stores.sqlite.retention import SQLiteRetention
 from guardrails.testing.conformance import CENT, NOW_MS, charging, reserve, settle
 from tests.servers.fixtures import BINARIES
 from tests.servers.processes import Server

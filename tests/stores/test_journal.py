@@ -28,9 +28,9 @@ from guardrails.core.operations import (
 from guardrails.core.policy import Limits, OnStoreError
 from guardrails.errors import StoreUnavailable
 from guardrails.stores.backlog import Entry
-from guardrails.stores.journal import KEPT_MS, PAGE, PRUNED_EVERY, Journal
 from guardrails.stores.memory import MemoryStore
 from guardrails.stores.resilient import ResilientStore
+from guardrails.stores.resilient.journal import KEPT_MS, PAGE, PRUNED_EVERY, Journal
 from guardrails.testing import FakeClock
 from guardrails.testing.conformance import CENT, charging, reserve, settle
 from tests.stores.flaky import RemoteFlakyStore
@@ -232,7 +232,7 @@ def test_puts_aside_what_it_cannot_read(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """One damaged row costs one row."""
-    monkeypatch.setattr("guardrails.stores.journal.REMEMBERED_MAX", 1)
+    monkeypatch.setattr("guardrails.stores.resilient.journal.REMEMBERED_MAX", 1)
     to = charging()
     for name in ("1", "2", "3"):
         journal.keep(settle(name, to))
@@ -478,7 +478,7 @@ def test_a_killed_process_loses_nothing(tmp_path: Path, open_journal: Open) -> N
         import os, signal
         from pathlib import Path
         from guardrails.system.clock import SystemClock
-        from guardrails.stores.journal import Journal
+        from guardrails.stores.resilient.journal import Journal
         from guardrails.testing.conformance import charging, settle
         journal = Journal(
             Path({str(tmp_path / "journal")!r}), store={STORE!r}, clock=SystemClock()
@@ -537,7 +537,7 @@ def test_a_fork_waits_for_whoever_tidies_the_file(
         may_end.wait(10)
         ended.append(path)
 
-    monkeypatch.setattr("guardrails.stores.journal.tidy", slow_tidy)
+    monkeypatch.setattr("guardrails.stores.resilient.journal.tidy", slow_tidy)
     journal = open_journal()
     store = ResilientStore(
         RemoteFlakyStore(), on_error=OnStoreError.LOCAL, clock=clock, journal=journal

@@ -20,8 +20,8 @@ from guardrails.core.operations import (
 from guardrails.core.policy import Limits
 from guardrails.core.stops import StopKind, StopTarget
 from guardrails.errors import StoreUnavailable
-from guardrails.stores.kept_rows import ROWS_MAX
 from guardrails.stores.sqlite import SQLiteStore
+from guardrails.stores.sqlite.kept_rows import ROWS_MAX
 from guardrails.testing.conformance import CENT, NOW_MS, charging, reserve, settle
 from tests.stores.running import SHARED, account
 

@@ -185,7 +185,7 @@ print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 FAILING_AT_FORK = """
 import builtins, os, sys, threading
 from guardrails.core.operations import ReadAccount
-from guardrails.stores.forks import close_at_fork
+from guardrails.system.forks import close_at_fork
 from guardrails.stores.memory import MemoryStore
 
 class Failing:

@@ -28,7 +28,7 @@ from guardrails.core.operations import ReadAccount
 from guardrails.core.rollups import HOUR_MS
 from guardrails.core.windows import Window
 from guardrails.stores import journal_folder, open_store
-from guardrails.stores.outage import SHARE
+from guardrails.stores.resilient.outage import SHARE
 from guardrails.system.clock import SystemClock
 from tests.servers.fixtures import BINARIES
 from tests.servers.processes import Cluster, Group, Server

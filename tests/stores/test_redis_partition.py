@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from guardrails.stores.redis.topology import RESENT_MS
-from guardrails.stores.resilient import PROBE_MS
+from guardrails.stores.resilient.store import PROBE_MS
 
 APART = ("unshare", "--map-root-user", "--net")
 """Runs a command in a network of its own, which it may cut."""

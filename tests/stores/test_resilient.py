@@ -27,7 +27,7 @@ from guardrails.core.policy import Limits, OnStoreError
 from guardrails.errors import StoreUnavailable
 from guardrails.stores.backlog import BACKLOG_MAX
 from guardrails.stores.resilient import ResilientStore
-from guardrails.stores.tallies import TALLIES_MAX
+from guardrails.stores.resilient.tallies import TALLIES_MAX
 from guardrails.testing import FakeClock
 from guardrails.testing.conformance import (
     CENT,
@@ -420,7 +420,7 @@ def test_calls_wait_while_the_last_ones_are_booked(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Else a busy process would add some for ever, and never ask the store again."""
-    monkeypatch.setattr("guardrails.stores.resilient.LAST_MS", 10_000)
+    monkeypatch.setattr("guardrails.stores.resilient.store.LAST_MS", 10_000)
     store = build(OnStoreError.CLOSED)
     store.execute(reserve("before", charging()))
     real.is_away = True

@@ -24,8 +24,8 @@ from guardrails.core.events import Event
 from guardrails.core.ledger import SETTLED_RETENTION_MS
 from guardrails.core.operations import ReadAccount, Reserved, Settled, Sweep, Verdict
 from guardrails.errors import ConfigurationError, StoreUnavailable
-from guardrails.stores.database import APPLICATION_ID, explain
 from guardrails.stores.sqlite import SQLiteStore
+from guardrails.stores.sqlite.database import APPLICATION_ID, explain
 from guardrails.testing.conformance import NOW_MS, charging, reserve, settle
 from tests.stores.spending import event_lists, settle_of
 
@@ -405,7 +405,7 @@ def test_a_settlement_repeated_after_its_hold_was_forgotten_counts_once(
 def test_a_ledger_of_the_first_schema_is_taken_over(tmp_path: Path) -> None:
     """What it has summed up stays, and what it did not know then is nothing."""
     path = tmp_path / "old.sqlite3"
-    first = files("guardrails.stores") / "migrations" / "0001_ledger.sql"
+    first = files("guardrails.stores.sqlite") / "migrations" / "0001_ledger.sql"
     with closing(sqlite3.connect(path)) as connection:
         connection.executescript(first.read_text(encoding="utf-8"))
         cell = ("p", 0, "agent", "a", 5, 6, 1, 2, *[0] * 5)
@@ -426,7 +426,7 @@ def test_a_ledger_of_the_first_schema_is_taken_over(tmp_path: Path) -> None:
 OF_ONE_DIMENSION = "WHERE dimension <> 'mix'"
 
 MIGRATIONS = sorted(
-    (Path(str(files("guardrails.stores"))) / "migrations").glob("*.sql")
+    (Path(str(files("guardrails.stores.sqlite"))) / "migrations").glob("*.sql")
 )
 
 

@@ -25,14 +25,21 @@ from guardrails.core.operations import (
 )
 from guardrails.core.policy import Limits
 from guardrails.errors import StoreUnavailable
-from guardrails.stores import database, kept_rows, sqlite, sqlite_operations
-from guardrails.stores.sqlite import SQLiteStore
+from guardrails.stores.sqlite import (
+    SQLiteStore,
+    database,
+    kept_rows,
+    operations,
+)
+from guardrails.stores.sqlite import (
+    store as sqlite_store,
+)
 from guardrails.testing.conformance import CENT, NOW_MS, charging, reserve, settle
 
 SESSION = "default/session/session_id=s"
 TO = charging()
 LATER_MS = NOW_MS + 2 * 86_400_000
-MODULES = (database, kept_rows, sqlite, sqlite_operations)
+MODULES = (database, kept_rows, sqlite_store, operations)
 FILES = {module.__file__ for module in MODULES}
 
 

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from guardrails.core.loops import ToolTrace
-from guardrails.stores.trace_texts import traces_from, written_traces
+from guardrails.stores.sqlite.trace_texts import traces_from, written_traces
 
 names = st.text(max_size=6)
 

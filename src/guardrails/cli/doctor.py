@@ -105,9 +105,9 @@ def _store_checks(configuration: Configuration, journal: Path) -> list[Check]:
         from guardrails.stores.sqlite import SQLiteStore
 
         if isinstance(store, SQLiteStore):
-            from guardrails.stores import sqlite_diagnosis
+            from guardrails.stores.sqlite.diagnosis import diagnose
 
-            found = sqlite_diagnosis.diagnose(store)
+            found = diagnose(store)
             purpose = "what is paid while the file is locked ends with its process"
             kept = folder_check(journal, name="journal", purpose=purpose)
             if kept.status is Status.FAIL:  # Two things have to fail before it matters.

@@ -13,7 +13,7 @@ from guardrails.ports import Clock, Store
 from guardrails.stores.memory import MemoryStore
 
 if TYPE_CHECKING:
-    from guardrails.stores.journal import Journal
+    from guardrails.stores.resilient.journal import Journal
 
 __all__ = ["is_relative", "journal_folder", "open_journal", "open_store", "shared_url"]
 
@@ -76,7 +76,7 @@ def shared_url(url: str) -> str:
     if path is None:
         return url
     # Imported late, as below.
-    from guardrails.stores.database import in_full
+    from guardrails.stores.sqlite.database import in_full
 
     return f"sqlite:///{quote(os.fspath(in_full(path)))}"
 
@@ -112,7 +112,7 @@ def open_journal(
         if not is_needed and not _has_left(folder, store):
             return None
         # Imported late, as below.
-        from guardrails.stores.journal import KEPT_MS, Journal
+        from guardrails.stores.resilient.journal import KEPT_MS, Journal
 
         kept_ms = KEPT_MS if is_remote else 0  # What a file has, it does not lose.
         return Journal(folder, store=store, clock=clock, kept_ms=kept_ms)
@@ -131,7 +131,7 @@ def open_journal(
 def _has_left(folder: Path, store: str) -> bool:
     """Whether there is a journal that somebody may have to adopt."""
     # Imported late, as below.
-    from guardrails.stores.journal_file import paths_of
+    from guardrails.stores.resilient.journal_file import paths_of
 
     return bool(paths_of(folder, store))
 

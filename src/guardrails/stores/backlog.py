@@ -6,7 +6,7 @@ from typing import Protocol
 
 from guardrails.core.operations import Release, Reserve, Settle
 from guardrails.ports import History
-from guardrails.stores.forks import LockedAtFork
+from guardrails.system.forks import LockedAtFork
 
 __all__ = ["Backlog", "Entry", "MemoryBacklog", "is_booked", "is_over"]
 

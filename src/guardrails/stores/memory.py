@@ -25,7 +25,7 @@ from guardrails.core.rollups import (
     spend_of,
 )
 from guardrails.ports import FOREVER_MS
-from guardrails.stores.forks import close_at_fork
+from guardrails.system.forks import close_at_fork
 from guardrails.system.ids import new_key
 
 __all__ = ["MemoryStore"]

@@ -157,7 +157,7 @@ def new_lock() -> threading.RLock:
 
     Else the child could inherit it from a thread that it does not have, and nobody
     there would ever let it go. What it guards must do for a child at any moment: a
-    fork does not wait. What must not be seen half done is for `stores.forks`.
+    fork does not wait. What must not be seen half done is for `forks`.
     """
     lock = threading.RLock()
     _locks.add(weakref.ref(lock, _locks.discard))

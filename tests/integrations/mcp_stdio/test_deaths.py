@@ -14,7 +14,7 @@ import pytest
 
 from guardrails.stores.diagnosis import Status
 from guardrails.stores.sqlite import SQLiteStore
-from guardrails.stores.sqlite_diagnosis import diagnose
+from guardrails.stores.sqlite.diagnosis import diagnose
 from tests.integrations.mcp_stdio.hosts import (
     WRAP,
     Host,

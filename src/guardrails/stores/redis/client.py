@@ -19,7 +19,6 @@ from redis.connection import Connection
 
 from guardrails.core.tracebacks import interrupt_in
 from guardrails.errors import StoreUnavailable
-from guardrails.stores.forks import LockedAtFork
 from guardrails.stores.redis.attempts import (
     CALL_DEADLINE_S,
     Exchange,
@@ -38,6 +37,7 @@ from guardrails.stores.redis.stream import Streams
 from guardrails.stores.redis.topology import DEADLINE_S, Address, Topology
 from guardrails.stores.redis.waiting import SlowConnection, awaited_within, within
 from guardrails.stores.redis.wire import Argument, Fragment, evalsha, packed
+from guardrails.system.forks import LockedAtFork
 from guardrails.system.threads import is_on_event_loop, may_block
 
 __all__ = ["Client"]

@@ -47,7 +47,6 @@ from guardrails.core.operations import (
 from guardrails.errors import StoreUnavailable
 from guardrails.ports import Clock, Keeper
 from guardrails.stores.backlog import Entry
-from guardrails.stores.forks import LockedAtFork
 from guardrails.stores.redis import keys, orders, outbox, replies, requests
 from guardrails.stores.redis.client import Client
 from guardrails.stores.redis.history import RedisHistory
@@ -56,6 +55,7 @@ from guardrails.stores.redis.rollbacks import Rollbacks
 from guardrails.stores.redis.scripts import Script
 from guardrails.stores.redis.topology import Topology
 from guardrails.stores.redis.wire import Argument, Fragment
+from guardrails.system.forks import LockedAtFork
 from guardrails.system.ids import new_key
 
 __all__ = ["RedisStore"]

@@ -38,16 +38,16 @@ from guardrails.core.policy import OnStoreError
 from guardrails.core.tracebacks import let_through
 from guardrails.errors import StoreUnavailable
 from guardrails.ports import Clock, History, RemoteStore, Store
-from guardrails.stores.background import Background
 from guardrails.stores.backlog import Backlog, Entry, MemoryBacklog
-from guardrails.stores.forks import close_at_fork
-from guardrails.stores.listener import Listener
-from guardrails.stores.outage import Outage
-from guardrails.stores.tallies import Tallies
+from guardrails.stores.resilient.background import Background
+from guardrails.stores.resilient.listener import Listener
+from guardrails.stores.resilient.outage import Outage
+from guardrails.stores.resilient.tallies import Tallies
+from guardrails.system.forks import close_at_fork
 from guardrails.system.interrupts import all_or_nothing
 
 if TYPE_CHECKING:  # Not everybody needs one, and it takes long to load.
-    from guardrails.stores.journal import Journal
+    from guardrails.stores.resilient.journal import Journal
 
 __all__ = ["ResilientStore"]
 

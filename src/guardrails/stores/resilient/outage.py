@@ -36,7 +36,7 @@ from guardrails.core.operations import (
 from guardrails.core.policy import Limits, Measure, OnStoreError
 from guardrails.core.stops import Stops
 from guardrails.errors import StoreUnavailable
-from guardrails.stores.tallies import Tallies
+from guardrails.stores.resilient.tallies import Tallies
 
 __all__ = ["SHARE", "Outage"]
 

@@ -31,10 +31,15 @@ from pathlib import Path
 
 from guardrails.core.operations import Reserve, Settle
 from guardrails.ports import Clock, History
-from guardrails.stores.background import Background
 from guardrails.stores.backlog import Entry, is_booked, is_over
-from guardrails.stores.journal_file import JournalFile, name_of, paths_of, tidy
-from guardrails.stores.journal_rows import entry_from
+from guardrails.stores.resilient.background import Background
+from guardrails.stores.resilient.journal_file import (
+    JournalFile,
+    name_of,
+    paths_of,
+    tidy,
+)
+from guardrails.stores.resilient.journal_rows import entry_from
 from guardrails.system.ids import new_id
 from guardrails.system.threads import may_block
 

@@ -257,7 +257,7 @@ def _pragma(connection: sqlite3.Connection, name: str) -> int:
 @cache
 def _migrations() -> tuple[str, ...]:
     """Returns the scripts in order; the n-th leads to schema n."""
-    folder = files("guardrails.stores") / "migrations"
+    folder = files("guardrails.stores.sqlite") / "migrations"
     scripts = sorted(
         (script for script in folder.iterdir() if script.name.endswith(".sql")),
         key=lambda script: script.name,

@@ -22,7 +22,7 @@ from guardrails.core.accounts import Account, Hold, HoldState
 from guardrails.core.ledger import Ledger
 from guardrails.core.outbox import Outbox
 from guardrails.core.stops import Stops
-from guardrails.stores.trace_texts import Traces
+from guardrails.stores.sqlite.trace_texts import Traces
 
 __all__ = ["KeptRows", "Rows"]
 

@@ -29,11 +29,16 @@ from guardrails.core.operations import (
     Turned,
 )
 from guardrails.core.stops import Stops, project_in, project_of
-from guardrails.stores import rows, statements, stop_rows
-from guardrails.stores.database import Transaction
-from guardrails.stores.kept_rows import KeptRows, Rows
-from guardrails.stores.outbox_rows import OutboxOperation, load_outbox, save_outbox
-from guardrails.stores.trace_texts import traces_from, written_traces
+from guardrails.stores import rows
+from guardrails.stores.sqlite import statements, stop_rows
+from guardrails.stores.sqlite.database import Transaction
+from guardrails.stores.sqlite.kept_rows import KeptRows, Rows
+from guardrails.stores.sqlite.outbox_rows import (
+    OutboxOperation,
+    load_outbox,
+    save_outbox,
+)
+from guardrails.stores.sqlite.trace_texts import traces_from, written_traces
 
 __all__ = ["apply_operation"]
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from guardrails.core.accounts import Charging
 from guardrails.core.operations import Release
 from guardrails.stores.backlog import Entry
-from guardrails.stores.journal_rows import charging_text, entry_row
+from guardrails.stores.resilient.journal_rows import charging_text, entry_row
 
 try:
     import fcntl

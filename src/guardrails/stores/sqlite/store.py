@@ -34,7 +34,7 @@ from typing import Never, TypeVar, cast
 from guardrails.core.operations import Operation
 from guardrails.core.tracebacks import interrupt_in
 from guardrails.errors import StoreUnavailable
-from guardrails.stores.database import (
+from guardrails.stores.sqlite.database import (
     Transaction,
     Turnstile,
     explain,
@@ -43,11 +43,11 @@ from guardrails.stores.database import (
     is_locked,
     open_database,
 )
-from guardrails.stores.forks import close_at_fork
-from guardrails.stores.history import SQLiteHistory
-from guardrails.stores.kept_rows import KeptRows
-from guardrails.stores.retention import SQLiteRetention
-from guardrails.stores.sqlite_operations import apply_operation
+from guardrails.stores.sqlite.history import SQLiteHistory
+from guardrails.stores.sqlite.kept_rows import KeptRows
+from guardrails.stores.sqlite.operations import apply_operation
+from guardrails.stores.sqlite.retention import SQLiteRetention
+from guardrails.system.forks import close_at_fork
 from guardrails.system.ids import new_key
 from guardrails.system.threads import WeakList, Worker, may_block
 

@@ -13,7 +13,7 @@ from guardrails.core.groups import Every, SpendQuery, grouped, in_order
 from guardrails.core.rollups import LAYER, MIX, SUM_NAMES, Mix, Spend, by_layer
 from guardrails.ports import FOREVER_MS
 from guardrails.stores import rows
-from guardrails.stores.flat_rows import FLAT_COLUMNS, flat_events_of
+from guardrails.stores.sqlite.flat_rows import FLAT_COLUMNS, flat_events_of
 from guardrails.system.threads import may_block
 
 __all__ = ["SQLiteHistory"]

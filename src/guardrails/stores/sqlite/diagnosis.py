@@ -23,7 +23,7 @@ from guardrails.stores.folders import (
     folder_check,
     space_check,
 )
-from guardrails.stores.sqlite import SQLiteStore
+from guardrails.stores.sqlite.store import SQLiteStore
 
 __all__ = ["diagnose"]
 

@@ -19,7 +19,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import ParamSpec, TypeVar
 
 from guardrails_mcp.stdio.lines import Lines, Oversized
 from guardrails_mcp.stdio.relay import Passage, Relay
@@ -71,6 +71,7 @@ _PROGRESS = b"notifications/progress"
 _log = logging.getLogger("guardrails")
 
 L = TypeVar("L", bytes, bytes | Oversized)
+P = ParamSpec("P")
 R = TypeVar("R")
 
 
@@ -313,12 +314,12 @@ def drain(
 
 def _decided(decide: Callable[[L], Passage], line: L) -> Passage | None:
     """Asks the relay; a failure of ours must not be one of the host's."""
-    return _contained(lambda: decide(line))
+    return _contained(decide, line)
 
 
-def _contained(ask: Callable[[], R]) -> R | None:
+def _contained(ask: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R | None:
     try:
-        return ask()
+        return ask(*args, **kwargs)
     except OSError:
         raise  # There is no guard.
     except Exception as error:

@@ -21,7 +21,7 @@ import logging
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from guardrails import GuardrailsError
 from guardrails_mcp.refusals import refusal_result
@@ -57,7 +57,7 @@ class Passage:
 
     to_server: bytes = b""
     to_host: bytes = b""
-    opened: list[Metered] = field(default_factory=list["Metered"])
+    opened: tuple[Metered, ...] = ()
     """Calls that `to_server` makes: to be released if it is not written."""
 
 
@@ -166,7 +166,7 @@ class Relay:
                 call = meter.open_tool(request, ended)
             except GuardrailsError as error:
                 return _refusal(request, error)
-            passage.opened.append(call)
+            passage.opened += (call,)
         else:
             if ended is not None:
                 ended.book()

@@ -3,7 +3,8 @@
 What is not recognised on its way to the server would be a call that nobody pays for, so
 reading is as lenient as the most lenient server: escaped slashes, keys in another case,
 keys that come twice, broken UTF-8. What even that does not make readable, but speaks of
-a tool call, is refused.
+a tool call, is refused: a call over several lines, of which the SDK in Go makes one, or
+in UTF-16, which the SDK in C# reads after its byte order mark.
 """
 
 import json
@@ -25,8 +26,8 @@ __all__ = [
     "error_line",
     "failure_line",
     "hides_call",
+    "is_deep",
     "is_interesting",
-    "is_json",
     "is_response",
     "key_of",
     "key_of_raw",
@@ -37,6 +38,8 @@ __all__ = [
     "meta_of",
     "method_of",
     "models_asked",
+    "names_sampling",
+    "names_twice",
     "params_of",
     "response",
     "tool_request",
@@ -53,7 +56,8 @@ _CALL = re.compile(rb"tools\\?/call", re.IGNORECASE)
 _ESCAPED_LETTER = re.compile(rb"\\u00(?:4d|6|7)", re.IGNORECASE)
 """What could hide `createMessage`. No writer of JSON escapes a letter by itself."""
 
-_METHODS = re.compile(r'"method"', re.IGNORECASE)
+_KEYS = re.compile(r'"(?:method|params)"', re.IGNORECASE)
+_SAMPLING = re.compile(rb'"sampling\\?/createMessage"')
 _ESCAPE = re.compile(rb"\\u00([0-9a-fA-F]{2})")
 _ID = rb'"id"\s*:\s*("(?:[^"\\]|\\.)*"|-?\d+)'
 _START = rb'\s*\{\s*(?:"jsonrpc"\s*:\s*"2\.0"\s*,\s*)?'
@@ -88,13 +92,24 @@ def is_interesting(line: bytes) -> bool:
         or b"notifications/cancelled" in line
         or rb"notifications\/cancelled" in line
         or rb"\u" in line
+        or b"\0" in line  # As UTF-16 has beside each letter.
     )
 
 
 def mentions_call(line: bytes) -> bool:
     """Whether a line that cannot be read speaks of a tool call."""
-    plain = _ESCAPE.sub(lambda found: bytes([int(found[1], 16)]), line)
-    return _CALL.search(plain) is not None
+    return _CALL.search(_unescaped(line)) is not None
+
+
+def names_twice(message: object) -> bool:
+    """Whether a call names its tool twice, as `name` and as `Name`.
+
+    Servers in Go and C# call the one that comes last, others the one that is in lower
+    case.
+    """
+    if method_of(message) != CALL:
+        return False
+    return sum(key.casefold() == "name" for key in params_of(message)) > 1
 
 
 def hides_call(line: bytes) -> bool:
@@ -113,29 +128,45 @@ def mentions_sampling(line: bytes) -> bool:
     )
 
 
+def names_sampling(line: bytes) -> bool:
+    """Whether a line that cannot be read may be a part of a request for sampling.
+
+    The SDK in Go reads a message over several lines.
+    """
+    return _SAMPLING.search(_unescaped(line)) is not None
+
+
 def messages_in(line: bytes) -> list[object] | None:
-    """Returns the members of a batch, or the one message; `None` if it is no JSON."""
+    """Returns the members of a batch, or the one message; `None` if it is neither."""
     try:
         value = _value_of(line)
     except (ValueError, RecursionError):
         return None
-    return cast("list[object]", value) if isinstance(value, list) else [value]
+    if isinstance(value, list):
+        return cast("list[object]", value)
+    return [cast("object", value)] if isinstance(value, dict) else None
 
 
-def is_json(line: bytes) -> bool:
-    """Whether a line is JSON, though perhaps nested too deeply for `messages_in`."""
+def is_deep(line: bytes) -> bool:
+    """Whether a line is JSON that is nested too deeply for `messages_in`."""
     try:
         _value_of(line)
-    except ValueError:
-        return False
     except RecursionError:
-        pass  # It is, as far as it was read.
-    return True
+        return True  # It is, as far as it was read.
+    except ValueError:
+        pass
+    return False
+
+
+def _unescaped(line: bytes) -> bytes:
+    plain = line.replace(b"\0", b"")
+    return _ESCAPE.sub(lambda found: bytes([int(found[1], 16)]), plain)
 
 
 def _value_of(line: bytes) -> object:
     text = line.decode("utf-8", "replace").removeprefix("\ufeff")
-    has_twins = "\\u" in text or len(_METHODS.findall(text)) > 1
+    keys = [key.casefold() for key in _KEYS.findall(text)]
+    has_twins = "\\u" in text or len(set(keys)) < len(keys)
     try:
         return json.loads(text, object_pairs_hook=_careful if has_twins else None)
     except ValueError:
@@ -303,8 +334,14 @@ def _member(value: object, name: str) -> object:
 
 
 def _careful(pairs: list[tuple[str, object]]) -> Message:
-    """Builds an object in which no twin of `method` hides a tool call."""
+    """Builds an object in which no twin of `method` hides a tool call.
+
+    Raises:
+        ValueError: If it is one, and its `params` come twice. Servers in Go merge them.
+    """
     message = dict(pairs)
     if any(key.casefold() == "method" and value == CALL for key, value in pairs):
         message["method"] = CALL
+        if sum(key.casefold() == "params" for key, _ in pairs) > 1:
+            raise ValueError("parameters that come twice")
     return message

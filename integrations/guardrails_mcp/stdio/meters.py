@@ -110,7 +110,7 @@ def answers_in(
         believes_cost: Says of an id whether a cost in its answer is believed.
     """
     batch = messages.messages_in(line) if len(line) <= READ_BYTES_MAX else None
-    if batch is None and (len(line) > READ_BYTES_MAX or messages.is_json(line)):
+    if batch is None and (len(line) > READ_BYTES_MAX or messages.is_deep(line)):
         yield from _unread(line, at_ms, believes_cost)
     for message in batch or ():
         if messages.is_response(message):

@@ -48,6 +48,11 @@ INVALID_REQUEST, INTERNAL_ERROR = -32600, -32603
 
 TOO_DEEP = "guardrails: the message is nested too deeply to be read, and was withheld."
 
+UNREADABLE_SAMPLING = (
+    "guardrails: what the server asks of the host's model is no JSON in one line, and "
+    "was withheld."
+)
+
 _log = logging.getLogger("guardrails")
 
 
@@ -108,7 +113,7 @@ class Relay:
         if not self._sampling.is_waiting and not messages.is_interesting(line):
             return Passage(line)
         batch = None if messages.hides_call(line) else messages.messages_in(line)
-        if batch is None:
+        if batch is None or any(map(messages.names_twice, batch)):
             return self._unreadable(line)
         passage, kept, refused = Passage(line), list[object](), list[object]()
         for message in batch:
@@ -235,8 +240,12 @@ class Relay:
         """Opens the model calls that a line asks for; `None` if all are admitted."""
         batch = messages.messages_in(line)
         if batch is None:
-            # A host may read deeper than we do; what is no JSON asks it nothing.
-            return self._withheld(line, TOO_DEEP) if messages.is_json(line) else None
+            if messages.is_deep(line):  # A host may read deeper than we do.
+                return self._withheld(line, TOO_DEEP)
+            if not messages.names_sampling(line):
+                return None
+            _log.warning(UNREADABLE_SAMPLING)
+            return Passage()
         passage, kept = Passage(), list[object]()
         for message in batch:
             if messages.method_of(message) == SAMPLING:

@@ -53,7 +53,7 @@ def answered(relay: Relay, message: bytes) -> None:
         b'[{"id":1,"method":"ping"},{"id":2,"method":"ping"}]\n',
         b'{"id":1,"method":"prompts/get","params":{"name":"\\u00e9"}}\n',
         b'{"id":1,"method":"ping"}',
-        b'"tools/call"\n',
+        b'"ping"\n',
         b'{"method":"notifications/cancelled","params":{"requestId":99}}\n',
         b'{"id":5,"result":{"text":"about tools/call"}}\n',
     ],
@@ -147,6 +147,15 @@ def test_a_call_in_disguise_is_refused(disguise: bytes) -> None:
         b'"method": "tools\\u002fcall",\n',
         CALL.strip()[:-1] + b"\n",
         b"[" * 100_000 + CALL,
+        b'"tools/call"\n',
+        b'"tools\\u002fcall"\r\n',
+        CALL.decode().encode("utf-16"),
+        CALL.decode().encode("utf-32"),
+        CALL.replace(b"call", b"\\u0063all").decode().encode("utf-16-be"),
+        CALL.replace(b'"name"', b'"Name":"dear","name"'),
+        CALL.replace(b'"name"', b'"N\\u0061me":"dear","name"'),
+        CALL.replace(b'"params"', b'"params":{"name":"dear"},"params"'),
+        CALL.replace(b'"params"', b'"PARAMS":{"name":"dear"},"params"'),
         b'{"params":\r' + CALL.strip() + b"\r}\n",
         b'{"params":\r' + CALL.strip().replace(b"too", b"\\u0074oo") + b"\r}\r\n",
     ],
@@ -570,6 +579,27 @@ def test_sampling_too_deep_to_be_read_is_not_passed_on(ask: bytes) -> None:
     refusal = json.loads(passage.to_server)
     assert refusal["id"] == 9
     assert "too deeply" in refusal["error"]["message"]
+
+
+@pytest.mark.parametrize(
+    "part",
+    [
+        b'"method": "sampling/createMessage",\n',
+        b'"sampling\\/createMessage"\n',
+        b'"sampling/create\\u004dessage"\n',
+        ASK.strip() + ASK,
+    ],
+)
+def test_sampling_over_several_lines_is_not_passed_on(part: bytes) -> None:
+    """The SDK in Go would make one request of them."""
+    books = Books()
+
+    assert relay_of(books).from_server(part) == Passage()
+    assert not books.calls
+
+
+def test_what_a_server_logs_of_sampling_passes_as_it_came() -> None:
+    answered(relay_of(Books()), b"INFO sampling/createMessage took 2 s\n")
 
 
 @pytest.mark.parametrize("text", [b"", b"createMessage"])

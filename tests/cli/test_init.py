@@ -2,12 +2,15 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 import time
+import tomllib
 from pathlib import Path
 
 import pytest
+import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -394,6 +397,161 @@ def test_agents_of_the_command_line_are_guarded_too(
     assert "far is reached by its URL" in done.out
     command("init", "--undo")
     assert file.read_text(encoding="utf-8") == before
+
+
+ENTRY = '"files": {\n  // mine\n  "command": "npx", "args": ["-y", "a"],\n}'
+
+EDITORS = {
+    ".config/zed/settings.json": '{"context_servers": {%s}, "theme": "One"}',
+    ".config/amp/settings.json": '{"amp.mcpServers": {%s}, "amp.x": 1}',
+    ".lmstudio/mcp.json": '{"mcpServers": {%s}}',
+    ".junie/mcp/mcp.json": '{"mcpServers": {%s}}',
+    ".cline/data/settings/cline_mcp_settings.json": '{"mcpServers": {%s}}',
+    ".config/Code/User/globalStorage/saoudrizwan.claude-dev/settings/"
+    "cline_mcp_settings.json": '{"mcpServers": {%s}}',
+    ".config/Code/User/globalStorage/rooveterinaryinc.roo-cline/settings/"
+    "mcp_settings.json": '{"mcpServers": {%s}}',
+}
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="where they are on Linux")
+@pytest.mark.parametrize(("path", "content"), EDITORS.items())
+def test_editors_and_their_extensions_are_guarded_too(
+    command: Run, home: Path, path: str, content: str
+) -> None:
+    file, before = home / path, content % ENTRY
+    file.parent.mkdir(parents=True)
+    file.write_text(before, encoding="utf-8")
+
+    assert "files would be guarded" in command("init", "--dry-run").out
+    assert file.read_text(encoding="utf-8") == before
+    done = command("init")
+
+    text = file.read_text(encoding="utf-8")
+    assert "files is now guarded" in done.out
+    assert '"--server", "files", "--", "npx", "-y", "a"],' in text
+    assert "// mine" in text
+    command("init", "--undo")
+    assert file.read_text(encoding="utf-8") == before
+
+
+def test_editors_are_found_on_each_system() -> None:
+    def paths(platform: str) -> set[str]:
+        home, cwd = Path("h"), Path("w")
+        found = clients(home=home, cwd=cwd, environ={}, platform=platform)
+        return {client.path.as_posix() for client in found}
+
+    roaming = "h/AppData/Roaming"
+    assert {f"{roaming}/Zed/settings.json"} < paths("win32")
+    assert {f"{roaming}/Block/goose/config/config.yaml"} < paths("win32")
+    for platform in ("darwin", "linux"):
+        expected = {"h/.config/zed/settings.json", "h/.config/goose/config.yaml"}
+        assert expected < paths(platform)
+    project = {"w/.zed/settings.json", "w/.amp/settings.json", "w/.roo/mcp.json"}
+    assert project < paths("linux")
+
+
+CODEX = """\
+# mine
+[mcp_servers.files]
+command = "npx"
+args = ["-y", "a", 'C:\\data']
+
+[mcp_servers."far.away"]
+url = "https://far.example/mcp"
+"""
+CONTINUE = """\
+mcpServers: # mine
+  - name: files
+    command: npx
+    args: [-y, a, 'C:\\data']
+  - {name: far.away, url: https://far.example/mcp}
+"""
+GOOSE = """\
+extensions: # mine
+  developer: {type: builtin, enabled: true}
+  files:
+    type: stdio
+    cmd: npx
+    args: [-y, a, 'C:\\data']
+  far.away: {type: streamable_http, uri: https://far.example/mcp}
+"""
+
+
+def entry_of(path: Path) -> list[str]:
+    """Returns the command of `files`, as its client would read it."""
+    text = path.read_text(encoding="utf-8")
+    whole = tomllib.loads(text) if path.suffix == ".toml" else yaml.safe_load(text)
+    [servers] = whole.values()
+    entry = servers[0] if isinstance(servers, list) else servers["files"]
+    return [entry.get("command") or entry["cmd"], *entry["args"]]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="where they are on Linux")
+@pytest.mark.parametrize(
+    ("path", "before"),
+    [
+        (".codex/config.toml", CODEX),
+        (".continue/config.yaml", CONTINUE),
+        (".config/goose/config.yaml", GOOSE),
+    ],
+)
+def test_of_what_is_no_json_it_is_said_what_to_write(
+    command: Run, home: Path, folder: Path, path: str, before: str
+) -> None:
+    """Nothing that is here writes TOML or YAML and keeps its comments."""
+    cursor(home).unlink()
+    file = home / path
+    file.parent.mkdir(parents=True)
+    file.write_text(before, encoding="utf-8")
+    own = ["npx", "-y", "a", "C:\\data"]
+    assert entry_of(file) == own
+
+    def follow(*options: str) -> str:
+        """Does as the command says, and returns what that was."""
+        done = command("init", *options)
+        assert done.code == 0
+        said = [one[6:] for one in done.out.splitlines() if one.startswith(" " * 6)]
+        text = file.read_text(encoding="utf-8")
+        for line in said:
+            found = re.search(rf"(?m)^( *){line.split()[0].rstrip(':')}\b.*$", text)
+            assert found is not None
+            text = text[: found.end(1)] + line + text[found.end() :]
+        file.write_text(text, encoding="utf-8")
+        return done.out
+
+    assert "files is not guarded" in follow()
+    config = str(folder / "guardrails.yaml")
+    words = entry_of(file)
+    assert words[1:] == ["wrap", "--config", config, "--server", "files", "--", *own]
+    assert "# mine" in file.read_text(encoding="utf-8")
+    out = follow()
+    assert "files is guarded" in out
+    assert "far.away is reached by its URL" in out
+    assert "developer" not in out
+    follow("--undo")
+    assert entry_of(file) == own
+    assert not list(home.rglob("*.before-guardrails"))
+
+
+@pytest.mark.parametrize("path", [".codex/config.toml", ".continue/config.yaml"])
+def test_what_is_neither_toml_nor_yaml_is_left_alone(
+    command: Run, home: Path, path: str
+) -> None:
+    file = home / path
+    file.parent.mkdir(parents=True)
+    file.write_text("{ [", encoding="utf-8")
+
+    done = command("init")
+
+    assert done.code == 1
+    assert "cannot be read" in done.err
+    assert commands(cursor(home))["files"][-4:] == [
+        "npx",
+        "-y",
+        "server-files",
+        "/data",
+    ]
 
 
 def test_the_projects_of_claude_code_count_too() -> None:

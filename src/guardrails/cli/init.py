@@ -11,6 +11,7 @@ from typing import Annotated
 
 import typer
 
+from guardrails.cli.by_hand import is_by_hand, language_of, listed, written
 from guardrails.cli.exits import EXIT_FAILURE
 from guardrails.cli.mcp_clients import (
     Client,
@@ -52,7 +53,7 @@ def init(
         typer.Option("--client", metavar="NAME", help="Only this client; repeatable."),
     ] = None,
 ) -> None:
-    """Guard the MCP servers of Claude, Cursor, VS Code, Windsurf, Gemini, Copilot."""
+    """Guard the MCP servers of Claude, Cursor, VS Code, Zed, Cline and others."""
     places = _chosen(only)
     prefix = [
         _program(),
@@ -150,15 +151,22 @@ def _rewire(
     try:
         # Not read_text: it would turn the file's line ends into ours.
         text = place.path.read_bytes().decode("utf-8")
-        servers = servers_in(text, place.key)
+        if is_by_hand(place):
+            servers = listed(text, place)
+        else:
+            servers = servers_in(text, place.key)
     except (OSError, ValueError) as error:
         typer.echo(f"  cannot be read, left alone: {error}", err=True)
         return False
-    changing = State.GUARDED if is_undo else State.OPEN
-    for server in servers:
-        _tell(server, is_changing=server.state is changing, is_dry=is_dry)
     if not servers:
         typer.echo("  has no servers")
+    changing = State.GUARDED if is_undo else State.OPEN
+    if is_by_hand(place):
+        for server in servers:
+            _tell_by_hand(server, place, prefix, is_undo=is_undo)
+        return True
+    for server in servers:
+        _tell(server, is_changing=server.state is changing, is_dry=is_dry)
     new = unwired(text, servers) if is_undo else rewired(text, servers, prefix)
     backup = place.path.with_name(place.path.name + BACKUP_SUFFIX)
     restored = _restored(backup, text, place, prefix) if is_undo else None
@@ -186,6 +194,16 @@ def _tell(server: Server, *, is_changing: bool, is_dry: bool) -> None:
         verb = "would be" if is_dry else "is now"
         said = f"{verb} {'guarded' if server.state is State.OPEN else 'unguarded'}"
     typer.echo(f"  {server.name} {said}")
+
+
+def _tell_by_hand(
+    server: Server, place: Client, prefix: Sequence[str], *, is_undo: bool
+) -> None:
+    typer.echo(f"  {server.name} {_SAID[server.state]}")
+    if server.state is (State.GUARDED if is_undo else State.OPEN):
+        typer.echo(f"    init writes no {language_of(place)}. Write into its entry:")
+        for line in written(server, place, prefix, is_undo=is_undo):
+            typer.echo(f"      {line}")
 
 
 def _restored(

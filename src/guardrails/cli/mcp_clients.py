@@ -2,7 +2,7 @@
 
 Rewiring puts `guardrails wrap` in front of a server's command; unwiring takes it away.
 Both change the command of an entry and the first of its arguments, and leave the rest
-of the file alone, comments between the arguments too.
+of the file alone, comments between the arguments too. What is no JSON is for `by_hand`.
 """
 
 import json
@@ -15,15 +15,26 @@ from typing import cast
 
 from guardrails.cli.jsonc import Edit, Span, edited, inserted, parse, removed, spans
 
-__all__ = ["Client", "Server", "State", "clients", "rewired", "servers_in", "unwired"]
-
+__all__ = [
+    "URLS",
+    "Client",
+    "Server",
+    "State",
+    "clients",
+    "own_command",
+    "rewired",
+    "server_of",
+    "servers_in",
+    "unwired",
+    "wrapped",
+]
 
 _WITH_VALUE = ("--server", "--config")
 """Options of `guardrails wrap` that the next word belongs to."""
 
-_URLS = frozenset({"url", "serverUrl", "httpUrl"})
-"""What holds the address of a server that is not started; Windsurf and Gemini CLI have
-names of their own for it."""
+URLS = frozenset({"url", "serverUrl", "httpUrl", "uri"})
+"""What holds the address of a server that is not started; Windsurf, Gemini CLI and
+Goose have names of their own for it."""
 
 
 class State(StrEnum):
@@ -45,6 +56,8 @@ class Client:
     path: Path
     key: str = "mcpServers"
     """Of the object that holds the servers by their names."""
+    command: str = "command"
+    """What the key of a server's program is called."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,6 +110,67 @@ def clients(
         Client(name="Gemini CLI", path=home / ".gemini" / "settings.json"),
         Client(name="Gemini CLI (project)", path=cwd / ".gemini" / "settings.json"),
         Client(name="Copilot CLI", path=home / ".copilot" / "mcp-config.json"),
+        *_of_editors(home, cwd, settings, platform),
+        *_of_extensions(home, cwd, code),
+        *_of_agents(home, cwd, settings, environ, platform),
+    )
+
+
+def _of_editors(
+    home: Path, cwd: Path, settings: Path, platform: str
+) -> Sequence[Client]:
+    """Returns the lists of Zed, of JetBrains' Junie and of LM Studio."""
+    zed = (home / ".config" if platform == "darwin" else settings) / "zed"
+    zed = settings / "Zed" if platform == "win32" else zed
+    key, junie = "context_servers", Path(".junie", "mcp", "mcp.json")
+    return (
+        Client(name="Zed", path=zed / "settings.json", key=key),
+        Client(name="Zed (project)", path=cwd / ".zed" / "settings.json", key=key),
+        Client(name="Junie", path=home / junie),
+        Client(name="Junie (project)", path=cwd / junie),
+        Client(name="LM Studio", path=home / ".lmstudio" / "mcp.json"),
+        Client(name="LM Studio (cache)", path=home / ".cache/lm-studio/mcp.json"),
+    )
+
+
+def _of_extensions(home: Path, cwd: Path, code: Path) -> Sequence[Client]:
+    """Returns the lists of Cline and Roo Code, also those in VS Code's own folder."""
+    kept, name = code / "globalStorage", "cline_mcp_settings.json"
+    cline = kept / "saoudrizwan.claude-dev" / "settings" / name
+    roo = kept / "rooveterinaryinc.roo-cline" / "settings" / "mcp_settings.json"
+    return (
+        Client(name="Cline", path=home / ".cline" / "data" / "settings" / name),
+        Client(name="Cline (CLI)", path=home / ".cline" / "mcp.json"),
+        Client(name="Cline (VS Code)", path=cline),
+        Client(name="Roo Code", path=roo),
+        Client(name="Roo Code (project)", path=cwd / ".roo" / "mcp.json"),
+    )
+
+
+def _of_agents(
+    home: Path, cwd: Path, settings: Path, environ: Mapping[str, str], platform: str
+) -> Sequence[Client]:
+    """Returns the lists of Amp, Codex, Continue and Goose, half of them no JSON."""
+    amp, codex = "amp.mcpServers", Path(environ.get("CODEX_HOME") or home / ".codex")
+    goose = (home / ".config" if platform == "darwin" else settings) / "goose"
+    goose = settings / "Block" / "goose" / "config" if platform == "win32" else goose
+    continued = cwd / ".continue" / "mcpServers"
+    return (
+        Client(name="Amp", path=home / ".config" / "amp" / "settings.json", key=amp),
+        Client(name="Amp (project)", path=cwd / ".amp" / "settings.json", key=amp),
+        Client(name="Codex", path=codex / "config.toml", key="mcp_servers"),
+        Client(
+            name="Codex (project)", path=cwd / ".codex/config.toml", key="mcp_servers"
+        ),
+        Client(name="Continue", path=home / ".continue" / "config.yaml"),
+        *(
+            Client(name="Continue (project)", path=path)
+            for path in sorted(continued.glob("*"))
+            if path.suffix in (".json", ".yaml", ".yml")
+        ),
+        Client(
+            name="Goose", path=goose / "config.yaml", key="extensions", command="cmd"
+        ),
     )
 
 
@@ -117,7 +191,7 @@ def servers_in(text: str, key: str) -> Sequence[Server]:
     for name, project in _members(projects):
         lists += [(("projects", name, key), dict(_members(project)).get(key))]
     return [
-        _server(name, (*path, name), entry)
+        server_of(name, (*path, name), entry)
         for path, servers in lists
         for name, entry in _members(servers)
     ]
@@ -133,10 +207,7 @@ def rewired(text: str, servers: Sequence[Server], prefix: Sequence[str]) -> str:
     """
     edits: list[Edit] = []
     for server, command, args in _found(text, servers, State.OPEN):
-        name = server.name.encode("utf-8", "replace").decode()
-        # Behind a space, a name that begins with a dash would be an option.
-        named = (f"--server={name}",) if name[:1] == "-" else ("--server", name)
-        words = [_written(word) for word in (*prefix, *named, "--")]
+        words = [_written(word) for word in _before(server, prefix)]
         own = text[command.start : command.end]
         program, arguments = words[0], ", ".join([*words[1:], own])
         if args is None:
@@ -154,6 +225,28 @@ def unwired(text: str, servers: Sequence[Server]) -> str:
         removal, program = removed(text, args, _own_words(server.command))
         edits += [Edit(command, program), removal]
     return edited(text, edits)
+
+
+def wrapped(server: Server, prefix: Sequence[str]) -> Sequence[str]:
+    """Returns the command that runs an open server behind `guardrails wrap`.
+
+    Args:
+        server: The server.
+        prefix: `guardrails wrap` and its options, but for the server's name.
+    """
+    return (*_before(server, prefix), *server.command)
+
+
+def own_command(server: Server) -> Sequence[str]:
+    """Returns the command of a guarded server as it was before."""
+    return server.command[_own_words(server.command) :]
+
+
+def _before(server: Server, prefix: Sequence[str]) -> Sequence[str]:
+    name = server.name.encode("utf-8", "replace").decode()
+    # Behind a space, a name that begins with a dash would be an option.
+    named = (f"--server={name}",) if name[:1] == "-" else ("--server", name)
+    return (*prefix, *named, "--")
 
 
 def _found(
@@ -175,10 +268,11 @@ def _written(value: str) -> str:
     return text if is_whole else json.dumps(value)
 
 
-def _server(name: str, path: tuple[str, ...], entry: object) -> Server:
+def server_of(name: str, path: tuple[str, ...], entry: object) -> Server:
+    """Returns what an entry of a list says of its server."""
     members = dict(_members(entry))
     program, arguments = members.get("command"), members.get("args", [])
-    if program is None and not _URLS.isdisjoint(members):
+    if program is None and not URLS.isdisjoint(members):
         return Server(name=name, path=path, state=State.REMOTE)
     is_list = isinstance(arguments, list)
     words = [program, *(cast("list[object]", arguments) if is_list else [])]

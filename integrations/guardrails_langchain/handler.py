@@ -221,6 +221,8 @@ class GuardCallbackHandler(BaseCallbackHandler):
         if run is not None:
             try:
                 run.received_tokens_max += translate.chunk_tokens_max(token, chunk)
+                if translate.has_report(chunk):
+                    run.reports.append(chunk)
             except Exception as error:  # The stream goes on, and its call with it.
                 self.engine.contain(error, "counting what a stream brings")
 

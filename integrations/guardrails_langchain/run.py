@@ -5,12 +5,15 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from uuid import UUID
 
+from langchain_core.outputs import ChatGenerationChunk
+
 from guardrails.core.attribution import Attribution
-from guardrails.core.calls import CallStatus, Outcome
+from guardrails.core.calls import Outcome
 from guardrails.errors import SessionStopped
 from guardrails.guarded_call import GuardedCall
 from guardrails.session import Session
 from guardrails.system.threads import TaskReference, running_task
+from guardrails_langchain.translate import outcome_of_left_stream
 
 __all__ = ["Root", "Run"]
 
@@ -50,6 +53,8 @@ class Run:
     """What it used is in the report of another run of its batch."""
     received_tokens_max: int = 0
     """Bound of what a stream has brought so far."""
+    reports: list[ChatGenerationChunk] = field(default_factory=list)
+    """What a stream has said of its usage. LangChain keeps all parts of it as long."""
     metadata: Mapping[str, object] | None = None
     """As reported at its start, the same object to all handlers."""
     stop: SessionStopped | None = None
@@ -70,12 +75,8 @@ class Run:
 
     @property
     def broken_off(self) -> Outcome:
-        """What is known of its call if nothing more is heard of it.
-
-        Of an answer that has not begun, nobody knows how much is billed.
-        """
-        received = self.received_tokens_max or None
-        return Outcome(status=CallStatus.BROKEN_OFF, output_tokens_max=received)
+        """What is known of its call if nothing more is heard of it."""
+        return outcome_of_left_stream(self.reports, self.received_tokens_max)
 
     def book(self, outcome: Outcome) -> None:
         """Books its call, if it has one that is not booked yet."""

@@ -6,10 +6,16 @@ names and keyed digests only.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any, cast
+from typing import Any, TypeGuard, cast
 
 from langchain_core.messages import BaseMessage, ToolMessage
-from langchain_core.outputs import ChatGeneration, Generation, LLMResult
+from langchain_core.outputs import (
+    ChatGeneration,
+    ChatGenerationChunk,
+    Generation,
+    LLMResult,
+)
+from langchain_core.outputs.chat_generation import merge_chat_generation_chunks
 
 from guardrails.core.attribution import clean_name
 from guardrails.core.calls import CallStatus, ModelCall, Outcome
@@ -35,11 +41,13 @@ from guardrails_langchain.usage import (
 
 __all__ = [
     "chunk_tokens_max",
+    "has_report",
     "is_cache_hit",
     "is_report_of_batch",
     "model_call",
     "model_name",
     "model_of",
+    "outcome_of_left_stream",
     "outcome_of_llm_end",
     "outcome_of_llm_error",
     "outcome_of_tool_end",
@@ -170,7 +178,7 @@ def outcome_of_llm_end(result: LLMResult) -> Outcome:
 
     Without a report of its usage the outcome bounds it by what was received.
     """
-    return replace(_reported(result), cost_nano_usd=reported_cost_nano_usd(result))
+    return _reported(result)
 
 
 def outcome_of_llm_error(error: BaseException, response: LLMResult | None) -> Outcome:
@@ -186,13 +194,48 @@ def outcome_of_llm_error(error: BaseException, response: LLMResult | None) -> Ou
     known = Outcome(output_tokens_max=0) if response is None else _reported(response)
     is_cut, is_empty = isinstance(error, BREAKS), known.output_tokens_max == 0
     is_unsent = not is_cut and is_empty and _is_unsent(error)
-    if is_empty and not is_unsent and _may_be_billed(error):
-        known = replace(known, output_tokens_max=None)
+    has_not_begun = is_empty or (known.usage and not known.usage.output_tokens)
+    if has_not_begun and not is_unsent and _may_be_billed(error):
+        known = replace(known, usage=None, output_tokens_max=None)
     return replace(
         known,
         status=CallStatus.BROKEN_OFF if is_cut else CallStatus.ERROR,
         error_type=_type_name(error),
         is_unsent=is_unsent,
+    )
+
+
+def outcome_of_left_stream(
+    reports: Sequence[ChatGenerationChunk], received_tokens_max: int
+) -> Outcome:
+    """Returns the outcome of a stream that nothing more is heard of.
+
+    Args:
+        reports: Its parts for which `has_report` holds, in their order.
+        received_tokens_max: Bound of what has come. Of an answer that has not begun,
+            nobody knows how much is billed.
+    """
+    known = Outcome(output_tokens_max=received_tokens_max or None)
+    merged = _merged(reports)
+    if merged is not None:
+        reported = _reported(LLMResult(generations=[[merged]]))
+        if reported.usage is not None and reported.usage.output_tokens:
+            known = replace(reported, written=None)
+    return replace(known, status=CallStatus.BROKEN_OFF)
+
+
+def _merged(parts: Sequence[ChatGenerationChunk]) -> ChatGenerationChunk | None:
+    try:
+        return merge_chat_generation_chunks([*parts])
+    except Exception as error:  # It refuses what is of two kinds.
+        let_through(error)
+        return None
+
+
+def has_report(chunk: object) -> TypeGuard[ChatGenerationChunk]:
+    """Whether a part of a stream says what was used."""
+    return isinstance(chunk, ChatGenerationChunk) and bool(
+        getattr(chunk.message, "usage_metadata", None)
     )
 
 
@@ -212,6 +255,7 @@ def _reported(result: LLMResult) -> Outcome:
         model=model_of(result),
         output_tokens_max=received if usage is None else None,
         written=written_by(result),
+        cost_nano_usd=reported_cost_nano_usd(result),
     )
 
 

@@ -24,7 +24,12 @@ from langchain_core.messages import (
     SystemMessage,
     ToolMessage,
 )
-from langchain_core.outputs import ChatGeneration, Generation, LLMResult
+from langchain_core.outputs import (
+    ChatGeneration,
+    ChatGenerationChunk,
+    Generation,
+    LLMResult,
+)
 from langgraph.types import Command
 from pydantic import BaseModel
 
@@ -1120,6 +1125,10 @@ def test_names_model_and_provider(
 # --- outcomes -----------------------------------------------------------------
 
 
+def chunk(content: Any, **fields: Any) -> ChatGenerationChunk:
+    return ChatGenerationChunk(message=AIMessageChunk(content, **fields))
+
+
 def received(content: Any, **fields: Any) -> LLMResult:
     """Builds what LangChain passes on when a stream breaks off."""
     message = AIMessageChunk(content, **fields)
@@ -1296,6 +1305,43 @@ def test_books_what_was_reported_before_a_call_was_broken_off() -> None:
     outcome = translate.outcome_of_llm_error(GeneratorExit(), half)
     assert outcome.usage is None
     assert outcome.output_tokens_max == 7
+    # Of an answer that has not begun, nobody knows how much is billed.
+    start = received("", usage_metadata=counts(10, 0))
+    outcome = translate.outcome_of_llm_error(GeneratorExit(), start)
+    assert (outcome.usage, outcome.output_tokens_max) == (None, None)
+
+
+def test_books_what_a_stream_has_reported_before_it_was_left() -> None:
+    """Each part that names a usage has its share of it, as those of Gemini."""
+    parts = [
+        chunk("Grö", usage_metadata=counts(10, 3)),
+        chunk(
+            "ße",
+            usage_metadata=counts(0, 4),
+            response_metadata={"model_name": "gemini-3-pro"},
+        ),
+    ]
+    assert all(map(translate.has_report, parts))
+    outcome = translate.outcome_of_left_stream(parts, 7)
+    assert outcome == Outcome(
+        status=CallStatus.BROKEN_OFF,
+        usage=TokenUsage(input_tokens=10, output_tokens=7),
+        model="gemini-3-pro",
+    )
+    start = [chunk("", usage_metadata=counts(10, 0))]
+    odd = {"model_name": 5}  # LangChain refuses to merge it with a text.
+    mixed = [*parts, chunk("", usage_metadata=counts(0, 1), response_metadata=odd)]
+    for reports, come, bound in ((start, 0, None), (start, 7, 7), (mixed, 7, 7)):
+        outcome = translate.outcome_of_left_stream(reports, come)
+        assert (outcome.usage, outcome.output_tokens_max) == (None, bound)
+
+
+def test_books_a_cost_that_was_reported_before_a_call_failed() -> None:
+    """As of OpenRouter, whose answer langchain-openai fails to read."""
+    usage = {"prompt_tokens": 70, "completion_tokens": 30, "cost": 0.25}
+    unread = answered(metadata={"body": {"usage": usage}, "status_code": 200})
+    outcome = translate.outcome_of_llm_error(ValueError(), unread)
+    assert outcome.cost_nano_usd == 250_000_000
 
 
 def tool_end(output: object) -> Outcome:

@@ -304,6 +304,38 @@ def test_books_a_stream_that_is_left_open(rig: Rig) -> None:
     assert len(session.events()) == 1
 
 
+def fails_at(usage: object) -> None:
+    """What a parser of the last part raises."""
+    if usage is not None:
+        raise ValueError("unreadable")
+
+
+def test_books_what_a_stream_has_reported_before_its_reader_failed(rig: Rig) -> None:
+    """A name keeps the stream alive, so that leaving the session books it."""
+    model = rig.model(says())
+    failed = pytest.raises(ValueError, match="unreadable")
+    with failed, rig.guard.session() as session:
+        parts = model.stream("hi")
+        for part in parts:
+            fails_at(part.usage_metadata)
+
+    event = only_event(session)
+    assert (event.usage, event.status) == (REPORTED, CallStatus.BROKEN_OFF)
+    assert event.charge.cost_nano_usd == REPORTED_NANO_USD
+    assert event.charge.status is PriceStatus.PRICED
+
+
+async def test_books_what_a_stream_has_reported_before_it_was_left(rig: Rig) -> None:
+    """Nobody closes it in time, so that leaving the session books it."""
+    model = rig.model(says())
+    async with rig.guard.session() as session:
+        async for part in model.astream("hi"):
+            if part.usage_metadata is not None:
+                break
+
+    assert only_event(session).charge.cost_nano_usd == REPORTED_NANO_USD
+
+
 def test_does_not_bill_what_langchains_cache_answers(rig: Rig) -> None:
     """LangChain reports the usage of the first call again; nothing was sent."""
     model = rig.model(says(), cache=InMemoryCache())

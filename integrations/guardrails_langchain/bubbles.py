@@ -13,9 +13,12 @@ a refusal is of that kind, too.
 import functools
 import inspect
 import sys
-from typing import TypeVar, cast
+from collections.abc import Collection, Mapping
+from types import CodeType
+from typing import Any, TypeVar, cast
 
 from langchain_core.callbacks import AsyncCallbackManager
+from langchain_core.runnables import Runnable
 
 from guardrails.errors import GuardrailsError, LoopRefused, SessionStopped
 
@@ -26,6 +29,7 @@ __all__ = [
     "close_unstarted",
     "is_control_flow",
     "is_interrupt",
+    "is_left",
 ]
 
 E = TypeVar("E", bound=GuardrailsError)
@@ -37,6 +41,7 @@ _COLLECTING = (
     AsyncCallbackManager.on_chat_model_start.__code__,
     AsyncCallbackManager.on_llm_start.__code__,
 )
+_STREAMING = (Runnable._transform_stream_with_config.__code__,)
 
 
 def as_bubble(stop: SessionStopped) -> SessionStopped:
@@ -79,15 +84,35 @@ def close_unstarted() -> None:
     it is collected. This can go when `AsyncCallbackManager.on_chat_model_start`
     makes a coroutine only to await it.
     """
-    frame = inspect.currentframe()
-    for _ in range(FRAMES_MAX):
-        if frame is None or frame.f_code in _COLLECTING:
-            break
-        frame = frame.f_back
-    names = frame.f_locals if frame and frame.f_code in _COLLECTING else {}
+    names = _locals_of(_COLLECTING)
     for task in (*names.get("inline_tasks", ()), *names.get("non_inline_tasks", ())):
         if inspect.getcoroutinestate(task) == inspect.CORO_CREATED:
             task.close()
+
+
+def is_left() -> bool:
+    """Whether the run that ends here is a stream whose reader left it.
+
+    langchain-core (1.8.3) ends it like one that is read up, but in synchronous code
+    only. Python tells nobody of what is raised while it collects a stream.
+    """
+    parts = _locals_of(_STREAMING).get("iterator")
+    return (
+        inspect.isgenerator(parts)
+        and inspect.getgeneratorstate(parts) == inspect.GEN_SUSPENDED
+    )
+
+
+def _locals_of(codes: Collection[CodeType]) -> Mapping[str, Any]:
+    """Returns the variables of LangChain's function that has called a hook of ours."""
+    frame = inspect.currentframe()
+    for _ in range(FRAMES_MAX):
+        if frame is None:
+            break
+        if frame.f_code in codes:
+            return frame.f_locals
+        frame = frame.f_back
+    return {}
 
 
 @functools.cache

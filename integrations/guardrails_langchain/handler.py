@@ -34,6 +34,7 @@ from guardrails_langchain.bubbles import (
     close_unstarted,
     is_control_flow,
     is_interrupt,
+    is_left,
 )
 from guardrails_langchain.offers import offer_to
 from guardrails_langchain.run import Run
@@ -166,6 +167,10 @@ class GuardCallbackHandler(BaseCallbackHandler):
         """Raises a stop again that this run swallowed."""
         run = self._tree.end(run_id)
         if run is None:
+            return
+        has_code_around = run.above is not None or run.frame.is_entered
+        if run.stop is not None and has_code_around and is_left():
+            self._failed(run, GeneratorExit())
             return
         self._ended(run)
         if run.stop is not None:

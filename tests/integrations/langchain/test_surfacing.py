@@ -134,6 +134,41 @@ def test_leaving_the_session_raises_what_a_bare_tool_ate() -> None:
         assert tool.invoke({"q": "hi"}) == "no answer"
 
 
+def left_by_break(parts: Any) -> None:
+    for _ in parts:
+        break
+
+
+def closed(parts: Any) -> None:
+    next(parts)
+    parts.close()
+
+
+@pytest.mark.parametrize("read", [left_by_break, closed])
+def test_leaving_the_session_raises_what_a_stream_ate_that_was_left(read: Any) -> None:
+    """Python would swallow what is raised while it collects the stream."""
+    rig = Rig(max_steps=0)
+    with pytest.raises(BudgetExceeded), rig.guard.session():
+        read(swallowing(rig).stream("hi"))
+
+
+@pytest.mark.parametrize("read", [left_by_break, closed])
+def test_a_run_raises_what_a_stream_inside_ate_that_was_left(read: Any) -> None:
+    """Also without a session around."""
+    rig = Rig(max_steps=0)
+    eats = swallowing(rig)
+    chain = RunnableLambda(lambda q: read(eats.stream(q)))
+    with pytest.raises(BudgetExceeded):
+        rig.guard.wrap(chain, agent="a").invoke("hi")
+
+
+def test_a_stop_that_a_stream_ate_is_raised_where_it_is_closed() -> None:
+    """Without a session around, nobody else would raise it."""
+    rig = Rig(max_steps=0)
+    with pytest.raises(BudgetExceeded):
+        closed(rig.guard.wrap(swallowing(rig), agent="a").stream("hi"))
+
+
 def test_a_stop_that_was_caught_in_the_session_is_not_raised_again() -> None:
     """It was the caller's to handle; the session remembers it in its status."""
     rig = Rig(max_steps=1)

@@ -9,6 +9,7 @@ from langchain_core.tracers.context import register_configure_hook
 from guardrails import Attribution, Guard, Session
 from guardrails.engine import Engine
 from guardrails.scope import open_session
+from guardrails_langchain.carriers import carried_around
 from guardrails_langchain.handler import GuardCallbackHandler, handler_for, tree_of
 from guardrails_langchain.runs import callbacks_around, running_id
 
@@ -34,15 +35,19 @@ class _AmbientHandler:
 
     def get(self, default: object = None) -> BaseCallbackHandler | None:
         """Returns the guard's handler; where no guard is around, the installed one."""
-        session, inherited = open_session(), _inherited()
-        if session is None and not inherited:
-            return self.installed
         handlers: dict[Engine, GuardCallbackHandler] = {}
+        session = open_session()
         while session is not None:
             handlers.setdefault(session.engine, handler_for(session.engine))
             session = session.outer
-        for handler in inherited:
+        for handler in _inherited():
             handlers.setdefault(handler.engine, handler)
+        if len(handlers) == self._depth:
+            carried = carried_around(handlers)
+            if carried is not None and carried.engine not in handlers:
+                return carried
+        if not handlers:
+            return self.installed
         return next(itertools.islice(handlers.values(), self._depth, None), None)
 
 

@@ -40,7 +40,7 @@ from guardrails_langchain.offers import offer_to
 from guardrails_langchain.run import Run
 from guardrails_langchain.runs import RunTree, withdraw
 
-__all__ = ["GuardCallbackHandler", "handler_for", "tree_of"]
+__all__ = ["CallsHandler", "GuardCallbackHandler", "handler_for", "tree_of"]
 
 P = ParamSpec("P")
 
@@ -122,11 +122,13 @@ class GuardCallbackHandler(BaseCallbackHandler):
         self._attach(guard.engine, {k: v for k, v in given.items() if v is not None})
 
     @classmethod
-    def of_engine(cls, engine: Engine) -> "GuardCallbackHandler":
+    def of_engine(
+        cls, engine: Engine, options: Mapping[str, object] | None = None
+    ) -> Self:
         """Returns a handler for the sessions of a guard, which bring their names."""
         handler = cls.__new__(cls)
         super(GuardCallbackHandler, handler).__init__()
-        handler._attach(engine, {})
+        handler._attach(engine, options or {})
         return handler
 
     def _attach(self, engine: Engine, options: Mapping[str, object]) -> None:
@@ -458,6 +460,15 @@ class GuardCallbackHandler(BaseCallbackHandler):
         )
 
 
+class CallsHandler(GuardCallbackHandler):
+    """Guards calls alone, each as a run of its own."""
+
+    @property
+    def ignore_chain(self) -> bool:
+        """Chains are not followed."""
+        return True
+
+
 def _batch(kwargs: Mapping[str, Any]) -> object | None:
     """Returns what the starts of one `generate([...])` have in common."""
     size = kwargs.get("batch_size")
@@ -481,6 +492,9 @@ def handler_for(engine: Engine) -> GuardCallbackHandler:
     return known
 
 
+_HANDLERS = frozenset({CallsHandler.__name__, GuardCallbackHandler.__name__})
+
+
 class _StopFilter(logging.Filter):
     """Drops LangChain's warning about a stop: the stop itself says it better."""
 
@@ -489,7 +503,7 @@ class _StopFilter(logging.Filter):
         return not (
             isinstance(args, tuple)
             and len(args) == 3
-            and str(args[0]) == GuardCallbackHandler.__name__
+            and str(args[0]) in _HANDLERS
             and isinstance(args[2], str | SessionStopped | CallRefused)
         )
 

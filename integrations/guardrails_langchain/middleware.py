@@ -9,7 +9,7 @@ everywhere else, counted once however many ways lead to it.
 import contextlib
 import threading
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Generator, Sequence
+from collections.abc import Awaitable, Callable, Generator, Mapping, Sequence
 from typing import Annotated, Any, NotRequired, Self
 
 from langchain.agents.middleware.types import (
@@ -23,6 +23,7 @@ from langchain_core.messages import ToolMessage
 from langchain_core.tools import BaseTool
 from langgraph.channels.untracked_value import UntrackedValue
 from langgraph.config import get_config
+from langgraph.managed.base import ManagedValue
 from langgraph.prebuilt.tool_node import ToolCallRequest
 from langgraph.runtime import Runtime
 from langgraph.types import Command
@@ -34,8 +35,9 @@ from guardrails.guards import checked_guard
 from guardrails.scope import current_session, session_of
 from guardrails.system.ids import new_id
 from guardrails_langchain import notes
+from guardrails_langchain.carriers import SESSION, named
 from guardrails_langchain.deadlines import checked_timeout, in_time
-from guardrails_langchain.handler import tree_of
+from guardrails_langchain.handler import CallsHandler, GuardCallbackHandler, tree_of
 from guardrails_langchain.notes import checked_share, noted
 from guardrails_langchain.pauses import warn_unless_it_can_pause
 from guardrails_langchain.runs import running_id
@@ -47,14 +49,27 @@ SESSIONS_MAX = 1_000
 """Sessions that a middleware keeps in hand. What they spent is in the store."""
 
 
-class GuardState(AgentState[Any]):
-    """The agent's state, with the id of the run's session."""
+def _state_naming(name: str) -> type[AgentState[Any]]:
+    """Returns the schema of a state that names who carries its guard along."""
 
-    guardrails_session: NotRequired[Annotated[str, UntrackedValue, PrivateStateAttr]]
+    class Name(ManagedValue[str]):
+        @staticmethod
+        def get(scratchpad: object) -> str:  # noqa: ARG004 - LangGraph passes it
+            return name
+
+    class GuardState(AgentState[Any]):
+        """The agent's state, with the id of the run's session."""
+
+        guardrails_session: NotRequired[
+            Annotated[str, UntrackedValue, PrivateStateAttr]
+        ]
+        guardrails_middleware: NotRequired[Annotated[str, PrivateStateAttr, Name]]
+
+    return GuardState
 
 
-class GuardMiddleware(AgentMiddleware[GuardState, Any, Any]):
-    """Guards one agent and everything nested in its calls.
+class GuardMiddleware(AgentMiddleware[AgentState[Any], Any, Any]):
+    """Guards one agent, what is nested in its calls, and what its middlewares call.
 
     For `create_agent(..., middleware=[GuardMiddleware(guard, agent="support")])`.
     Inside `guard.session(...)` of the same agent it joins that session. Inside
@@ -72,7 +87,8 @@ class GuardMiddleware(AgentMiddleware[GuardState, Any, Any]):
     `guard.raise_limit`), tries again by `Command(resume=True)`, and ends by
     `Command(resume={"stop": True})`; without a checkpointer it raises. In both, a
     tool call that was refused has an error as its result, so that the thread stays
-    valid. Stops by people and loops raise in any case.
+    valid. Stops by people and loops raise in any case, and so does what another
+    middleware calls in a hook of its own, as to write a summary.
 
     Put it first in the list: what is outside of it can still retry or replace a
     call, though never pay for one after a stop.
@@ -90,8 +106,6 @@ class GuardMiddleware(AgentMiddleware[GuardState, Any, Any]):
         names: `customer_id, user_id, feature, prompt_version, session_id,
             tags`, as for `Guard.session`.
     """
-
-    state_schema = GuardState
 
     def __init__(
         self,
@@ -112,6 +126,7 @@ class GuardMiddleware(AgentMiddleware[GuardState, Any, Any]):
         self.tools: Sequence[BaseTool] = (
             [notes.budget_tool(guard)] if budget_tool else []
         )
+        self.state_schema = _state_naming(named(self, guard.engine))
         self._guard = guard
         self._agent = agent
         self._clamps = clamp
@@ -126,15 +141,15 @@ class GuardMiddleware(AgentMiddleware[GuardState, Any, Any]):
         return self
 
     def before_agent(
-        self, state: GuardState, runtime: Runtime[Any]
+        self, state: AgentState[Any], runtime: Runtime[Any]
     ) -> dict[str, Any] | None:
         """Names the session of a run that has no thread."""
         if self._on_limit is OnLimit.PAUSE:
             warn_unless_it_can_pause()
-        return {"guardrails_session": new_id("s")}
+        return {SESSION: new_id("s")}
 
     async def abefore_agent(
-        self, state: GuardState, runtime: Runtime[Any]
+        self, state: AgentState[Any], runtime: Runtime[Any]
     ) -> dict[str, Any] | None:
         """Does so in asyncio.
 
@@ -184,6 +199,13 @@ class GuardMiddleware(AgentMiddleware[GuardState, Any, Any]):
             limited = in_time(session, handler, timeout_s=self._timeout_s)
             return await arun(self._turns(session).tool(request), limited)
 
+    def handler(self, state: Mapping[str, Any]) -> GuardCallbackHandler:
+        """Returns the handler of what other middlewares call in hooks of theirs."""
+        names = {**self._names, "agent": self._agent}
+        names["session_id"] = self._session_id(state)
+        given = {key: name for key, name in names.items() if name is not None}
+        return CallsHandler.of_engine(self._guard.engine, given)
+
     def _noted(self, request: ModelRequest[Any], session: Session) -> ModelRequest[Any]:
         share = self._note_from
         return request if share is None else noted(request, session, share)
@@ -228,14 +250,7 @@ class GuardMiddleware(AgentMiddleware[GuardState, Any, Any]):
 
     def _session(self, state: Any) -> Session:
         """Returns the session of this run: given, the thread's, or the run's."""
-        thread = _thread()
-        outer = session_of(self._guard.engine)
-        session_id = (
-            self._names.get("session_id")
-            or (thread if outer is None else None)
-            or (state or {}).get("guardrails_session")
-            or new_id("s")
-        )
+        session_id = self._session_id(state) or new_id("s")
         with self._lock:
             session = self._sessions.get(session_id)
             if session is None:
@@ -248,6 +263,10 @@ class GuardMiddleware(AgentMiddleware[GuardState, Any, Any]):
                     self._sessions.popitem(last=False)
             self._sessions.move_to_end(session_id)
             return session
+
+    def _session_id(self, state: Any) -> str | None:
+        thread = _thread() if session_of(self._guard.engine) is None else None
+        return self._names.get("session_id") or thread or (state or {}).get(SESSION)
 
 
 def _thread() -> str | None:

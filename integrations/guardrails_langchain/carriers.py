@@ -1,0 +1,75 @@
+"""Carriers: the guard that an agent carries along, found in all of its graph.
+
+LangGraph runs each hook of a middleware in a node of its own, so that no context that
+ours sets reaches another's: the model that writes summaries between two calls of the
+agent is called in none of our hooks. What all nodes can read is the agent's state,
+in every run of its thread. So the middleware has its name in there, as a value that
+is computed, and is in no checkpoint.
+"""
+
+import weakref
+from collections.abc import Container, Mapping
+from typing import Any, Protocol
+
+from langchain_core.runnables.config import var_child_runnable_config
+
+from guardrails.core.tracebacks import let_through
+from guardrails.engine import Engine
+from guardrails.ids import new_id
+from guardrails.threads import WeakList
+from guardrails_langchain.handler import GuardCallbackHandler
+
+__all__ = ["MIDDLEWARE", "SESSION", "Carrier", "carried_around", "named"]
+
+MIDDLEWARE = "guardrails_middleware"
+"""Where in the state a carrier is named."""
+
+SESSION = "guardrails_session"
+"""Where in the state a run's session is named."""
+
+_READ = "__pregel_read"
+"""Where LangGraph (1.1 to 1.2) puts what reads the state of the running graph."""
+
+
+class Carrier(Protocol):
+    """What carries a guard along."""
+
+    def handler(self, state: Mapping[str, Any]) -> GuardCallbackHandler:
+        """Returns the handler of what runs in the agent outside of our hooks."""
+        ...
+
+
+_carriers: "weakref.WeakValueDictionary[str, Carrier]" = weakref.WeakValueDictionary()
+_engines: "WeakList[Engine]" = WeakList()
+"""Of the guards that are carried along."""
+
+
+def named(carrier: Carrier, engine: Engine) -> str:
+    """Returns the name that a carrier of a guard is found by from now on."""
+    name = new_id("m")
+    _carriers[name] = carrier
+    if engine not in _engines.alive():
+        _engines.add(engine)
+    return name
+
+
+def carried_around(known: Container[Engine]) -> GuardCallbackHandler | None:
+    """Returns the handler of the agent whose graph runs this code, if it has one.
+
+    Args:
+        known: The guards of which none is looked for.
+    """
+    if all(engine in known for engine in _engines.alive()):
+        return None
+    config = var_child_runnable_config.get()
+    read = (config or {}).get("configurable", {}).get(_READ)
+    if read is None:
+        return None
+    try:
+        carrier = _carriers.get(read([MIDDLEWARE])[MIDDLEWARE])
+        return None if carrier is None else carrier.handler(read([SESSION]))
+    except KeyError:  # The state of another graph has no such value.
+        return None
+    except Exception as error:
+        let_through(error)
+        return None

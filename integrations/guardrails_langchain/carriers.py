@@ -15,8 +15,8 @@ from langchain_core.runnables.config import var_child_runnable_config
 
 from guardrails.core.tracebacks import let_through
 from guardrails.engine import Engine
-from guardrails.ids import new_id
-from guardrails.threads import WeakList
+from guardrails.system.ids import new_id
+from guardrails.system.threads import WeakList
 from guardrails_langchain.handler import GuardCallbackHandler
 
 __all__ = ["MIDDLEWARE", "SESSION", "Carrier", "carried_around", "named"]

@@ -35,12 +35,12 @@ from guardrails.guards import checked_guard
 from guardrails.scope import current_session, session_of
 from guardrails.system.ids import new_id
 from guardrails_langchain import notes
+from guardrails_langchain.around import running_id
 from guardrails_langchain.carriers import SESSION, named
 from guardrails_langchain.deadlines import checked_timeout, in_time
 from guardrails_langchain.handler import CallsHandler, GuardCallbackHandler, tree_of
 from guardrails_langchain.notes import checked_share, noted
 from guardrails_langchain.pauses import warn_unless_it_can_pause
-from guardrails_langchain.runs import running_id
 from guardrails_langchain.turns import Turns, arun, run
 
 __all__ = ["GuardMiddleware"]

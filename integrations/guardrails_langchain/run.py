@@ -1,6 +1,7 @@
 """One run: whose a LangChain run is, and what it has to book. See `runs.py`."""
 
 import asyncio
+import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from uuid import UUID
@@ -61,6 +62,8 @@ class Run:
     """A stop that was raised in here and has not left this run yet."""
     task: TaskReference | None = field(default_factory=running_task)
     """The one that it was started in, and that its end comes from."""
+    thread: threading.Thread = field(default_factory=threading.current_thread)
+    """The one that it was started in."""
     watch: "Callable[[asyncio.Task[object]], None] | None" = None
     """Is told of the end of that task, for a call that nothing else may end."""
 
@@ -72,6 +75,16 @@ class Run:
             return None
         is_beside = task.get_loop() is asyncio.get_running_loop()
         return task if is_beside and not task.done() and not task.cancelling() else None
+
+    @property
+    def is_elsewhere(self) -> bool:
+        """Whether another thread makes its call, outside of asyncio.
+
+        LangChain tells of every end of such a call, and nobody else can.
+        """
+        here = threading.current_thread()
+        is_in_thread = self.call is not None and self.task is None
+        return is_in_thread and self.thread is not here and self.thread.is_alive()
 
     @property
     def broken_off(self) -> Outcome:

@@ -23,8 +23,8 @@ all, is raised again when the session is left.
 Not every start has an end: a cancelled call reports nothing. What is open when
 its root run ends, or its session is left, is booked as broken off. So is a call that
 has no root run above it, as one may begin after its session, with its task. A call that
-another task is still at, as after a `gather` of which one has failed, is paid for
-in full: it keeps its hold until its end, or that of its task.
+another task or thread is still at, as after a `gather` of which one has failed, is paid
+for in full: it keeps its hold until its end, or that of its task.
 
 The id of a run may come again while it is open, because people can choose it: in a
 second call at once, or after one that was cancelled. Whose end is reported then is
@@ -39,18 +39,17 @@ from contextvars import ContextVar
 from dataclasses import replace
 from uuid import UUID
 
-from langchain_core.runnables.config import var_child_runnable_config
-
 from guardrails.core.attribution import clean_name
 from guardrails.core.calls import Outcome
 from guardrails.engine import Engine
 from guardrails.scope import session_of
 from guardrails.session import Session
 from guardrails.system.threads import WeakList
+from guardrails_langchain.around import running_id
 from guardrails_langchain.metadata import NAMES, names_of, nested, session_name_of
 from guardrails_langchain.run import Root, Run
 
-__all__ = ["RunTree", "callbacks_around", "running_id", "started", "withdraw"]
+__all__ = ["RunTree", "started", "withdraw"]
 
 STARTED_MAX = 256
 """Runs that are collected before those that have ended are left out."""
@@ -62,17 +61,6 @@ are given up beyond it; their calls are booked as broken off."""
 
 _trees: "WeakList[RunTree]" = WeakList()
 """The trees of all guards."""
-
-
-def callbacks_around() -> object:
-    """Returns the callbacks of the LangChain run around the running code, if any."""
-    config = var_child_runnable_config.get()
-    return config.get("callbacks") if config else None
-
-
-def running_id() -> UUID | None:
-    """Returns the id of the LangChain run around the running code."""
-    return getattr(callbacks_around(), "parent_run_id", None)
 
 
 def withdraw(run_id: UUID) -> None:
@@ -196,12 +184,12 @@ class RunTree:
             self._left(run)
 
     def _left(self, run: Run) -> None:
-        """Books what is open in a run, at once or when its task has ended."""
+        """Books what is open in a run, at once or when its call has ended."""
         task = run.at_work
-        if task is None:
-            self._give_up(run)
-        else:
+        if task is not None:
             self._watch(run, task, lambda _: self._outlived(run))
+        elif not run.is_elsewhere:
+            self._give_up(run)
 
     def _watch(
         self,

@@ -3,15 +3,18 @@
 import asyncio
 import contextlib
 import gc
+import threading
 from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
 from langchain.agents import create_agent
+from langchain_core.messages import AIMessage
 from langchain_core.runnables import RunnableConfig, RunnableLambda
 from langgraph.checkpoint.memory import InMemorySaver
 
-from guardrails import BudgetExceeded, PriceStatus
+from guardrails import BudgetExceeded, PriceStatus, carried
 from guardrails.core.accounts import Account
 from guardrails.core.calls import CallStatus
 from guardrails.guarded_call import GuardedCall
@@ -22,6 +25,9 @@ from tests.integrations.langchain.rig import Rig, SlowChatModel, says
 
 CALLS_MAX = 30
 """More than the limit pays for."""
+
+WAIT_SECONDS_MAX = 60
+"""For a thread, on any machine."""
 
 BILLED_NANO_USD = 1_000 * 2_500 + 50 * 10_000
 """What the provider reports for one call, and bills for each."""
@@ -200,6 +206,40 @@ async def test_a_call_that_outlives_its_session_and_is_cancelled_is_booked(
     with pytest.raises(asyncio.CancelledError):
         await task
     assert_cut_off(rig)
+
+
+@pytest.mark.parametrize("in_a_run", [False, True])
+def test_a_call_of_a_thread_that_outlives_its_session_is_booked_in_full(
+    rig: Rig, in_a_run: bool
+) -> None:
+    """As that of a task: it cannot be broken off, and its provider bills it."""
+    started, goes_on = threading.Event(), threading.Event()
+
+    def script(number: int, messages: object) -> AIMessage:
+        started.set()
+        assert goes_on.wait(WAIT_SECONDS_MAX)
+        return AIMessage("hello")
+
+    model = rig.model(script)
+    with ThreadPoolExecutor() as pool:
+
+        def leave(value: str) -> None:
+            pool.submit(carried(model.invoke), value)
+            assert started.wait(WAIT_SECONDS_MAX)
+
+        with rig.guard.session(session_id="s-1"):
+            RunnableLambda(leave).invoke("hi") if in_a_run else leave("hi")
+        held_nano_usd = account_of(rig).held_nano_usd
+        goes_on.set()
+
+    assert held_nano_usd > 0
+    account = account_of(rig)
+    (event,) = rig.guard.store.history.events(
+        project_id="default", session_id="s-1", limit=10
+    )
+    assert (event.status, event.charge.status) == (CallStatus.OK, PriceStatus.PRICED)
+    assert account.posted_nano_usd == BILLED_NANO_USD
+    assert (account.held_nano_usd, account.held_tokens, account.steps) == (0, 0, 1)
 
 
 async def test_a_task_that_lives_on_keeps_no_call_that_it_has_made(rig: Rig) -> None:

@@ -42,10 +42,9 @@ class _AmbientHandler:
             session = session.outer
         for handler in _inherited():
             handlers.setdefault(handler.engine, handler)
-        if len(handlers) == self._depth:
-            carried = carried_around(handlers)
-            if carried is not None and carried.engine not in handlers:
-                return carried
+        if len(handlers) <= self._depth:
+            for handler in carried_around(handlers):
+                handlers[handler.engine] = handler
         if not handlers:
             return self.installed
         return next(itertools.islice(handlers.values(), self._depth, None), None)

@@ -7,8 +7,9 @@ in every run of its thread. So the middleware has its name in there, as a value 
 is computed, and is in no checkpoint.
 """
 
+import itertools
 import weakref
-from collections.abc import Container, Mapping
+from collections.abc import Callable, Container, Mapping
 from typing import Any, Protocol
 
 from langchain_core.runnables.config import var_child_runnable_config
@@ -19,10 +20,10 @@ from guardrails.system.ids import new_id
 from guardrails.system.threads import WeakList
 from guardrails_langchain.handler import GuardCallbackHandler
 
-__all__ = ["MIDDLEWARE", "SESSION", "Carrier", "carried_around", "named"]
+__all__ = ["SESSION", "Carrier", "carried_around", "named"]
 
 MIDDLEWARE = "guardrails_middleware"
-"""Where in the state a carrier is named."""
+"""Where in the state a carrier is named, before the number of its guard."""
 
 SESSION = "guardrails_session"
 """Where in the state a run's session is named."""
@@ -43,33 +44,46 @@ _carriers: "weakref.WeakValueDictionary[str, Carrier]" = weakref.WeakValueDictio
 _engines: "WeakList[Engine]" = WeakList()
 """Of the guards that are carried along."""
 
+_numbers = itertools.count(1)
+_KEY = "guardrails_langchain.carriers"
 
-def named(carrier: Carrier, engine: Engine) -> str:
-    """Returns the name that a carrier of a guard is found by from now on."""
+
+def named(carrier: Carrier, engine: Engine) -> tuple[str, str]:
+    """Returns where in the state a carrier of a guard is named from now on, and how."""
     name = new_id("m")
     _carriers[name] = carrier
     if engine not in _engines.alive():
         _engines.add(engine)
-    return name
+    return _key_of(engine), name
 
 
-def carried_around(known: Container[Engine]) -> GuardCallbackHandler | None:
-    """Returns the handler of the agent whose graph runs this code, if it has one.
+def carried_around(known: Container[Engine]) -> list[GuardCallbackHandler]:
+    """Returns the handlers of the agent whose graph runs this code, one per guard.
 
     Args:
         known: The guards of which none is looked for.
     """
-    if all(engine in known for engine in _engines.alive()):
-        return None
-    config = var_child_runnable_config.get()
+    engines = [engine for engine in _engines.alive() if engine not in known]
+    config = var_child_runnable_config.get() if engines else None
     read = (config or {}).get("configurable", {}).get(_READ)
     if read is None:
-        return None
+        return []
+    found = [_carried(read, _key_of(engine)) for engine in engines]
+    return [handler for handler in found if handler is not None]
+
+
+def _carried(read: Callable[[list[str]], Any], key: str) -> GuardCallbackHandler | None:
     try:
-        carrier = _carriers.get(read([MIDDLEWARE])[MIDDLEWARE])
+        carrier = _carriers.get(read([key])[key])
         return None if carrier is None else carrier.handler(read([SESSION]))
     except KeyError:  # The state of another graph has no such value.
         return None
     except Exception as error:
         let_through(error)
         return None
+
+
+def _key_of(engine: Engine) -> str:
+    """Returns where the guard is named: two may be in one agent."""
+    key = engine.attachments.setdefault(_KEY, f"{MIDDLEWARE}_{next(_numbers)}")
+    return str(key)

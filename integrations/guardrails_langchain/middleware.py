@@ -8,6 +8,7 @@ everywhere else, counted once however many ways lead to it.
 
 import contextlib
 import threading
+import types
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Generator, Mapping, Sequence
 from typing import Annotated, Any, NotRequired, Self
@@ -49,23 +50,27 @@ SESSIONS_MAX = 1_000
 """Sessions that a middleware keeps in hand. What they spent is in the store."""
 
 
-def _state_naming(name: str) -> type[AgentState[Any]]:
-    """Returns the schema of a state that names who carries its guard along."""
+def _naming(schema: type[Any], key: str, name: str) -> type[Any]:
+    """Returns the schema of a state that has a run's session, and names its carrier.
+
+    Args:
+        schema: What else is in the state.
+        key: Where the carrier is named.
+        name: What it is called.
+    """
 
     class Name(ManagedValue[str]):
         @staticmethod
         def get(scratchpad: object) -> str:  # noqa: ARG004 - LangGraph passes it
             return name
 
-    class GuardState(AgentState[Any]):
-        """The agent's state, with the id of the run's session."""
-
-        guardrails_session: NotRequired[
-            Annotated[str, UntrackedValue, PrivateStateAttr]
-        ]
-        guardrails_middleware: NotRequired[Annotated[str, PrivateStateAttr, Name]]
-
-    return GuardState
+    fields = {
+        SESSION: NotRequired[Annotated[str, UntrackedValue, PrivateStateAttr]],
+        key: NotRequired[Annotated[str, PrivateStateAttr, Name]],
+    }
+    return types.new_class(
+        "GuardState", (schema,), exec_body=lambda it: it.update(__annotations__=fields)
+    )
 
 
 class GuardMiddleware(AgentMiddleware[AgentState[Any], Any, Any]):
@@ -126,7 +131,7 @@ class GuardMiddleware(AgentMiddleware[AgentState[Any], Any, Any]):
         self.tools: Sequence[BaseTool] = (
             [notes.budget_tool(guard)] if budget_tool else []
         )
-        self.state_schema = _state_naming(named(self, guard.engine))
+        self.state_schema = _naming(self.state_schema, *named(self, guard.engine))
         self._guard = guard
         self._agent = agent
         self._clamps = clamp

@@ -1,7 +1,7 @@
 """What other middlewares call in hooks of their own is their agent's to pay."""
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NotRequired
 
 import pytest
 from langchain.agents import create_agent
@@ -184,6 +184,45 @@ def test_a_session_of_another_guard_hides_nothing() -> None:
     with other.guard.session("main", session_id="s-1"):
         agent.invoke(ASK, THREAD)
     assert steps_of(rig) == steps_of(other, "s-1") == rig.record.runs == ALL
+
+
+class OtherMiddleware(GuardMiddleware):
+    """Another name: LangChain refuses two of one."""
+
+
+def test_two_guards_of_one_agent_see_the_same() -> None:
+    rig, other = Rig(max_steps=50), Rig(max_steps=50)
+    agent = agent_of(rig, OtherMiddleware(other.guard, agent="main"))
+    agent.invoke(ASK, THREAD)
+    assert steps_of(rig) == steps_of(other) == rig.record.runs == ALL
+
+
+class Notes(AgentState[Any]):
+    """A state of a kind of middleware of its own."""
+
+    notes: NotRequired[list[str]]
+
+
+class NotingMiddleware(GuardMiddleware):
+    """A guard that keeps something of its own in the state."""
+
+    state_schema = Notes
+
+    def after_model(self, state: Any, runtime: Any) -> dict[str, Any]:
+        return {"notes": [*state.get("notes", ()), "asked"]}
+
+
+def test_a_guard_may_have_a_state_of_its_own() -> None:
+    rig = Rig(max_steps=50)
+    asks = Asks(rig.model(says()))
+    agent = create_agent(
+        rig.model(answers_after(rig, 2)),
+        [rig.tool()],
+        middleware=[NotingMiddleware(rig.guard, agent="main"), asks],
+        checkpointer=InMemorySaver(),
+    )
+    assert agent.invoke(ASK, THREAD)["notes"] == ["asked"] * 3
+    assert steps_of(rig) == rig.record.runs == ALL
 
 
 def test_the_name_of_the_guard_is_in_no_state_that_is_kept() -> None:

@@ -131,7 +131,9 @@ class GuardMiddleware(AgentMiddleware[AgentState[Any], Any, Any]):
         self.tools: Sequence[BaseTool] = (
             [notes.budget_tool(guard)] if budget_tool else []
         )
-        self.state_schema = _naming(self.state_schema, *named(self, guard.engine))
+        self.state_schema: type[AgentState[Any]] = _naming(
+            self.state_schema, *named(self, guard.engine)
+        )
         self._guard = guard
         self._agent = agent
         self._clamps = clamp

@@ -65,7 +65,7 @@ for i = 13, 16 do c('HMGET', K[i], 'n', 'x') end
 c('HGET', K[2], last); c('ZREM', K[3], last)
 c('HSET', K[5], last, 'sxxxxxxyyyyyy'); c('EXPIRE', K[5], '99000')
 c('HDEL', K[2], last)
-if c('RPUSH', K[17], note) == 32 then c('LTRIM', K[17], '32', '-1') end
+if c('RPUSH', K[17], note) == 8 then c('LTRIM', K[17], '8', '-1') end
 c('HGET', K[2], next); c('HGET', K[4], next)
 for i = 5, 8 do c('HGET', K[i], next) end
 c('HMGET', K[10], 'everything', 'customer_id', 'agent', 'session')

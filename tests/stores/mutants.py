@@ -245,23 +245,26 @@ CALL = {
         "",
     ),
     "no notes": ("notes = call('RPUSH', K[NOTES], A[NOTE])", "notes = 1"),
-    "notes are not added": ("cells[key][name] = add(", "local _ = add("),
+    "notes are not added": (
+        "add_to(cells[key], name, numbers)",
+        "local _ = numbers",
+    ),
     "notes are added twice": (
         "call('LTRIM', notes, string.format('%.0f', #texts), '-1')",
         "call('LTRIM', notes, '1', '-1')",
     ),
     "the first of the notes counts": (
-        "sums[names] = add(sums[names] or {}, numbers_in(SUMS, text, at))",
+        "add_to(sums, names, numbers_in(SUMS, text, at))",
         "sums[names] = sums[names] or numbers_in(SUMS, text, at)",
     ),
     "the first layers of the notes count": (
-        "layers[names] = add(layers[names] or {}, parts)",
-        "layers[names] = layers[names] or parts",
+        "add_to(layers, names, numbers_in(LAYERS, text, at + SUMS_BYTES))",
+        "layers[names] = layers[names] or numbers_in(LAYERS, text, at + SUMS_BYTES)",
     ),
-    "layers are not added": ("if layers[names] then add_to", "if false then add_to"),
+    "layers are not added": ("if layers[names] then", "if false then"),
     "sums hold the last notes": (
-        "add(numbers, numbers_in(format, known .. missing, 1))",
-        "",
+        "known and format == SUMS and plus_kept(known, numbers)",
+        "known and format == SUMS and struct.pack(SUMS, unpack(numbers))",
     ),
     # Arguments
     "both halves of a call were as active": (
@@ -287,11 +290,11 @@ CALL = {
         "",
     ),
     "notes live for ever": (
-        "if notes == 1 then call('EXPIRE', K[NOTES], HOUR_TTL_S) end",
-        "",
+        "if notes == 1 or rows[1].opens or rows[1].lives then",
+        "if false then",
     ),
     "sums live for ever": (
-        "if not known and call('HLEN', key) == 1 then",
+        "if #old == 2 and call('HLEN', key) == #names then",
         "if false then",
     ),
     "sessions live for ever": (
@@ -420,8 +423,8 @@ STOPS = {
 
 CALL |= {
     "thresholds are told to nobody": (
-        "if #crossed > 0 then telling().crossings(crossed, now) end\n\n  notes",
-        "notes",
+        "if #crossed > 0 then telling().crossings(crossed, now) end\n\n  call('LTRIM'",
+        "call('LTRIM'",
     ),
     "thresholds that a reservation crosses are told to nobody": (
         "if #crossed > 0 then telling().crossings(crossed, now) end\n\n  if not answer",

@@ -1,5 +1,6 @@
 """The sums in Redis: what an earlier version has left, and what is only noted yet."""
 
+import contextlib
 from contextlib import closing
 from dataclasses import replace
 
@@ -11,14 +12,16 @@ from guardrails.core.rollups import HOUR_MS, Spend
 from guardrails.core.usage import TokenUsage
 from guardrails.errors import StoreUnavailable
 from guardrails.stores.redis import RedisStore
-from guardrails.testing.conformance import NOW_MS, charging, settle
+from guardrails.stores.redis.rights import LEDGER
+from guardrails.testing.conformance import NOW_MS, charging, reserve, settle
 from tests.servers.processes import Server
+from tests.servers.proxy import Fault, Proxy
 from tests.stores.running import SESSION
 
-NOTES_TOGETHER = 32
+NOTES_TOGETHER = 8
 """How many calls are added to the sums together, as in notes.lua."""
 
-NOTES_MAX = 10_000
+NOTES_MAX = 1_000
 
 EARLIER_BYTES = 76
 """Of a cell before it had the parts of tokens and costs."""
@@ -55,8 +58,11 @@ def test_notes_that_cannot_be_added_are_added_later(server: Server) -> None:
             assert isinstance(reply, Settled)
             assert reply.is_applied
         assert server.ask("LLEN", "gr:{default}:notes") == 2 * NOTES_TOGETHER + 1
-        assert _calls(store, "session_id") == {"s-1": 32, "s-2": 65}
-        assert _calls(store, "agent") == {"a": 97}
+        assert _calls(store, "session_id") == {
+            "s-1": NOTES_TOGETHER,
+            "s-2": 2 * NOTES_TOGETHER + 1,
+        }
+        assert _calls(store, "agent") == {"a": 3 * NOTES_TOGETHER + 1}
         with pytest.raises(StoreUnavailable, match="WRONGTYPE"):
             _calls(store, "model")
 
@@ -64,9 +70,12 @@ def test_notes_that_cannot_be_added_are_added_later(server: Server) -> None:
         for number in range(3 * NOTES_TOGETHER + 1, 4 * NOTES_TOGETHER):
             store.execute(settle(str(number), charging(session="s-2")))
         assert not server.ask("EXISTS", "gr:{default}:notes")
-        assert _calls(store, "session_id") == {"s-1": 32, "s-2": 96}
-        assert _calls(store, "agent") == {"a": 128}
-        assert _calls(store, "model") == {"m": 128}
+        assert _calls(store, "session_id") == {
+            "s-1": NOTES_TOGETHER,
+            "s-2": 3 * NOTES_TOGETHER,
+        }
+        assert _calls(store, "agent") == {"a": 4 * NOTES_TOGETHER}
+        assert _calls(store, "model") == {"m": 4 * NOTES_TOGETHER}
 
 
 def test_notes_that_can_never_be_added_are_bounded(server: Server) -> None:
@@ -83,6 +92,61 @@ def test_notes_that_can_never_be_added_are_bounded(server: Server) -> None:
         server.ask("DEL", notes)
         assert store.execute(op).is_applied
         assert _calls(store, "agent") == {"a": 1}
+
+
+@pytest.mark.parametrize("lacking", ["ltrim", "ltrim xadd", "hdel hlen", "ltrim hdel"])
+def test_no_sum_has_a_call_twice_that_was_noted_without_rights(
+    server: Server, lacking: str
+) -> None:
+    """What cannot be taken back is not written, so that calls tried again count once."""
+    rights = [f"+{name}" for name in LEDGER]
+    server.ask("ACL", "SETUSER", "agents", "reset", "on", ">agents", "~gr:*", *rights)
+    ops = [settle(str(n), charging(session=f"s-{n}")) for n in range(NOTES_TOGETHER)]
+    with closing(RedisStore(f"redis://agents:agents@127.0.0.1:{server.port}")) as store:
+        store.execute(ops[0])
+        server.ask("ACL", "SETUSER", "agents", *[f"-{one}" for one in lacking.split()])
+        for op in ops * 2:
+            with contextlib.suppress(StoreUnavailable):
+                store.execute(op)
+        server.ask("ACL", "SETUSER", "agents", *rights)
+        for op in ops:
+            store.execute(op)
+        assert _calls(store, "session_id") == dict.fromkeys(
+            [op.event.attribution.session_id for op in ops], 1
+        )
+        for by in ("agent", "model", "customer_id"):
+            assert sum(_calls(store, by).values()) == len(ops)
+    server.ask("ACL", "DELUSER", "agents")
+
+
+def test_notes_of_a_project_that_calls_seldom_live_on(server: Server) -> None:
+    """They live from the last session on, and not from the first note."""
+    notes = "gr:{default}:notes"
+    with closing(RedisStore(server.unix_url)) as store:
+        store.execute(settle("first", charging()))
+        server.ask("EXPIRE", notes, 60)
+        to = charging(session="s-2")
+        store.execute(reserve("second", to))
+        store.execute(settle("second", to))
+        assert server.ask("LLEN", notes) == 2
+        assert server.ask("TTL", notes) > 365 * 86_400
+
+
+def test_notes_are_added_however_fast_agents_note_more(server: Server) -> None:
+    """Who prunes or forgets does not wait until nobody calls any more."""
+    notes = "gr:{default}:notes"
+    with closing(RedisStore(server.unix_url)) as store:
+        store.execute(settle("h", charging()))
+    [note] = server.ask("LRANGE", notes, 0, -1)
+
+    def noted(_: int) -> Fault:
+        server.ask("RPUSH", notes, note)
+        return Fault.PASS
+
+    proxy = Proxy(server.port, noted)
+    with proxy, closing(RedisStore(proxy.url)) as store:
+        _add_notes(store)
+        assert proxy.faults[Fault.PASS] < 20
 
 
 def _calls(store: RedisStore, by: str) -> dict[str | None, int]:

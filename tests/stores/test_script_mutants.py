@@ -69,7 +69,7 @@ DAY_MS = 86_400_000
 
 MONTH_S = 30 * 86_400
 
-NOTES_TOGETHER = 32
+NOTES_TOGETHER = 8
 """As in notes.lua."""
 
 LIVE_FOR_EVER = {"version", "holds", "due", "lost", "events"}

@@ -1082,7 +1082,7 @@ class StoreConformance:
                 cost=cost,
                 now_ms=NOW_MS + hour * HOUR_MS,
             )
-            if cost % 5 == 0:
+            if cost % 3 == 0:
                 part = LayerPart(layer=layer, tokens=cost, cost_nano_usd=cost)
                 op = replace(op, event=replace(op.event, layers=(part,)))
                 divided += cost

@@ -38,6 +38,9 @@ PAUSE_S = 0.05
 COPIED_AT_ONCE_MAX = 200
 """Events that the last step copies: well below a millisecond."""
 
+NOTES_AT_ONCE_MAX = 64
+"""Notes that one step adds, as in `notes.lua`."""
+
 ROUNDS_MAX = 1_000
 """Pages copied after the stream's end was seen: agents that book faster never let it
 end."""
@@ -64,8 +67,11 @@ class Keeping:
         )
 
     def add_notes(self) -> None:
-        """Adds what is noted to the sums of hours: what deletes knows only those."""
-        while self.step("notes"):
+        """Adds what is noted to the sums of hours: what deletes knows only those.
+
+        It ends however fast agents note more: what they had noted is added by then.
+        """
+        while self.step("notes") == NOTES_AT_ONCE_MAX:
             pass
 
     @contextlib.contextmanager

@@ -86,6 +86,8 @@ local function run()
     end
   end
   if dirty > 0 or has_refused then version = call('INCR', K[VERSION]) end
+  -- Whoever calls seldom never has enough notes to be added: those of today live on.
+  if notes == 1 or rows[1].opens or rows[1].lives then call('EXPIRE', K[NOTES], HOUR_TTL_S) end
   -- The last that may be refused, since it cannot be taken back.
   if notes > 0 then call('XADD', K[EVENTS], 'MAXLEN', '~', A[EVENTS_KEPT], '*', 'e', A[EVENT]) end
   for i = 1, count do

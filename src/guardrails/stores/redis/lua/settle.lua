@@ -65,9 +65,9 @@ local function settle()
   if told then text = '' end
   if #crossed > 0 then telling().crossings(crossed, now) end
 
+  call('LTRIM', K[NOTES], '0', '-1') -- does nothing, but shows that the note can be taken back
   notes = call('RPUSH', K[NOTES], A[NOTE])
   undo[#undo + 1] = {'LTRIM', K[NOTES], '0', '-2'}
-  if notes == 1 then call('EXPIRE', K[NOTES], HOUR_TTL_S) end
   local why = notes > NOTES_MAX and add_notes(project)
   if why then error(why, 0) end
 

@@ -11,10 +11,10 @@ from guardrails.core.operations import ReadAccount, Settled
 from guardrails.core.rollups import HOUR_MS, Spend
 from guardrails.core.usage import TokenUsage
 from guardrails.errors import StoreUnavailable
-from guardrails.stores.redis import RedisStore
+from guardrails.stores.redis import RedisStore, keys
 from guardrails.stores.redis.rights import LEDGER
 from guardrails.testing.conformance import NOW_MS, charging, reserve, settle
-from tests.servers.processes import Server
+from tests.servers.processes import Cluster, Server
 from tests.servers.proxy import Fault, Proxy
 from tests.stores.running import SESSION
 
@@ -98,7 +98,7 @@ def test_notes_that_can_never_be_added_are_bounded(server: Server) -> None:
 def test_no_sum_has_a_call_twice_that_was_noted_without_rights(
     server: Server, lacking: str
 ) -> None:
-    """What cannot be taken back is not written, so that calls tried again count once."""
+    """What cannot be taken back is not written: calls tried again count once."""
     rights = [f"+{name}" for name in LEDGER]
     server.ask("ACL", "SETUSER", "agents", "reset", "on", ">agents", "~gr:*", *rights)
     ops = [settle(str(n), charging(session=f"s-{n}")) for n in range(NOTES_TOGETHER)]
@@ -147,6 +147,32 @@ def test_notes_are_added_however_fast_agents_note_more(server: Server) -> None:
     with proxy, closing(RedisStore(proxy.url)) as store:
         _add_notes(store)
         assert proxy.faults[Fault.PASS] < 20
+
+
+def test_sums_are_not_begun_anew_where_a_slot_moves_to(cluster: Cluster) -> None:
+    """Not even if all that a call names is there already, and the sums are not."""
+    [slot] = {int(cluster.nodes[0].ask("CLUSTER", "KEYSLOT", "gr:{default}:version"))}
+    source = cluster.holder(slot)
+    target = next(node for node in cluster.nodes if node is not source)
+    prefix = "gr:{default}:"
+    with closing(RedisStore(cluster.url)) as store:
+        for number in range(NOTES_TOGETHER + 1):
+            store.execute(settle(str(number), charging()))
+        names = (*keys.finished(prefix, NOW_MS), keys.holds(prefix), keys.lost(prefix))
+        for name in (*names, keys.stops(prefix)):
+            source.ask("HSET", name, "another", "")
+        source.ask("ZADD", keys.due(prefix), NOW_MS * 2, "another")
+        source.ask("RPUSH", keys.traces_of(SESSION), "another")
+        found = source.ask("CLUSTER", "GETKEYSINSLOT", slot, 100)
+        named = [key for key in found if b"hour/" not in key]
+        with cluster.moving(slot, source=source, target=target) as move:
+            move(*named)
+            with pytest.raises(StoreUnavailable):
+                for number in range(2 * NOTES_TOGETHER):
+                    store.execute(settle(f"late {number}", charging()))
+            assert not target.ask("KEYS", "*hour/*")
+        cluster.wait()
+        assert _calls(store, "agent") == {"a": NOTES_TOGETHER + 1}
 
 
 def _calls(store: RedisStore, by: str) -> dict[str | None, int]:

@@ -160,6 +160,7 @@ def _shared_keys(prefix: str, period: int) -> Fragment:
             keys.events(prefix),
             keys.stops(prefix),
             keys.notes(prefix),
+            keys.nothing(prefix),
         ]
     )
 

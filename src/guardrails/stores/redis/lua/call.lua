@@ -15,7 +15,8 @@
 -- reserve.lua, the two halves; and this one, which runs them and writes the accounts.
 --
 -- KEYS 1 version, 2 holds, 3 due, 4 lost, 5-8 finished, 9 events, 10 stops, 11 notes,
---      12 traces of the session, then one account per line
+--      12 one that is never there (see keys.py), 13 traces of the session, then one account
+--      per line
 -- ARGV 1     numbers: lines, session lines, known version; of the settle now, cost, tokens
 --            and kind (8 = model, 9 = tool), of the reserve the same; active ms per
 --            session line: settle, then reserve

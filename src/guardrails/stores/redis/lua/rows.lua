@@ -3,7 +3,7 @@
 --
 -- Both halves change them here only; call.lua writes them, all at once.
 local call, A, K = redis.call, ARGV, KEYS
-local VERSION, HOLDS, DUE, LOST, DONE, EVENTS, STOPS, NOTES, TRACES = 1, 2, 3, 4, 5, 9, 10, 11, 12
+local VERSION, HOLDS, DUE, LOST, DONE, EVENTS, STOPS, NOTES, TRACES = 1, 2, 3, 4, 5, 9, 10, 11, 13
 local SESSION_TTL_S, DONE_TTL_S, GRACE_S = '2592000', '99000', 3456000
 local CLOCK_STEP_MS, DAY_MS = 60000, 86400000
 

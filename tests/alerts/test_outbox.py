@@ -25,11 +25,11 @@ from guardrails.core.policy import Limits, Measure, OnStoreError
 from guardrails.core.stops import StopKind, StopTarget
 from guardrails.core.telling import AlertKind
 from guardrails.ports import Store
-from guardrails.stores import open_store, outbox_rows
+from guardrails.stores import open_store
 from guardrails.stores.memory import MemoryStore
 from guardrails.stores.redis import RedisStore
 from guardrails.stores.resilient import ResilientStore
-from guardrails.stores.sqlite import SQLiteStore
+from guardrails.stores.sqlite import SQLiteStore, outbox_rows
 from guardrails.testing import FakeClock
 from guardrails.testing.conformance import CENT, NOW_MS, TELLING, charging, settle
 from tests.alerts.conftest import SECRET, SLACK, Receiver, content_of

@@ -42,12 +42,10 @@ class _AmbientHandler:
             session = session.outer
         for handler in _inherited():
             handlers.setdefault(handler.engine, handler)
-        if len(handlers) <= self._depth:
-            for handler in carried_around(handlers):
-                handlers[handler.engine] = handler
-        if not handlers:
-            return self.installed
-        return next(itertools.islice(handlers.values(), self._depth, None), None)
+        if self._depth < len(handlers):
+            return next(itertools.islice(handlers.values(), self._depth, None))
+        carried = carried_around(handlers, self._depth - len(handlers))
+        return carried or (None if handlers else self.installed)
 
 
 def _inherited() -> list[GuardCallbackHandler]:

@@ -57,19 +57,23 @@ def named(carrier: Carrier, engine: Engine) -> tuple[str, str]:
     return _key_of(engine), name
 
 
-def carried_around(known: Container[Engine]) -> list[GuardCallbackHandler]:
-    """Returns the handlers of the agent whose graph runs this code, one per guard.
+def carried_around(known: Container[Engine], at: int) -> GuardCallbackHandler | None:
+    """Returns a handler of the agent whose graph runs this code, if it has one.
 
     Args:
         known: The guards of which none is looked for.
+        at: Which of them, from 0: an agent has one for each guard that it carries.
     """
     engines = [engine for engine in _engines.alive() if engine not in known]
-    config = var_child_runnable_config.get() if engines else None
+    if at >= len(engines):  # Most programs have one guard, or carry none along.
+        return None
+    config = var_child_runnable_config.get()
     read = (config or {}).get("configurable", {}).get(_READ)
     if read is None:
-        return []
+        return None
     found = [_carried(read, _key_of(engine)) for engine in engines]
-    return [handler for handler in found if handler is not None]
+    handlers = [handler for handler in found if handler is not None]
+    return handlers[at] if at < len(handlers) else None
 
 
 def _carried(read: Callable[[list[str]], Any], key: str) -> GuardCallbackHandler | None:

@@ -43,6 +43,10 @@ local function add_notes(prefix)
     local known = named[name]
     named[name] = known and plus(known, numbers) or numbers
   end
+  local function add_to_cell(key, name, numbers)
+    cells[key] = cells[key] or {}
+    add_to(cells[key], name, numbers)
+  end
 
   -- Adds to all names of one key at once: each command takes as long as adding does.
   local function write(key, named)
@@ -86,15 +90,9 @@ local function add_notes(prefix)
       local hour, rest = string.match(names, '^([^\31]*)(.*)$')
       hour = prefix .. 'hour/' .. hour .. '/'
       for dimension, name in string.gmatch(rest, '\31([^\31]*)\31([^\31]*)') do
-        local key = hour .. dimension
-        cells[key] = cells[key] or {}
-        add_to(cells[key], name, numbers)
+        add_to_cell(hour .. dimension, name, numbers)
       end
-      if layers[names] then
-        local key = hour .. 'layer'
-        cells[key] = cells[key] or {}
-        add_to(cells[key], '', layers[names])
-      end
+      if layers[names] then add_to_cell(hour .. 'layer', '', layers[names]) end
     end
     for key, named in pairs(cells) do write(key, named) end
     call('LTRIM', notes, string.format('%.0f', #texts), '-1') -- last: it cannot be taken back

@@ -14,7 +14,6 @@ from typing import Any, Protocol
 
 from langchain_core.runnables.config import var_child_runnable_config
 
-from guardrails.core.tracebacks import let_through
 from guardrails.engine import Engine
 from guardrails.system.ids import new_id
 from guardrails.system.threads import WeakList
@@ -71,19 +70,22 @@ def carried_around(known: Container[Engine], at: int) -> GuardCallbackHandler | 
     read = (config or {}).get("configurable", {}).get(_READ)
     if read is None:
         return None
-    found = [_carried(read, _key_of(engine)) for engine in engines]
+    found = [_carried(read, engine) for engine in engines]
     handlers = [handler for handler in found if handler is not None]
     return handlers[at] if at < len(handlers) else None
 
 
-def _carried(read: Callable[[list[str]], Any], key: str) -> GuardCallbackHandler | None:
+def _carried(
+    read: Callable[[list[str]], Any], engine: Engine
+) -> GuardCallbackHandler | None:
+    key = _key_of(engine)
     try:
         carrier = _carriers.get(read([key])[key])
         return None if carrier is None else carrier.handler(read([SESSION]))
     except KeyError:  # The state of another graph has no such value.
         return None
     except Exception as error:
-        let_through(error)
+        engine.contain(error, "finding the guard of an agent")
         return None
 
 

@@ -10,7 +10,7 @@ from redis.connection import UnixDomainSocketConnection
 
 from benchmarks.measuring import line
 from benchmarks.redis_ledger import NOW_MS, turns
-from guardrails.core.rollups import HOUR_MS
+from guardrails.core.reporting.rollups import HOUR_MS
 from guardrails.stores.redis import RedisStore, requests
 from guardrails.stores.redis.scripts import Script
 from guardrails.stores.redis.wire import evalsha

@@ -17,7 +17,7 @@ import redis
 from benchmarks.measuring import line
 from guardrails.core.events import Event
 from guardrails.core.layers import LAYERS
-from guardrails.core.rollups import HOUR_MS, LAYER
+from guardrails.core.reporting.rollups import HOUR_MS, LAYER
 from guardrails.ports import History
 from guardrails.stores import rows
 from guardrails.stores.redis import RedisStore, keys

@@ -36,6 +36,7 @@ class Interrupt(AbstractContextManager[None]):
         *,
         files: Collection[str],
     ) -> None:
+        assert all(Path(file).exists() for file in files), "a file has moved"
         self._left = number
         self._handler = handler
         self._files = files

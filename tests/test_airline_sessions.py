@@ -29,7 +29,7 @@ from langgraph.prebuilt import ToolNode, tools_condition
 
 from guardrails import Guard
 from guardrails.core.accounts import Account
-from guardrails.core.rollups import Spend
+from guardrails.core.reporting.rollups import Spend
 from guardrails.testing import FakeClock
 from guardrails_langchain.testing import ScriptedChatModel
 

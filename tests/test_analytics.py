@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from guardrails import Guard, TokenUsage
 from guardrails.cli import main
 from guardrails.core.events import Event
-from guardrails.core.flat_events import FlatEvent, flat_event
+from guardrails.core.reporting.flat_events import FlatEvent, flat_event
 from guardrails.exports.columns import COLUMNS, instant_text, usd_text
 from guardrails.stores import rows
 from guardrails.stores.sqlite import SQLiteStore

@@ -12,7 +12,7 @@ from redis import connection
 from guardrails import CallRefused, Guard, Session
 from guardrails.core.fingerprints import fingerprint
 from guardrails.core.plain import size_bytes
-from guardrails.scope import current_call, current_session
+from guardrails.sessions.scope import current_call, current_session
 from guardrails.testing import FakeClock
 from tests.servers.processes import Server
 from tests.signals import ROOT, Interrupt, TimeLimit, raising
@@ -22,8 +22,8 @@ FILES = {
     str(ROOT / name)
     for name in (
         "engine.py",
-        "guarded_call.py",
-        "session.py",
+        "sessions/guarded_call.py",
+        "sessions/session.py",
         "stores/resilient/store.py",
         "stores/memory.py",
         "stores/sqlite/store.py",

@@ -24,7 +24,7 @@ from langchain_core.messages import AIMessage
 from langchain_core.tools import StructuredTool
 
 from guardrails import CallRefused, Guard, GuardrailsError, TokenUsage
-from guardrails.core.rollups import ROLLUP_DIMENSIONS, Spend
+from guardrails.core.reporting.rollups import ROLLUP_DIMENSIONS, Spend
 from guardrails.testing import FakeClock
 from guardrails_langchain import GuardCallbackHandler, GuardMiddleware
 from guardrails_langchain.testing import ScriptedChatModel

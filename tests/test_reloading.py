@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from guardrails import BudgetExceeded, ConfigurationError, Guard, Policy
-from guardrails.reloading import LOOK_EVERY_MS
+from guardrails.config.reloading import LOOK_EVERY_MS
 from guardrails.testing import FakeClock
 
 LIMIT = "defaults: {{ session: {{ max_steps: {steps} }} }}\n"

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from guardrails.core.anomalies import AnomalyKind
-from guardrails.core.anomaly_rules import AnomalyRules
+from guardrails.core.alerting.anomalies import AnomalyKind
+from guardrails.core.alerting.anomaly_rules import AnomalyRules
 from guardrails.core.attribution import Attribution
 from guardrails.core.calls import CallKind, CallStatus
 from guardrails.core.events import Event

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from guardrails.alerts import Alert, AlertKind, AlertSettings
-from guardrails.core.anomalies import AnomalyKind
-from guardrails.core.daily import Daily
-from guardrails.core.deliveries import ReadAlerts
+from guardrails.core.alerting.anomalies import AnomalyKind
+from guardrails.core.alerting.daily import Daily
+from guardrails.core.alerting.deliveries import ReadAlerts
 from guardrails.core.lines import shared_lines
 from guardrails.core.operations import RaiseLimits
 from guardrails.core.policy import Budget, Limits, Policy

@@ -8,7 +8,7 @@ from langchain_core.tracers.context import register_configure_hook
 
 from guardrails import Attribution, Guard, Session
 from guardrails.engine import Engine
-from guardrails.scope import open_session
+from guardrails.sessions.scope import open_session
 from guardrails_langchain.around import callbacks_around, running_id
 from guardrails_langchain.carriers import carried_around
 from guardrails_langchain.handler import GuardCallbackHandler, handler_for, tree_of

@@ -23,7 +23,7 @@ from rich.text import Text
 
 from guardrails import Guard, SessionStopped
 from guardrails.cli.render import render_costs
-from guardrails.core.anomaly_rules import AnomalyRules
+from guardrails.core.alerting.anomaly_rules import AnomalyRules
 from guardrails.reports import Span
 from guardrails.spend.reading import Asked, read_costs
 from guardrails.system.clock import SystemClock

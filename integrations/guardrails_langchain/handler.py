@@ -25,8 +25,8 @@ from guardrails.core.tracebacks import interrupt_in
 from guardrails.core.usage import TokenUsage
 from guardrails.engine import Engine
 from guardrails.errors import CallRefused, LoopRefused, SessionStopped
-from guardrails.guarded_call import GuardedCall
 from guardrails.guards import checked_guard
+from guardrails.sessions.guarded_call import GuardedCall
 from guardrails_langchain import translate
 from guardrails_langchain.bubbles import (
     as_answer,

@@ -33,7 +33,7 @@ from guardrails import Guard, Session
 from guardrails.core.attribution import clean_name
 from guardrails.core.policy import OnLimit
 from guardrails.guards import checked_guard
-from guardrails.scope import current_session, session_of
+from guardrails.sessions.scope import current_session, session_of
 from guardrails.system.ids import new_id
 from guardrails_langchain import notes
 from guardrails_langchain.around import running_id

@@ -13,14 +13,14 @@ from collections.abc import Generator
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
 
-from guardrails.clamping import fitted
-from guardrails.closing import closing_of
 from guardrails.core.accounts import Charging
 from guardrails.core.calls import ModelCall
 from guardrails.core.estimates import OUTPUT_TOKENS_MIN
 from guardrails.errors import CallRefused, SessionStopped, StoreUnavailable
-from guardrails.guarded_call import GuardedCall
-from guardrails.session import Session
+from guardrails.sessions.clamping import fitted
+from guardrails.sessions.closing import closing_of
+from guardrails.sessions.guarded_call import GuardedCall
+from guardrails.sessions.session import Session
 from guardrails_langchain.bubbles import bubble_kind
 from guardrails_langchain.run import Run
 

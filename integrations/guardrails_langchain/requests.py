@@ -14,7 +14,7 @@ from langchain_core.language_models import BaseChatModel
 from guardrails.core.attribution import clean_name
 from guardrails.core.estimates import OUTPUT_TOKENS_MIN
 from guardrails.core.usage import TOKENS_MAX
-from guardrails.session import Session
+from guardrails.sessions.session import Session
 from guardrails_langchain.offers import Offer
 from guardrails_langchain.pieces import instruction
 from guardrails_langchain.prompts import candidates_of

@@ -11,8 +11,8 @@ from langchain_core.outputs import ChatGenerationChunk
 from guardrails.core.attribution import Attribution
 from guardrails.core.calls import Outcome
 from guardrails.errors import SessionStopped
-from guardrails.guarded_call import GuardedCall
-from guardrails.session import Session
+from guardrails.sessions.guarded_call import GuardedCall
+from guardrails.sessions.session import Session
 from guardrails.system.threads import TaskReference, running_task
 from guardrails_langchain.translate import outcome_of_left_stream
 

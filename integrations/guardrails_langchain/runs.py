@@ -42,8 +42,8 @@ from uuid import UUID
 from guardrails.core.attribution import clean_name
 from guardrails.core.calls import Outcome
 from guardrails.engine import Engine
-from guardrails.scope import session_of
-from guardrails.session import Session
+from guardrails.sessions.scope import session_of
+from guardrails.sessions.session import Session
 from guardrails.system.threads import WeakList
 from guardrails_langchain.around import running_id
 from guardrails_langchain.metadata import NAMES, names_of, nested, session_name_of

@@ -22,7 +22,13 @@ from guardrails.core.calls import CallStatus, ModelCall, Outcome
 from guardrails.core.fingerprints import fingerprint
 from guardrails.core.plain import size_bytes
 from guardrails.core.tracebacks import let_through
-from guardrails.outcomes import BREAKS, UNREACHED, causes_of, may_be_billed, text_of
+from guardrails.sessions.outcomes import (
+    BREAKS,
+    UNREACHED,
+    causes_of,
+    may_be_billed,
+    text_of,
+)
 from guardrails_langchain.pieces import written_by
 from guardrails_langchain.prompts import (
     content_tokens_max,

@@ -5,7 +5,7 @@ thread, for the microseconds that it takes.
 """
 
 from guardrails.core.calls import Outcome
-from guardrails.guarded_call import GuardedCall
+from guardrails.sessions.guarded_call import GuardedCall
 from guardrails.system.threads import is_on_event_loop
 
 __all__ = ["finish", "release", "reserve"]

@@ -31,10 +31,10 @@ from guardrails.core.plain import size_bytes
 from guardrails.core.policy import Mode
 from guardrails.engine import HOLD_TTL_MS, Engine
 from guardrails.errors import CallRefused, SessionStopped
-from guardrails.guarded_call import GuardedCall
-from guardrails.opening import Around
-from guardrails.planning import checked_name
-from guardrails.scope import call_of
+from guardrails.sessions.guarded_call import GuardedCall
+from guardrails.sessions.opening import Around
+from guardrails.sessions.planning import checked_name
+from guardrails.sessions.scope import call_of
 from guardrails.system.interrupts import to_its_end
 from guardrails.system.threads import apart, is_on_event_loop
 from guardrails_mcp import booking, wire

@@ -21,7 +21,7 @@ from guardrails.core.attribution import clean_name
 from guardrails.core.calls import ToolCall
 from guardrails.core.plain import size_bytes
 from guardrails.guards import checked_guard
-from guardrails.planning import checked_name, tool_call
+from guardrails.sessions.planning import checked_name, tool_call
 from guardrails_mcp.activities import Activities, Activity
 from guardrails_mcp.baggage import names_in
 from guardrails_mcp.outcomes import outcome_of

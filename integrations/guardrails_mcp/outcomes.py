@@ -1,7 +1,7 @@
 """Outcomes: what the result of an MCP tool says of the guarded call that it answers."""
 
 from guardrails.core.calls import CallStatus, Outcome, ToolCall
-from guardrails.guarded_call import GuardedCall
+from guardrails.sessions.guarded_call import GuardedCall
 from guardrails_mcp import wire
 
 __all__ = ["outcome_of"]

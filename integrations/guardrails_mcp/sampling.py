@@ -17,7 +17,7 @@ from guardrails.core.calls import CallStatus, ModelCall, Outcome
 from guardrails.core.plain import size_bytes
 from guardrails.core.usage import TOKENS_MAX
 from guardrails.errors import CallRefused, GuardrailsError, SessionStopped
-from guardrails.guarded_call import GuardedCall
+from guardrails.sessions.guarded_call import GuardedCall
 from guardrails_mcp import booking, wire
 from guardrails_mcp.calls import Wrapping, asking
 from guardrails_mcp.refusals import refusal_text

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Self
 
 from guardrails import GuardedCall, Session
-from guardrails.scope import current_call, current_session, open_session
+from guardrails.sessions.scope import current_call, current_session, open_session
 
 __all__ = ["inside", "outside"]
 

@@ -16,7 +16,7 @@ from guardrails.core.money import nano_usd
 from guardrails.core.plain import size_bytes
 from guardrails.core.policy import ToolRule
 from guardrails.core.usage import TOKENS_MAX
-from guardrails.outcomes import BREAKS
+from guardrails.sessions.outcomes import BREAKS
 
 __all__ = [
     "CALL",

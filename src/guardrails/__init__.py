@@ -30,9 +30,9 @@ if TYPE_CHECKING:
         UnpricedModelError,
     )
     from guardrails.guard import Guard
-    from guardrails.guarded_call import GuardedCall
-    from guardrails.scope import carried, layer
-    from guardrails.session import Session
+    from guardrails.sessions.guarded_call import GuardedCall
+    from guardrails.sessions.scope import carried, layer
+    from guardrails.sessions.session import Session
 
 __all__ = [
     "Attribution",
@@ -71,14 +71,14 @@ _MODULES = {
     "ConfigurationError": "guardrails.errors",
     "Event": "guardrails.core.events",
     "Guard": "guardrails.guard",
-    "GuardedCall": "guardrails.guarded_call",
+    "GuardedCall": "guardrails.sessions.guarded_call",
     "GuardrailsError": "guardrails.errors",
     "Limits": "guardrails.core.policy",
     "LoopDetected": "guardrails.errors",
     "Mode": "guardrails.core.policy",
     "Policy": "guardrails.core.policy",
     "PriceStatus": "guardrails.core.usage",
-    "Session": "guardrails.session",
+    "Session": "guardrails.sessions.session",
     "SessionStopped": "guardrails.errors",
     "SoftAlerts": "guardrails.core.policy",
     "StopReason": "guardrails.core.accounts",
@@ -86,8 +86,8 @@ _MODULES = {
     "TokenUsage": "guardrails.core.usage",
     "ToolRule": "guardrails.core.policy",
     "UnpricedModelError": "guardrails.errors",
-    "carried": "guardrails.scope",
-    "layer": "guardrails.scope",
+    "carried": "guardrails.sessions.scope",
+    "layer": "guardrails.sessions.scope",
 }
 """Where each name is defined."""
 

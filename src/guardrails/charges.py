@@ -7,6 +7,7 @@ from functools import cached_property
 
 from guardrails.core.accounts import Charging
 from guardrails.core.admission import Reservation
+from guardrails.core.alerting.unpriced import Unpriced
 from guardrails.core.attribution import Attribution
 from guardrails.core.calls import CallStatus, ModelCall, Outcome, ToolCall
 from guardrails.core.estimates import output_tokens_max, unseen_tokens_max
@@ -14,7 +15,6 @@ from guardrails.core.events import Event
 from guardrails.core.layers import TokenRates
 from guardrails.core.money import LIMIT_NANO_USD_MAX
 from guardrails.core.policy import OnUnpriced, Policy
-from guardrails.core.unpriced import Unpriced
 from guardrails.core.usage import (
     TOKENS_MAX,
     UNPRICED,

@@ -48,7 +48,7 @@ from guardrails.system.interrupts import is_broken_off, to_its_end, unbroken
 from guardrails.system.threads import is_on_event_loop
 
 if TYPE_CHECKING:
-    from guardrails.session import Session
+    from guardrails.sessions.session import Session
 
 __all__ = ["HOLD_TTL_MS", "Engine"]
 

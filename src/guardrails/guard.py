@@ -20,6 +20,7 @@ from guardrails.config import (
     load_configuration,
 )
 from guardrails.config.problems import shown
+from guardrails.config.reloading import ConfigFile, kept
 from guardrails.core.accounts import Account
 from guardrails.core.calls import ModelCall, ToolCall
 from guardrails.core.money import usd_digits
@@ -28,22 +29,22 @@ from guardrails.core.policy import Mode, OnStoreError, Policy
 from guardrails.core.stops import AUDIT_MAX, AuditEntry, StopOrder
 from guardrails.engine import Engine
 from guardrails.errors import ConfigurationError, StoreUnavailable
-from guardrails.guarded_call import GuardedCall
-from guardrails.opening import Around, Opener
 from guardrails.orders import Orders, target_of
-from guardrails.planning import (
+from guardrails.ports import Clock, EventSink, PriceBook, Store
+from guardrails.prices import Prices
+from guardrails.reports import Span
+from guardrails.sessions.guarded_call import GuardedCall
+from guardrails.sessions.opening import Around, Opener
+from guardrails.sessions.planning import (
     checked_amount,
     checked_name,
     model_call,
     refuse_given,
     tool_call,
 )
-from guardrails.ports import Clock, EventSink, PriceBook, Store
-from guardrails.prices import Prices
-from guardrails.reloading import ConfigFile, kept
-from guardrails.reports import Span
-from guardrails.scope import call_of, session_of
-from guardrails.session import Session
+from guardrails.sessions.scope import call_of, session_of
+from guardrails.sessions.session import Session
+from guardrails.sessions.tools import guarded_tool
 from guardrails.sinks import LogSink, StoreListener
 from guardrails.spend.asking import (
     checked_by,
@@ -67,7 +68,6 @@ from guardrails.system.clock import SystemClock
 from guardrails.system.ids import new_id
 from guardrails.system.one_process import OfOneProcess
 from guardrails.system.threads import may_block, new_lock, off_event_loop
-from guardrails.tools import guarded_tool
 
 if TYPE_CHECKING:
     from guardrails.alerts.sink import AlertSink

@@ -4,12 +4,12 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from guardrails.core.admission import Reservation
+from guardrails.core.alerting.unpriced import Unpriced
 from guardrails.core.attribution import Attribution
 from guardrails.core.decisions import refused_by
 from guardrails.core.events import Event
 from guardrails.core.operations import Conflict, Reserved
 from guardrails.core.policy import OnUnpriced
-from guardrails.core.unpriced import Unpriced
 from guardrails.core.windows import DAY_MS
 from guardrails.ports import EventSink
 from guardrails.system.threads import new_lock

@@ -24,8 +24,8 @@ from guardrails.core.stops import AuditEntry, StopKind, StopOrder, StopTarget
 from guardrails.core.telling import Telling
 from guardrails.core.windows import Window
 from guardrails.errors import ConfigurationError, GuardrailsError
-from guardrails.planning import checked_name
 from guardrails.ports import Clock, Store
+from guardrails.sessions.planning import checked_name
 
 __all__ = ["Orders", "target_of"]
 

@@ -4,10 +4,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Protocol, TypeVar, runtime_checkable
 
 from guardrails.core.accounts import Account, Stop
+from guardrails.core.alerting.unpriced import Unpriced
 from guardrails.core.attribution import Attribution
 from guardrails.core.events import Event
-from guardrails.core.flat_events import FlatEvent
-from guardrails.core.groups import Every
 from guardrails.core.layers import TokenRates
 from guardrails.core.loops import LoopFinding
 from guardrails.core.operations import (
@@ -21,9 +20,10 @@ from guardrails.core.operations import (
     Settle,
     Settled,
 )
+from guardrails.core.reporting.flat_events import FlatEvent
+from guardrails.core.reporting.groups import Every
+from guardrails.core.reporting.rollups import Spend
 from guardrails.core.retention import Forgotten, Pruned
-from guardrails.core.rollups import Spend
-from guardrails.core.unpriced import Unpriced
 from guardrails.core.usage import Charge, TokenUsage
 
 __all__ = [
@@ -90,8 +90,8 @@ class History(Protocol):
 
         Args:
             project_id: The project.
-            by: Of `guardrails.core.groups.SPEND_DIMENSIONS`: one, several, or none
-                for the total.
+            by: Of `SPEND_DIMENSIONS` in `guardrails.core.reporting.groups`: one,
+                several, or none for the total.
             since_ms: The hour that contains this instant is the first.
             until_ms: The hour that contains this instant is the last.
             where: Patterns as of `fnmatch.fnmatchcase`, by dimension. In each, one

@@ -11,7 +11,7 @@ from guardrails.core.decisions import amount, decide
 from guardrails.core.loops import LoopFinding
 from guardrails.core.money import usd
 from guardrails.core.operations import Refusal
-from guardrails.core.rollups import ranked
+from guardrails.core.reporting.rollups import ranked
 from guardrails.errors import (
     BudgetExceeded,
     CallRefused,

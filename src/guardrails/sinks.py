@@ -4,13 +4,13 @@ import logging
 from collections.abc import Callable, Iterable
 
 from guardrails.core.accounts import Stop
+from guardrails.core.alerting.unpriced import Unpriced
 from guardrails.core.attribution import Attribution
 from guardrails.core.decisions import format_amount, loop_text
 from guardrails.core.events import Event
 from guardrails.core.loops import LoopFinding
 from guardrails.core.operations import Crossing, Reserve, Settle
 from guardrails.core.policy import OnUnpriced
-from guardrails.core.unpriced import Unpriced
 from guardrails.ports import EventSink
 from guardrails.stores.resilient.listener import Listener
 

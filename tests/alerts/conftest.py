@@ -15,12 +15,12 @@ import pytest
 from guardrails.alerts import channel, outlet
 from guardrails.alerts.samples import samples
 from guardrails.core.accounts import StopReason
-from guardrails.core.alerts import Alert
+from guardrails.core.alerting.alerts import Alert
+from guardrails.core.alerting.unpriced import Unpriced
 from guardrails.core.attribution import Attribution
 from guardrails.core.loops import LoopFinding, LoopKind
 from guardrails.core.policy import Limits, Measure, OnUnpriced
 from guardrails.core.telling import AlertKind
-from guardrails.core.unpriced import Unpriced
 
 SLACK = "https://hooks.slack.com/services/T00000000/B00000000/hunter2hunter2hunter2"
 

@@ -15,8 +15,8 @@ from guardrails.alerts.channel import (
 from guardrails.alerts.delivery import Answer
 from guardrails.alerts.digest import Digest
 from guardrails.alerts.dispatcher import QUEUE_MAX, Dispatcher
-from guardrails.core.alerts import Alert
-from guardrails.core.outbox import PAUSE_MS_MAX
+from guardrails.core.alerting.alerts import Alert
+from guardrails.core.alerting.outbox import PAUSE_MS_MAX
 from guardrails.core.telling import AlertKind
 from guardrails.testing import FakeClock
 from tests.alerts.conftest import WHO, an_alert

@@ -17,9 +17,9 @@ import pytest
 from guardrails.alerts import AlertSettings, WebhookSettings
 from guardrails.alerts.delivery import Answer, Post
 from guardrails.alerts.sink import AlertSink
-from guardrails.core import outbox
 from guardrails.core.accounts import Charging, Threshold
-from guardrails.core.deliveries import DeliveryState, ReadAlerts, RetryAlerts
+from guardrails.core.alerting import outbox
+from guardrails.core.alerting.deliveries import DeliveryState, ReadAlerts, RetryAlerts
 from guardrails.core.operations import StopScope
 from guardrails.core.policy import Limits, Measure, OnStoreError
 from guardrails.core.stops import StopKind, StopTarget

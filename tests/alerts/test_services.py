@@ -18,7 +18,7 @@ from guardrails.alerts.services import (
     service_name,
 )
 from guardrails.config import load_configuration
-from guardrails.core.rollups import Spend
+from guardrails.core.reporting.rollups import Spend
 from guardrails.core.telling import AlertKind
 from tests.alerts.conftest import NOW_MS, Receiver, an_alert, answering, content_of
 from tests.servers.waiting import until

@@ -18,14 +18,14 @@ from guardrails.alerts.causes import Insight
 from guardrails.alerts.digest import Digest, Tally
 from guardrails.alerts.slack import slack_digest, slack_message
 from guardrails.core.accounts import StopReason
-from guardrails.core.alerts import Alert
+from guardrails.core.alerting.alerts import Alert
+from guardrails.core.alerting.unpriced import Unpriced
+from guardrails.core.alerting.watch_alerts import alert_of_anomaly
 from guardrails.core.attribution import Attribution
 from guardrails.core.loops import LoopKind
 from guardrails.core.policy import Measure, OnUnpriced
-from guardrails.core.rollups import Spend
+from guardrails.core.reporting.rollups import Spend
 from guardrails.core.telling import AlertKind
-from guardrails.core.unpriced import Unpriced
-from guardrails.core.watch_alerts import alert_of_anomaly
 from tests.alerts.conftest import FINDING, NOW_MS, an_alert
 from tests.cli.reports import OUTLIER as AN_OUTLIER
 

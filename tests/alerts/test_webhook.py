@@ -20,7 +20,7 @@ from guardrails.alerts.webhook import (
 from guardrails.core.accounts import StopReason
 from guardrails.core.attribution import Attribution
 from guardrails.core.policy import Measure
-from guardrails.core.rollups import Spend
+from guardrails.core.reporting.rollups import Spend
 from guardrails.core.telling import AlertKind
 from tests.alerts.conftest import NOW_MS, OLD_SECRET, SECRET, an_alert
 

@@ -1,7 +1,7 @@
 """Reports that the tests of this folder show."""
 
-from guardrails.core.anomalies import Anomaly, AnomalyKind, Severity, Unit
-from guardrails.core.rollups import Spend
+from guardrails.core.alerting.anomalies import Anomaly, AnomalyKind, Severity, Unit
+from guardrails.core.reporting.rollups import Spend
 from guardrails.reports import CostReport, SessionRow, Span, Sparse, report_by
 
 SPAN = Span(hours=24, until_ms=1_764_001_800_000)

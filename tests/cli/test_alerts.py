@@ -12,7 +12,7 @@ from rich.cells import cell_len
 from guardrails import Guard
 from guardrails.alerts import AlertKind, AlertSettings, WebhookSettings
 from guardrails.cli.alerts import tries
-from guardrails.core.deliveries import (
+from guardrails.core.alerting.deliveries import (
     ClaimAlerts,
     DeliveryState,
     NoteAlerts,

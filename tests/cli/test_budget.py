@@ -8,7 +8,7 @@ import pytest
 
 from guardrails import BudgetExceeded, Guard, TokenUsage
 from guardrails.core.operations import Sweep
-from guardrails.core.rollups import HOUR_MS
+from guardrails.core.reporting.rollups import HOUR_MS
 from tests.cli.conftest import Run
 
 CONFIG = """

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 
 from guardrails.cli.progress import Progress
 from guardrails.core.events import Event
-from guardrails.core.flat_events import flat_event
 from guardrails.core.money import usd
+from guardrails.core.reporting.flat_events import flat_event
 from guardrails.exports import COLUMNS, open_writer
 from guardrails.exports.cells import inert, restored
 from guardrails.exports.columns import usd_text

@@ -9,7 +9,7 @@ from rich.cells import cell_len
 from rich.console import Console
 
 from guardrails.cli.render import render_costs
-from guardrails.core.rollups import Spend
+from guardrails.core.reporting.rollups import Spend
 from guardrails.reports import Anomalies, CostReport, losses
 from tests.cli.reports import (
     OUTLIER,

@@ -10,7 +10,7 @@ from rich.console import Console
 
 from guardrails.cli.render import render_costs
 from guardrails.cli.render_steps import render_series, render_units
-from guardrails.core.rollups import HOUR_MS, Spend
+from guardrails.core.reporting.rollups import HOUR_MS, Spend
 from guardrails.reports import (
     CostReport,
     Series,

@@ -14,10 +14,11 @@ import pytest
 import redis
 
 from guardrails import Guard, TokenUsage
+from guardrails.core.alerting.daily import Daily
+from guardrails.core.alerting.deliveries import TellAlerts
+from guardrails.core.alerting.watch_alerts import alert_of_anomaly, alert_of_day
 from guardrails.core.attribution import Attribution
 from guardrails.core.calls import CallKind
-from guardrails.core.daily import Daily
-from guardrails.core.deliveries import TellAlerts
 from guardrails.core.lines import account_key
 from guardrails.core.loops import LoopRule, ToolTrace
 from guardrails.core.operations import (
@@ -27,8 +28,7 @@ from guardrails.core.operations import (
     StopSession,
     Sweep,
 )
-from guardrails.core.rollups import ROLLUP_DIMENSIONS
-from guardrails.core.watch_alerts import alert_of_anomaly, alert_of_day
+from guardrails.core.reporting.rollups import ROLLUP_DIMENSIONS
 from guardrails.core.windows import Window
 from guardrails.stores import open_store
 from guardrails.system.clock import SystemClock

@@ -9,7 +9,7 @@ from rich.console import Console
 
 from guardrails import Guard
 from guardrails.cli.top_screen import EVERY_SECONDS, show
-from guardrails.core.rollups import HOUR_MS, Spend
+from guardrails.core.reporting.rollups import HOUR_MS, Spend
 from guardrails.reports import SessionInfo, SessionList, Span, Top, report_top
 from tests.cli.conftest import Run
 

@@ -9,7 +9,7 @@ import pytest
 
 from guardrails.cli.watch import watch_ledger
 from guardrails.config import load_configuration
-from guardrails.core.deliveries import TellAlerts
+from guardrails.core.alerting.deliveries import TellAlerts
 from guardrails.core.operations import Operation
 from guardrails.errors import StoreUnavailable
 from guardrails.stores.memory import MemoryStore

@@ -6,7 +6,7 @@ from decimal import Decimal
 import pytest
 
 from guardrails.config import load_configuration
-from guardrails.core.anomaly_rules import AnomalyRules
+from guardrails.core.alerting.anomaly_rules import AnomalyRules
 from guardrails.core.loops import LoopAction, LoopRule
 from guardrails.core.policy import (
     Budget,

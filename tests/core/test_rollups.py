@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from guardrails.core.attribution import Attribution
 from guardrails.core.calls import CallKind, CallStatus
 from guardrails.core.events import Event
-from guardrails.core.rollups import (
+from guardrails.core.reporting.rollups import (
     MIX,
     ROLLUP_DIMENSIONS,
     Mix,

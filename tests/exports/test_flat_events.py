@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from guardrails.core.events import Event
-from guardrails.core.flat_events import flat_event
+from guardrails.core.reporting.flat_events import flat_event
 from guardrails.stores import rows
 from guardrails.stores.sqlite.flat_rows import FLAT_COLUMNS, flat_events_of
 from tests.exports.strategies import events

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from guardrails.core.attribution import Attribution
 from guardrails.core.calls import CallKind, CallStatus
 from guardrails.core.events import Event
-from guardrails.core.flat_events import FlatEvent, flat_event
-from guardrails.core.rollups import HOUR_MS
+from guardrails.core.reporting.flat_events import FlatEvent, flat_event
+from guardrails.core.reporting.rollups import HOUR_MS
 from guardrails.core.usage import Charge, PriceStatus, TokenUsage
 from guardrails.exports import open_writer
 from guardrails.exports.focus import FOCUS_COLUMNS, Charges, FocusRow

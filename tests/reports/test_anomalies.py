@@ -6,11 +6,11 @@ from dataclasses import replace
 import pytest
 
 from guardrails.core.accounts import Account, SessionState, Stop, StopReason
-from guardrails.core.anomalies import Anomaly, AnomalyKind, Severity
-from guardrails.core.anomaly_words import advice, command, reason
+from guardrails.core.alerting.anomalies import Anomaly, AnomalyKind, Severity
+from guardrails.core.alerting.anomaly_words import advice, command, reason
 from guardrails.core.attribution import Attribution
 from guardrails.core.loops import LoopFinding, LoopKind
-from guardrails.core.rollups import Spend
+from guardrails.core.reporting.rollups import Spend
 from guardrails.reports import AnomalyRules, Watched, find_anomalies
 from tests.reports.traffic import (
     CENT,

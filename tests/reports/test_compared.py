@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from guardrails.core.rollups import HOUR_MS, Spend
+from guardrails.core.reporting.rollups import HOUR_MS, Spend
 from guardrails.reports import CostReport, Span, report_by
 
 NOW_MS = 1_764_001_800_000

@@ -7,7 +7,7 @@ from guardrails.core.accounts import Account, SessionState, Stop, StopReason
 from guardrails.core.attribution import Attribution
 from guardrails.core.loops import LoopFinding, LoopKind
 from guardrails.core.policy import Measure
-from guardrails.core.rollups import HOUR_MS, Spend
+from guardrails.core.reporting.rollups import HOUR_MS, Spend
 from guardrails.reports import (
     CostReport,
     SessionRow,

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from guardrails import Guard
-from guardrails.core.flat_events import FlatEvent
-from guardrails.core.groups import SPEND_DIMENSIONS
+from guardrails.core.reporting.flat_events import FlatEvent
+from guardrails.core.reporting.groups import SPEND_DIMENSIONS
 from guardrails.ports import KeptStore
 from guardrails.stores import open_store
 from guardrails.testing import FakeClock

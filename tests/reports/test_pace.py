@@ -1,7 +1,7 @@
 """Pace: a budget that will not last is told early, and one spike is no pace."""
 
-from guardrails.core.pace import Pace
-from guardrails.core.rollups import HOUR_MS
+from guardrails.core.alerting.pace import Pace
+from guardrails.core.reporting.rollups import HOUR_MS
 from guardrails.core.windows import Window
 from guardrails.reports.pace import pace_of
 

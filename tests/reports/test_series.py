@@ -3,8 +3,8 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from guardrails.core.groups import Every
-from guardrails.core.rollups import HOUR_MS, Spend
+from guardrails.core.reporting.groups import Every
+from guardrails.core.reporting.rollups import HOUR_MS, Spend
 from guardrails.reports import Series, Span, series_of
 
 CENT = 10_000_000

@@ -4,7 +4,7 @@ import pytest
 
 from guardrails.core.accounts import Account, SessionState, Stop, StopReason
 from guardrails.core.attribution import Attribution
-from guardrails.core.rollups import HOUR_MS, Spend
+from guardrails.core.reporting.rollups import HOUR_MS, Spend
 from guardrails.reports import SessionList, Span, sessions
 
 SPAN = Span(hours=24, until_ms=1_764_001_800_000)

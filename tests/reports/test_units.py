@@ -5,7 +5,7 @@ import statistics
 from hypothesis import given
 from hypothesis import strategies as st
 
-from guardrails.core.rollups import Spend
+from guardrails.core.reporting.rollups import Spend
 from guardrails.reports import Span, UnitReport, report_units
 
 SPAN = Span(hours=24, until_ms=1_764_001_800_000)

@@ -4,7 +4,7 @@ import math
 import random  # noqa: TID251 - seeded, so that every run is alike
 from collections.abc import Callable, Iterable, Iterator
 
-from guardrails.core.rollups import Spend
+from guardrails.core.reporting.rollups import Spend
 from guardrails.reports import Span, Watched, rows_of
 
 DAY_MS = 86_400_000

@@ -8,7 +8,7 @@ from pathlib import Path
 from unittest.mock import patch
 
 from guardrails import Guard, SessionStopped, TokenUsage
-from guardrails.core.deliveries import ClaimAlerts, DeliveryState, NoteAlerts
+from guardrails.core.alerting.deliveries import ClaimAlerts, DeliveryState, NoteAlerts
 from guardrails.core.telling import AlertKind, Telling
 from guardrails.testing import FakeClock
 

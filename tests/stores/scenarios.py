@@ -14,9 +14,7 @@ from decimal import Decimal
 from hypothesis import strategies as st
 
 from guardrails.core.accounts import Account, Charging, Hold, HoldState, Line, Threshold
-from guardrails.core.attribution import Attribution
-from guardrails.core.calls import CallKind, CallStatus
-from guardrails.core.deliveries import (
+from guardrails.core.alerting.deliveries import (
     ClaimAlerts,
     Claimed,
     DeliveryState,
@@ -24,6 +22,8 @@ from guardrails.core.deliveries import (
     ReadAlerts,
     RetryAlerts,
 )
+from guardrails.core.attribution import Attribution
+from guardrails.core.calls import CallKind, CallStatus
 from guardrails.core.events import Event
 from guardrails.core.ledger import Ledger
 from guardrails.core.loops import (

@@ -17,7 +17,7 @@ from guardrails.core.layers import (
 )
 from guardrails.core.operations import Settle
 from guardrails.core.policy import Limits
-from guardrails.core.rollups import HOUR_MS
+from guardrails.core.reporting.rollups import HOUR_MS
 from guardrails.core.usage import Charge, PriceStatus, TokenUsage
 from guardrails.testing.conformance import NOW_MS
 

@@ -25,7 +25,7 @@ from guardrails.core.operations import (
     Turn,
     Turned,
 )
-from guardrails.core.rollups import HOUR_MS
+from guardrails.core.reporting.rollups import HOUR_MS
 from guardrails.ports import Store
 from guardrails.stores.memory import MemoryStore
 from guardrails.stores.redis import RedisStore

@@ -17,9 +17,9 @@ from hypothesis import strategies as st
 from guardrails.core.attribution import Attribution
 from guardrails.core.calls import CallKind, CallStatus
 from guardrails.core.events import Event
-from guardrails.core.groups import SPEND_DIMENSIONS
 from guardrails.core.layers import Layer, LayerPart
-from guardrails.core.rollups import HOUR_MS, Spend
+from guardrails.core.reporting.groups import SPEND_DIMENSIONS
+from guardrails.core.reporting.rollups import HOUR_MS, Spend
 from guardrails.core.usage import Charge, PriceStatus, TokenUsage
 from guardrails.ports import Store
 from guardrails.stores.memory import MemoryStore

@@ -17,7 +17,7 @@ from guardrails.core.calls import CallKind
 from guardrails.core.ledger import Ledger
 from guardrails.core.loops import LoopRule, ToolTrace
 from guardrails.core.operations import Operation, ReadAccount, Settle, Settled, Turn
-from guardrails.core.rollups import HOUR_MS
+from guardrails.core.reporting.rollups import HOUR_MS
 from guardrails.stores.sqlite import SQLiteStore
 from guardrails.testing.conformance import charging, reserve, settle
 from tests.stores.scenarios import (

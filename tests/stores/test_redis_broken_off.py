@@ -15,15 +15,15 @@ from hypothesis import strategies as st
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from guardrails.core.alerts import Alert
-from guardrails.core.attribution import Attribution
-from guardrails.core.deliveries import (
+from guardrails.core.alerting.alerts import Alert
+from guardrails.core.alerting.deliveries import (
     ClaimAlerts,
     DeliveryState,
     NoteAlerts,
     ReadAlerts,
     TellAlerts,
 )
+from guardrails.core.attribution import Attribution
 from guardrails.core.operations import (
     Operation,
     ReadAccount,

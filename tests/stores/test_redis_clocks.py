@@ -4,7 +4,7 @@ from contextlib import closing
 
 import pytest
 
-from guardrails.core.deliveries import ClaimAlerts, ReadAlerts, TellAlerts
+from guardrails.core.alerting.deliveries import ClaimAlerts, ReadAlerts, TellAlerts
 from guardrails.core.ledger import SETTLED_RETENTION_MS
 from guardrails.core.operations import Operation, Release, Reserved, Sweep, Verdict
 from guardrails.core.policy import Limits

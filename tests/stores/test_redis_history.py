@@ -8,7 +8,7 @@ import pytest
 import redis
 
 from guardrails.core.operations import ReadAccount, Settled
-from guardrails.core.rollups import HOUR_MS, Spend
+from guardrails.core.reporting.rollups import HOUR_MS, Spend
 from guardrails.core.usage import TokenUsage
 from guardrails.errors import StoreUnavailable
 from guardrails.stores.redis import RedisStore, keys

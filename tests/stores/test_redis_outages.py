@@ -25,7 +25,7 @@ from guardrails.core.attribution import Attribution
 from guardrails.core.lines import account_key
 from guardrails.core.money import nano_usd
 from guardrails.core.operations import ReadAccount
-from guardrails.core.rollups import HOUR_MS
+from guardrails.core.reporting.rollups import HOUR_MS
 from guardrails.core.windows import Window
 from guardrails.stores import journal_folder, open_store
 from guardrails.stores.resilient.outage import SHARE

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from guardrails.core.alerting.deliveries import ClaimAlerts, DeliveryState, NoteAlerts
 from guardrails.core.calls import CallKind
-from guardrails.core.deliveries import ClaimAlerts, DeliveryState, NoteAlerts
 from guardrails.core.operations import ReadAccount, Settled, StopSession, Sweep
 from guardrails.errors import StoreUnavailable
 from guardrails.stores.redis import RedisStore, keys

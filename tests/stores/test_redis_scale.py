@@ -14,7 +14,7 @@ import redis
 
 from guardrails.core.money import nano_usd
 from guardrails.core.operations import Turn, Turned
-from guardrails.core.rollups import HOUR_MS, Spend
+from guardrails.core.reporting.rollups import HOUR_MS, Spend
 from guardrails.stores.redis import RedisStore, replies
 from guardrails.system.clock import SystemClock
 from guardrails.testing.conformance import charging, reserve, settle

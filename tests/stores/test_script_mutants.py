@@ -11,9 +11,9 @@ from typing import cast
 import pytest
 
 from guardrails.core.accounts import HoldState, Threshold
+from guardrails.core.alerting.deliveries import ClaimAlerts, DeliveryState, NoteAlerts
 from guardrails.core.attribution import Attribution
 from guardrails.core.calls import CallKind
-from guardrails.core.deliveries import ClaimAlerts, DeliveryState, NoteAlerts
 from guardrails.core.ledger import SWEEP_MAX, Ledger
 from guardrails.core.loops import LoopAction, LoopRule, ToolTrace
 from guardrails.core.operations import (
@@ -32,7 +32,7 @@ from guardrails.core.operations import (
     Swept,
 )
 from guardrails.core.policy import Limits, Measure
-from guardrails.core.rollups import HOUR_MS, ROLLUP_DIMENSIONS
+from guardrails.core.reporting.rollups import HOUR_MS, ROLLUP_DIMENSIONS
 from guardrails.core.stops import AUDIT_MAX, STOPS_MAX, StopKind, StopTarget
 from guardrails.errors import StoreUnavailable
 from guardrails.ports import Store

@@ -9,8 +9,8 @@ from guardrails.core.attribution import clean_name
 from guardrails.core.calls import CallStatus, ModelCall, Outcome, ToolCall
 from guardrails.core.operations import Settle
 from guardrails.core.policy import ToolRule
-from guardrails.guarded_call import GuardedCall
-from guardrails.planning import tool_call
+from guardrails.sessions.guarded_call import GuardedCall
+from guardrails.sessions.planning import tool_call
 from guardrails_mcp import wire
 from guardrails_mcp.activities import Activities, Activity
 from guardrails_mcp.baggage import names_in

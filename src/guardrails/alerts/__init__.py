@@ -16,7 +16,7 @@ alone: while none runs, nobody hears of them.
 """
 
 from guardrails.alerts.settings import AlertSettings, WebhookSettings
-from guardrails.core.alerts import Alert
+from guardrails.core.alerting.alerts import Alert
 from guardrails.core.telling import AlertKind
 
 __all__ = ["Alert", "AlertKind", "AlertSettings", "WebhookSettings"]

@@ -2,9 +2,9 @@
 
 from dataclasses import dataclass
 
-from guardrails.core.alerts import Alert
+from guardrails.core.alerting.alerts import Alert
 from guardrails.core.money import usd_digits
-from guardrails.core.rollups import Spend, ranked
+from guardrails.core.reporting.rollups import Spend, ranked
 from guardrails.ports import History
 
 __all__ = ["Insight", "insight_of"]

@@ -24,8 +24,8 @@ from functools import cache
 from typing import TYPE_CHECKING
 
 from guardrails.alerts.digest import Digest, Tally
-from guardrails.core.alerts import Alert
-from guardrails.core.outbox import PAUSE_MS_MAX, REST_MS_MAX
+from guardrails.core.alerting.alerts import Alert
+from guardrails.core.alerting.outbox import PAUSE_MS_MAX, REST_MS_MAX
 from guardrails.core.telling import AlertKind
 from guardrails.ports import Clock
 

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from guardrails.core.alerts import Alert
+from guardrails.core.alerting.alerts import Alert
 
 __all__ = ["Cooldown"]
 

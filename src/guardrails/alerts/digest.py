@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from guardrails.core.alerts import Alert
+from guardrails.core.alerting.alerts import Alert
 from guardrails.core.telling import AlertKind
 from guardrails.system.ids import new_id
 

@@ -23,7 +23,7 @@ from collections.abc import Callable, Sequence
 from guardrails.alerts.channel import Channel
 from guardrails.alerts.cooldown import Cooldown
 from guardrails.alerts.outlet import Outlet
-from guardrails.core.alerts import Alert
+from guardrails.core.alerting.alerts import Alert
 from guardrails.core.telling import AlertKind
 from guardrails.ports import Clock
 from guardrails.system.ids import new_id

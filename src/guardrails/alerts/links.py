@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from urllib.parse import quote
 
 from guardrails.alerts.addresses import checked_url
-from guardrails.core.alerts import Alert
+from guardrails.core.alerting.alerts import Alert
 from guardrails.core.attribution import DIMENSIONS
 
 __all__ = [

@@ -1,6 +1,6 @@
 """Outages: the one alert that the store cannot keep, because it is about the store."""
 
-from guardrails.core.alerts import Alert
+from guardrails.core.alerting.alerts import Alert
 from guardrails.core.telling import AlertKind
 from guardrails.system.ids import new_id
 

@@ -1,10 +1,10 @@
 """Outlet: sends one destination what the store's outbox has for it.
 
-Theory of operation. The outbox decides what is next, see `core/outbox.py`; an outlet
-asks for it, sends it, and notes what came of that. While it does it has the place to
-itself in the whole fleet. If its process dies, another one is given the same message
-once the claim is over. So a message may arrive twice, under the same id, but only if
-nobody heard the answer to the first.
+Theory of operation. The outbox (`core/alerting/outbox.py`) decides what is next; an
+outlet asks for it, sends it, and notes what came of that. While it does it has the
+place to itself in the whole fleet. If its process dies, another one is given the same
+message once the claim is over. So a message may arrive twice, under the same id, but
+only if nobody heard the answer to the first.
 
 It knows nothing of threads, and nothing of what a message says.
 """
@@ -23,10 +23,15 @@ from guardrails.alerts.channel import (
     say_failure,
 )
 from guardrails.alerts.digest import Digest, Tally
-from guardrails.core.alerts import Alert
-from guardrails.core.deliveries import ClaimAlerts, Claimed, DeliveryState, NoteAlerts
+from guardrails.core.alerting.alerts import Alert
+from guardrails.core.alerting.deliveries import (
+    ClaimAlerts,
+    Claimed,
+    DeliveryState,
+    NoteAlerts,
+)
+from guardrails.core.alerting.outbox import REST_MS_MAX
 from guardrails.core.operations import Operation
-from guardrails.core.outbox import REST_MS_MAX
 from guardrails.errors import StoreUnavailable
 from guardrails.ports import Clock
 

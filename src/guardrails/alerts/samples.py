@@ -4,15 +4,15 @@ from dataclasses import replace
 from typing import assert_never
 
 from guardrails.core.accounts import StopReason
-from guardrails.core.alerts import Alert
-from guardrails.core.anomalies import Anomaly, AnomalyKind, Severity, Unit
+from guardrails.core.alerting.alerts import Alert
+from guardrails.core.alerting.anomalies import Anomaly, AnomalyKind, Severity, Unit
+from guardrails.core.alerting.daily import Daily
+from guardrails.core.alerting.pace import Pace
+from guardrails.core.alerting.unpriced import Unpriced
 from guardrails.core.attribution import Attribution
-from guardrails.core.daily import Daily
 from guardrails.core.loops import LoopFinding, LoopKind
-from guardrails.core.pace import Pace
 from guardrails.core.policy import Limits, Measure, OnUnpriced
 from guardrails.core.telling import AlertKind
-from guardrails.core.unpriced import Unpriced
 from guardrails.core.windows import DAY_MS, Window, window_end_ms
 from guardrails.system.ids import new_id
 

@@ -14,7 +14,7 @@ from guardrails.alerts.causes import Insight
 from guardrails.alerts.digest import Digest
 from guardrails.alerts.links import Link, links_of
 from guardrails.alerts.words import commands, counted, headline, meaning, subject
-from guardrails.core.alerts import Alert
+from guardrails.core.alerting.alerts import Alert
 from guardrails.core.decisions import format_count, format_time
 from guardrails.core.money import format_usd
 

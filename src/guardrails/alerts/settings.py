@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from hashlib import blake2b
 
 from guardrails.alerts.links import Link
-from guardrails.core.anomaly_rules import AnomalyRules
+from guardrails.core.alerting.anomaly_rules import AnomalyRules
 from guardrails.core.telling import AlertKind, Telling
 
 __all__ = ["COOLDOWN_MS", "KINDS", "AlertSettings", "WebhookSettings"]

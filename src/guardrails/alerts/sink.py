@@ -15,14 +15,14 @@ from guardrails.alerts.outlet import Asking, Outlet
 from guardrails.alerts.services import service_name
 from guardrails.alerts.settings import AlertSettings, WebhookSettings
 from guardrails.core.accounts import Stop
-from guardrails.core.alerts import Alert, alert_of_unpriced
+from guardrails.core.alerting.alerts import Alert, alert_of_unpriced
+from guardrails.core.alerting.deliveries import TellAlerts
+from guardrails.core.alerting.unpriced import Unpriced
 from guardrails.core.attribution import Attribution
-from guardrails.core.deliveries import TellAlerts
 from guardrails.core.events import Event
 from guardrails.core.loops import LoopFinding
 from guardrails.core.operations import Crossing
 from guardrails.core.telling import AlertKind
-from guardrails.core.unpriced import Unpriced
 from guardrails.errors import StoreUnavailable
 from guardrails.ports import Clock, History
 

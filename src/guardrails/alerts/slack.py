@@ -20,7 +20,7 @@ from guardrails.alerts.words import (
     share,
     subject,
 )
-from guardrails.core.alerts import Alert
+from guardrails.core.alerting.alerts import Alert
 from guardrails.core.decisions import format_count
 from guardrails.core.money import format_usd
 from guardrails.core.telling import AlertKind

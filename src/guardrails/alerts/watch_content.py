@@ -2,12 +2,12 @@
 
 from datetime import UTC, datetime
 
-from guardrails.core.alerts import Alert
-from guardrails.core.anomalies import Anomaly
-from guardrails.core.anomaly_words import advice, command, reason
-from guardrails.core.daily import Daily, Shares
+from guardrails.core.alerting.alerts import Alert
+from guardrails.core.alerting.anomalies import Anomaly
+from guardrails.core.alerting.anomaly_words import advice, command, reason
+from guardrails.core.alerting.daily import Daily, Shares
+from guardrails.core.alerting.pace import Pace
 from guardrails.core.money import usd_digits
-from guardrails.core.pace import Pace
 
 __all__ = ["time_text", "watch_content"]
 

@@ -3,13 +3,13 @@
 from collections.abc import Callable
 from datetime import UTC, datetime
 
-from guardrails.core.alerts import Alert
-from guardrails.core.anomalies import Anomaly, AnomalyKind
-from guardrails.core.anomaly_words import advice, command, reason, times_text
-from guardrails.core.daily import Daily, Shares
+from guardrails.core.alerting.alerts import Alert
+from guardrails.core.alerting.anomalies import Anomaly, AnomalyKind
+from guardrails.core.alerting.anomaly_words import advice, command, reason, times_text
+from guardrails.core.alerting.daily import Daily, Shares
+from guardrails.core.alerting.pace import Pace
 from guardrails.core.decisions import format_count, format_time
 from guardrails.core.money import format_usd
-from guardrails.core.pace import Pace
 from guardrails.core.windows import Window
 
 __all__ = [

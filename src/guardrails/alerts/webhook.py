@@ -49,7 +49,7 @@ from guardrails.alerts.causes import Insight
 from guardrails.alerts.digest import Digest
 from guardrails.alerts.links import Link, links_of
 from guardrails.alerts.watch_content import time_text, watch_content
-from guardrails.core.alerts import Alert
+from guardrails.core.alerting.alerts import Alert
 from guardrails.core.attribution import DIMENSIONS
 from guardrails.core.decisions import amount
 from guardrails.core.money import usd_digits

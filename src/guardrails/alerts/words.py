@@ -15,15 +15,15 @@ from guardrails.alerts.watch_words import (
     watch_meaning,
 )
 from guardrails.core.accounts import StopReason
-from guardrails.core.alerts import Alert
-from guardrails.core.anomaly_words import subject_of
+from guardrails.core.alerting.alerts import Alert
+from guardrails.core.alerting.anomaly_words import subject_of
+from guardrails.core.alerting.unpriced import Unpriced
 from guardrails.core.attribution import Attribution
 from guardrails.core.decisions import format_amount, format_count, format_time
 from guardrails.core.loops import LoopKind
 from guardrails.core.money import format_usd
 from guardrails.core.policy import Measure, OnUnpriced
 from guardrails.core.telling import AlertKind
-from guardrails.core.unpriced import Unpriced
 
 __all__ = ["commands", "counted", "headline", "meaning", "share", "subject"]
 

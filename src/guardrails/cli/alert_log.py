@@ -16,13 +16,13 @@ from guardrails.cli.options import (
 )
 from guardrails.cli.telling import telling
 from guardrails.cli.times import time_text
-from guardrails.core.deliveries import (
+from guardrails.core.alerting.deliveries import (
     AlertLog,
     Delivery,
     ReadAlerts,
     RetryAlerts,
 )
-from guardrails.core.outbox import OUTBOX_MAX
+from guardrails.core.alerting.outbox import OUTBOX_MAX
 from guardrails.errors import ConfigurationError
 from guardrails.ports import Store
 from guardrails.system.clock import SystemClock

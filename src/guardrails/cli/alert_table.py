@@ -7,8 +7,8 @@ from rich.console import Console
 from guardrails.alerts.words import headline, subject
 from guardrails.cli.names import safe
 from guardrails.cli.table import Column, console_width, print_lines, table_lines
+from guardrails.core.alerting.deliveries import AlertLog, Delivery, DeliveryState
 from guardrails.core.decisions import format_time
-from guardrails.core.deliveries import AlertLog, Delivery, DeliveryState
 
 __all__ = ["print_alerts"]
 

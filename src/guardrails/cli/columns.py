@@ -8,7 +8,7 @@ from guardrails.cli.amounts import money_cells, percent_text
 from guardrails.cli.names import safe
 from guardrails.cli.table import Column
 from guardrails.core.policy import Measure
-from guardrails.core.rollups import LAYER, Spend
+from guardrails.core.reporting.rollups import LAYER, Spend
 from guardrails.reports import CostReport, CostRow, SessionRow
 
 __all__ = [

@@ -24,7 +24,7 @@ from guardrails.cli.options import (
     hours_of,
     where_of,
 )
-from guardrails.core.rollups import LAYER
+from guardrails.core.reporting.rollups import LAYER
 from guardrails.errors import ConfigurationError
 from guardrails.reports import CostReport, Series, Span, UnitReport
 from guardrails.spend.asking import checked_by, checked_every

@@ -21,8 +21,8 @@ from guardrails.cli.options import (
 from guardrails.cli.progress import Progress
 from guardrails.config import Configuration
 from guardrails.core.decisions import format_count
-from guardrails.core.flat_events import FlatEvent
-from guardrails.core.rollups import HOUR_MS
+from guardrails.core.reporting.flat_events import FlatEvent
+from guardrails.core.reporting.rollups import HOUR_MS
 from guardrails.errors import ConfigurationError
 from guardrails.exports import FORMATS, EventWriter, open_writer
 from guardrails.exports.focus import MeterRates

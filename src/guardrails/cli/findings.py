@@ -5,8 +5,8 @@ from collections.abc import Iterator
 from guardrails.cli.amounts import money_cells, percent_text
 from guardrails.cli.names import safe
 from guardrails.cli.times import time_text
-from guardrails.core.anomalies import Anomaly
-from guardrails.core.anomaly_words import advice, command, reason
+from guardrails.core.alerting.anomalies import Anomaly
+from guardrails.core.alerting.anomaly_words import advice, command, reason
 from guardrails.core.decisions import format_count
 from guardrails.core.money import usd
 from guardrails.reports import Anomalies, CostReport, Losses, Sparse

@@ -8,7 +8,7 @@ from guardrails.cli.documents import document
 from guardrails.cli.findings import findings_json
 from guardrails.cli.times import time_text
 from guardrails.core.money import usd
-from guardrails.core.rollups import Spend
+from guardrails.core.reporting.rollups import Spend
 from guardrails.exports.cells import inert
 from guardrails.reports import CostReport, CostRow, SessionRow, Span
 

@@ -19,8 +19,8 @@ from guardrails.cli.options import (
 )
 from guardrails.cli.priced import Priced, differences, expected_prices, priced
 from guardrails.cli.progress import Progress
-from guardrails.core.flat_events import FlatEvent
 from guardrails.core.money import usd
+from guardrails.core.reporting.flat_events import FlatEvent
 from guardrails.core.windows import DAY_MS
 from guardrails.ports import History
 from guardrails.reports.called import called_in

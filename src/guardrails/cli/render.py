@@ -14,7 +14,7 @@ from guardrails.cli.names import safe
 from guardrails.cli.table import console_width, cut, print_lines, table_lines
 from guardrails.cli.times import back_text
 from guardrails.core.decisions import format_count
-from guardrails.core.rollups import LAYER, Spend
+from guardrails.core.reporting.rollups import LAYER, Spend
 from guardrails.reports import CostReport, Span
 
 __all__ = ["by_text", "headlines", "notes", "nothing", "render_costs"]

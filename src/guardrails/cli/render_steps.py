@@ -12,7 +12,7 @@ from guardrails.cli.render import by_text, headlines, notes, nothing
 from guardrails.cli.table import Column, console_width, print_lines, table_lines
 from guardrails.cli.times import back_text
 from guardrails.core.decisions import format_count
-from guardrails.core.groups import Every
+from guardrails.core.reporting.groups import Every
 from guardrails.reports import Series, UnitReport, UnitRow
 
 __all__ = ["render_series", "render_units"]

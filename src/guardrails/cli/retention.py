@@ -21,8 +21,8 @@ from guardrails.core.decisions import format_count
 from guardrails.core.retention import Forgotten, Pruned
 from guardrails.core.windows import DAY_MS
 from guardrails.errors import ConfigurationError
-from guardrails.planning import checked_name
 from guardrails.ports import Keeper, KeptStore
+from guardrails.sessions.planning import checked_name
 from guardrails.system.clock import SystemClock
 
 __all__ = ["forget", "prune"]

@@ -23,10 +23,10 @@ from guardrails.cli.options import (
 from guardrails.cli.session_report import SessionReport, session_report
 from guardrails.cli.times import time_text
 from guardrails.core.money import usd
-from guardrails.planning import checked_name
 from guardrails.ports import History
 from guardrails.reports.budgets import BudgetRow
 from guardrails.reports.session_detail import CallRun, Tally
+from guardrails.sessions.planning import checked_name
 
 __all__ = ["session"]
 

@@ -4,7 +4,7 @@ from guardrails.cli.documents import document
 from guardrails.cli.formats import csv_lines, head, sums_of
 from guardrails.cli.times import time_text
 from guardrails.core.money import usd
-from guardrails.core.rollups import Spend
+from guardrails.core.reporting.rollups import Spend
 from guardrails.reports import SessionInfo, SessionList
 
 __all__ = ["csv_text", "json_text"]

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from guardrails.config import Configuration
 from guardrails.core.accounts import Account
 from guardrails.core.lines import session_line
-from guardrails.core.rollups import Spend
+from guardrails.core.reporting.rollups import Spend
 from guardrails.ports import History
 from guardrails.reports import SessionRow, Span, report_sessions
 from guardrails.reports.budgets import BudgetRow, budget_rows

@@ -14,7 +14,7 @@ from guardrails.cli.limits import alert_texts, limit_texts
 from guardrails.cli.names import safe
 from guardrails.config import Configuration
 from guardrails.config.problems import key_path
-from guardrails.core.anomaly_rules import AnomalyRules
+from guardrails.core.alerting.anomaly_rules import AnomalyRules
 from guardrails.core.decisions import format_count
 from guardrails.core.loops import LoopAction
 from guardrails.core.money import usd_digits

@@ -19,7 +19,7 @@ from guardrails.cli.options import (
 )
 from guardrails.cli.suggestions import suggestions_json, suggestions_yaml
 from guardrails.core.money import usd
-from guardrails.core.rollups import HOUR_MS
+from guardrails.core.reporting.rollups import HOUR_MS
 from guardrails.errors import ConfigurationError
 from guardrails.reports.simulation import Refused, Simulation, simulated
 from guardrails.reports.suggestions import Suggestion, suggested

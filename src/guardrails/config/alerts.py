@@ -28,7 +28,7 @@ from guardrails.config.values import (
     seconds_ms,
     times,
 )
-from guardrails.core.anomaly_rules import AnomalyRules
+from guardrails.core.alerting.anomaly_rules import AnomalyRules
 from guardrails.core.windows import DAY_MS
 
 __all__ = ["WrittenAlerts", "alert_settings", "read_alerts"]

@@ -6,7 +6,6 @@ Read in this order:
 * what limits it: `windows`, `policy`, `lines`, `accounts`, `limits`, `loops`, `stops`
 * what is booked: `operations`, `ledger`, `admission`, `decisions`
 
-That is the whole of it. What people are told is in `telling`, `informing`, `alerts`,
-`outbox`, `deliveries`, `watch_alerts`, `anomalies` and beside them; what reports add up
-in `rollups`, `groups`, `layers` and `flat_events`.
+That is the whole of it. What people are told of it is in `alerting`, and what reports
+add up in `reporting`.
 """

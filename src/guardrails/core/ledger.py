@@ -40,7 +40,7 @@ Invariants, whatever the order of operations:
   executes that settle is the only one in the fleet to be told. One that a new
   configuration has put below what is posted is told by the next call.
 * What people are to be told is added to the outbox by the operation that it is
-  about, and by no other; see `outbox.py`.
+  about, and by no other; see `alerting/outbox.py`.
 
 This file does not know where rows are kept, what time it is, what a model
 costs, or what is raised when a call is refused. `apply` is the specification:
@@ -60,7 +60,7 @@ from guardrails.core.accounts import (
     Stop,
     StopReason,
 )
-from guardrails.core.deliveries import (
+from guardrails.core.alerting.deliveries import (
     AlertLog,
     ClaimAlerts,
     Claimed,
@@ -69,7 +69,7 @@ from guardrails.core.deliveries import (
     RetryAlerts,
     TellAlerts,
 )
-from guardrails.core.informing import (
+from guardrails.core.alerting.informing import (
     reached_label,
     tell_crossings,
     tell_killing,
@@ -79,6 +79,7 @@ from guardrails.core.informing import (
     tell_raise,
     tell_stop,
 )
+from guardrails.core.alerting.outbox import Outbox
 from guardrails.core.limits import (
     crossings_of,
     merged_limits,
@@ -120,7 +121,6 @@ from guardrails.core.operations import (
     Turned,
     Verdict,
 )
-from guardrails.core.outbox import Outbox
 from guardrails.core.policy import Limits
 from guardrails.core.stops import (
     AuditAction,

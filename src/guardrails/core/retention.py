@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass
 
-from guardrails.core.alerts import Alert
-from guardrails.core.rollups import Mix
+from guardrails.core.alerting.alerts import Alert
+from guardrails.core.reporting.rollups import Mix
 from guardrails.core.windows import DAY_MS
 
 __all__ = ["IN_USE_MS", "Forgotten", "Pruned", "is_about", "nameless"]

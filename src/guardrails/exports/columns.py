@@ -4,8 +4,8 @@ import enum
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
-from guardrails.core.flat_events import FLAT_SCHEMA_VERSION, FlatEvent
 from guardrails.core.layers import LAYER_GROUPS
+from guardrails.core.reporting.flat_events import FLAT_SCHEMA_VERSION, FlatEvent
 
 __all__ = ["COLUMNS", "ColumnType", "columns_of", "instant_text", "usd_text"]
 

@@ -14,8 +14,8 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import NamedTuple
 
-from guardrails.core.flat_events import FlatEvent
-from guardrails.core.rollups import HOUR_MS
+from guardrails.core.reporting.flat_events import FlatEvent
+from guardrails.core.reporting.rollups import HOUR_MS
 from guardrails.exports.meters import METERS, shares
 
 __all__ = ["FOCUS_COLUMNS", "FOCUS_VERSION", "Charges", "FocusRow", "MeterRates"]

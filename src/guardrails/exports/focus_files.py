@@ -5,7 +5,7 @@ from datetime import datetime
 from decimal import Decimal
 from typing import BinaryIO
 
-from guardrails.core.flat_events import FlatEvent
+from guardrails.core.reporting.flat_events import FlatEvent
 from guardrails.exports.focus import FOCUS_COLUMNS, Charges, FocusRow, MeterRates
 from guardrails.exports.parquet_module import parquet_module
 from guardrails.exports.texts import write_table

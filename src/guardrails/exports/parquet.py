@@ -6,7 +6,7 @@ from typing import BinaryIO
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from guardrails.core.flat_events import FLAT_SCHEMA_VERSION, FlatEvent
+from guardrails.core.reporting.flat_events import FLAT_SCHEMA_VERSION, FlatEvent
 from guardrails.exports.columns import COLUMNS, ColumnType, columns_of
 
 __all__ = ["FocusTable", "ParquetWriter"]

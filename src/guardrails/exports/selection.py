@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Self
 
-from guardrails.core.flat_events import FlatEvent
+from guardrails.core.reporting.flat_events import FlatEvent
 from guardrails.errors import ConfigurationError
 
 __all__ = ["SELECTABLE", "Selection"]

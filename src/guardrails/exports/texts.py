@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
 from typing import BinaryIO
 
-from guardrails.core.flat_events import FlatEvent
+from guardrails.core.reporting.flat_events import FlatEvent
 from guardrails.exports.cells import inert
 from guardrails.exports.columns import (
     COLUMNS,

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import BinaryIO, Protocol
 
-from guardrails.core.flat_events import FlatEvent
+from guardrails.core.reporting.flat_events import FlatEvent
 from guardrails.errors import ConfigurationError
 from guardrails.exports.focus import MeterRates
 from guardrails.exports.focus_files import FocusCSVWriter, FocusParquetWriter

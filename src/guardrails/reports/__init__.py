@@ -1,6 +1,6 @@
 """Reports: what the command line and other views show. Pure."""
 
-from guardrails.core.anomaly_rules import BASELINE_DAYS, AnomalyRules
+from guardrails.core.alerting.anomaly_rules import BASELINE_DAYS, AnomalyRules
 from guardrails.core.windows import DAY_MS
 from guardrails.reports.anomalies import Anomalies, find_anomalies
 from guardrails.reports.anomaly_rows import (

@@ -6,8 +6,8 @@ what costs more than a floor: an oddity of a cent is nobody's business.
 
 from dataclasses import dataclass
 
-from guardrails.core.anomalies import Anomaly
-from guardrails.core.anomaly_rules import AnomalyRules
+from guardrails.core.alerting.anomalies import Anomaly
+from guardrails.core.alerting.anomaly_rules import AnomalyRules
 from guardrails.reports.anomaly_rows import Sparse, Watched
 from guardrails.reports.oddities import (
     expensive_models,

@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 from typing import Self, TypeVar
 
 from guardrails.core.accounts import Account
-from guardrails.core.anomalies import Anomaly, AnomalyKind, Severity, Unit
-from guardrails.core.anomaly_rules import AnomalyRules
-from guardrails.core.rollups import Spend
+from guardrails.core.alerting.anomalies import Anomaly, AnomalyKind, Severity, Unit
+from guardrails.core.alerting.anomaly_rules import AnomalyRules
+from guardrails.core.reporting.rollups import Spend
 from guardrails.reports.spans import Span
 
 __all__ = [

@@ -10,7 +10,7 @@ import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from guardrails.core.anomaly_rules import BASELINE_DAYS, AnomalyRules
+from guardrails.core.alerting.anomaly_rules import BASELINE_DAYS, AnomalyRules
 
 __all__ = ["Baseline", "active_days", "baseline_of", "has_spike", "spike_began"]
 

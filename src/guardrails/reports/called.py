@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from guardrails.core.calls import CallKind
-from guardrails.core.flat_events import FlatEvent
+from guardrails.core.reporting.flat_events import FlatEvent
 from guardrails.core.usage import PriceStatus
 
 __all__ = ["Called", "called_in"]

@@ -4,8 +4,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from guardrails.core.accounts import Account
-from guardrails.core.groups import in_order
-from guardrails.core.rollups import SUM_NAMES, Spend
+from guardrails.core.reporting.groups import in_order
+from guardrails.core.reporting.rollups import SUM_NAMES, Spend
 from guardrails.reports.anomalies import Anomalies
 from guardrails.reports.losses import Losses
 from guardrails.reports.spans import Span

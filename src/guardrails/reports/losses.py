@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from guardrails.core.groups import in_order
-from guardrails.core.rollups import Spend
+from guardrails.core.reporting.groups import in_order
+from guardrails.core.reporting.rollups import Spend
 
 __all__ = ["LOSSES_BY", "Losses", "losses"]
 

@@ -2,8 +2,8 @@
 
 from collections.abc import Callable, Iterable, Iterator
 
-from guardrails.core.anomalies import Anomaly, AnomalyKind, Unit
-from guardrails.core.anomaly_rules import AnomalyRules
+from guardrails.core.alerting.anomalies import Anomaly, AnomalyKind, Unit
+from guardrails.core.alerting.anomaly_rules import AnomalyRules
 from guardrails.core.windows import DAY_MS
 from guardrails.reports.anomaly_rows import (
     Row,

@@ -7,8 +7,8 @@ See "multiwindow, multi-burn-rate alerts" in The Site Reliability Workbook, chap
 
 from collections.abc import Mapping
 
-from guardrails.core.pace import Pace
-from guardrails.core.rollups import HOUR_MS
+from guardrails.core.alerting.pace import Pace
+from guardrails.core.reporting.rollups import HOUR_MS
 from guardrails.core.windows import Window
 
 __all__ = ["PACE_HOURS", "nano_usd_per_hour", "pace_of"]

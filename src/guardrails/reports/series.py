@@ -3,8 +3,8 @@
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from guardrails.core.groups import Every, in_order, step_start
-from guardrails.core.rollups import HOUR_MS, Spend
+from guardrails.core.reporting.groups import Every, in_order, step_start
+from guardrails.core.reporting.rollups import HOUR_MS, Spend
 from guardrails.reports.costs import total_of
 from guardrails.reports.spans import Span
 

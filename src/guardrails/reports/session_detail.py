@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from guardrails.core.calls import CallStatus
-from guardrails.core.flat_events import FlatEvent
+from guardrails.core.reporting.flat_events import FlatEvent
 
 __all__ = ["CallRun", "SessionDetail", "Tally", "session_detail"]
 

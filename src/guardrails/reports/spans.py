@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from guardrails.core.rollups import HOUR_MS
+from guardrails.core.reporting.rollups import HOUR_MS
 
 __all__ = ["Span"]
 

@@ -5,8 +5,8 @@ import statistics
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 
-from guardrails.core.anomalies import Anomaly, AnomalyKind
-from guardrails.core.anomaly_rules import AnomalyRules
+from guardrails.core.alerting.anomalies import Anomaly, AnomalyKind
+from guardrails.core.alerting.anomaly_rules import AnomalyRules
 from guardrails.core.windows import DAY_MS
 from guardrails.reports.anomaly_rows import (
     Row,

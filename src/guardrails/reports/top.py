@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from guardrails.core.groups import step_start
-from guardrails.core.rollups import HOUR_MS, Spend
+from guardrails.core.reporting.groups import step_start
+from guardrails.core.reporting.rollups import HOUR_MS, Spend
 from guardrails.reports.costs import total_of
 from guardrails.reports.sessions import PACE_MS_MIN, SessionInfo, SessionList
 

@@ -3,8 +3,8 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from guardrails.core.groups import Every, Names
-from guardrails.core.rollups import Spend
+from guardrails.core.reporting.groups import Every, Names
+from guardrails.core.reporting.rollups import Spend
 from guardrails.reports.costs import share_of, total_of
 from guardrails.reports.spans import Span
 

@@ -7,8 +7,8 @@ from typing import cast
 
 from guardrails.config.problems import shown
 from guardrails.core.attribution import NAME_BYTES_MAX
-from guardrails.core.groups import SPEND_DIMENSIONS, UNATTRIBUTED, Every
-from guardrails.core.rollups import LAYER
+from guardrails.core.reporting.groups import SPEND_DIMENSIONS, UNATTRIBUTED, Every
+from guardrails.core.reporting.rollups import LAYER
 from guardrails.errors import ConfigurationError
 from guardrails.spend.spans import seconds_of
 

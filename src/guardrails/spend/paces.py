@@ -5,15 +5,15 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 
 from guardrails.core.accounts import Account, Line
-from guardrails.core.alerts import Alert
+from guardrails.core.alerting.alerts import Alert
+from guardrails.core.alerting.watch_alerts import alert_of_pace
 from guardrails.core.attribution import Attribution
-from guardrails.core.groups import SPEND_DIMENSIONS
 from guardrails.core.limits import effective_limits
 from guardrails.core.lines import shared_lines
 from guardrails.core.operations import ReadAccount
 from guardrails.core.policy import Budget, Measure, Policy
-from guardrails.core.rollups import HOUR_MS
-from guardrails.core.watch_alerts import alert_of_pace
+from guardrails.core.reporting.groups import SPEND_DIMENSIONS
+from guardrails.core.reporting.rollups import HOUR_MS
 from guardrails.ports import Store
 from guardrails.reports.pace import PACE_HOURS, nano_usd_per_hour, pace_of
 

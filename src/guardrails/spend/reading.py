@@ -4,13 +4,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from guardrails.core.accounts import Account
-from guardrails.core.anomaly_rules import AnomalyRules
+from guardrails.core.alerting.anomaly_rules import AnomalyRules
 from guardrails.core.calls import CallKind
-from guardrails.core.groups import OF_KINDS, Every
 from guardrails.core.limits import effective_limits
 from guardrails.core.lines import session_line
 from guardrails.core.policy import Policy
-from guardrails.core.rollups import LAYER, Spend
+from guardrails.core.reporting.groups import OF_KINDS, Every
+from guardrails.core.reporting.rollups import LAYER, Spend
 from guardrails.ports import History
 from guardrails.reports import (
     LOSSES_BY,

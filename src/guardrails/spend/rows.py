@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 from decimal import Decimal
 
 from guardrails.core.money import usd
-from guardrails.core.rollups import Spend
+from guardrails.core.reporting.rollups import Spend
 from guardrails.reports import CostReport, Series, SessionInfo, SessionList
 
 __all__ = ["SessionSpend", "SpendRow", "session_rows", "spend_rows", "step_rows"]

@@ -3,8 +3,8 @@
 from collections.abc import Mapping, Sequence
 
 from guardrails.core.accounts import Account
-from guardrails.core.anomaly_rules import BASELINE_DAYS, AnomalyRules
-from guardrails.core.rollups import HOUR_MS
+from guardrails.core.alerting.anomaly_rules import BASELINE_DAYS, AnomalyRules
+from guardrails.core.reporting.rollups import HOUR_MS
 from guardrails.core.windows import DAY_MS
 from guardrails.ports import History
 from guardrails.reports import (

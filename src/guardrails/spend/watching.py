@@ -8,12 +8,12 @@ set back: what is known is not told again while the outbox knows it, which is si
 from collections.abc import Iterator
 
 from guardrails.alerts import Alert, AlertKind, AlertSettings
-from guardrails.core.anomaly_rules import BASELINE_DAYS
-from guardrails.core.daily import Daily, Shares
-from guardrails.core.deliveries import TellAlerts
+from guardrails.core.alerting.anomaly_rules import BASELINE_DAYS
+from guardrails.core.alerting.daily import Daily, Shares
+from guardrails.core.alerting.deliveries import TellAlerts
+from guardrails.core.alerting.watch_alerts import alert_of_anomaly, alert_of_day
 from guardrails.core.policy import Policy
-from guardrails.core.rollups import HOUR_MS, Spend
-from guardrails.core.watch_alerts import alert_of_anomaly, alert_of_day
+from guardrails.core.reporting.rollups import HOUR_MS, Spend
 from guardrails.core.windows import DAY_MS
 from guardrails.ports import Store
 from guardrails.reports import LOSSES_BY, Anomalies, Span, losses

@@ -9,10 +9,10 @@ from collections.abc import Sequence
 from dataclasses import asdict, replace
 
 from guardrails.core.accounts import StopReason
-from guardrails.core.alerts import Alert
+from guardrails.core.alerting.alerts import Alert
+from guardrails.core.alerting.outbox import KeptAlert
 from guardrails.core.attribution import Attribution
 from guardrails.core.loops import LoopFinding, LoopKind
-from guardrails.core.outbox import KeptAlert
 from guardrails.core.policy import Limits, Measure
 from guardrails.core.telling import AlertKind
 from guardrails.stores.watch_texts import watched_from, watched_text

@@ -7,13 +7,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TypeVar
 
 from guardrails.core.accounts import Account
+from guardrails.core.alerting.outbox import Outbox
 from guardrails.core.events import Event
-from guardrails.core.flat_events import FlatEvent, flat_event
-from guardrails.core.groups import Every, SpendQuery, grouped, in_order
 from guardrails.core.ledger import Ledger
 from guardrails.core.operations import Operation, settled_by
-from guardrails.core.outbox import Outbox
-from guardrails.core.rollups import (
+from guardrails.core.reporting.flat_events import FlatEvent, flat_event
+from guardrails.core.reporting.groups import Every, SpendQuery, grouped, in_order
+from guardrails.core.reporting.rollups import (
     HOUR_MS,
     LAYER,
     Mix,

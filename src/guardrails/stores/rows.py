@@ -19,7 +19,7 @@ from guardrails.core.events import Event
 from guardrails.core.layers import Layer, LayerPart
 from guardrails.core.loops import LoopFinding, LoopKind
 from guardrails.core.policy import Limits, Measure
-from guardrails.core.rollups import (
+from guardrails.core.reporting.rollups import (
     HOUR_MS,
     LAYER,
     SUM_NAMES,

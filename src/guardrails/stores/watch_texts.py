@@ -4,12 +4,12 @@ import json
 from dataclasses import asdict
 from typing import Any, TypedDict
 
-from guardrails.core.alerts import Alert
-from guardrails.core.anomalies import Anomaly, AnomalyKind, Severity, Unit
-from guardrails.core.daily import Daily
-from guardrails.core.pace import Pace
+from guardrails.core.alerting.alerts import Alert
+from guardrails.core.alerting.anomalies import Anomaly, AnomalyKind, Severity, Unit
+from guardrails.core.alerting.daily import Daily
+from guardrails.core.alerting.pace import Pace
+from guardrails.core.alerting.unpriced import Unpriced
 from guardrails.core.policy import OnUnpriced
-from guardrails.core.unpriced import Unpriced
 from guardrails.core.windows import Window
 
 __all__ = ["WatchedFields", "watched_from", "watched_text"]

@@ -16,9 +16,7 @@ from decimal import Decimal
 from typing import Any, TypeVar
 
 from guardrails.core.accounts import Account, Charging, Line, StopReason, Threshold
-from guardrails.core.attribution import Attribution
-from guardrails.core.calls import CallKind, CallStatus
-from guardrails.core.deliveries import (
+from guardrails.core.alerting.deliveries import (
     AlertLog,
     ClaimAlerts,
     Claimed,
@@ -28,8 +26,10 @@ from guardrails.core.deliveries import (
     RetryAlerts,
     TellAlerts,
 )
+from guardrails.core.alerting.outbox import KEPT_MS
+from guardrails.core.attribution import Attribution
+from guardrails.core.calls import CallKind, CallStatus
 from guardrails.core.events import Event
-from guardrails.core.flat_events import flat_event
 from guardrails.core.layers import Layer, LayerPart
 from guardrails.core.ledger import SETTLED_RETENTION_MS
 from guardrails.core.loops import (
@@ -61,9 +61,9 @@ from guardrails.core.operations import (
     Turn,
     Verdict,
 )
-from guardrails.core.outbox import KEPT_MS
 from guardrails.core.policy import Limits, Measure
-from guardrails.core.rollups import HOUR_MS
+from guardrails.core.reporting.flat_events import flat_event
+from guardrails.core.reporting.rollups import HOUR_MS
 from guardrails.core.stops import (
     AUDIT_MAX,
     SESSIONS_LISTED_MAX,

@@ -1,14 +1,18 @@
 """Watched: an alert of each kind that scripts never tell, for tests of stores."""
 
 from guardrails.core.accounts import Line
-from guardrails.core.alerts import Alert, alert_of_unpriced
-from guardrails.core.anomalies import Anomaly, AnomalyKind, Severity, Unit
+from guardrails.core.alerting.alerts import Alert, alert_of_unpriced
+from guardrails.core.alerting.anomalies import Anomaly, AnomalyKind, Severity, Unit
+from guardrails.core.alerting.daily import Daily
+from guardrails.core.alerting.pace import Pace
+from guardrails.core.alerting.unpriced import Unpriced
+from guardrails.core.alerting.watch_alerts import (
+    alert_of_anomaly,
+    alert_of_day,
+    alert_of_pace,
+)
 from guardrails.core.attribution import Attribution
-from guardrails.core.daily import Daily
-from guardrails.core.pace import Pace
 from guardrails.core.policy import Limits, OnUnpriced
-from guardrails.core.unpriced import Unpriced
-from guardrails.core.watch_alerts import alert_of_anomaly, alert_of_day, alert_of_pace
 from guardrails.core.windows import Window
 
 __all__ = ["watched_alerts"]

@@ -17,7 +17,7 @@ from langgraph.checkpoint.memory import InMemorySaver
 from guardrails import BudgetExceeded, PriceStatus, carried
 from guardrails.core.accounts import Account
 from guardrails.core.calls import CallStatus
-from guardrails.guarded_call import GuardedCall
+from guardrails.sessions.guarded_call import GuardedCall
 from guardrails_langchain import GuardCallbackHandler, GuardMiddleware
 from tests.integrations.langchain.constructs import ASK
 from tests.integrations.langchain.modes import ainvoke, astream, astream_events

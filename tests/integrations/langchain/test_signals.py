@@ -9,7 +9,7 @@ from langchain_core.messages import AIMessage
 
 import guardrails_langchain
 from guardrails import Session
-from guardrails.scope import current_call
+from guardrails.sessions.scope import current_call
 from tests.integrations.langchain.rig import Rig
 from tests.signals import Interrupt, TimeLimit, raising
 

@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 from guardrails.core.accounts import Account
+from guardrails.core.reporting.rollups import MIX, Mix
 from guardrails.core.retention import IN_USE_MS, Forgotten, is_about, nameless
-from guardrails.core.rollups import MIX, Mix
 from guardrails.stores.alert_texts import kept_from
 from guardrails.stores.redis import keys, replies
 from guardrails.stores.redis.layouts import DIGESTS_BYTES, SEPARATOR

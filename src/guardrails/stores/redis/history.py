@@ -8,10 +8,10 @@ from itertools import islice
 from guardrails.core.accounts import Account
 from guardrails.core.attribution import Attribution
 from guardrails.core.events import Event
-from guardrails.core.flat_events import FlatEvent, flat_event
-from guardrails.core.groups import Every, Names, SpendQuery, grouped, in_order
 from guardrails.core.lines import account_key
-from guardrails.core.rollups import (
+from guardrails.core.reporting.flat_events import FlatEvent, flat_event
+from guardrails.core.reporting.groups import Every, Names, SpendQuery, grouped, in_order
+from guardrails.core.reporting.rollups import (
     HOUR_MS,
     LAYER,
     MIX,

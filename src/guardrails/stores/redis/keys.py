@@ -8,7 +8,7 @@ cluster. Names in account keys are percent-encoded: none can hold a brace.
 from functools import lru_cache
 from urllib.parse import quote
 
-from guardrails.core.rollups import HOUR_MS
+from guardrails.core.reporting.rollups import HOUR_MS
 
 __all__ = [
     "FINISHED_PERIOD_MS",

@@ -4,13 +4,13 @@ from collections.abc import Sequence
 from typing import Any
 
 from guardrails.core.accounts import Account, Charging, SessionState, Stop, StopReason
-from guardrails.core.alerts import (
+from guardrails.core.alerting.alerts import (
     Alert,
     alert_of_killing,
     alert_of_order,
     alert_of_raise,
 )
-from guardrails.core.deliveries import (
+from guardrails.core.alerting.deliveries import (
     AlertLog,
     ClaimAlerts,
     Claimed,
@@ -20,8 +20,7 @@ from guardrails.core.deliveries import (
     RetryAlerts,
     TellAlerts,
 )
-from guardrails.core.operations import RaiseLimits, StopScope, StopSession
-from guardrails.core.outbox import (
+from guardrails.core.alerting.outbox import (
     CALM_FORGOTTEN_MS,
     CLAIM_MAX,
     KEPT_MS,
@@ -31,6 +30,7 @@ from guardrails.core.outbox import (
     Place,
     Row,
 )
+from guardrails.core.operations import RaiseLimits, StopScope, StopSession
 from guardrails.core.stops import StopOrder
 from guardrails.core.telling import AlertKind, Telling
 from guardrails.stores.alert_texts import PART, alert_text, kept_from, who_text

@@ -20,7 +20,7 @@ from guardrails.core.operations import (
     Settled,
     Verdict,
 )
-from guardrails.core.rollups import LAYER, Spend, spend_of_layer
+from guardrails.core.reporting.rollups import LAYER, Spend, spend_of_layer
 from guardrails.stores import rows
 from guardrails.stores.alert_texts import finding_from, who_from
 from guardrails.stores.redis.layouts import (

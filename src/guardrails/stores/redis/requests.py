@@ -14,7 +14,7 @@ from guardrails.core.limits import effective_limits
 from guardrails.core.loops import LoopRule, ToolTrace, refused_trace
 from guardrails.core.operations import Reserve, Settle
 from guardrails.core.policy import Limits, Measure
-from guardrails.core.rollups import HOUR_MS, amounts_of, cells_of
+from guardrails.core.reporting.rollups import HOUR_MS, amounts_of, cells_of
 from guardrails.stores import rows
 from guardrails.stores.alert_texts import who_text
 from guardrails.stores.redis import keys

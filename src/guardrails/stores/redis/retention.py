@@ -9,8 +9,14 @@ import json
 from collections.abc import Iterator
 
 from guardrails.core.calls import CallKind
+from guardrails.core.reporting.rollups import (
+    HOUR_MS,
+    LAYER,
+    MIX,
+    ROLLUP_DIMENSIONS,
+    Mix,
+)
 from guardrails.core.retention import Forgotten, Pruned
-from guardrails.core.rollups import HOUR_MS, LAYER, MIX, ROLLUP_DIMENSIONS, Mix
 from guardrails.stores.redis import keys, replies
 from guardrails.stores.redis.client import Client
 from guardrails.stores.redis.forgetting import Forgetting

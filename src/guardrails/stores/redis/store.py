@@ -16,7 +16,7 @@ from collections.abc import Callable, Generator, Sequence
 from typing import Any, TypeVar, cast
 
 from guardrails.core.accounts import Account, Charging
-from guardrails.core.deliveries import (
+from guardrails.core.alerting.deliveries import (
     ClaimAlerts,
     NoteAlerts,
     ReadAlerts,

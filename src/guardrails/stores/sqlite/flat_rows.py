@@ -10,8 +10,13 @@ from functools import lru_cache
 from itertools import chain
 from typing import Any
 
-from guardrails.core.flat_events import FlatEvent, layer_groups, path_text, tags_text
 from guardrails.core.layers import LAYER_GROUPS
+from guardrails.core.reporting.flat_events import (
+    FlatEvent,
+    layer_groups,
+    path_text,
+    tags_text,
+)
 
 __all__ = ["FLAT_COLUMNS", "flat_events_of"]
 

@@ -8,9 +8,16 @@ from dataclasses import replace
 
 from guardrails.core.accounts import Account
 from guardrails.core.events import Event
-from guardrails.core.flat_events import FlatEvent
-from guardrails.core.groups import Every, SpendQuery, grouped, in_order
-from guardrails.core.rollups import LAYER, MIX, SUM_NAMES, Mix, Spend, by_layer
+from guardrails.core.reporting.flat_events import FlatEvent
+from guardrails.core.reporting.groups import Every, SpendQuery, grouped, in_order
+from guardrails.core.reporting.rollups import (
+    LAYER,
+    MIX,
+    SUM_NAMES,
+    Mix,
+    Spend,
+    by_layer,
+)
 from guardrails.ports import FOREVER_MS
 from guardrails.stores import rows
 from guardrails.stores.sqlite.flat_rows import FLAT_COLUMNS, flat_events_of

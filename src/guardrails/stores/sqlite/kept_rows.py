@@ -19,8 +19,8 @@ import sqlite3
 from collections.abc import Iterable
 
 from guardrails.core.accounts import Account, Hold, HoldState
+from guardrails.core.alerting.outbox import Outbox
 from guardrails.core.ledger import Ledger
-from guardrails.core.outbox import Outbox
 from guardrails.core.stops import Stops
 from guardrails.stores.sqlite.trace_texts import Traces
 

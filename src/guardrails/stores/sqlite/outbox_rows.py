@@ -4,7 +4,7 @@ import sqlite3
 from collections.abc import Sequence
 from typing import Any
 
-from guardrails.core.deliveries import (
+from guardrails.core.alerting.deliveries import (
     ClaimAlerts,
     DeliveryState,
     NoteAlerts,
@@ -12,7 +12,7 @@ from guardrails.core.deliveries import (
     RetryAlerts,
     TellAlerts,
 )
-from guardrails.core.outbox import (
+from guardrails.core.alerting.outbox import (
     CALM_FORGOTTEN_MS,
     CLAIM_MAX,
     KEPT_MS,

@@ -13,7 +13,8 @@ from contextlib import AbstractContextManager
 from typing import Protocol
 
 from guardrails.core.accounts import FORGOTTEN
-from guardrails.core.outbox import KeptAlert
+from guardrails.core.alerting.outbox import KeptAlert
+from guardrails.core.reporting.rollups import HOUR_MS, MIX, SUM_NAMES, Mix
 from guardrails.core.retention import (
     IN_USE_MS,
     Forgotten,
@@ -21,7 +22,6 @@ from guardrails.core.retention import (
     is_about,
     nameless,
 )
-from guardrails.core.rollups import HOUR_MS, MIX, SUM_NAMES, Mix
 from guardrails.stores.alert_texts import kept_from
 from guardrails.system.ids import new_id
 

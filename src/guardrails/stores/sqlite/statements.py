@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from functools import lru_cache
 
-from guardrails.core.rollups import SUM_NAMES
+from guardrails.core.reporting.rollups import SUM_NAMES
 from guardrails.stores import rows
 
 __all__ = [

@@ -2,14 +2,14 @@
 
 from dataclasses import dataclass, replace
 
-from guardrails.closing import for_work
 from guardrails.core.accounts import Charging
 from guardrails.core.calls import ModelCall
 from guardrails.core.operations import ReadAccount
 from guardrails.core.policy import Measure
 from guardrails.core.room import Room, fair_output, largest_output, room_of
 from guardrails.engine import Engine
-from guardrails.session import Session
+from guardrails.sessions.closing import for_work
+from guardrails.sessions.session import Session
 
 __all__ = ["Fit", "fitted"]
 

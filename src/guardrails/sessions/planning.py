@@ -9,7 +9,7 @@ from guardrails.core.money import nano_usd
 from guardrails.core.policy import Mode
 from guardrails.core.usage import TOKENS_MAX
 from guardrails.errors import ConfigurationError
-from guardrails.session import Session
+from guardrails.sessions.session import Session
 
 __all__ = [
     "checked_amount",

@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, TypeVar
 
 from guardrails.core.layers import INPUT_LAYERS, Layer
 from guardrails.errors import ConfigurationError
-from guardrails.places import session_of_generator, sessions_around
+from guardrails.sessions.places import session_of_generator, sessions_around
 from guardrails.system.threads import is_on_event_loop
 
 if TYPE_CHECKING:
-    from guardrails.guarded_call import GuardedCall
-    from guardrails.session import Session
+    from guardrails.sessions.guarded_call import GuardedCall
+    from guardrails.sessions.session import Session
 
 __all__ = [
     "call_of",

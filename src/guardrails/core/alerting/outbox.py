@@ -21,8 +21,8 @@ come before all others, in their order. Between attempts it is the place that wa
 from collections.abc import Iterable, MutableMapping
 from dataclasses import dataclass
 
-from guardrails.core.alerts import Alert, digest_of
-from guardrails.core.deliveries import (
+from guardrails.core.alerting.alerts import Alert, digest_of
+from guardrails.core.alerting.deliveries import (
     AlertLog,
     ClaimAlerts,
     Claimed,

@@ -14,7 +14,6 @@ from enum import Enum
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
-from guardrails.closing import akeep_reserve, keep_reserve
 from guardrails.core.accounts import Charging
 from guardrails.core.admission import Reservation
 from guardrails.core.attribution import Attribution, clean_name
@@ -25,15 +24,16 @@ from guardrails.core.operations import Settle
 from guardrails.core.policy import Mode
 from guardrails.core.usage import TokenUsage
 from guardrails.errors import ConfigurationError
-from guardrails.layering import learnt_layers
-from guardrails.outcomes import checked_usage, failed, text_of
-from guardrails.scope import current_call, current_layer, needs_asyncio, take_out
+from guardrails.sessions import scope
+from guardrails.sessions.closing import akeep_reserve, keep_reserve
+from guardrails.sessions.layering import learnt_layers
+from guardrails.sessions.outcomes import checked_usage, failed, text_of
 from guardrails.system.ids import new_id
 from guardrails.system.interrupts import all_or_nothing, unbroken
 from guardrails.system.one_process import OfOneProcess
 
 if TYPE_CHECKING:
-    from guardrails.session import Session
+    from guardrails.sessions.session import Session
 
 __all__ = ["GuardedCall"]
 
@@ -240,7 +240,7 @@ class GuardedCall(OfOneProcess, instead="Make the call there."):
     async def areserve(self) -> None:
         """Like `reserve`, for asyncio."""
         if (reservation := self._plan()) is not None:
-            needs_asyncio()
+            scope.needs_asyncio()
             if self._charging is None:
                 await akeep_reserve(self._engine, reservation, self._session.budget)
             self._admitted(await self._engine.areserve(reservation))
@@ -327,13 +327,13 @@ class GuardedCall(OfOneProcess, instead="Make the call there."):
         """
         self._is_offered = is_offered
         if self._call.kind is CallKind.TOOL:
-            self.outer = current_call.get()
-            current_call.set(self)
+            self.outer = scope.current_call.get()
+            scope.current_call.set(self)
 
     @unbroken
     def leave_scope(self) -> None:
         """Ends `enter_scope`, also while a call of another guard inside stays."""
-        take_out(self, current_call)
+        scope.take_out(self, scope.current_call)
 
     def _enter(self) -> None:
         self.reserve()
@@ -361,7 +361,7 @@ class GuardedCall(OfOneProcess, instead="Make the call there."):
         if isinstance(self._call, ModelCall):
             path = charging.attribution.agent_path
             self._call = session.anchors.bounded(self._call, path)
-            self._mark = current_layer.get()
+            self._mark = scope.current_layer.get()
         return self._engine.plan(
             self._call,
             hold_id=self._hold_id or new_id(),

@@ -14,16 +14,16 @@ from hashlib import sha1
 from urllib.parse import unquote
 
 from guardrails.core.accounts import Account, Line, Stop, StopReason
-from guardrails.core.anomalies import Anomaly
+from guardrails.core.alerting.anomalies import Anomaly
+from guardrails.core.alerting.daily import Daily
+from guardrails.core.alerting.pace import Pace
+from guardrails.core.alerting.unpriced import Unpriced
 from guardrails.core.attribution import Attribution
-from guardrails.core.daily import Daily
 from guardrails.core.loops import LoopFinding
 from guardrails.core.operations import Crossing, Refusal
-from guardrails.core.pace import Pace
 from guardrails.core.policy import Limits, Measure
 from guardrails.core.stops import StopKind, StopOrder, StopTarget
 from guardrails.core.telling import AlertKind
-from guardrails.core.unpriced import Unpriced
 from guardrails.core.windows import DAY_MS
 
 __all__ = [

@@ -8,9 +8,6 @@ from fnmatch import fnmatchcase
 from types import FrameType, TracebackType
 from typing import Self
 
-from guardrails.anchors import Anchors
-from guardrails.chargings import Chargings
-from guardrails.contexts import left_elsewhere
 from guardrails.core.accounts import Account, Charging
 from guardrails.core.attribution import Attribution
 from guardrails.core.calls import ModelCall, ToolCall
@@ -22,12 +19,15 @@ from guardrails.core.money import usd
 from guardrails.core.operations import Close, ReadAccount
 from guardrails.core.policy import Budget, Mode, Policy
 from guardrails.core.windows import Window
-from guardrails.efforts import Efforts
 from guardrails.engine import Engine
 from guardrails.errors import ConfigurationError, SessionStopped
-from guardrails.guarded_call import GuardedCall
-from guardrails.places import Place, enter, leave
-from guardrails.scope import current_session, session_around, take_out
+from guardrails.sessions.anchors import Anchors
+from guardrails.sessions.chargings import Chargings
+from guardrails.sessions.contexts import left_elsewhere
+from guardrails.sessions.efforts import Efforts
+from guardrails.sessions.guarded_call import GuardedCall
+from guardrails.sessions.places import Place, enter, leave
+from guardrails.sessions.scope import current_session, session_around, take_out
 from guardrails.system.ids import new_id
 from guardrails.system.interrupts import all_or_nothing, unbroken
 from guardrails.system.one_process import OfOneProcess

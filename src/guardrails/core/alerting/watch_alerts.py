@@ -5,11 +5,11 @@ one that looks again, tell once.
 """
 
 from guardrails.core.accounts import Line
-from guardrails.core.alerts import Alert, digest_of
-from guardrails.core.anomalies import Anomaly, AnomalyKind
+from guardrails.core.alerting.alerts import Alert, digest_of
+from guardrails.core.alerting.anomalies import Anomaly, AnomalyKind
+from guardrails.core.alerting.daily import Daily
+from guardrails.core.alerting.pace import Pace
 from guardrails.core.attribution import Attribution
-from guardrails.core.daily import Daily
-from guardrails.core.pace import Pace
 from guardrails.core.policy import Measure
 from guardrails.core.telling import AlertKind
 

@@ -7,7 +7,7 @@ name in `Telling.places`.
 import enum
 from dataclasses import dataclass
 
-from guardrails.core.alerts import Alert
+from guardrails.core.alerting.alerts import Alert
 from guardrails.core.operations import Operation
 
 __all__ = [

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import assert_never
 
-from guardrails.core.anomalies import Anomaly, AnomalyKind
+from guardrails.core.alerting.anomalies import Anomaly, AnomalyKind
 from guardrails.core.decisions import format_count
 from guardrails.core.money import format_usd
 

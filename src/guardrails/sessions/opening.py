@@ -20,7 +20,7 @@ from guardrails.config.problems import shown
 from guardrails.core.attribution import TAGS_MAX, Attribution
 from guardrails.engine import Engine
 from guardrails.errors import ConfigurationError
-from guardrails.session import Session
+from guardrails.sessions.session import Session
 
 __all__ = ["Around", "Opener"]
 

@@ -15,7 +15,7 @@ from operator import itemgetter
 from typing import Literal, Self, TypeVar
 
 from guardrails.core.calls import CallKind
-from guardrails.core.rollups import (
+from guardrails.core.reporting.rollups import (
     HOUR_MS,
     LAYER,
     ROLLUP_DIMENSIONS,

@@ -6,8 +6,8 @@ from collections.abc import Callable
 from typing import ParamSpec, TypeVar, cast
 
 from guardrails.errors import ConfigurationError
-from guardrails.guarded_call import GuardedCall
-from guardrails.scope import call_of
+from guardrails.sessions.guarded_call import GuardedCall
+from guardrails.sessions.scope import call_of
 
 __all__ = ["guarded_tool"]
 

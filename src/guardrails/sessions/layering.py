@@ -7,7 +7,7 @@ from guardrails.core.events import Event
 from guardrails.core.layers import Layer, LayerPart, billed_prompt, layers_of
 
 if TYPE_CHECKING:
-    from guardrails.session import Session
+    from guardrails.sessions.session import Session
 
 __all__ = ["learnt_layers"]
 

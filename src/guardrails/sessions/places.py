@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 from guardrails.system.threads import TaskReference, running_task
 
 if TYPE_CHECKING:
-    from guardrails.session import Session
+    from guardrails.sessions.session import Session
 
 __all__ = ["Place", "enter", "leave", "session_of_generator", "sessions_around"]
 

@@ -6,7 +6,7 @@ Nothing is added where nobody wants to know.
 from collections.abc import Iterable, Mapping
 
 from guardrails.core.accounts import Account, Line
-from guardrails.core.alerts import (
+from guardrails.core.alerting.alerts import (
     alert_of_crossing,
     alert_of_killing,
     alert_of_limit,
@@ -15,6 +15,7 @@ from guardrails.core.alerts import (
     alert_of_raise,
     alert_of_stop,
 )
+from guardrails.core.alerting.outbox import Outbox
 from guardrails.core.loops import LoopFinding
 from guardrails.core.operations import (
     Crossing,
@@ -25,7 +26,6 @@ from guardrails.core.operations import (
     StopScope,
     StopSession,
 )
-from guardrails.core.outbox import Outbox
 from guardrails.core.policy import Measure
 from guardrails.core.stops import StopOrder
 from guardrails.core.telling import AlertKind

@@ -1,0 +1,1 @@
+"""What people are told: as closed records, until somebody has them. Pure."""

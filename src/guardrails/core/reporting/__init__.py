@@ -1,0 +1,1 @@
+"""What reports add up: sums by the hour, and events as flat rows. Pure."""

@@ -22,7 +22,7 @@ from rich.console import Console
 from rich.text import Text
 
 from guardrails import Guard, SessionStopped
-from guardrails.cli.render import render_costs
+from guardrails.cli.screens.costs import render_costs
 from guardrails.core.alerting.anomaly_rules import AnomalyRules
 from guardrails.reports import Span
 from guardrails.spend.reading import Asked, read_costs

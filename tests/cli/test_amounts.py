@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from guardrails.cli.amounts import money_cells
+from guardrails.cli.screens.amounts import money_cells
 from guardrails.core.money import LIMIT_NANO_USD_MAX, NANO_PER_USD, format_usd
 
 

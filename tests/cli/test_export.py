@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from guardrails.cli.progress import Progress
+from guardrails.cli.screens.progress import Progress
 from guardrails.core.events import Event
 from guardrails.core.money import usd
 from guardrails.core.reporting.flat_events import flat_event

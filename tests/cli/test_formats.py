@@ -8,7 +8,7 @@ from decimal import Decimal
 
 import pytest
 
-from guardrails.cli.formats import csv_text, json_text
+from guardrails.cli.formats.costs import csv_text, json_text
 from guardrails.core.reporting.rollups import Spend
 from guardrails.reports import Anomalies, Span, report_by
 from tests.cli.reports import (

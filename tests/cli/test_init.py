@@ -14,8 +14,8 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from guardrails.cli import jsonc
-from guardrails.cli.mcp_clients import clients, rewired, servers_in, unwired
+from guardrails.cli.mcp_hosts import jsonc
+from guardrails.cli.mcp_hosts.clients import clients, rewired, servers_in, unwired
 from guardrails.cli.template import TEMPLATE
 from guardrails.config import load_configuration
 from tests.cli.conftest import Run

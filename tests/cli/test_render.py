@@ -8,7 +8,7 @@ import pytest
 from rich.cells import cell_len
 from rich.console import Console
 
-from guardrails.cli.render import render_costs
+from guardrails.cli.screens.costs import render_costs
 from guardrails.core.reporting.rollups import Spend
 from guardrails.reports import Anomalies, CostReport, losses
 from tests.cli.reports import (

@@ -8,8 +8,8 @@ import pytest
 from rich.cells import cell_len
 from rich.console import Console
 
-from guardrails.cli.render import render_costs
-from guardrails.cli.render_steps import render_series, render_units
+from guardrails.cli.screens.costs import render_costs
+from guardrails.cli.screens.steps import render_series, render_units
 from guardrails.core.reporting.rollups import HOUR_MS, Spend
 from guardrails.reports import (
     CostReport,

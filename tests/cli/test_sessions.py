@@ -8,7 +8,7 @@ import pytest
 from rich.cells import cell_len
 from rich.console import Console
 
-from guardrails.cli.session_table import render_sessions
+from guardrails.cli.screens.sessions import render_sessions
 from guardrails.core.reporting.rollups import Spend
 from guardrails.reports import SessionInfo, SessionList, Span
 from tests.cli.conftest import Run

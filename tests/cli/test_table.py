@@ -4,8 +4,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.cells import cell_len
 
-from guardrails.cli.names import safe
-from guardrails.cli.table import Column, table_lines
+from guardrails.cli.screens.names import safe
+from guardrails.cli.screens.table import Column, table_lines
 
 
 def names(*cells: str, width_max: int = 16, keeps_end: bool = False) -> Column:

@@ -8,7 +8,7 @@ from rich.cells import cell_len
 from rich.console import Console
 
 from guardrails import Guard
-from guardrails.cli.top_screen import EVERY_SECONDS, show
+from guardrails.cli.screens.top import EVERY_SECONDS, show
 from guardrails.core.reporting.rollups import HOUR_MS, Spend
 from guardrails.reports import SessionInfo, SessionList, Span, Top, report_top
 from tests.cli.conftest import Run

@@ -5,7 +5,8 @@ from typing import Annotated
 import typer
 
 from guardrails.alerts.words import headline, subject
-from guardrails.cli.documents import document
+from guardrails.cli.formats.documents import document
+from guardrails.cli.formats.times import time_text
 from guardrails.cli.ledgers import opened
 from guardrails.cli.options import (
     ConfigOption,
@@ -15,7 +16,6 @@ from guardrails.cli.options import (
     configured,
 )
 from guardrails.cli.telling import telling
-from guardrails.cli.times import time_text
 from guardrails.core.alerting.deliveries import (
     AlertLog,
     Delivery,
@@ -61,7 +61,7 @@ def alert_log(
         typer.echo("No alerts in the last days.")
     else:
         # Imported late: it brings rich, which JSON has no use for.
-        from guardrails.cli.alert_table import print_alerts
+        from guardrails.cli.screens.alerts import print_alerts
 
         print_alerts(found)
 

@@ -9,8 +9,8 @@ import typer
 
 from guardrails.alerts import AlertKind, AlertSettings
 from guardrails.cli.alert_log import alert_log, retry_alerts
-from guardrails.cli.documents import document
 from guardrails.cli.exits import EXIT_FAILURE
+from guardrails.cli.formats.documents import document
 from guardrails.cli.options import ConfigOption, JsonOption, ProjectOption, configured
 from guardrails.errors import ConfigurationError
 from guardrails.ports import Clock, History

@@ -7,11 +7,10 @@ from typing import Annotated
 
 import typer
 
-from guardrails.cli.documents import document
 from guardrails.cli.exits import EXIT_FAILURE
+from guardrails.cli.formats.documents import document
+from guardrails.cli.formats.times import time_text
 from guardrails.cli.ledgers import ordering
-from guardrails.cli.limits import limit_text, limit_texts
-from guardrails.cli.names import safe
 from guardrails.cli.options import (
     ByOption,
     ConfigOption,
@@ -21,7 +20,8 @@ from guardrails.cli.options import (
     configured,
     user_name,
 )
-from guardrails.cli.times import time_text
+from guardrails.cli.screens.limits import limit_text, limit_texts
+from guardrails.cli.screens.names import safe
 from guardrails.config import Configuration
 from guardrails.core.accounts import Account, Line
 from guardrails.core.attribution import Attribution
@@ -105,7 +105,7 @@ def show(
         typer.echo(_json(report, configuration.project_id))
         return
     # Imported late: it brings rich, which JSON has no use for.
-    from guardrails.cli.budget_table import print_budgets
+    from guardrails.cli.screens.budgets import print_budgets
 
     print_budgets(report.title, report.rows, stop=report.stop, unnamed=report.unnamed)
 

@@ -29,7 +29,7 @@ def check(
     path = getattr(opened, "path", None)
     opened.close()
     # Imported late: it brings rich, which the other commands may not need.
-    from guardrails.cli.settings import sheet_json, sheet_lines, sheet_of
+    from guardrails.cli.screens.settings import sheet_json, sheet_lines, sheet_of
 
     sheet = sheet_of(configuration, path=path if isinstance(path, Path) else None)
     if as_json:

@@ -5,9 +5,9 @@ from typing import Annotated
 
 import typer
 
-from guardrails.cli import series_formats, unit_formats
 from guardrails.cli.exits import EXIT_FINDING
-from guardrails.cli.formats import csv_text, json_text
+from guardrails.cli.formats import series, units
+from guardrails.cli.formats.costs import csv_text, json_text
 from guardrails.cli.ledgers import reading
 from guardrails.cli.options import (
     ConfigOption,
@@ -153,8 +153,8 @@ def _print(report: Report, *, as_json: bool, as_csv: bool) -> None:
         typer.echo(_csv_text(report), nl=False)
     else:
         # Imported late: it brings rich, which the other formats have no use for.
-        from guardrails.cli.render import render_costs
-        from guardrails.cli.render_steps import render_series, render_units
+        from guardrails.cli.screens.costs import render_costs
+        from guardrails.cli.screens.steps import render_series, render_units
 
         if isinstance(report, Series):
             render_series(report)
@@ -166,15 +166,15 @@ def _print(report: Report, *, as_json: bool, as_csv: bool) -> None:
 
 def _json_text(report: Report) -> str:
     if isinstance(report, Series):
-        return series_formats.json_text(report)
+        return series.json_text(report)
     if isinstance(report, UnitReport):
-        return unit_formats.json_text(report)
+        return units.json_text(report)
     return json_text(report)
 
 
 def _csv_text(report: Report) -> str:
     if isinstance(report, Series):
-        return series_formats.csv_text(report)
+        return series.csv_text(report)
     if isinstance(report, UnitReport):
-        return unit_formats.csv_text(report)
+        return units.csv_text(report)
     return csv_text(report)

@@ -9,7 +9,6 @@ import typer
 from guardrails.cli.callbacks import callback_check
 from guardrails.cli.exits import EXIT_FAILURE, EXIT_STORE
 from guardrails.cli.ledgers import shown_url
-from guardrails.cli.limits import policy_text
 from guardrails.cli.options import (
     ConfigOption,
     JsonOption,
@@ -17,6 +16,7 @@ from guardrails.cli.options import (
     StoreOption,
     configured,
 )
+from guardrails.cli.screens.limits import policy_text
 from guardrails.config import Configuration
 from guardrails.core.policy import Mode, Policy
 from guardrails.errors import StoreUnavailable
@@ -39,7 +39,7 @@ def doctor(
     configuration = configured(config, store=store, project=project)
     checks, is_reachable = examined(configuration, journal=journal_folder())
     # Imported late: it brings rich, which the other commands may not need.
-    from guardrails.cli.checks import checks_json, show_checks
+    from guardrails.cli.screens.checks import checks_json, show_checks
 
     if as_json:
         url = shown_url(configuration.store)

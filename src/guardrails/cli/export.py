@@ -18,7 +18,7 @@ from guardrails.cli.options import (
     StoreOption,
     configured,
 )
-from guardrails.cli.progress import Progress
+from guardrails.cli.screens.progress import Progress
 from guardrails.config import Configuration
 from guardrails.core.decisions import format_count
 from guardrails.core.reporting.flat_events import FlatEvent

@@ -11,9 +11,9 @@ from typing import Annotated
 
 import typer
 
-from guardrails.cli.by_hand import is_by_hand, language_of, listed, written
 from guardrails.cli.exits import EXIT_FAILURE
-from guardrails.cli.mcp_clients import (
+from guardrails.cli.mcp_hosts.by_hand import is_by_hand, language_of, listed, written
+from guardrails.cli.mcp_hosts.clients import (
     Client,
     Server,
     State,

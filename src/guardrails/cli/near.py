@@ -2,7 +2,7 @@
 
 import difflib
 
-from guardrails.cli.names import safe
+from guardrails.cli.screens.names import safe
 from guardrails.core.windows import DAY_MS
 from guardrails.ports import History
 from guardrails.system.clock import SystemClock

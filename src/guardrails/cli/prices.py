@@ -6,10 +6,9 @@ from typing import Annotated
 
 import typer
 
-from guardrails.cli.documents import document
 from guardrails.cli.exits import EXIT_FINDING
+from guardrails.cli.formats.documents import document
 from guardrails.cli.ledgers import reading
-from guardrails.cli.names import safe
 from guardrails.cli.options import (
     ConfigOption,
     JsonOption,
@@ -18,7 +17,8 @@ from guardrails.cli.options import (
     configured,
 )
 from guardrails.cli.priced import Priced, differences, expected_prices, priced
-from guardrails.cli.progress import Progress
+from guardrails.cli.screens.names import safe
+from guardrails.cli.screens.progress import Progress
 from guardrails.core.money import usd
 from guardrails.core.reporting.flat_events import FlatEvent
 from guardrails.core.windows import DAY_MS
@@ -70,7 +70,7 @@ def prices(
         typer.echo(document(content))
     else:
         # Imported late: it brings rich, which JSON has no use for.
-        from guardrails.cli.prices_screen import print_prices
+        from guardrails.cli.screens.prices import print_prices
 
         print_prices(rows, days=days)
     for difference in found or ():

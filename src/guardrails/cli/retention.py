@@ -8,7 +8,6 @@ from typing import Annotated
 import typer
 
 from guardrails.cli.ledgers import opened
-from guardrails.cli.names import safe
 from guardrails.cli.options import (
     ConfigOption,
     JsonOption,
@@ -16,6 +15,7 @@ from guardrails.cli.options import (
     StoreOption,
     configured,
 )
+from guardrails.cli.screens.names import safe
 from guardrails.config import Configuration
 from guardrails.core.decisions import format_count
 from guardrails.core.retention import Forgotten, Pruned

@@ -6,11 +6,10 @@ from typing import Annotated
 
 import typer
 
-from guardrails.cli.documents import document
 from guardrails.cli.exits import EXIT_FAILURE
+from guardrails.cli.formats.documents import document
+from guardrails.cli.formats.times import time_text
 from guardrails.cli.ledgers import reading
-from guardrails.cli.limits import limit_text
-from guardrails.cli.names import safe
 from guardrails.cli.near import near_names, recent_names
 from guardrails.cli.options import (
     ConfigOption,
@@ -20,8 +19,9 @@ from guardrails.cli.options import (
     StoreOption,
     configured,
 )
+from guardrails.cli.screens.limits import limit_text
+from guardrails.cli.screens.names import safe
 from guardrails.cli.session_report import SessionReport, session_report
-from guardrails.cli.times import time_text
 from guardrails.core.money import usd
 from guardrails.ports import History
 from guardrails.reports.budgets import BudgetRow
@@ -55,7 +55,7 @@ def session(
         typer.echo(document(content))
         return
     # Imported late: it brings rich, which JSON has no use for.
-    from guardrails.cli.session_screen import print_session
+    from guardrails.cli.screens.session import print_session
 
     print_session(report)
 

@@ -4,6 +4,7 @@ from typing import Annotated
 
 import typer
 
+from guardrails.cli.formats.sessions import csv_text, json_text
 from guardrails.cli.ledgers import reading
 from guardrails.cli.options import (
     ConfigOption,
@@ -20,7 +21,6 @@ from guardrails.cli.options import (
     hours_of,
     where_of,
 )
-from guardrails.cli.session_formats import csv_text, json_text
 from guardrails.reports import SESSION_ORDERS, SESSION_STATES, Span
 from guardrails.spend.asking import check_one_of
 from guardrails.spend.reading import Asked, read_sessions
@@ -70,6 +70,6 @@ def sessions(
         typer.echo(csv_text(found), nl=False)
     else:
         # Imported late: it brings rich, which the other formats have no use for.
-        from guardrails.cli.session_table import render_sessions
+        from guardrails.cli.screens.sessions import render_sessions
 
         render_sessions(found)

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from guardrails.cli.formats.suggestions import suggestions_json, suggestions_yaml
 from guardrails.cli.ledgers import reading
 from guardrails.cli.options import (
     JsonOption,
@@ -17,7 +18,6 @@ from guardrails.cli.options import (
     configured,
     hours_of,
 )
-from guardrails.cli.suggestions import suggestions_json, suggestions_yaml
 from guardrails.core.money import usd
 from guardrails.core.reporting.rollups import HOUR_MS
 from guardrails.errors import ConfigurationError
@@ -76,7 +76,7 @@ def simulate(
         typer.echo(json.dumps(_document(result, rows, back), indent=2))
     else:
         # Imported late: it brings rich, which JSON has no use for.
-        from guardrails.cli.simulated import render_simulation
+        from guardrails.cli.screens.simulated import render_simulation
 
         name = str(config) if config is not None else _name(tried.sources)
         render_simulation(result, rows, hours=back, name=name)

@@ -6,11 +6,10 @@ from typing import Annotated
 
 import typer
 
-from guardrails.cli.documents import document
 from guardrails.cli.exits import EXIT_FAILURE
+from guardrails.cli.formats.documents import document
+from guardrails.cli.formats.times import time_text
 from guardrails.cli.ledgers import ordering, reading
-from guardrails.cli.limits import changed_limits
-from guardrails.cli.names import safe
 from guardrails.cli.near import NEAR_DAYS, near_names, recent_names
 from guardrails.cli.options import (
     ByOption,
@@ -21,7 +20,8 @@ from guardrails.cli.options import (
     configured,
     user_name,
 )
-from guardrails.cli.times import time_text
+from guardrails.cli.screens.limits import changed_limits
+from guardrails.cli.screens.names import safe
 from guardrails.core.decisions import format_time
 from guardrails.core.stops import AuditEntry, StopKind, StopOrder, StopTarget
 from guardrails.errors import ConfigurationError
@@ -126,7 +126,7 @@ def stops(
         typer.echo(document(head | listed | content))
         return
     # Imported late: it brings rich, which JSON has no use for.
-    from guardrails.cli.stop_tables import print_log, print_stops
+    from guardrails.cli.screens.stops import print_log, print_stops
 
     if log:
         print_log(entries)

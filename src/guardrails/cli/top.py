@@ -30,7 +30,7 @@ def top(
 ) -> None:
     """Show what is being spent now, until Ctrl-C."""
     # Imported late: it brings rich.
-    from guardrails.cli.top_screen import show
+    from guardrails.cli.screens.top import show
 
     clock = SystemClock()
     filters = where_of(where)

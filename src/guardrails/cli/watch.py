@@ -6,16 +6,16 @@ import typer
 
 from guardrails.alerts import Alert
 from guardrails.alerts.words import headline, subject
+from guardrails.cli.formats.times import time_text
 from guardrails.cli.ledgers import opened, refuse_memory
-from guardrails.cli.names import safe
 from guardrails.cli.options import (
     ConfigOption,
     ProjectOption,
     StoreOption,
     configured,
 )
+from guardrails.cli.screens.names import safe
 from guardrails.cli.telling import telling
-from guardrails.cli.times import time_text
 from guardrails.config import Configuration
 from guardrails.errors import ConfigurationError, StoreUnavailable
 from guardrails.ports import Clock, Store

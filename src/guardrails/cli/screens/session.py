@@ -6,11 +6,11 @@ from datetime import UTC, datetime
 from rich.console import Console
 from rich.text import Text
 
-from guardrails.cli.amounts import money_cells
-from guardrails.cli.columns import end_cells, limit_name
-from guardrails.cli.names import safe
+from guardrails.cli.screens.amounts import money_cells
+from guardrails.cli.screens.columns import end_cells, limit_name
+from guardrails.cli.screens.names import safe
+from guardrails.cli.screens.table import Column, console_width, print_lines, table_lines
 from guardrails.cli.session_report import SessionReport
-from guardrails.cli.table import Column, console_width, print_lines, table_lines
 from guardrails.core.decisions import (
     format_amount,
     format_count,

@@ -1,8 +1,8 @@
 """Formats of what sessions cost: as JSON or CSV. Money is a decimal string."""
 
-from guardrails.cli.documents import document
-from guardrails.cli.formats import csv_lines, head, sums_of
-from guardrails.cli.times import time_text
+from guardrails.cli.formats.costs import csv_lines, head, sums_of
+from guardrails.cli.formats.documents import document
+from guardrails.cli.formats.times import time_text
 from guardrails.core.money import usd
 from guardrails.reports import UnitReport, UnitRow
 

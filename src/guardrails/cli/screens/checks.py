@@ -4,8 +4,8 @@ import textwrap
 from collections import Counter
 from collections.abc import Iterator, Sequence
 
-from guardrails.cli.documents import document
-from guardrails.cli.names import safe
+from guardrails.cli.formats.documents import document
+from guardrails.cli.screens.names import safe
 from guardrails.stores.diagnosis import Check, Status, worst_of
 
 __all__ = ["checks_json", "show_checks"]
@@ -58,7 +58,7 @@ def show_checks(checks: Sequence[Check]) -> None:
     from rich.console import Console
     from rich.text import Text
 
-    from guardrails.cli.table import console_width
+    from guardrails.cli.screens.table import console_width
 
     console = Console(highlight=False)
     width = min(console_width(console), WIDTH_MAX)

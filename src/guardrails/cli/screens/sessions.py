@@ -6,12 +6,12 @@ from datetime import UTC, datetime
 from rich.console import Console
 from rich.text import Text
 
-from guardrails.cli.amounts import money_cells
-from guardrails.cli.columns import end_cells, known_cost
-from guardrails.cli.names import safe
-from guardrails.cli.render import headlines, notes, nothing
-from guardrails.cli.table import Column, console_width, print_lines, table_lines
-from guardrails.cli.times import back_text
+from guardrails.cli.formats.times import back_text
+from guardrails.cli.screens.amounts import money_cells
+from guardrails.cli.screens.columns import end_cells, known_cost
+from guardrails.cli.screens.costs import headlines, notes, nothing
+from guardrails.cli.screens.names import safe
+from guardrails.cli.screens.table import Column, console_width, print_lines, table_lines
 from guardrails.core.decisions import format_count
 from guardrails.reports import SessionInfo, SessionList
 

@@ -10,7 +10,7 @@ from typing import cast
 
 import yaml
 
-from guardrails.cli.mcp_clients import (
+from guardrails.cli.mcp_hosts.clients import (
     URLS,
     Client,
     Server,

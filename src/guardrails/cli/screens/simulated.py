@@ -7,10 +7,10 @@ from datetime import UTC, datetime
 from rich.console import Console
 from rich.text import Text
 
-from guardrails.cli.amounts import money_cells
-from guardrails.cli.names import safe
-from guardrails.cli.table import Column, console_width, print_lines, table_lines
-from guardrails.cli.times import back_text
+from guardrails.cli.formats.times import back_text
+from guardrails.cli.screens.amounts import money_cells
+from guardrails.cli.screens.names import safe
+from guardrails.cli.screens.table import Column, console_width, print_lines, table_lines
 from guardrails.core.decisions import format_count
 from guardrails.reports.simulation import Refused, Simulation
 

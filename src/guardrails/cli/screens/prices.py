@@ -6,9 +6,9 @@ from decimal import Decimal
 from rich.console import Console
 from rich.text import Text
 
-from guardrails.cli.names import safe
 from guardrails.cli.priced import Priced, label
-from guardrails.cli.table import Column, console_width, print_lines, table_lines
+from guardrails.cli.screens.names import safe
+from guardrails.cli.screens.table import Column, console_width, print_lines, table_lines
 from guardrails.core.decisions import format_count
 from guardrails.core.money import usd
 

@@ -7,12 +7,12 @@ from rich.cells import cell_len
 from rich.console import Console
 from rich.text import Text
 
-from guardrails.cli.amounts import money_cells
-from guardrails.cli.columns import OF_CALLS, TITLES, UNATTRIBUTED, columns_of
-from guardrails.cli.findings import anomaly_lines, loss_lines, sparse_line
-from guardrails.cli.names import safe
-from guardrails.cli.table import console_width, cut, print_lines, table_lines
-from guardrails.cli.times import back_text
+from guardrails.cli.formats.times import back_text
+from guardrails.cli.screens.amounts import money_cells
+from guardrails.cli.screens.columns import OF_CALLS, TITLES, UNATTRIBUTED, columns_of
+from guardrails.cli.screens.findings import anomaly_lines, loss_lines, sparse_line
+from guardrails.cli.screens.names import safe
+from guardrails.cli.screens.table import console_width, cut, print_lines, table_lines
 from guardrails.core.decisions import format_count
 from guardrails.core.reporting.rollups import LAYER, Spend
 from guardrails.reports import CostReport, Span

@@ -9,11 +9,11 @@ from rich.console import Console, Group
 from rich.live import Live
 from rich.text import Text
 
-from guardrails.cli.amounts import money_cells
-from guardrails.cli.columns import bar, known_cost
-from guardrails.cli.render import notes
-from guardrails.cli.session_table import money_column, session_column, text_column
-from guardrails.cli.table import Column, console_width, print_lines, table_lines
+from guardrails.cli.screens.amounts import money_cells
+from guardrails.cli.screens.columns import bar, known_cost
+from guardrails.cli.screens.costs import notes
+from guardrails.cli.screens.sessions import money_column, session_column, text_column
+from guardrails.cli.screens.table import Column, console_width, print_lines, table_lines
 from guardrails.core.decisions import format_count
 from guardrails.reports import SessionInfo, Top
 

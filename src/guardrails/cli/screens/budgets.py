@@ -8,10 +8,10 @@ from collections.abc import Callable, Sequence
 from rich.console import Console
 from rich.text import Text
 
-from guardrails.cli.amounts import money_cells
-from guardrails.cli.columns import limit_name
-from guardrails.cli.names import safe
-from guardrails.cli.table import Column, console_width, print_lines, table_lines
+from guardrails.cli.screens.amounts import money_cells
+from guardrails.cli.screens.columns import limit_name
+from guardrails.cli.screens.names import safe
+from guardrails.cli.screens.table import Column, console_width, print_lines, table_lines
 from guardrails.core.decisions import format_amount, format_time
 from guardrails.core.policy import Measure
 from guardrails.reports.budgets import BudgetRow

@@ -4,9 +4,9 @@ from collections.abc import Callable, Sequence
 
 from rich.filesize import decimal
 
-from guardrails.cli.amounts import money_cells, percent_text
-from guardrails.cli.names import safe
-from guardrails.cli.table import Column
+from guardrails.cli.screens.amounts import money_cells, percent_text
+from guardrails.cli.screens.names import safe
+from guardrails.cli.screens.table import Column
 from guardrails.core.policy import Measure
 from guardrails.core.reporting.rollups import LAYER, Spend
 from guardrails.reports import CostReport, CostRow, SessionRow

@@ -4,9 +4,9 @@ import csv
 import io
 from collections.abc import Iterable, Mapping, Sequence
 
-from guardrails.cli.documents import document
-from guardrails.cli.findings import findings_json
-from guardrails.cli.times import time_text
+from guardrails.cli.formats.documents import document
+from guardrails.cli.formats.times import time_text
+from guardrails.cli.screens.findings import findings_json
 from guardrails.core.money import usd
 from guardrails.core.reporting.rollups import Spend
 from guardrails.exports.cells import inert

@@ -1,8 +1,8 @@
 """Formats of a series: as JSON or CSV, for programs. Money is a decimal string."""
 
-from guardrails.cli.documents import document
-from guardrails.cli.formats import csv_lines, head, sums_of
-from guardrails.cli.times import time_text
+from guardrails.cli.formats.costs import csv_lines, head, sums_of
+from guardrails.cli.formats.documents import document
+from guardrails.cli.formats.times import time_text
 from guardrails.core.reporting.rollups import Spend
 from guardrails.reports import Series
 

@@ -4,9 +4,9 @@ from collections.abc import Sequence
 
 from rich.console import Console
 
-from guardrails.cli.limits import changed_limits
-from guardrails.cli.names import safe
-from guardrails.cli.table import Column, console_width, print_lines, table_lines
+from guardrails.cli.screens.limits import changed_limits
+from guardrails.cli.screens.names import safe
+from guardrails.cli.screens.table import Column, console_width, print_lines, table_lines
 from guardrails.core.decisions import format_time
 from guardrails.core.stops import AuditEntry, StopOrder
 

@@ -6,11 +6,11 @@ from datetime import UTC, datetime
 from rich.console import Console
 from rich.text import Text
 
-from guardrails.cli.amounts import money_cells
-from guardrails.cli.columns import bar, known_cost, name_columns
-from guardrails.cli.render import by_text, headlines, notes, nothing
-from guardrails.cli.table import Column, console_width, print_lines, table_lines
-from guardrails.cli.times import back_text
+from guardrails.cli.formats.times import back_text
+from guardrails.cli.screens.amounts import money_cells
+from guardrails.cli.screens.columns import bar, known_cost, name_columns
+from guardrails.cli.screens.costs import by_text, headlines, notes, nothing
+from guardrails.cli.screens.table import Column, console_width, print_lines, table_lines
 from guardrails.core.decisions import format_count
 from guardrails.core.reporting.groups import Every
 from guardrails.reports import Series, UnitReport, UnitRow

@@ -13,7 +13,15 @@ from enum import StrEnum
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import cast
 
-from guardrails.cli.jsonc import Edit, Span, edited, inserted, parse, removed, spans
+from guardrails.cli.mcp_hosts.jsonc import (
+    Edit,
+    Span,
+    edited,
+    inserted,
+    parse,
+    removed,
+    spans,
+)
 
 __all__ = [
     "URLS",

@@ -8,10 +8,10 @@ from pathlib import Path
 
 from guardrails.alerts.addresses import MASK, masked
 from guardrails.alerts.services import service_name
-from guardrails.cli.documents import document
+from guardrails.cli.formats.documents import document
 from guardrails.cli.ledgers import shown_url
-from guardrails.cli.limits import alert_texts, limit_texts
-from guardrails.cli.names import safe
+from guardrails.cli.screens.limits import alert_texts, limit_texts
+from guardrails.cli.screens.names import safe
 from guardrails.config import Configuration
 from guardrails.config.problems import key_path
 from guardrails.core.alerting.anomaly_rules import AnomalyRules

@@ -2,9 +2,9 @@
 
 from collections.abc import Iterator
 
-from guardrails.cli.amounts import money_cells, percent_text
-from guardrails.cli.names import safe
-from guardrails.cli.times import time_text
+from guardrails.cli.formats.times import time_text
+from guardrails.cli.screens.amounts import money_cells, percent_text
+from guardrails.cli.screens.names import safe
 from guardrails.core.alerting.anomalies import Anomaly
 from guardrails.core.alerting.anomaly_words import advice, command, reason
 from guardrails.core.decisions import format_count

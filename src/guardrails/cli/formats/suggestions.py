@@ -3,11 +3,11 @@
 import json
 from collections.abc import Iterator, Sequence
 
-from guardrails.cli.amounts import money_cells
-from guardrails.cli.documents import document
-from guardrails.cli.limits import limit_text
-from guardrails.cli.names import escaped, safe
-from guardrails.cli.times import back_text
+from guardrails.cli.formats.documents import document
+from guardrails.cli.formats.times import back_text
+from guardrails.cli.screens.amounts import money_cells
+from guardrails.cli.screens.limits import limit_text
+from guardrails.cli.screens.names import escaped, safe
 from guardrails.core.decisions import format_amount, format_count
 from guardrails.core.policy import Measure
 from guardrails.reports.suggestions import SESSIONS_MIN, SuggestedLimit, Suggestion

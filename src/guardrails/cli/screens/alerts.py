@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from rich.console import Console
 
 from guardrails.alerts.words import headline, subject
-from guardrails.cli.names import safe
-from guardrails.cli.table import Column, console_width, print_lines, table_lines
+from guardrails.cli.screens.names import safe
+from guardrails.cli.screens.table import Column, console_width, print_lines, table_lines
 from guardrails.core.alerting.deliveries import AlertLog, Delivery, DeliveryState
 from guardrails.core.decisions import format_time
 

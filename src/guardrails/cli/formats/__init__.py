@@ -1,0 +1,1 @@
+"""What commands write for programs. Money is a decimal string."""

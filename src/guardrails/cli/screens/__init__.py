@@ -1,0 +1,1 @@
+"""What commands show to people, at the width of their terminal."""

@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from guardrails import Attribution, Charge, Event, PriceStatus
-from guardrails.cli.formats.suggestions import suggestions_yaml
 from guardrails.cli.screens.names import safe
+from guardrails.cli.screens.suggestions import suggestions_yaml
 from guardrails.config import load_configuration
 from guardrails.core.calls import CallKind, CallStatus
 from guardrails.core.policy import Measure

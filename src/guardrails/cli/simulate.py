@@ -6,7 +6,6 @@ from typing import Annotated
 
 import typer
 
-from guardrails.cli.formats.suggestions import suggestions_json, suggestions_yaml
 from guardrails.cli.ledgers import reading
 from guardrails.cli.options import (
     JsonOption,
@@ -18,6 +17,7 @@ from guardrails.cli.options import (
     configured,
     hours_of,
 )
+from guardrails.cli.screens.suggestions import suggestions_json, suggestions_yaml
 from guardrails.core.money import usd
 from guardrails.core.reporting.rollups import HOUR_MS
 from guardrails.errors import ConfigurationError

@@ -1,8 +1,9 @@
 """Streams: one connection per server and event loop, shared by all its tasks.
 
-Commands are written in the order in which tasks ask, those of one turn of the loop
-together, and replies come back in that order: each resolves the oldest question.
-That is a third of what a pool costs, and no task waits for a connection.
+Commands are written in the order in which tasks ask, and replies come back in that
+order: each resolves the oldest question. While one is waited for, those of one turn of
+the loop are written together. That is a third of what a pool costs, and no task waits
+for a connection.
 
 Should something between here and the server lose a part, replies would be taken for
 those of other questions, and a refused call for an admitted one. So a PING with a
@@ -217,9 +218,11 @@ class _Stream(asyncio.Protocol):
         data = b"".join(commands)
         question = _Question(data, len(commands), number, due, deadline_s, answer)
         self._questions.append(question)
-        if self._is_greeted and not self._unsent:
-            self._loop.call_soon(self._send)
         self._unsent.append(question)
+        if self._is_greeted and len(self._questions) == 1:
+            self._send()  # Another turn of the loop takes a fifth of a call's time.
+        elif self._is_greeted and len(self._unsent) == 1:
+            self._loop.call_soon(self._send)
         if self._watch is None:  # One timer for all: it looks at the oldest.
             self._watch = self._loop.call_at(due, self._check)
         elif not self._is_greeted and due < self._watch.when():

@@ -4,13 +4,18 @@ Most of a call's arguments are the same for every call of a session. They are
 written out once, as a fragment.
 """
 
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from typing import NamedTuple, cast
+
+import hiredis
 
 __all__ = ["Argument", "Fragment", "evalsha", "packed"]
 
 Argument = bytes | str | int
 """What goes into a command; numbers as decimal strings."""
+
+# Its own annotation speaks of commands of one part.
+_command = cast("Callable[[tuple[Argument, ...]], bytes]", hiredis.pack_command)
 
 
 class Fragment(NamedTuple):
@@ -22,16 +27,8 @@ class Fragment(NamedTuple):
     @classmethod
     def of(cls, arguments: Sequence[Argument]) -> "Fragment":
         """Writes arguments out."""
-        parts: list[bytes] = []
-        for argument in arguments:
-            if isinstance(argument, bytes):
-                text = argument
-            elif isinstance(argument, str):
-                text = argument.encode()
-            else:
-                text = b"%d" % argument
-            parts.append(b"$%d\r\n%b\r\n" % (len(text), text))
-        return cls(len(parts), b"".join(parts))
+        command = _command(tuple(arguments))
+        return cls(len(arguments), command[command.index(b"\n") + 1 :])
 
     def then(self, *others: "Fragment") -> "Fragment":
         """Returns these arguments and others behind them."""
@@ -44,8 +41,7 @@ class Fragment(NamedTuple):
 
 def packed(command: Sequence[Argument]) -> bytes:
     """Writes a whole command."""
-    size, data = Fragment.of(command)
-    return b"*%d\r\n%b" % (size, data)
+    return _command(tuple(command))
 
 
 def evalsha(sha: bytes, keys: Fragment, arguments: Fragment) -> bytes:

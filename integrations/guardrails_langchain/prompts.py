@@ -286,7 +286,7 @@ def text_bytes(text: str | None) -> int:
 
 
 def _limit(group: object) -> int | None:
-    if not isinstance(group, Mapping):
+    if not group or not isinstance(group, Mapping):
         return None
     limits = cast("Mapping[str, object]", group)
     found = (limits.get(name) for name in _LIMITS)

@@ -129,12 +129,14 @@ def thinks(asked: Sequence[Mapping[str, Any]]) -> bool:
 
 
 def _is_on(value: object) -> bool:
+    if not value:
+        return False
     if isinstance(value, Mapping):
         given = cast("Mapping[str, object]", value)
-        return bool(given) and not {"disabled", "none"} & {
+        return not {"disabled", "none"} & {
             one for one in given.values() if isinstance(one, str)
         }
-    return bool(value) and value != "none"
+    return value != "none"
 
 
 def _unfolded(asked: Sequence[Mapping[str, Any]]) -> Iterator[Mapping[str, Any]]:
@@ -142,7 +144,7 @@ def _unfolded(asked: Sequence[Mapping[str, Any]]) -> Iterator[Mapping[str, Any]]
         yield members
         for name in _GROUPS:
             group = members.get(name)
-            if isinstance(group, Mapping):
+            if group and isinstance(group, Mapping):
                 yield cast("Mapping[str, Any]", group)
 
 

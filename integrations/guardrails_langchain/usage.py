@@ -155,8 +155,10 @@ def _sources(result: LLMResult) -> Iterator[object]:
     for candidates in _messages(result):
         for message in candidates:
             metadata = _get(message, "response_metadata")
-            yield from (metadata, _get(metadata, "body"))
-    yield result.llm_output
+            body = _get(metadata, "body")
+            yield from (source for source in (metadata, body) if source)
+    if result.llm_output:
+        yield result.llm_output
 
 
 def _reports(
@@ -216,6 +218,8 @@ def _raw_report(source: object) -> dict[str, int] | None:
     """Reads a provider's own usage, where LangChain did not."""
     said = _first(source, ("token_usage", "usage"))
     usage = _get(_get(source, "body"), "usage") if said is None else said
+    if usage is None:
+        return None
     details, written = _first(usage, _INPUT_DETAILS), _first(usage, _OUTPUT_DETAILS)
     read = _count(_first(usage, _READ) or _get(details, "cached_tokens")) or 0
     write = _count(_first(usage, _WRITE) or _get(details, "cache_write_tokens")) or 0
@@ -321,7 +325,6 @@ def _google_searches(result: LLMResult) -> int:
 
     So they are billed (Gemini API pricing, 2026-11).
     """
-    is_by_prompt = (model_of(result) or "").startswith(_GROUNDED_BY_PROMPT)
     found = 0
     for candidates in _messages(result):
         grounding = _get(_get(candidates[0], "response_metadata"), "grounding_metadata")
@@ -329,6 +332,7 @@ def _google_searches(result: LLMResult) -> int:
         if isinstance(queries, list):
             said = [q for q in cast("list[object]", queries) if isinstance(q, str)]
             asked = len(set(said[:SEARCHES_COUNTED_MAX]))
+            is_by_prompt = (model_of(result) or "").startswith(_GROUNDED_BY_PROMPT)
             found += min(asked, 1) if is_by_prompt else asked
     return found
 
@@ -379,8 +383,11 @@ def _nano_usd(value: object) -> int | None:
 
 
 def _first(source: object, names: tuple[str, ...]) -> object:
-    found = (_get(source, name) for name in names)
-    return next((value for value in found if value is not None), None)
+    for name in names:
+        value = _get(source, name)
+        if value is not None:
+            return value
+    return None
 
 
 def _names(source: object) -> list[str]:
@@ -390,6 +397,11 @@ def _names(source: object) -> list[str]:
 
 def _get(source: object, name: str) -> Any:
     """Reads from mappings and objects alike; LiteLLM's usage is an object."""
+    # Asked a hundred times per call: asking for a class of all mappings takes long.
+    if type(source) is dict:
+        return cast("dict[str, Any]", source).get(name)
+    if source is None:
+        return None
     try:
         if isinstance(source, Mapping):
             return cast("Mapping[str, Any]", source).get(name)

@@ -10,7 +10,7 @@ the nano-dollar; how they are split is an estimate.
 """
 
 import enum
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -207,18 +207,17 @@ def layers_of(
         (Layer.RESPONSE_TOOL_CALL, calls),
     )
     tokens: dict[Layer | None, int] = {}
-    for layer, count in (*segments, *answer):
+    for layer, count in segments:
         tokens[layer] = tokens.get(layer, 0) + count
-    worth = tokens
-    if rates is not None:
-        worth = dict.fromkeys(tokens, 0)
-        for layer, value in _input_worth(segments, usage, rates):
-            worth[layer] += value
-        for layer, count in answer:
+    worth = {} if rates is None else _input_worth(segments, tokens, usage, rates)
+    for layer, count in answer:
+        tokens[layer] = tokens.get(layer, 0) + count
+        if rates is not None:
             is_hidden = layer is Layer.RESPONSE_REASONING
-            worth[layer] += count * (rates.reasoning if is_hidden else rates.output)
-        if not any(worth.values()):
-            worth = tokens
+            value = count * (rates.reasoning if is_hidden else rates.output)
+            worth[layer] = worth.get(layer, 0) + value
+    if not any(worth.values()):
+        worth = tokens
     costs: Sequence[int | None] = [None] * len(tokens)
     if cost_nano_usd is not None and any(worth.values()):
         costs = apportioned(cost_nano_usd, list(worth.values()))
@@ -273,20 +272,24 @@ def _opens_turn(piece: Piece) -> bool:
 
 
 def _input_worth(
-    segments: Iterable[tuple[Layer | None, int]], usage: TokenUsage, rates: TokenRates
-) -> Iterator[tuple[Layer | None, int]]:
-    """Walks the prompt: first what was cached, then what was written to the cache."""
-    read = usage.cache_read_tokens
-    written = usage.cache_write_tokens
+    segments: Iterable[tuple[Layer | None, int]],
+    tokens: Mapping[Layer | None, int],
+    usage: TokenUsage,
+    rates: TokenRates,
+) -> dict[Layer | None, int]:
+    """Returns what the input of each layer costs.
+
+    Walks the prompt: first what was cached, then what was written to the cache.
+    """
+    worth = {layer: count * rates.input for layer, count in tokens.items()}
+    read, written = usage.cache_read_tokens, usage.cache_write_tokens
     for layer, count in segments:
+        if not read and not written:
+            break
         from_cache = min(count, read)
         to_cache = min(count - from_cache, written)
         read -= from_cache
         written -= to_cache
-        fresh = count - from_cache - to_cache
-        yield (
-            layer,
-            from_cache * rates.cache_read
-            + to_cache * rates.cache_write
-            + fresh * rates.input,
-        )
+        worth[layer] += from_cache * (rates.cache_read - rates.input)
+        worth[layer] += to_cache * (rates.cache_write - rates.input)
+    return worth

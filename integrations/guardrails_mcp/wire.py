@@ -12,7 +12,7 @@ from typing import cast
 
 from guardrails.core.attribution import clean_name
 from guardrails.core.calls import CallStatus
-from guardrails.core.money import nano_usd
+from guardrails.core.money import EXACT, nano_usd
 from guardrails.core.plain import size_bytes
 from guardrails.core.policy import ToolRule
 from guardrails.core.usage import TOKENS_MAX
@@ -211,7 +211,7 @@ def count_of(tokens: object) -> int | None:
 def _rounded(text: str) -> object:
     """Returns a number without what is finer than a nano-USD, in which floats drift."""
     try:
-        return Decimal(text).quantize(_NANO_USD)
+        return Decimal(text).quantize(_NANO_USD, context=EXACT)
     except InvalidOperation:
         return text
 

@@ -23,7 +23,7 @@ from guardrails.config.problems import shown
 from guardrails.config.reloading import ConfigFile, kept
 from guardrails.core.accounts import Account
 from guardrails.core.calls import ModelCall, ToolCall
-from guardrails.core.money import usd_digits
+from guardrails.core.money import EXACT, usd_digits
 from guardrails.core.operations import Operation
 from guardrails.core.policy import Mode, OnStoreError, Policy
 from guardrails.core.stops import AUDIT_MAX, AuditEntry, StopOrder
@@ -519,7 +519,7 @@ class Guard(OfOneProcess, instead=_INSTEAD):
             "max_cost_usd": None if cost is None else usd_digits(cost),
             "max_wall_time_s": None
             if wall_time_ms is None
-            else f"{Decimal(wall_time_ms).scaleb(-3):f}",
+            else f"{Decimal(wall_time_ms).scaleb(-3, EXACT):f}",
         }
         counts = {
             "max_steps": limits.steps,

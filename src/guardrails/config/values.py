@@ -12,7 +12,7 @@ from typing import Protocol, TypeVar
 
 from guardrails.config.problems import did_you_mean, shown
 from guardrails.core.attribution import check_name
-from guardrails.core.money import LIMIT_NANO_USD_MAX, nano_usd, usd
+from guardrails.core.money import EXACT, LIMIT_NANO_USD_MAX, nano_usd, usd
 
 __all__ = [
     "TIMES_MAX",
@@ -86,7 +86,7 @@ def seconds_ms(value: object, /, *, name: str) -> int:
             f"{name}: {shown(value)} is not a number of seconds of at least 0. "
             "Write digits and at most one point, for example 120."
         )
-    milliseconds = Decimal(written).scaleb(3)
+    milliseconds = Decimal(written).scaleb(3, EXACT)
     if milliseconds != milliseconds.to_integral_value():
         raise ValueError(
             f"{name}: {shown(value)} is finer than a millisecond. "

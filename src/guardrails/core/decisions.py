@@ -11,7 +11,7 @@ from typing import assert_never
 from guardrails.core.accounts import Line, Stop, StopReason
 from guardrails.core.attribution import Attribution
 from guardrails.core.loops import LoopFinding, LoopKind
-from guardrails.core.money import format_usd, usd
+from guardrails.core.money import EXACT, format_usd, usd
 from guardrails.core.operations import Refusal
 from guardrails.core.policy import Measure
 from guardrails.core.stops import StopKind, StopOrder
@@ -109,7 +109,7 @@ def amount(measure: Measure, value: int) -> Decimal | int:
         case Measure.COST:
             return usd(value)
         case Measure.WALL_TIME:
-            return Decimal(value).scaleb(-3)
+            return Decimal(value).scaleb(-3, EXACT)
         case Measure.TOKENS | Measure.STEPS | Measure.MODEL_CALLS | Measure.TOOL_CALLS:
             return value
         case _:

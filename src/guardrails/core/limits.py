@@ -7,10 +7,12 @@ the rows.
 import math
 from collections.abc import Callable
 from dataclasses import fields, replace
+from decimal import Decimal
 
 from guardrails.core.accounts import Account, Line, Stop, StopReason
 from guardrails.core.calls import CallKind
 from guardrails.core.loops import LoopAction, continues_loop, find_loop
+from guardrails.core.money import EXACT
 from guardrails.core.operations import Crossing, Refusal, Reserve, Settle
 from guardrails.core.policy import Limits, Measure
 
@@ -22,6 +24,7 @@ __all__ = [
     "readings_of",
     "refusal_of",
     "stopped",
+    "threshold_at",
 ]
 
 _NAMES = tuple([field.name for field in fields(Limits)])
@@ -225,7 +228,7 @@ def crossings_of(
             posted, limit = account.posted(point.measure), limits.of(point.measure)
             value = point.value
             if account.raised and point.ratio is not None and limit is not None:
-                value = math.ceil(limit * point.ratio)
+                value = threshold_at(limit, point.ratio)
             is_crossed = value <= posted and (earlier < value or not account.raised)
             if is_crossed and point.label not in account.alerted:
                 account.alerted = (*account.alerted, point.label)
@@ -233,6 +236,11 @@ def crossings_of(
                     Crossing(line=line, threshold=point, posted=posted, limit=limit)
                 )
     return tuple(crossings)
+
+
+def threshold_at(limit: int, ratio: Decimal) -> int:
+    """Returns the amount at which a fraction of a limit is reached."""
+    return math.ceil(EXACT.multiply(limit, ratio))
 
 
 def effective_limits(limits: Limits, raised: Limits | None) -> Limits:

@@ -5,7 +5,6 @@ limits of their own (an agent inside the session's agent, a tool), and to every 
 budget that it falls under. All admit it, or none does.
 """
 
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import lru_cache
@@ -20,7 +19,7 @@ from guardrails.core.accounts import (
     Threshold,
 )
 from guardrails.core.attribution import Attribution
-from guardrails.core.limits import effective_limits
+from guardrails.core.limits import effective_limits, threshold_at
 from guardrails.core.policy import Budget, BudgetAction, Limits, Measure, Policy
 from guardrails.core.windows import DAY_MS, Window, window_end_ms, window_name
 
@@ -268,7 +267,7 @@ def _thresholds(budget: Budget) -> tuple[Threshold, ...]:
             points += [
                 Threshold(
                     measure=measure,
-                    value=math.ceil(limit * ratio),
+                    value=threshold_at(limit, ratio),
                     ratio=ratio,
                     label=f"{measure.value}:{ratio}",
                 )

@@ -3,12 +3,16 @@
 One nano-USD is 1e-9 USD, fine enough to price a single token of the cheapest
 model exactly. Sums of integers do not drift, and integers up to 2**53 survive
 the doubles of Lua, so every store computes the same total.
+
+A host program may round its decimals to a few digits, or have each rounding raise. What
+is computed with decimals here, and elsewhere, therefore names `EXACT` as its context.
 """
 
 import re
-from decimal import ROUND_HALF_UP, Decimal
+from decimal import ROUND_HALF_UP, Context, Decimal, InvalidOperation
 
 __all__ = [
+    "EXACT",
     "LIMIT_NANO_USD_MAX",
     "NANO_PER_USD",
     "format_usd",
@@ -18,6 +22,19 @@ __all__ = [
 ]
 
 NANO_PER_USD = 10**9
+
+EXACT = Context(
+    prec=100,  # More digits than any amount, ratio or product of them has.
+    rounding=ROUND_HALF_UP,
+    Emin=-999_999,
+    Emax=999_999,
+    capitals=1,
+    clamp=0,
+    flags=[],
+    traps=[InvalidOperation],
+)
+"""The context of all that is computed with decimals. All is said here: what is not is
+taken from `decimal.DefaultContext`, which a host may have changed."""
 
 LIMIT_NANO_USD_MAX = 2**53 - 1
 """The largest limit of one account, about 9.0 million USD: the largest integer
@@ -51,10 +68,11 @@ def nano_usd(amount: object, *, name: str) -> int:
     if len(decimals) > _DECIMALS_MAX:
         drift = " Floats drift:" if isinstance(amount, float) else ""
         # What is above nothing does not become 0, which as a limit refuses all.
-        near = max(round(Decimal(text), _DECIMALS_MAX), usd(1))
+        near = max(Decimal(text).quantize(usd(1), context=EXACT), usd(1))
+        shorter = f"{near.normalize(EXACT):f}"
         raise ValueError(
             f"{name}: {_shown(amount)} has more than {_DECIMALS_MAX} decimals."
-            f'{drift} Write the amount as a string, for example "{near.normalize():f}".'
+            f'{drift} Write the amount as a string, for example "{shorter}".'
         )
     nano = int(whole) * NANO_PER_USD + int(decimals.ljust(_DECIMALS_MAX, "0"))
     if nano > LIMIT_NANO_USD_MAX:
@@ -102,13 +120,14 @@ def _plain(amount: object, *, name: str) -> str:
 
 def usd(nano: int) -> Decimal:
     """Converts integer nano-USD to an exact `Decimal` in USD, cents at least."""
-    exact = Decimal(nano).scaleb(-_DECIMALS_MAX).normalize()
-    return exact if abs(nano) % _CENT_NANO_USD else exact.quantize(_CENT)
+    exact = Decimal(nano).scaleb(-_DECIMALS_MAX, EXACT).normalize(EXACT)
+    is_fine = abs(nano) % _CENT_NANO_USD
+    return exact if is_fine else exact.quantize(_CENT, context=EXACT)
 
 
 def usd_digits(nano: int) -> str:
     """Writes an amount as a configuration would: `0.5`, exactly, without a sign."""
-    return f"{usd(nano).normalize():f}"
+    return f"{usd(nano).normalize(EXACT):f}"
 
 
 def format_usd(nano: int | None) -> str:
@@ -121,7 +140,7 @@ def format_usd(nano: int | None) -> str:
         return "-"
     decimals = 2 if abs(nano) >= NANO_PER_USD else 6
     # As columns do: one amount reads alike wherever it is shown.
-    rounded = usd(nano).quantize(Decimal(1).scaleb(-decimals), rounding=ROUND_HALF_UP)
+    rounded = usd(nano).quantize(Decimal((0, (1,), -decimals)), context=EXACT)
     text = f"{rounded:,f}"
     whole, _, fraction = text.partition(".")
     return f"${whole}.{fraction.rstrip('0').ljust(2, '0')}"

@@ -1,7 +1,6 @@
 """Requests: ledger operations as the arguments of a script. Pure."""
 
 import json
-import math
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from hashlib import blake2b
@@ -10,7 +9,7 @@ from guardrails.core.accounts import Charging, Line, Stop
 from guardrails.core.calls import CallKind
 from guardrails.core.events import Event
 from guardrails.core.layers import LAYERS
-from guardrails.core.limits import effective_limits
+from guardrails.core.limits import effective_limits, threshold_at
 from guardrails.core.loops import LoopRule, ToolTrace, refused_trace
 from guardrails.core.operations import Reserve, Settle
 from guardrails.core.policy import Limits, Measure
@@ -197,7 +196,7 @@ def _thresholds(pairs: Sequence[tuple[Line, Limits]], raised: Sequence[str]) -> 
         for point in line.thresholds:
             value, limit = point.value, limits.of(point.measure)
             if raised[i] and point.ratio is not None and limit is not None:
-                value = math.ceil(limit * point.ratio)
+                value = threshold_at(limit, point.ratio)
             value = min(value, NO_LIMIT)  # An amount of money has no bound.
             found += THRESHOLD.pack(i + 1, SLOTS[point.measure], value)
             found += _strings(point.label)

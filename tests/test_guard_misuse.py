@@ -459,6 +459,27 @@ def test_settling_after_the_block_changes_nothing(guard: Guard) -> None:
     assert session.spent == Decimal("0.01")
 
 
+@pytest.mark.parametrize("kind", ["sync", "async"])
+def test_settling_after_the_block_books_what_was_given_back_in_it(
+    guard: Guard, kind: str
+) -> None:
+    async def give_back(call: GuardedCall) -> None:
+        async with call:
+            call.release()
+
+    with guard.session() as session:
+        call = one_cent(guard)
+        if kind == "async":
+            asyncio.run(give_back(call))
+        else:
+            with call:
+                call.release()
+        assert (session.spent, session.steps) == (0, 0)
+        call.settle(TokenUsage(input_tokens=1_000))
+
+    assert (session.spent, session.steps) == (Decimal("0.0025"), 1)
+
+
 def test_one_reservation_id_counts_once(guard: Guard) -> None:
     with guard.session() as session:
         for _ in range(3):

@@ -205,17 +205,17 @@ class GuardedCall(OfOneProcess, instead="Make the call there."):
         traceback: TracebackType | None,
     ) -> None:
         self.leave_scope()
+        self._is_async = False  # Nothing waits for leaving any more.
         outcome = self._outcome or self._fallback or self.outcome_of(error)
+        given_back = self._reservation if self._state is _State.RELEASED else None
         if kind is GeneratorExit:  # Thrown away, maybe after its loop: it cannot wait.
-            if self._state is _State.RELEASED and self._reservation is not None:
-                self._engine.release(self._reservation)
+            if given_back is not None:
+                self._engine.release(given_back)
             self.finish(outcome)
-            return
-        if self._state is _State.RELEASED:
-            assert self._reservation is not None
-            await self._engine.arelease(self._reservation)
-        if (op := self.settlement(outcome)) is not None:
-            await self._engine.asettle(op)
+        elif given_back is not None:
+            await self._engine.arelease(given_back)
+        else:
+            await self.afinish(outcome)
 
     # --- for adapters -------------------------------------------------------
 

@@ -4,8 +4,11 @@ Whatever a tool is called with, and whatever comes back, it runs as it would
 without a guard, and is counted.
 """
 
+import asyncio
+import concurrent.futures
 import contextlib
 import functools
+import itertools
 import threading
 from collections.abc import Callable, Iterator
 from decimal import Decimal
@@ -239,6 +242,112 @@ def test_the_same_value_again_and_again_is_a_loop(
             look_at(given)
         with pytest.raises(LoopDetected):
             look_at(given)
+
+
+def hidden_by_a_decorator(work: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(work)
+    def decorated(*args: Any) -> Any:
+        return work(*args)
+
+    return decorated
+
+
+def hidden_by_a_class(work: Callable[..., Any]) -> Callable[..., Any]:
+    class Tool:
+        async def __call__(self, *args: Any) -> Any:
+            return await work(*args)
+
+    return Tool()
+
+
+@pytest.mark.parametrize("hidden", [hidden_by_a_decorator, hidden_by_a_class])
+class TestHiddenCoroutines:
+    """What returns a coroutine is over when that is, and not when it has returned."""
+
+    async def test_a_changing_result_is_no_loop(
+        self, guard: Guard, hidden: Callable[..., Any]
+    ) -> None:
+        answers = itertools.count()
+
+        async def look_at(it: str) -> int:
+            await asyncio.sleep(0)
+            return next(answers)
+
+        look = guard.tool(name="look", cost_usd="0.01")(hidden(look_at))
+        with guard.session() as session:
+            assert [await look("it") for _ in range(5)] == [0, 1, 2, 3, 4]
+        assert (session.steps, session.spent) == (5, Decimal("0.05"))
+
+    async def test_the_same_result_is_a_loop(
+        self, guard: Guard, hidden: Callable[..., Any]
+    ) -> None:
+        async def look_at(it: str) -> int:
+            return 0
+
+        look = guard.tool(name="look")(hidden(look_at))
+        with guard.session(), pytest.raises(LoopDetected, match="identical"):
+            for _ in range(4):
+                await look("it")
+
+    async def test_it_is_held_until_it_ends_and_fails_where_it_fails(
+        self, guard: Guard, hidden: Callable[..., Any]
+    ) -> None:
+        held: list[Decimal] = []
+
+        async def fail() -> None:
+            with guard.call(tool="inner"):
+                pass
+            held.append(guard.session(session_id="s").remaining or Decimal(0))
+            raise ValueError("no such place")
+
+        failing = guard.tool(name="failing", cost_usd="0.25")(hidden(fail))
+        with guard.session(session_id="s") as session:
+            with pytest.raises(ValueError, match="no such place"):
+                await failing()
+            with guard.call(tool="after"):
+                pass
+        statuses = {event.tool: event.status for event in session.events()}
+        assert held == [Decimal("0.75")]
+        assert statuses["failing"] is CallStatus.ERROR
+        assert list(statuses) == ["inner", "failing", "after"]
+        assert session.spent == Decimal("0.25")
+
+    async def test_one_that_is_thrown_away_is_booked(
+        self, guard: Guard, hidden: Callable[..., Any]
+    ) -> None:
+        async def wait() -> None:
+            await asyncio.Event().wait()
+
+        waiting = guard.tool(name="waiting", cost_usd="0.25")(hidden(wait))
+        with guard.session() as session:
+            coroutine = waiting()
+            coroutine.send(None)
+            coroutine.close()
+            task = asyncio.ensure_future(waiting())
+            await asyncio.sleep(0)
+            task.cancel()
+            await asyncio.wait([task])
+        kinds = [event.status for event in session.events()]
+        assert kinds == [CallStatus.BROKEN_OFF] * 2
+        assert (session.spent, session.steps) == (Decimal("0.50"), 2)
+
+
+def test_what_brings_its_result_later_is_no_loop_by_what_it_is(guard: Guard) -> None:
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+
+        @guard.tool()
+        def ask(it: int) -> object:
+            return pool.submit(int, it)
+
+        @guard.tool()
+        def read(it: int) -> object:
+            return (number for number in range(it))
+
+        with guard.session() as session:
+            for tool in (ask, read):
+                for _ in range(5):
+                    tool(1)
+    assert session.status == "completed"
 
 
 def test_an_error_whose_text_raises_stays_the_error_that_it_is(guard: Guard) -> None:

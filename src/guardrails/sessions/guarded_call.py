@@ -81,6 +81,8 @@ class GuardedCall(OfOneProcess, instead="Make the call there."):
         """For a call that was made, as far as its settling could not be read."""
         self._state = _State.NEW
         self._is_async = False
+        self.goes_on = False
+        """Its work goes on after the block, which books nothing: `finish` follows."""
         self.outer: GuardedCall | None = None
         """The tool call around this one in its context, of this guard or another."""
         self._is_offered = False
@@ -189,7 +191,8 @@ class GuardedCall(OfOneProcess, instead="Make the call there."):
         traceback: TracebackType | None,
     ) -> None:
         self.leave_scope()
-        self.finish(self._outcome or self._fallback or self.outcome_of(error))
+        if not self.goes_on or error is not None:
+            self.finish(self._outcome or self._fallback or self.outcome_of(error))
 
     async def __aenter__(self) -> Self:
         self._refuse_reuse()
@@ -223,8 +226,7 @@ class GuardedCall(OfOneProcess, instead="Make the call there."):
         """Holds the call's upper bound.
 
         Args:
-            ended: What books a call that has ended, in the same round trip. After an
-                error it may have to be booked again.
+            ended: Books an ended call in the same round trip; after an error do again.
         """
         if (reservation := self._plan()) is not None:
             budget = self._session.budget
@@ -252,7 +254,6 @@ class GuardedCall(OfOneProcess, instead="Make the call there."):
         assert self._reservation is not None
         self._state = _State.DONE
         try:
-            path = self._reservation.op.charging.attribution.agent_path
             op = self._engine.plan_settlement(
                 self._reservation,
                 outcome,
@@ -260,7 +261,7 @@ class GuardedCall(OfOneProcess, instead="Make the call there."):
                 active_ms=self._session.active_ms(),
             )
             efforts = self._session.efforts
-            efforts.ended(self._call, path, outcome.status)
+            efforts.ended(self._call, self.attribution.agent_path, outcome.status)
             is_repeat = op.trace is not None and efforts.repeats(op.trace)
             layers = learnt_layers(
                 self._session, self._call, outcome, op.event, mark=self._mark
@@ -395,6 +396,5 @@ class GuardedCall(OfOneProcess, instead="Make the call there."):
     def _refuse_reuse(self) -> None:
         if self._state is not _State.NEW:
             raise ConfigurationError(
-                "call: this object was used before, and guards one call only. Call "
-                "guard.call(...) again for each call."
+                "call: it was used before. Call guard.call(...) again for each call."
             )

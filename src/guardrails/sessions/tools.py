@@ -1,9 +1,12 @@
 """Tools: turns a function into one whose every call is guarded."""
 
+import asyncio
+import concurrent.futures
 import functools
 import inspect
-from collections.abc import Callable
-from typing import ParamSpec, TypeVar, cast
+import types
+from collections.abc import Callable, Coroutine
+from typing import Any, ParamSpec, TypeVar, cast
 
 from guardrails.errors import ConfigurationError
 from guardrails.sessions.guarded_call import GuardedCall
@@ -13,6 +16,14 @@ __all__ = ["guarded_tool"]
 
 P = ParamSpec("P")
 T = TypeVar("T")
+
+_STILL_TO_COME = (
+    types.GeneratorType,
+    types.AsyncGeneratorType,
+    asyncio.Future,
+    concurrent.futures.Future,
+)
+"""Types of results that bring what they stand for later: they say nothing of it."""
 
 
 def guarded_tool(
@@ -48,21 +59,48 @@ def guarded_tool(
                 return await function(*args, **kwargs)
             async with call(_by_name(signature, args, kwargs)) as guarded:
                 result = await function(*args, **kwargs)
-                guarded.settle(result=result)
+                _settle(guarded, result)
                 return result
 
         return cast("Callable[P, T]", run_async)
 
     @functools.wraps(function)
-    def run(*args: P.args, **kwargs: P.kwargs) -> T:
+    def run(*args: P.args, **kwargs: P.kwargs) -> object:
         if _is_guarded(tool, engine):
             return function(*args, **kwargs)
         with call(_by_name(signature, args, kwargs)) as guarded:
             result = function(*args, **kwargs)
-            guarded.settle(result=result)
+            if type(result) is types.CoroutineType:
+                # Of an `async def` that another decorator, or a class, hides.
+                guarded.goes_on = True
+                return _awaited(guarded, cast("Coroutine[Any, Any, object]", result))
+            _settle(guarded, result)
             return result
 
-    return run
+    return cast("Callable[P, T]", run)
+
+
+async def _awaited(guarded: GuardedCall, work: Coroutine[Any, Any, object]) -> object:
+    """Does the work of a call that was reserved before there was anything to await."""
+    guarded.enter_scope()
+    try:
+        result = await work
+    except BaseException as error:
+        guarded.finish(guarded.outcome_of(error))
+        raise
+    else:
+        _settle(guarded, result)
+        return result
+    finally:
+        guarded.leave_scope()
+
+
+def _settle(guarded: GuardedCall, result: object) -> None:
+    # Asked of the type: an instance could answer anything, or raise.
+    if issubclass(type(result), _STILL_TO_COME):
+        guarded.settle()
+    else:
+        guarded.settle(result=result)
 
 
 def _is_guarded(tool: str, engine: object) -> bool:

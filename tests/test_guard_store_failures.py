@@ -4,11 +4,12 @@ It is never a stop of the session, and what was spent meanwhile is booked once t
 store is back.
 """
 
+import contextlib
 import logging
 import pickle
 from collections.abc import Callable
 from decimal import Decimal
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import pytest
 
@@ -145,6 +146,28 @@ def test_local_goes_on_to_the_limit_from_what_is_known(setting: Make) -> None:
         assert it.calls(50) == 15
         with pytest.raises(BudgetExceeded):
             it.one_cent().__enter__()
+
+
+@pytest.mark.parametrize(
+    "limit", [{"max_cost_usd": "0.20"}, {"max_steps": 20}], ids=str
+)
+def test_local_counts_the_first_calls_of_a_session_that_are_in_flight(
+    setting: Make, limit: dict[str, Any]
+) -> None:
+    """Nothing was settled there yet, so all that is known is what they hold."""
+    it = setting("local")
+    it.guard = Guard({}, store=it.store, clock=it.clock, **limit)
+    with it.guard.session() as session:
+        with contextlib.ExitStack() as calls:
+            for _ in range(5):
+                calls.enter_context(it.one_cent())
+            it.fail()
+            assert it.calls(2) == 2
+        assert it.calls(50) == 13
+        it.come_back()
+        assert it.calls(1) == 0
+
+    assert (session.spent, session.steps) == (Decimal("0.20"), 20)
 
 
 def test_open_lets_every_call_pass(setting: Make) -> None:

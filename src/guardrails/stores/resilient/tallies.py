@@ -84,21 +84,20 @@ class Tallies:
         """Returns what is known of an account; a copy."""
         tally = self._tallies.get(key)
         seen = None if self._last_seen is None else self._last_seen(key)
-        if tally is None and seen is None:
-            return None
         if seen is not None:
             if tally is not None:
                 seen.stop = tally.stop
                 if tally.raised is not None:  # By this process, maybe just now.
                     seen.raised = merged_limits(seen.raised or Limits(), tally.raised)
             return seen
-        assert tally is not None
-        known = tally.copy()
-        for op in self._open.values():
-            if key in op.charging.accounts:
-                known.held_nano_usd += op.cost_nano_usd
-                known.held_tokens += op.tokens
-                known.count(op.kind, 1)
+        held = [op for op in self._open.values() if key in op.charging.accounts]
+        if tally is None and not held:
+            return None
+        known = Account(key=key) if tally is None else tally.copy()
+        for op in held:
+            known.held_nano_usd += op.cost_nano_usd
+            known.held_tokens += op.tokens
+            known.count(op.kind, 1)
         return known
 
     def note(self, operation: Operation[Any], reply: object) -> None:

@@ -7,7 +7,6 @@ question, however many tools ran beside one another, and none between a tool and
 question of its own.
 """
 
-import logging
 from collections.abc import Mapping
 from typing import Any, cast
 
@@ -17,6 +16,7 @@ from langgraph.types import interrupt
 from guardrails import Guard
 from guardrails.core.policy import Measure
 from guardrails.errors import BudgetExceeded, ConfigurationError
+from guardrails.system.logs import host_log
 
 __all__ = ["ask", "can_pause", "warn_unless_it_can_pause"]
 
@@ -25,7 +25,7 @@ _CHECKPOINTER = "__pregel_checkpointer"
 
 _RAISES = tuple(measure.value for measure in Measure)
 
-_log = logging.getLogger("guardrails")
+_log = host_log()
 
 
 def can_pause() -> bool:

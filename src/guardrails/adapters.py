@@ -12,12 +12,12 @@ image that leaves `*.dist-info` out have none, and would go on without limits.
 import importlib.abc
 import importlib.machinery
 import importlib.util
-import logging
 import sys
 from collections.abc import Mapping, Sequence
 from types import ModuleType
 from typing import TYPE_CHECKING, Protocol
 
+from guardrails.system.logs import host_log
 from guardrails.system.threads import may_block, new_lock
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ GROUP = "guardrails.adapters"
 OURS = {"langchain_core": "guardrails_langchain", "mcp": "guardrails_mcp"}
 """The entry points of this distribution, by framework."""
 
-_log = logging.getLogger("guardrails")
+_log = host_log()
 _lock = new_lock()
 _waiting: "dict[str, EntryPoint]" = {}
 _loaded: dict[str, "Adapter"] = {}

@@ -7,7 +7,6 @@ operation to the store.
 
 import asyncio
 import contextlib
-import logging
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -45,6 +44,7 @@ from guardrails.refusals import refusal_error, refusing
 from guardrails.sweeping import Sweeping
 from guardrails.system.ids import new_key
 from guardrails.system.interrupts import is_broken_off, to_its_end, unbroken
+from guardrails.system.logs import host_log
 from guardrails.system.threads import is_on_event_loop
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ the request timeout of any provider's client."""
 
 R = TypeVar("R")
 
-_log = logging.getLogger("guardrails")
+_log = host_log()
 
 
 class Engine:

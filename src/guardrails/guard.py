@@ -1,7 +1,6 @@
 """The guard: what a program holds, and all that it offers."""
 
 import atexit
-import logging
 import os
 import weakref
 from collections.abc import Callable, Mapping, Sequence
@@ -66,6 +65,7 @@ from guardrails.stores.memory import MemoryStore
 from guardrails.stores.resilient import ResilientStore
 from guardrails.system.clock import SystemClock
 from guardrails.system.ids import new_id
+from guardrails.system.logs import host_log
 from guardrails.system.one_process import OfOneProcess
 from guardrails.system.threads import may_block, new_lock, off_event_loop
 
@@ -74,7 +74,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Guard"]
 
-_log = logging.getLogger("guardrails")
+_log = host_log()
 
 P = ParamSpec("P")
 R = TypeVar("R")

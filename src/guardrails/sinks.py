@@ -1,6 +1,5 @@
 """Sinks: where a guard tells what happened. By default, in the log."""
 
-import logging
 from collections.abc import Callable, Iterable
 
 from guardrails.core.accounts import Stop
@@ -13,10 +12,11 @@ from guardrails.core.operations import Crossing, Reserve, Settle
 from guardrails.core.policy import OnUnpriced
 from guardrails.ports import EventSink
 from guardrails.stores.resilient.listener import Listener
+from guardrails.system.logs import host_log
 
 __all__ = ["LogSink", "StoreListener"]
 
-_log = logging.getLogger("guardrails")
+_log = host_log()
 
 
 class LogSink:

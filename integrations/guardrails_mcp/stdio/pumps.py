@@ -7,7 +7,6 @@ lock of its pipe, because refusals come in between.
 
 import contextlib
 import fcntl
-import logging
 import os
 import queue
 import select
@@ -21,6 +20,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import ParamSpec, TypeVar
 
+from guardrails.system.logs import host_log
 from guardrails_mcp.stdio.lines import Lines, Oversized
 from guardrails_mcp.stdio.relay import Passage, Relay
 
@@ -68,7 +68,7 @@ than this. Those beyond are dropped, and it asks again or gives up."""
 
 _PROGRESS = b"notifications/progress"
 
-_log = logging.getLogger("guardrails")
+_log = host_log()
 
 L = TypeVar("L", bytes, bytes | Oversized)
 P = ParamSpec("P")

@@ -17,13 +17,13 @@ What the relay does not know: which bytes were written when, and who is still al
 Whoever moves the bytes says so with `not_written` and `server_is_gone`.
 """
 
-import logging
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 from guardrails import GuardrailsError
+from guardrails.system.logs import host_log
 from guardrails_mcp.refusals import refusal_result
 from guardrails_mcp.rounds import Rounds
 from guardrails_mcp.stdio import messages
@@ -53,7 +53,7 @@ UNREADABLE_SAMPLING = (
     "was withheld."
 )
 
-_log = logging.getLogger("guardrails")
+_log = host_log()
 
 
 @dataclass(slots=True)

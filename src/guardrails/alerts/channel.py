@@ -16,7 +16,6 @@ It knows nothing of threads, and nothing of what a message says. Only what the s
 cannot keep goes through a channel: that it is away, or back.
 """
 
-import logging
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -28,6 +27,7 @@ from guardrails.core.alerting.alerts import Alert
 from guardrails.core.alerting.outbox import PAUSE_MS_MAX, REST_MS_MAX
 from guardrails.core.telling import AlertKind
 from guardrails.ports import Clock
+from guardrails.system.logs import host_log
 
 if TYPE_CHECKING:
     from tenacity import Retrying
@@ -60,7 +60,7 @@ AGE_MS_MAX = 3 * 24 * 3_600_000
 Send = Callable[[Alert | Digest, int], "Answer"]
 """Sends a message within so many milliseconds."""
 
-_log = logging.getLogger("guardrails")
+_log = host_log()
 
 
 @dataclass(slots=True, kw_only=True)

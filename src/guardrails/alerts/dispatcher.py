@@ -13,7 +13,6 @@ call, and ends when there has been nothing to do for a while and nothing to look
 It alone touches channels and outlets.
 """
 
-import logging
 import os
 import queue
 import threading
@@ -27,6 +26,7 @@ from guardrails.core.alerting.alerts import Alert
 from guardrails.core.telling import AlertKind
 from guardrails.ports import Clock
 from guardrails.system.ids import new_id
+from guardrails.system.logs import host_log
 from guardrails.system.threads import WeakList
 
 __all__ = ["POLL_SECONDS", "Dispatcher"]
@@ -47,7 +47,7 @@ LINGER_SECONDS = 10.0
 POLL_SECONDS = 30.0
 """How often a process looks for what others have left, where a store is shared."""
 
-_log = logging.getLogger("guardrails")
+_log = host_log()
 
 
 class Dispatcher:

@@ -5,7 +5,6 @@ is half written. One that is wrong, gone or empty changes nothing: what was in f
 stays in force, and the log says so once.
 """
 
-import logging
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +12,7 @@ from pathlib import Path
 from guardrails.config import Configuration
 from guardrails.core.policy import Mode
 from guardrails.errors import ConfigurationError
+from guardrails.system.logs import host_log
 from guardrails.system.threads import may_block, new_lock
 
 __all__ = ["LOOK_EVERY_MS", "ConfigFile", "kept"]
@@ -20,7 +20,7 @@ __all__ = ["LOOK_EVERY_MS", "ConfigFile", "kept"]
 LOOK_EVERY_MS = 5_000
 """Between two looks at the file. A look takes a microsecond or two."""
 
-_log = logging.getLogger("guardrails")
+_log = host_log()
 
 _Signature = tuple[int, int, int] | None
 

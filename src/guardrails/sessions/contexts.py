@@ -1,12 +1,11 @@
 """Contexts: says that a session was left in another one than it was entered in."""
 
-import logging
-
 from guardrails.engine import Engine
+from guardrails.system.logs import host_log
 
 __all__ = ["left_elsewhere"]
 
-_log = logging.getLogger("guardrails")
+_log = host_log()
 
 _SAID = "left elsewhere"
 

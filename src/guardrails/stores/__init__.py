@@ -1,6 +1,5 @@
 """Stores: where the ledger is kept. `open_store(url)` chooses one."""
 
-import logging
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,13 +10,14 @@ from platformdirs import user_data_path
 from guardrails.errors import ConfigurationError
 from guardrails.ports import Clock, Store
 from guardrails.stores.memory import MemoryStore
+from guardrails.system.logs import host_log
 
 if TYPE_CHECKING:
     from guardrails.stores.resilient.journal import Journal
 
 __all__ = ["is_relative", "journal_folder", "open_journal", "open_store", "shared_url"]
 
-_log = logging.getLogger("guardrails")
+_log = host_log()
 
 DATABASE_NAME = "ledger.sqlite3"
 

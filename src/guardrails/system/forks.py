@@ -1,11 +1,11 @@
 """Forks: closes what a child process must not inherit, before every fork."""
 
-import logging
 import os
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from typing import Protocol
 
+from guardrails.system.logs import host_log
 from guardrails.system.threads import WeakList
 
 __all__ = ["Forkable", "LockedAtFork", "close_at_fork"]
@@ -63,7 +63,7 @@ class _Closed(threading.local):
 
 _closed = _Closed()
 
-_log = logging.getLogger("guardrails")
+_log = host_log()
 
 
 def _before_fork() -> None:

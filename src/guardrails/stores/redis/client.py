@@ -6,7 +6,6 @@ connection per server, see `stream.py`.
 
 import asyncio
 import contextlib
-import logging
 import os
 import time
 from collections import deque
@@ -38,6 +37,7 @@ from guardrails.stores.redis.topology import DEADLINE_S, Address, Topology
 from guardrails.stores.redis.waiting import SlowConnection, awaited_within, within
 from guardrails.stores.redis.wire import Argument, Fragment, evalsha, packed
 from guardrails.system.forks import LockedAtFork
+from guardrails.system.logs import host_log
 from guardrails.system.threads import is_on_event_loop, may_block
 
 __all__ = ["Client"]
@@ -57,7 +57,7 @@ REPLICATED_MS = 50
 """How long a replica may take until it has what a person ordered: they answer within a
 millisecond or two."""
 
-_log = logging.getLogger("guardrails")
+_log = host_log()
 
 
 class Client(LockedAtFork):

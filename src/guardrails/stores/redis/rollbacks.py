@@ -4,17 +4,16 @@ A server that evicts keys under pressure, or stale Sentinels, lose something wit
 call: whoever reads the log needs to know that once, and how often it was.
 """
 
-import logging
-
 from guardrails.ports import Clock
 from guardrails.system.clock import SystemClock
+from guardrails.system.logs import host_log
 
 __all__ = ["SAY_AGAIN_MS", "Rollbacks"]
 
 SAY_AGAIN_MS = 60_000
 """How long losses of a project are only counted, once one was said."""
 
-_log = logging.getLogger("guardrails")
+_log = host_log()
 
 
 class Rollbacks:

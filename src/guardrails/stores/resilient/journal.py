@@ -21,7 +21,6 @@ cut of this machine may lose the last moments.
 """
 
 import contextlib
-import logging
 import os
 import sqlite3
 import threading
@@ -41,6 +40,7 @@ from guardrails.stores.resilient.journal_file import (
 )
 from guardrails.stores.resilient.journal_rows import entry_from
 from guardrails.system.ids import new_id
+from guardrails.system.logs import host_log
 from guardrails.system.threads import may_block
 
 __all__ = ["KEPT_MS", "Journal"]
@@ -68,7 +68,7 @@ would take longer than what a busy process adds meanwhile."""
 PAGE = 100
 """Rows read at once: some milliseconds."""
 
-_log = logging.getLogger("guardrails")
+_log = host_log()
 
 
 class Journal:

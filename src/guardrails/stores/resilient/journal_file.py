@@ -1,7 +1,6 @@
 """The file of a journal: rows on disk, and the lock that says that somebody lives."""
 
 import contextlib
-import logging
 import os
 import sqlite3
 from collections.abc import Sequence
@@ -12,6 +11,7 @@ from guardrails.core.accounts import Charging
 from guardrails.core.operations import Release
 from guardrails.stores.backlog import Entry
 from guardrails.stores.resilient.journal_rows import charging_text, entry_row
+from guardrails.system.logs import host_log
 
 try:
     import fcntl
@@ -26,7 +26,7 @@ CHARGINGS_MAX = 4_096
 TIDIED_MAX = 1_024
 """Rows deleted at once: whoever writes meanwhile waits some milliseconds."""
 
-_log = logging.getLogger("guardrails")
+_log = host_log()
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS operations (

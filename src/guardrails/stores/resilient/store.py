@@ -11,7 +11,6 @@ in the minute before it was last whole, and which calls are open. Nothing is eve
 up from here.
 """
 
-import logging
 import os
 import sys
 import threading
@@ -45,6 +44,7 @@ from guardrails.stores.resilient.outage import Outage
 from guardrails.stores.resilient.tallies import Tallies
 from guardrails.system.forks import close_at_fork
 from guardrails.system.interrupts import all_or_nothing
+from guardrails.system.logs import host_log
 
 if TYPE_CHECKING:  # Not everybody needs one, and it takes long to load.
     from guardrails.stores.resilient.journal import Journal
@@ -71,7 +71,7 @@ a right is missing, a server that refuses calls answers whoever asks if it is ba
 
 R = TypeVar("R")
 
-_log = logging.getLogger("guardrails")
+_log = host_log()
 
 
 class ResilientStore:

@@ -23,7 +23,6 @@ went on in the old one would be seen by nobody.
 """
 
 import contextlib
-import logging
 import os
 import sqlite3
 import threading
@@ -49,13 +48,14 @@ from guardrails.stores.sqlite.operations import apply_operation
 from guardrails.stores.sqlite.retention import SQLiteRetention
 from guardrails.system.forks import close_at_fork
 from guardrails.system.ids import new_key
+from guardrails.system.logs import host_log
 from guardrails.system.threads import WeakList, Worker, may_block
 
 __all__ = ["SQLiteStore"]
 
 R = TypeVar("R")
 
-_log = logging.getLogger("guardrails")
+_log = host_log()
 
 
 class SQLiteStore:

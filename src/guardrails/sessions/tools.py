@@ -6,8 +6,10 @@ import functools
 import inspect
 import types
 from collections.abc import Callable, Coroutine
+from dataclasses import dataclass, replace
 from typing import Any, ParamSpec, TypeVar, cast
 
+from guardrails.core.calls import ToolCall
 from guardrails.errors import ConfigurationError
 from guardrails.sessions.guarded_call import GuardedCall
 from guardrails.sessions.scope import call_of
@@ -16,6 +18,9 @@ __all__ = ["guarded_tool"]
 
 P = ParamSpec("P")
 T = TypeVar("T")
+
+_Args = tuple[object, ...]
+_Kwargs = dict[str, object]
 
 _STILL_TO_COME = (
     types.GeneratorType,
@@ -31,6 +36,7 @@ def guarded_tool(
     *,
     tool: str,
     engine: object,
+    is_meant: Callable[[], bool],
     call: Callable[[object], GuardedCall],
 ) -> Callable[P, T]:
     """Returns the function, guarded; sync stays sync, async stays async.
@@ -39,6 +45,8 @@ def guarded_tool(
         function: What the tool does.
         tool: The tool's name.
         engine: The guard's engine.
+        is_meant: Whether a framework that only knows the tool's name means this one:
+            another function may have it, too, with another server or price.
         call: Opens the guarded call for the arguments, by name.
 
     Raises:
@@ -50,14 +58,14 @@ def guarded_tool(
             "happens after the call has returned. Guard the function that consumes "
             "it, or return a list."
         )
-    signature = _signature(function)
+    calls = _Calls(tool, engine, is_meant, call, _signature(function))
     if inspect.iscoroutinefunction(function):
 
         @functools.wraps(function)
         async def run_async(*args: P.args, **kwargs: P.kwargs) -> object:
-            if _is_guarded(tool, engine):
+            if await calls.atake_over(args, kwargs):
                 return await function(*args, **kwargs)
-            async with call(_by_name(signature, args, kwargs)) as guarded:
+            async with calls.open(args, kwargs) as guarded:
                 result = await function(*args, **kwargs)
                 _settle(guarded, result)
                 return result
@@ -66,9 +74,9 @@ def guarded_tool(
 
     @functools.wraps(function)
     def run(*args: P.args, **kwargs: P.kwargs) -> object:
-        if _is_guarded(tool, engine):
+        if calls.take_over(args, kwargs):
             return function(*args, **kwargs)
-        with call(_by_name(signature, args, kwargs)) as guarded:
+        with calls.open(args, kwargs) as guarded:
             result = function(*args, **kwargs)
             if type(result) is types.CoroutineType:
                 # Of an `async def` that another decorator, or a class, hides.
@@ -78,6 +86,54 @@ def guarded_tool(
             return result
 
     return cast("Callable[P, T]", run)
+
+
+@dataclass(frozen=True, slots=True)
+class _Calls:
+    """Opens the calls of one tool, or takes over what a framework has opened."""
+
+    tool: str
+    engine: object
+    is_meant: Callable[[], bool]
+    call: Callable[[object], GuardedCall]
+    signature: inspect.Signature | None
+
+    def open(self, args: _Args, kwargs: _Kwargs) -> GuardedCall:
+        """Returns a call that has yet to be reserved."""
+        return self.call(_by_name(self.signature, args, kwargs))
+
+    def take_over(self, args: _Args, kwargs: _Kwargs) -> bool:
+        """Takes this very call over if a framework has opened it: it counts once.
+
+        One that it has opened as that of another tool is given back first: both
+        together may not fit into what is left.
+        """
+        opened = call_of(self.engine)
+        if opened is None or not opened.claim(self.tool):
+            return False
+        if not self.is_meant():
+            opened.release()
+            self._rename(opened, args, kwargs)
+            opened.reserve()
+        return True
+
+    async def atake_over(self, args: _Args, kwargs: _Kwargs) -> bool:
+        """Like `take_over`, for asyncio."""
+        opened = call_of(self.engine)
+        if opened is None or not opened.claim(self.tool):
+            return False
+        if not self.is_meant():
+            await opened.arelease()
+            self._rename(opened, args, kwargs)
+            await opened.areserve()
+        return True
+
+    def _rename(self, opened: GuardedCall, args: _Args, kwargs: _Kwargs) -> None:
+        known, meant = opened.call, self.open(args, kwargs).call
+        assert isinstance(known, ToolCall)
+        assert isinstance(meant, ToolCall)
+        meant = replace(meant, call_id=known.call_id, bytes_in=known.bytes_in)
+        opened.become(meant, opened.attribution)
 
 
 async def _awaited(guarded: GuardedCall, work: Coroutine[Any, Any, object]) -> object:
@@ -103,12 +159,6 @@ def _settle(guarded: GuardedCall, result: object) -> None:
         guarded.settle(result=result)
 
 
-def _is_guarded(tool: str, engine: object) -> bool:
-    """Whether a framework has opened this very call already: it counts once."""
-    outer = call_of(engine)
-    return outer is not None and outer.claim(tool)
-
-
 def _signature(function: Callable[..., object]) -> inspect.Signature | None:
     try:
         return inspect.signature(function)
@@ -118,8 +168,8 @@ def _signature(function: Callable[..., object]) -> inspect.Signature | None:
 
 def _by_name(
     signature: inspect.Signature | None,
-    args: tuple[object, ...],
-    kwargs: dict[str, object],
+    args: _Args,
+    kwargs: _Kwargs,
 ) -> object:
     """Returns the arguments by name, so that f(1) and f(x=1) are the same call."""
     if signature is None:

@@ -25,6 +25,9 @@ from guardrails_langchain import GuardCallbackHandler, GuardMiddleware
 from tests.integrations.langchain.constructs import ASK, CONSTRUCTS
 from tests.integrations.langchain.rig import Rig, SlowChatModel, says
 
+M = 1_000_000
+"""Nano-USD of a tenth of a cent."""
+
 
 @pytest.fixture
 def installed() -> Iterator[Rig]:
@@ -437,6 +440,42 @@ def test_what_a_tool_calls_is_charged_to_whom_the_metadata_names() -> None:
         ("acme", "web/find"),
         ("acme", "web/fetch"),
     }
+
+
+@pytest.mark.parametrize("is_async", [False, True])
+async def test_tools_of_one_name_are_charged_each_by_its_own_price(
+    *, is_async: bool
+) -> None:
+    """As of a program that makes its agents, and their tools, for each customer."""
+    guard = Guard({}, store="memory://", max_cost_usd="1.00")
+
+    def made(server: str, cost_usd: str) -> StructuredTool:
+        @guard.tool(server=server, cost_usd=cost_usd)
+        def look_up(q: str) -> str:
+            """Looks something up."""
+            return server
+
+        @guard.tool(name="look_up", server=server, cost_usd=cost_usd)
+        async def alook_up(q: str) -> str:
+            return server
+
+        return StructuredTool.from_function(look_up, coroutine=alook_up)
+
+    dear, cheap = made("dear", "0.40"), made("cheap", "0.01")
+    with guard.session() as session:
+        answers = list[str]()
+        for number, tool in enumerate((dear, cheap, dear)):
+            query = {"q": f"{number}"}
+            answers.append(
+                await tool.ainvoke(query) if is_async else tool.invoke(query)
+            )
+        with pytest.raises(BudgetExceeded):
+            await dear.ainvoke({"q": "3"}) if is_async else dear.invoke({"q": "3"})
+
+    assert answers == ["dear", "cheap", "dear"]
+    booked = [(event.server, event.charge.cost_nano_usd) for event in session.events()]
+    assert booked == [("dear", 400 * M), ("cheap", 10 * M), ("dear", 400 * M)]
+    assert (session.steps, session.remaining) == (3, Decimal("0.19"))
 
 
 @pytest.mark.parametrize("has_session", [False, True])

@@ -407,13 +407,12 @@ class Guard(OfOneProcess, instead=_INSTEAD):
             own = getattr(function, "__name__", None)
             tool = checked_name(own if name is None else name, "tool.name")
             price = ToolPrice(server=server, cost_nano_usd=cost)
-            declared = self._engine.charges.tools
-            declared[tool] = price
+            self._engine.charges.tools[tool] = price
             return guarded_tool(
                 function,
                 tool=tool,
                 engine=self._engine,
-                is_meant=lambda: declared.get(tool) == price,
+                price=price,
                 call=lambda arguments: self.call(
                     tool=tool, server=server, arguments=arguments, cost_usd=cost_usd
                 ),

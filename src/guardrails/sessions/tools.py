@@ -9,7 +9,9 @@ from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, replace
 from typing import Any, ParamSpec, TypeVar, cast
 
+from guardrails.charges import ToolPrice
 from guardrails.core.calls import ToolCall
+from guardrails.engine import Engine
 from guardrails.errors import ConfigurationError
 from guardrails.sessions.guarded_call import GuardedCall
 from guardrails.sessions.scope import call_of
@@ -35,8 +37,8 @@ def guarded_tool(
     function: Callable[P, T],
     *,
     tool: str,
-    engine: object,
-    is_meant: Callable[[], bool],
+    engine: Engine,
+    price: ToolPrice,
     call: Callable[[object], GuardedCall],
 ) -> Callable[P, T]:
     """Returns the function, guarded; sync stays sync, async stays async.
@@ -45,8 +47,7 @@ def guarded_tool(
         function: What the tool does.
         tool: The tool's name.
         engine: The guard's engine.
-        is_meant: Whether a framework that only knows the tool's name means this one:
-            another function may have it, too, with another server or price.
+        price: What is declared about the function.
         call: Opens the guarded call for the arguments, by name.
 
     Raises:
@@ -58,7 +59,7 @@ def guarded_tool(
             "happens after the call has returned. Guard the function that consumes "
             "it, or return a list."
         )
-    calls = _Calls(tool, engine, is_meant, call, _signature(function))
+    calls = _Calls(tool, engine, price, call, _signature(function))
     if inspect.iscoroutinefunction(function):
 
         @functools.wraps(function)
@@ -93,8 +94,8 @@ class _Calls:
     """Opens the calls of one tool, or takes over what a framework has opened."""
 
     tool: str
-    engine: object
-    is_meant: Callable[[], bool]
+    engine: Engine
+    price: ToolPrice
     call: Callable[[object], GuardedCall]
     signature: inspect.Signature | None
 
@@ -105,15 +106,15 @@ class _Calls:
     def take_over(self, args: _Args, kwargs: _Kwargs) -> bool:
         """Takes this very call over if a framework has opened it: it counts once.
 
-        One that it has opened as that of another tool is given back first: both
-        together may not fit into what is left.
+        One that it has opened as something else is given back first: both together
+        may not fit into what is left.
         """
         opened = call_of(self.engine)
         if opened is None or not opened.claim(self.tool):
             return False
-        if not self.is_meant():
+        if (meant := self._meant(opened, args, kwargs)) is not None:
             opened.release()
-            self._rename(opened, args, kwargs)
+            opened.become(meant, opened.attribution)
             opened.reserve()
         return True
 
@@ -122,18 +123,34 @@ class _Calls:
         opened = call_of(self.engine)
         if opened is None or not opened.claim(self.tool):
             return False
-        if not self.is_meant():
+        if (meant := self._meant(opened, args, kwargs)) is not None:
             await opened.arelease()
-            self._rename(opened, args, kwargs)
+            opened.become(meant, opened.attribution)
             await opened.areserve()
         return True
 
-    def _rename(self, opened: GuardedCall, args: _Args, kwargs: _Kwargs) -> None:
-        known, meant = opened.call, self.open(args, kwargs).call
+    def _meant(
+        self, opened: GuardedCall, args: _Args, kwargs: _Kwargs
+    ) -> ToolCall | None:
+        """Returns what should have been opened; `None` if that was.
+
+        A framework that knows the tool's name alone may have taken it for another
+        function of that name. A server names it after itself, and knows no price.
+        """
+        known, charges = opened.call, self.engine.charges
         assert isinstance(known, ToolCall)
-        assert isinstance(meant, ToolCall)
-        meant = replace(meant, call_id=known.call_id, bytes_in=known.bytes_in)
-        opened.become(meant, opened.attribution)
+        last = charges.tools[self.tool]
+        if last == self.price and known.server in (None, last.server):
+            return None
+        if last != self.price and known.server == last.server:
+            planned = self.open(args, kwargs).call
+            assert isinstance(planned, ToolCall)
+            return replace(planned, call_id=known.call_id, bytes_in=known.bytes_in)
+        if self.price.cost_nano_usd is None:
+            return None
+        priced = replace(known, cost_nano_usd=self.price.cost_nano_usd)
+        is_same = charges.tool_charge(priced) == charges.tool_charge(known)
+        return None if is_same else priced
 
 
 async def _awaited(guarded: GuardedCall, work: Coroutine[Any, Any, object]) -> object:

@@ -183,6 +183,33 @@ async def test_a_price_counts_and_what_was_served_is_attributed() -> None:
     assert event.latency_ms is not None
 
 
+@pytest.mark.parametrize("server", [None, "shop", "bank"])
+async def test_a_price_that_a_function_declares_counts(server: str | None) -> None:
+    """The server names its tools after itself, and knows no price of them."""
+    place, rung = shop(max_cost_usd="0.50"), list[str]()
+
+    @place.mcp.tool
+    @place.guard.tool(server=server, cost_usd="0.20")
+    async def ring(bell: str) -> str:
+        rung.append(bell)
+        return "rung"
+
+    @place.mcp.tool
+    @place.guard.tool(server=server, cost_usd="0.20")
+    def knock(door: str) -> str:
+        return "knocked"
+
+    async with Client(place.mcp) as client:
+        await client.call_tool("ring", {"bell": "a"})
+        await client.call_tool("knock", {"door": "b"})
+        refused = await client.call_tool("ring", {"bell": "c"}, raise_on_error=False)
+
+    assert (refused.is_error, rung) == (True, ["a"])
+    booked = [(event.tool, event.charge.cost_nano_usd) for event in place.events()]
+    assert booked == [("ring", 200_000_000), ("knock", 200_000_000)]
+    assert place.steps() == 2
+
+
 @pytest.mark.parametrize("is_far", [False, True])
 async def test_a_cost_that_is_believed_counts(is_far: bool) -> None:
     """Also that of another's server, which a gateway guards."""

@@ -139,7 +139,7 @@ class GuardMiddleware(AgentMiddleware[AgentState[Any], Any, Any]):
         self._clamps = clamp
         self._names = names
         self._on_limit = guard.engine.policy.session_budget(agent).on_limit
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._sessions: OrderedDict[str, Session] = OrderedDict()
         self._users: dict[str, int] = {}
 

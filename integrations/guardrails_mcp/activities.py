@@ -23,7 +23,7 @@ class Activity:
     def __init__(self, session: Session) -> None:
         self.session = session
         self._under_way = 0
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
 
     def begin(self) -> None:
         """Says that a call begins, or goes on after somebody was asked."""
@@ -49,7 +49,7 @@ class Activities:
     def __init__(self, open_session: Callable[[Mapping[str, str]], Session]) -> None:
         self._open_session = open_session
         self._known: OrderedDict[frozenset[tuple[str, str]], Activity] = OrderedDict()
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
 
     def of(self, names: Mapping[str, str]) -> Activity:
         """Returns the activity that these names belong to."""

@@ -101,7 +101,7 @@ class Wrapping:
     _waiting: dict[Held, None] = field(default_factory=dict[Held, None])
     """Calls that wait for their next round, oldest first."""
     _own: Session | None = None
-    _lock: threading.Lock = field(default_factory=threading.Lock)
+    _lock: threading.RLock = field(default_factory=threading.RLock)
 
     @classmethod
     def of(cls, guard: Guard, options: Mapping[str, Any]) -> "Wrapping":

@@ -33,7 +33,7 @@ class Rounds(Generic[T]):
     def __init__(self) -> None:
         self._waiting: deque[tuple[_Key, T]] = deque()
         """Oldest first."""
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
 
     def keep(self, tool: str, result: Mapping[str, object], value: T) -> bool:
         """Keeps the value of a call if its result asks for input.

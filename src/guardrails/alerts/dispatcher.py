@@ -92,7 +92,7 @@ class Dispatcher:
         self._queue: queue.SimpleQueue[Alert | None] = queue.SimpleQueue()
         self._cooldown = Cooldown(self._cooldown_ms)
         self._overflow: Counter[AlertKind] = Counter()
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         """Guards what is below, and the overflow; never held while anything waits."""
         self._thread: threading.Thread | None = None
         self._is_closing = False

@@ -15,6 +15,7 @@ __all__ = [
     "WeakList",
     "Worker",
     "apart",
+    "asking",
     "is_on_event_loop",
     "may_block",
     "new_lock",
@@ -33,6 +34,20 @@ WATCHER = "blockbuster"
 
 THREAD = "guardrails-worker"
 """What the threads of workers are called."""
+
+
+class _Asking(threading.local):
+    """Whether this thread is in the middle of an operation on a ledger.
+
+    What comes then comes between two of its steps, and would have to wait for them: a
+    signal's handler, and what the collector of garbage ends, such as a stream with a
+    call around it that nobody reads any more.
+    """
+
+    is_busy: bool = False
+
+
+asking = _Asking()
 
 
 def is_on_event_loop() -> bool:

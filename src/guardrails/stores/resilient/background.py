@@ -17,7 +17,7 @@ class Background:
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._waiting: set[Callable[[], None]] = set()
 
     def soon(self, ms: int, work: Callable[[], None]) -> None:
@@ -37,7 +37,7 @@ class Background:
 
     def forget(self) -> None:
         """Begins anew in a child process: threads stay with the parent."""
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._waiting.clear()
 
     def _do(self, work: Callable[[], None]) -> None:

@@ -23,6 +23,7 @@ from guardrails.core.operations import (
     Close,
     Operation,
     Release,
+    Released,
     Reserve,
     Reserved,
     Settle,
@@ -45,6 +46,7 @@ from guardrails.stores.resilient.tallies import Tallies
 from guardrails.system.forks import close_at_fork
 from guardrails.system.interrupts import all_or_nothing
 from guardrails.system.logs import host_log
+from guardrails.system.threads import asking
 
 if TYPE_CHECKING:  # Not everybody needs one, and it takes long to load.
     from guardrails.stores.resilient.journal import Journal
@@ -110,8 +112,6 @@ class ResilientStore:
         self._unwritten = MemoryBacklog()
         """What the journal could not take: it lives as long as the process."""
         self._lock = threading.RLock()
-        self._asking: set[int] = set()
-        """Threads that are in the middle of an operation."""
         self._outage: Outage | None = None
         self._key = key
         self._background = Background(clock)
@@ -166,17 +166,13 @@ class ResilientStore:
                 operation is a question or an order of a person. Also if a signal's
                 handler asks while the thread that it interrupts is asking.
         """
-        thread_id = threading.get_ident()
-        if thread_id in self._asking:  # It would wait for itself.
-            raise StoreUnavailable(
-                "store: a signal's handler interrupted another operation of its "
-                "thread. Have the handler note the signal, and act on it outside."
-            )
+        if asking.is_busy:
+            return cast("R", self._put_off(operation))
         try:
-            self._asking.add(thread_id)
+            asking.is_busy = True
             return self._executed(operation)
         finally:
-            self._asking.discard(thread_id)
+            asking.is_busy = False
 
     def _executed(self, operation: Operation[R]) -> R:
         outage = None if self._outage is None else self._outage_now()
@@ -189,6 +185,28 @@ class ResilientStore:
             return cast("R", self._answered(operation, _unavailable(error), None))
         self._acknowledged(operation, reply)
         return reply
+
+    def _put_off(self, operation: Operation[Any]) -> object:
+        """Answers what comes in the middle of another operation of its thread.
+
+        What must be booked is booked in a moment, by another thread.
+        """
+        match operation:
+            case Settle() | Release():
+                self._unwritten.keep(operation)
+                self._background.soon(0, self._probe)
+                is_call = isinstance(operation, Settle)
+                return Settled() if is_call else Released(is_applied=True)
+            case Sweep():
+                return Swept(unconfirmed=0, forgotten=0)
+            case Close():  # As while the store is away.
+                return None
+            case _:
+                raise StoreUnavailable(
+                    "store: a signal's handler, or the end of an object, interrupted "
+                    "another operation of its thread, and cannot ask meanwhile. Have "
+                    "it note what there is to do, and do it outside."
+                )
 
     async def aexecute(self, operation: Operation[R]) -> R:
         """Like `execute`, without blocking the event loop for long."""
@@ -266,8 +284,6 @@ class ResilientStore:
             self._process_id = os.getpid()
             self._tallies.forget_holds()
             self._background.forget()
-            # A new thread may have the id of one that was asking in the parent.
-            self._asking &= {threading.get_ident()}
         if self._journal is not None:
             self._journal.after_fork()
         self._lock.release()

@@ -49,7 +49,7 @@ from guardrails.stores.sqlite.retention import SQLiteRetention
 from guardrails.system.forks import close_at_fork
 from guardrails.system.ids import new_key
 from guardrails.system.logs import host_log
-from guardrails.system.threads import WeakList, Worker, may_block
+from guardrails.system.threads import WeakList, Worker, asking, may_block
 
 __all__ = ["SQLiteStore"]
 
@@ -99,13 +99,17 @@ class SQLiteStore:
     @may_block
     def execute(self, operation: Operation[R]) -> R:
         """Applies an operation in one transaction. Thread safe."""
+        was_busy = asking.is_busy
         with self._lock:
             try:
+                asking.is_busy = True  # Also in the thread of `aexecute`.
                 connection, turnstile = self._opened()
                 with turnstile:
                     return cast("R", apply_operation(connection, operation, self._kept))
             except BaseException as error:
                 self._fail(error)
+            finally:
+                asking.is_busy = was_busy
 
     async def aexecute(self, operation: Operation[R]) -> R:
         """Applies an operation in a thread, since it waits for the disk."""

@@ -281,8 +281,17 @@ CALL = {
         "known = i == 1 and struct.unpack('s', A[RAISED]) or '' end",
     ),
     # Lifetimes
+    "a version begins at 1": (
+        "if version > 1 then return version end",
+        "do return version end",
+    ),
+    "a version begins higher than the last one": ("VERSIONS - ms *", "ms *"),
+    "a version that jumps is none that began anew": (
+        " or seen > 0 and version - seen > CHANGES_MAX",
+        "",
+    ),
     "the version stays": (
-        "if dirty > 0 or has_refused then version = call('INCR', K[VERSION]) end",
+        "if dirty > 0 or has_refused then version = count_change(K[VERSION]) end",
         "",
     ),
     "finished ids live for ever": (
@@ -416,7 +425,7 @@ STOPS = {
         "",
     ),
     "a stop leaves the version": (
-        "if changed or is_told then call('INCR', K[1]) end",
+        "if changed or is_told then count_change(K[1]) end",
         "",
     ),
 }

@@ -378,6 +378,33 @@ def _events(server: Server) -> int:
     return server.ask("XLEN", "gr:{default}:events")
 
 
+@pytest.mark.parametrize("begun_by", ["this version", "an earlier one"])
+def test_an_idle_process_tells_a_server_again_what_it_lost(
+    server: Server, begun_by: str
+) -> None:
+    """Somebody has flushed it, and others have gone on since: they count more changes
+    by now than there were before."""
+    if begun_by == "an earlier one":  # It counted from 1.
+        server.ask("SET", VERSION, 40)
+    idle, busy = [Guard({}, store=server.url) for _ in range(2)]
+    with idle.session(session_id="idle") as session:
+        with idle.call(tool="t", cost_usd=PRICE_USD):
+            pass
+        server.ask("FLUSHALL")
+        with busy.session(session_id="busy"):
+            for _ in range(50):
+                with busy.call(tool="t", cost_usd=PRICE_USD):
+                    pass
+        with idle.call(tool="t", cost_usd=PRICE_USD):
+            pass
+        until(lambda: len(session.events()) == 2, "what was lost")
+    for guard in (busy, idle):
+        guard.close()
+
+
+VERSION = "gr:{default}:version"
+
+
 def test_an_idle_process_tells_a_cluster_again_what_it_lost(cluster: Cluster) -> None:
     """Another node has taken the slot over without its last calls, and others have gone
     on since: its version says nothing any more, and nobody was there to redirect."""

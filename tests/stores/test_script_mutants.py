@@ -72,6 +72,8 @@ MONTH_S = 30 * 86_400
 NOTES_TOGETHER = 8
 """As in notes.lua."""
 
+VERSION = "gr:{default}:version"
+
 LIVE_FOR_EVER = {"version", "holds", "due", "lost", "events"}
 """Keys of a project that are as long as it is in use. What is stopped without an end
 is so, too."""
@@ -113,7 +115,8 @@ def _battery(server: Server, opened: Open) -> None:
     """Quick ones first: most mistakes need no more than the first."""
     checks = [*_conformance(), *(_agreement(ops) for ops in _cases())]
     checks += [_check_lifetimes, _check_lifetimes_of_orders, _check_lifetimes_of_alerts]
-    checks += [_check_versions, *(_comparison(seed) for seed in range(SCENARIOS))]
+    checks += [_check_versions, _check_new_versions]
+    checks += [*(_comparison(seed) for seed in range(SCENARIOS))]
     checks += [_check_bounds, *_conformance(are_long=True)]
     for check in checks:
         server.ask("FLUSHALL")
@@ -255,13 +258,14 @@ def _check_bounds(store: Store, server: Server) -> None:
 
 def _check_versions(store: Store, server: Server) -> None:
     """Whatever changes something counts the version up: so a loss is noticed."""
-    versions = [0]
+    to, agent = charging(), StopTarget(kind=StopKind.AGENT, name="other")
+    store.execute(reserve("0", to))
+    versions = [int(server.ask("GET", VERSION) or 0)]
 
     def version() -> int:
-        versions.append(int(server.ask("GET", "gr:{default}:version") or 0))
+        versions.append(int(server.ask("GET", VERSION) or 0))
         return versions[-1] - versions[-2]
 
-    to, agent = charging(), StopTarget(kind=StopKind.AGENT, name="other")
     changes: list[Operation[object]] = [
         reserve("1", to),
         settle("1", to),
@@ -286,6 +290,27 @@ def _check_versions(store: Store, server: Server) -> None:
     for op in (settle("1", to), ReadAccount(account=SESSION), nothing):
         store.execute(op)
         assert version() == 0, op
+
+
+def _check_new_versions(store: Store, server: Server) -> None:
+    """Each begins lower than all before it, whoever began those."""
+    assert isinstance(store, RedisStore)
+    store.execute(reserve("1", charging()))
+    first = int(server.ask("GET", VERSION))
+    server.ask("FLUSHALL")
+    with closing(RedisStore(server.unix_url)) as other:
+        for number in range(3):
+            other.execute(reserve(f"{number}", charging()))
+        assert int(server.ask("GET", VERSION)) < first
+        store.execute(reserve("2", charging()))
+        assert store.rollbacks == 1
+        server.ask("SET", VERSION, 40)  # As an earlier version of ours counted.
+        store.execute(reserve("3", charging()))
+        assert store.rollbacks == 2
+        server.ask("FLUSHALL")
+        other.execute(reserve("4", charging()))
+        store.execute(reserve("5", charging()))
+        assert store.rollbacks == 3
 
 
 def _cases() -> Iterator[list[Operation[object]]]:

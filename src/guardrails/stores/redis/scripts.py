@@ -7,11 +7,22 @@ from importlib.resources import files
 __all__ = ["Script"]
 
 LIBRARIES = {
-    "call": ("tell", "loops", "notes", "rows", "alerts", "settle", "reserve"),
-    "account": ("tell",),
-    "stops": ("tell",),
+    "call": (
+        "version",
+        "tell",
+        "loops",
+        "notes",
+        "rows",
+        "alerts",
+        "settle",
+        "reserve",
+    ),
+    "release": ("version",),
+    "sweep": ("version",),
+    "account": ("version", "tell"),
+    "stops": ("version", "tell"),
     "outbox": ("tell",),
-    "keeper": ("notes",),
+    "keeper": ("version", "notes"),
 }
 """What stands before a script, because it uses it. They make one text."""
 

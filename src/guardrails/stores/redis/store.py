@@ -8,7 +8,9 @@ process does not know them yet, changes nothing, and is asked again.
 
 Every change counts up the project's version. A reply with a lower one than was
 seen means that the store has lost what it had acknowledged: it failed over, was
-restored or was flushed. That is said, and the new version is taken over.
+restored or was flushed. That is said, and the new version is taken over. A version that
+begins anew begins below all earlier ones, so that also a process notices it that makes
+no call until others have made many.
 """
 
 from collections import OrderedDict, defaultdict
@@ -311,9 +313,9 @@ class RedisStore(LockedAtFork):
     def _rolled_back(self, prefix: str, version: int, rollbacks: int) -> None:
         """Notes a loss, unless somebody has since the call was sent."""
         with self._lock:
-            seen = self._versions.get(prefix, 0)
-            if version >= seen or self.rollbacks != rollbacks:
+            if self.rollbacks != rollbacks:
                 return
+            seen = self._versions.get(prefix, 0)
             self._versions[prefix] = version
             self._seen.clear()
             self.rollbacks += 1

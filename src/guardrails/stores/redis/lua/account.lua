@@ -47,6 +47,6 @@ if changed then
   if stop .. raised .. alerted == '' then call('HDEL', K[2], 'x')
   else call('HSET', K[2], 'x', stop .. '\30' .. raised .. '\30' .. alerted) end
   if not known then call('EXPIRE', K[2], SESSION_TTL_S) end
-  call('INCR', K[1])
+  count_change(K[1])
 end
 return {call('HGETALL', K[2]), call('LRANGE', K[3], '0', '-1')}

@@ -10,8 +10,8 @@
 -- Only strings go into redis.call: how Lua prints a number there depends on the
 -- server's version. Sums stay below 2^53, where doubles are exact.
 --
--- It is one script in parts, in this order: tell.lua, loops.lua and notes.lua, which only
--- few calls need; rows.lua, the accounts; alerts.lua, what people are told; settle.lua and
+-- It is one script in parts, in this order: version.lua; tell.lua, loops.lua and notes.lua,
+-- which only few calls need; rows.lua, the accounts; alerts.lua, what people are told; settle.lua and
 -- reserve.lua, the two halves; and this one, which runs them and writes the accounts.
 --
 -- KEYS 1 version, 2 holds, 3 due, 4 lost, 5-8 finished, 9 events, 10 stops, 11 notes,
@@ -32,7 +32,7 @@
 -- reply {'ok', version, settled, reserved, rows}; 1 for a half without anything to
 --       tell; rows as they are now, if all of them changed.
 --       {'raised', line, limits}: the client did not know of raised limits.
---       {'rolled back', version}: the store has forgotten what the client saw.
+--       {'rolled back', version}: the store has forgotten what the client saw, or all.
 
 -- Has an account end, if it is there; an account that lives on needs nothing. A window
 -- ends by the caller's clock: by that of the server it may have been over long ago.
@@ -86,7 +86,7 @@ local function run()
       expire(i) -- does nothing to a new one, but shows that it may be done
     end
   end
-  if dirty > 0 or has_refused then version = call('INCR', K[VERSION]) end
+  if dirty > 0 or has_refused then version = count_change(K[VERSION]) end
   -- Whoever calls seldom never has enough notes to be added: those of today live on.
   if notes == 1 or rows[1].opens or rows[1].lives then call('EXPIRE', K[NOTES], HOUR_TTL_S) end
   -- The last that may be refused, since it cannot be taken back.

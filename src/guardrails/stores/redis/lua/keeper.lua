@@ -25,7 +25,7 @@ local TURN_MS, NEW_TTL_S, SWAPPED = '30000', '3600', '/swapped'
 local NUMBERS, TIMES = '<i8i8i8i8i8i8i4i4i4', '<i8i8i8i8'
 local SUMS_COUNT, MODELS, TOOLS = 16, 3, 4
 
-local function changed() call('INCR', KEYS[1]) end
+local function changed() count_change(KEYS[1]) end
 
 -- ------------------------------------------------------------- the stream
 local function has_turn()

@@ -28,7 +28,7 @@ end
 call('ZREM', K[3], id)
 call('HSET', K[5], id, 'r' .. string.sub(rest, 1, 12))
 call('EXPIRE', K[5], DONE_TTL_S)
-call('INCR', K[1])
+count_change(K[1])
 call('HDEL', K[slot == 2 and 2 or 4], id)
 for i, key in ipairs(keys) do call('HSET', key, 'n', rows[i]) end
 return 1

@@ -6,6 +6,9 @@ local call, A, K = redis.call, ARGV, KEYS
 local VERSION, HOLDS, DUE, LOST, DONE, EVENTS, STOPS, NOTES, TRACES = 1, 2, 3, 4, 5, 9, 10, 11, 13
 local SESSION_TTL_S, DONE_TTL_S, GRACE_S = '2592000', '99000', 3456000
 local CLOCK_STEP_MS, DAY_MS = 60000, 86400000
+-- No process misses more while it makes no call. A version that is higher by more has
+-- begun anew after one that counted from 1, as earlier ones of this library did.
+local CHANGES_MAX = 4294967296
 
 -- A row: money posted, held, unconfirmed; tokens posted, held, unconfirmed;
 -- steps, model calls, tool calls. A session's: started, last active, active and
@@ -39,7 +42,9 @@ local function split(hold)
 end
 
 local version = call('GET', K[VERSION]) or '0'
-if version - seen < 0 then return {'rolled back', tonumber(version)} end
+if version - seen < 0 or seen > 0 and version - seen > CHANGES_MAX then
+  return {'rolled back', tonumber(version)}
+end
 
 local rows, raised_at = {}, 1
 for i = 1, count do

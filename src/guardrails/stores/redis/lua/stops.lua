@@ -100,6 +100,6 @@ end
 if is_told and order == 'stop' and A[10] ~= '' then
   outbox_of(string.sub(K[1], 1, -8)).tell_order(A[10], A[2], A[2], K[4])
 end
-if changed or is_told then call('INCR', K[1]) end
+if changed or is_told then count_change(K[1]) end
 if not K[4] then return {in_force, {}, {}} end
 return {in_force, call('HGETALL', K[4]), call('LRANGE', K[5], '0', '-1')}

@@ -34,7 +34,7 @@ end
 -- Any command may be refused. These do nothing; afterwards none is that takes away.
 call('ZREM', K[3], '')
 call('HDEL', K[4], '')
-call('INCR', K[1])
+count_change(K[1])
 for i, id in ipairs(due) do
   call('HSET', K[4], id, holds[i])
   call('ZREM', K[3], id)

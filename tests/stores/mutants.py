@@ -356,7 +356,7 @@ SWEEP = {
         "",
     ),
     "an expired hold stays open": ("call('HDEL', K[2], id)", ""),
-    "an expired hold is forgotten": ("call('HSET', K[4], id, holds[i])", ""),
+    "an expired hold is forgotten": ("call('HSET', K[4], id, hold)", ""),
     "an expired hold is swept again": ("call('ZREM', K[3], id)", ""),
     "a hold expires late": ("'-inf', string", "'-inf', '(' .. string"),
     "a sweep has no bound": (",\n  'LIMIT', '0', ARGV[2])", ")"),

@@ -115,7 +115,7 @@ def _battery(server: Server, opened: Open) -> None:
     """Quick ones first: most mistakes need no more than the first."""
     checks = [*_conformance(), *(_agreement(ops) for ops in _cases())]
     checks += [_check_lifetimes, _check_lifetimes_of_orders, _check_lifetimes_of_alerts]
-    checks += [_check_versions, _check_new_versions]
+    checks += [_check_versions, _check_new_versions, _check_ends]
     checks += [*(_comparison(seed) for seed in range(SCENARIOS))]
     checks += [_check_bounds, *_conformance(are_long=True)]
     for check in checks:
@@ -240,6 +240,15 @@ def _check_lifetimes_of_alerts(store: Store, server: Server) -> None:
     keys = {key.decode() for key in server.ask("KEYS", "*outbox*")}
     assert len(keys) == 6
     assert all(0 < server.ask("TTL", key) <= 7 * 86_400 for key in keys), keys
+
+
+def _check_ends(store: Store, server: Server) -> None:
+    """Nobody looks again for a call that has ended."""
+    store.execute(reserve("settled", charging()))
+    store.execute(settle("settled", charging()))
+    store.execute(reserve("given back", charging()))
+    store.execute(Release(hold_id="given back", account=SESSION, now_ms=NOW_MS))
+    assert not server.ask("EXISTS", "gr:{default}:due")
 
 
 def _check_bounds(store: Store, server: Server) -> None:

@@ -16,9 +16,15 @@ local due = call('ZRANGEBYSCORE', K[3], '-inf', string.format('%.0f', now),
   'LIMIT', '0', ARGV[2])
 if #due == 0 then return 0 end
 -- All is read first: an account is refused where a cluster is moving it elsewhere.
-local holds, rows = {}, {}
-for i, id in ipairs(due) do
+local holds, rows, gone = {}, {}, {'ZREM', K[3], ''}
+for _, id in ipairs(due) do
   local hold = call('HGET', K[2], id)
+  -- A server that evicts keys takes one and leaves another.
+  if hold then holds[id] = hold else gone[#gone + 1] = id end
+end
+local count = 0
+for _, hold in pairs(holds) do
+  count = count + 1
   local _, cost, tokens, _, rest = string.match(hold, '^(.-)\31(.-)\31(.-)\31(.-)\31(.*)$')
   for key in string.gmatch(string.sub(rest, 13), '[^\n]+') do
     local known = not rows[key] and call('HGET', key, 'n')
@@ -29,18 +35,18 @@ for i, id in ipairs(due) do
       row[3], row[6] = row[3] + cost, row[6] + tokens
     end
   end
-  holds[i] = hold
 end
--- Any command may be refused. These do nothing; afterwards none is that takes away.
-call('ZREM', K[3], '')
+-- Any command may be refused. These do no harm; afterwards none is that takes away.
+call(unpack(gone))
+if count == 0 then return 0 end
 call('HDEL', K[4], '')
 count_change(K[1])
-for i, id in ipairs(due) do
-  call('HSET', K[4], id, holds[i])
+for id, hold in pairs(holds) do
+  call('HSET', K[4], id, hold)
   call('ZREM', K[3], id)
   call('HDEL', K[2], id)
 end
 for key, row in pairs(rows) do
   call('HSET', key, 'n', struct.pack(NUMBERS, unpack(row, 1, 9)))
 end
-return #due
+return count

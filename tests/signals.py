@@ -6,10 +6,11 @@ from collections.abc import Callable, Collection
 from contextlib import AbstractContextManager
 from pathlib import Path
 from types import FrameType, TracebackType
+from typing import Any
 
 import guardrails
 
-__all__ = ["ROOT", "Interrupt", "TimeLimit", "raising"]
+__all__ = ["ROOT", "Interrupt", "Sent", "TimeLimit", "raising"]
 
 ROOT = Path(guardrails.__file__).parent
 
@@ -69,6 +70,34 @@ class Interrupt(AbstractContextManager[None]):
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         self._handler()
+
+
+class Sent(Interrupt):
+    """Has another thread send an exception, as time limits do that know no signals.
+
+    Python raises it between two steps of our code. It is raised here by what counts as
+    our code, so that it comes at the same place in each run.
+
+    Args:
+        number: After which built-in function.
+        kind: Its class.
+        files: What our code is.
+    """
+
+    def __init__(
+        self, number: int, kind: type[BaseException], *, files: Collection[str]
+    ) -> None:
+        ours: dict[str, Any] = {"__name__": "guardrails.system.threads"}
+        exec("def send(kind): raise kind", ours)
+        super().__init__(number, lambda: ours["send"](kind), files=files)
+
+    def _called(self, frame: FrameType, event: str, _: object) -> None:
+        if event == "c_return" and frame.f_code.co_filename in self._files:
+            self._left -= 1
+            if self._left == 0:
+                sys.setprofile(self._before)
+                del frame
+                self._handler()
 
 
 def raising(kind: type[BaseException]) -> Callable[[], object]:

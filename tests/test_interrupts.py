@@ -18,7 +18,7 @@ from guardrails.core.plain import size_bytes
 from guardrails.sessions.scope import current_call, current_session
 from guardrails.testing import FakeClock
 from tests.servers.processes import Server
-from tests.signals import ROOT, Interrupt, TimeLimit, raising
+from tests.signals import ROOT, Interrupt, Sent, TimeLimit, raising
 from tests.stores.flaky import FlakyStore
 
 FILES = {
@@ -101,6 +101,26 @@ def test_an_interrupt_loses_no_paid_call_and_holds_nothing(
     for number in itertools.count(1):
         interrupt = Interrupt(number, raising(kind), files=FILES)
         interrupted(guard, work, interrupt, kind)
+        if not interrupt.has_come:
+            break
+    assert not guard.store.is_degraded
+    guard.close()
+    assert number > 30
+
+
+@pytest.mark.usefixtures("patient")
+@pytest.mark.parametrize("work", [settled, left, a_tool, never_sent])
+@pytest.mark.parametrize("store", ["sqlite", "a server"])
+def test_what_another_thread_sends_loses_no_paid_call_and_holds_nothing(
+    work: Work, store: str, server: Server, tmp_path: Path
+) -> None:
+    """Some time limits come so: RQ's where there are no signals, and that of stopit."""
+    url = server.url if store == "a server" else f"sqlite:///{tmp_path}/l.sqlite3"
+    files = FILES | set(map(str, (ROOT / "stores/redis").glob("*.py")))
+    guard = Guard({}, store=url, max_cost_usd="1.00")
+    for number in itertools.count(1):
+        interrupt = Sent(number, TimeLimit, files=files)
+        interrupted(guard, work, interrupt, TimeLimit)
         if not interrupt.has_come:
             break
     assert not guard.store.is_degraded

@@ -18,6 +18,7 @@ from guardrails.core.plain import size_bytes
 from guardrails.core.tracebacks import let_through
 from guardrails.core.usage import TOKENS_MAX
 from guardrails_langchain.media import DATA, medium_tokens_max
+from guardrails_langchain.responses import OWN_BOUND, asks_responses
 
 __all__ = [
     "DEPTH_MAX",
@@ -89,8 +90,8 @@ _LIMITS = (
     "maxOutputTokens",
     "num_predict",
 )
-"""In the order in which they count: ChatOpenAI lets a bound `max_tokens` win over
-the `max_completion_tokens` of the model."""
+"""In the order in which they count: ChatOpenAI lets a bound `max_tokens` win over the
+`max_completion_tokens` of the model, but see `responses.py`."""
 _LIMIT_GROUPS = (
     "generationConfig",
     "generation_config",
@@ -103,7 +104,9 @@ _json = json.JSONEncoder(ensure_ascii=False).encode
 
 
 def output_limit(
-    invocation_params: Mapping[str, Any] | None, metadata: Mapping[str, Any] | None
+    invocation_params: Mapping[str, Any] | None,
+    metadata: Mapping[str, Any] | None,
+    model_params: Mapping[str, Any] | None = None,
 ) -> int | None:
     """Returns the request's own bound on output tokens, for all its candidates.
 
@@ -111,6 +114,9 @@ def output_limit(
     `inferenceConfig`, and one beside it: the larger one counts.
     """
     params = invocation_params or {}
+    own = params.get(OWN_BOUND)
+    if own is not None and asks_responses(params, model_params or {}):
+        params = {**params, _LIMITS[0]: own}
     groups = (params, *(params.get(name) for name in _LIMIT_GROUPS))
     limits = [limit for limit in map(_limit, groups) if limit is not None]
     if not limits:

@@ -5,7 +5,7 @@ that is not known for certain nothing is lowered, and calls are refused that do 
 fit.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
 from langchain.agents.middleware.types import ModelRequest
@@ -18,6 +18,7 @@ from guardrails.sessions.session import Session
 from guardrails_langchain.offers import Offer
 from guardrails_langchain.pieces import instruction
 from guardrails_langchain.prompts import candidates_of
+from guardrails_langchain.responses import OWN_BOUND, asks_responses
 from guardrails_langchain.shapes import message_tokens_max
 from guardrails_langchain.translate import model_name
 
@@ -25,11 +26,10 @@ __all__ = ["closing", "lowered", "offer_for"]
 
 _MAX_TOKENS = (
     "anthropic",
-    "azure",
     "deepseek",
     "fireworks",
     "groq",
-    "mistralai",
+    "mistral",
     "openai",
     "openrouter",
     "together",
@@ -37,15 +37,18 @@ _MAX_TOKENS = (
 )
 _OUTPUT_KEYS: Mapping[str, str] = {
     **dict.fromkeys(_MAX_TOKENS, "max_tokens"),
+    "azure": OWN_BOUND,
     "google_genai": "max_output_tokens",
     "google_vertexai": "max_output_tokens",
 }
 """What integrations call the bound on output, by LangChain's name of the provider.
-Nothing is guessed: langchain-google-genai 4.4.2 fails on `max_tokens`."""
+Nothing is guessed: langchain-google-genai 4.4.2 fails on `max_tokens`, and Azure on
+both of OpenAI's names in one request, of which AzureChatOpenAI sends its own."""
 
 _NO_TOOLS: Mapping[str, Any] = {
     **dict.fromkeys(_MAX_TOKENS, "none"),
     "anthropic": {"type": "none"},
+    "azure": "none",
     "google_genai": "none",
     "google_vertexai": "none",
 }
@@ -112,7 +115,8 @@ def lowered(
     if model == _model_name(request):
         own = request.model_settings.get(key) or _params(request).get("ls_max_tokens")
         output_tokens = min(output_tokens, _tokens(own) or output_tokens)
-    settings = {**request.model_settings, key: output_tokens}
+    bounds = dict.fromkeys((key, *_more_keys(request)), output_tokens)
+    settings = {**request.model_settings, **bounds}
     return request.override(model_settings=settings), output_tokens * candidates
 
 
@@ -160,11 +164,24 @@ def _params_of(model: BaseChatModel, settings: Mapping[str, Any]) -> Mapping[str
 
 def _candidates(request: ModelRequest[Any]) -> int:
     """Returns how many answers a request asks for, each within the bound on output."""
+    return candidates_of(_asked(request))
+
+
+def _asked(request: ModelRequest[Any]) -> Mapping[str, Any]:
+    """Returns what a request asks for beside its messages, without its tools."""
     try:
         params = request.model._get_invocation_params(**request.model_settings)
     except Exception:
-        return 1
-    return candidates_of(cast("Mapping[str, Any]", params))
+        return {}
+    return cast("Mapping[str, Any]", params)
+
+
+def _more_keys(request: ModelRequest[Any]) -> Sequence[str]:
+    """Returns what else in a request would win over its integration's key."""
+    asked = {**_asked(request), "tools": request.tools}
+    made_with = {"use_responses_api": getattr(request.model, "use_responses_api", None)}
+    wins = asked.get(OWN_BOUND) is not None and asks_responses(asked, made_with)
+    return [OWN_BOUND] if wins else []
 
 
 def _output_key(model: BaseChatModel) -> str | None:

@@ -123,7 +123,7 @@ def model_call(
             invocation_params=invocation_params,
             model_params=model_params,
         ),
-        output_tokens_max=output_limit(invocation_params, metadata),
+        output_tokens_max=output_limit(invocation_params, metadata, model_params),
         thinks=thinks((params, model_params or {})),
         service_tier=_asked_tier(params),
     )

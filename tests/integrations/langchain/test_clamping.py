@@ -150,6 +150,72 @@ def test_lowering_can_be_switched_off() -> None:
     assert asked_of(model) == [None]
 
 
+@pytest.mark.parametrize(
+    ("provider", "key"),
+    [
+        ("anthropic", "max_tokens"),
+        ("azure", "max_completion_tokens"),
+        ("google_genai", "max_output_tokens"),
+        ("mistral", "max_tokens"),
+    ],
+)
+def test_each_integration_has_its_own_name_for_the_bound(
+    provider: str, key: str
+) -> None:
+    rig = rig_of(max_cost_usd="0.05")
+    model = chatty(rig, provider=provider, kind=NamesItsBound, key=key)
+    with pytest.raises(BudgetExceeded):
+        agent_of(rig, model).invoke(ASK)
+
+    assert [one.get(key) for one in model.requests] == [None, 2 * CENT_TOKENS]
+    assert spent_cents(rig) == 5
+
+
+class NamesItsBound(ScriptedChatModel):
+    """Takes a bound on output by one name alone."""
+
+    key: str
+
+    def _answer(
+        self, messages: Sequence[BaseMessage], asked: Mapping[str, Any]
+    ) -> AIMessage:
+        answer = super()._answer(messages, asked)
+        output = asked.get(self.key, self.max_tokens)
+        usage = UsageMetadata(input_tokens=0, output_tokens=output, total_tokens=output)
+        return answer.model_copy(update={"usage_metadata": usage})
+
+
+class ResponsesChatModel(NamesItsBound):
+    """Sends its own bound whatever is bound to it: ChatOpenAI by the Responses API."""
+
+    key: str = "max_completion_tokens"
+
+    @property
+    def _identifying_params(self) -> dict[str, Any]:
+        named = {"include": [], self.key: self.max_tokens}
+        return {**super()._identifying_params, **named}
+
+
+def test_no_bound_of_the_model_itself_wins_over_what_is_left() -> None:
+    rig = rig_of(max_cost_usd="0.05")
+    model = chatty(rig, kind=ResponsesChatModel)
+    with pytest.raises(BudgetExceeded):
+        agent_of(rig, model).invoke(ASK)
+
+    assert spent_cents(rig) == 5
+    assert not rig.record.started_after_stop()
+
+
+def test_what_is_reserved_is_the_bound_that_is_sent() -> None:
+    rig = rig_of(max_cost_usd="0.05")
+    model = chatty(rig, kind=ResponsesChatModel).bind(max_tokens=CENT_TOKENS)
+    with pytest.raises(BudgetExceeded), rig.guard.session("main", session_id="s-1"):
+        for _ in range(3):
+            model.invoke("hi")
+
+    assert spent_cents(rig) == 3
+
+
 def test_nothing_is_guessed_about_a_provider_that_is_not_known() -> None:
     """The name of its bound on output is not known, so the call is refused."""
     rig = rig_of(max_cost_usd="0.05")

@@ -1069,6 +1069,33 @@ def test_reads_the_bound_of_the_output(
     assert translate.output_limit(params, metadata) == expected
 
 
+@pytest.mark.parametrize(
+    ("asked", "made_with", "expected"),
+    [
+        ({"tools": [{"type": "function", "function": {"name": "find"}}]}, {}, 50),
+        ({"reasoning_effort": "low"}, {}, 50),
+        ({"include": None}, {}, 50),
+        ({"reasoning": {"effort": "low"}}, {"use_responses_api": False}, 50),
+        ({}, {"use_responses_api": None}, 50),
+        ({}, {"use_responses_api": True}, 300),
+        ({"reasoning": {"effort": "low"}}, {}, 300),
+        ({"previous_response_id": "resp_1"}, {}, 300),
+        ({"text": {"verbosity": "low"}}, {}, 300),
+        ({"tools": [{"type": "web_search"}]}, {}, 300),
+        ({"model": "gpt-6", "tools": [{"type": "function"}]}, {}, 300),
+        ({"model": "gpt-6", "tools": []}, {}, 50),
+    ],
+)
+def test_knows_which_of_two_bounds_chatopenai_sends(
+    asked: dict[str, Any], made_with: dict[str, Any], expected: int
+) -> None:
+    """By the Responses API it sends its own, not the one that was bound."""
+    params = {"max_tokens": 50, "max_completion_tokens": 300, **asked}
+    assert translate.output_limit(params, {}, made_with) == expected
+    alone = {**asked, "max_tokens": 50}
+    assert translate.output_limit(alone, {}, made_with) == 50
+
+
 def test_describes_a_call_before_it_is_made() -> None:
     call = translate.model_call(
         serialized={"name": "ChatOpenAI"},

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from guardrails import BudgetExceeded, Guard, SessionStopped
-from guardrails.guarded_call import GuardedCall
-from guardrails.reloading import LOOK_EVERY_MS
+from guardrails.config.reloading import LOOK_EVERY_MS
+from guardrails.sessions.guarded_call import GuardedCall
 from guardrails.testing import FakeClock
 from tests.integrations.mcp.peers import Seen, server, session_of
 from tests.stores.flaky import FlakyStore

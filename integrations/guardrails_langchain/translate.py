@@ -26,6 +26,7 @@ from guardrails.sessions.outcomes import (
     BREAKS,
     UNREACHED,
     causes_of,
+    is_lost,
     may_be_billed,
     text_of,
 )
@@ -194,7 +195,8 @@ def outcome_of_llm_error(error: BaseException, response: LLMResult | None) -> Ou
         error: As raised. A refusal of the provider (a status of 400 or more) and a
             failure to connect mean that nothing was consumed, unless some of the
             answer had been received. If nothing had been when nobody waited any more,
-            or the connection broke, all that was reserved is booked.
+            the connection broke, or the answer could not be read, all that was
+            reserved is booked.
         response: What had been received, if LangChain knows.
     """
     known = Outcome(output_tokens_max=0) if response is None else _reported(response)
@@ -317,6 +319,8 @@ def _may_be_billed(error: BaseException) -> bool:
 def _is_unsent(error: BaseException) -> bool:
     """Whether an error or its cause says that nothing was consumed."""
     for cause in causes_of(error):
+        if is_lost(cause):
+            return False  # Of a lost answer, aiohttp's parser has a `code` of 400.
         status = _status(cause)
         if status is not None:
             return 400 <= status < 600 and status not in _UNDECIDED_STATUSES

@@ -21,8 +21,16 @@ CONTEXTS_MAX = 8
 
 OURS = (
     *("guardrails.charges.", "guardrails.core.", "guardrails.engine."),
-    *("guardrails.guarded_call.", "guardrails.layering.", "guardrails.observing."),
-    *("guardrails.scope.", "guardrails.session.", "guardrails.stores."),
+    *(
+        "guardrails.sessions.guarded_call.",
+        "guardrails.sessions.layering.",
+        "guardrails.observing.",
+    ),
+    *(
+        "guardrails.sessions.scope.",
+        "guardrails.sessions.session.",
+        "guardrails.stores.",
+    ),
     *("guardrails.system.", "redis."),
 )
 """Modules and packages of which most read no objects of the host."""

@@ -14,6 +14,7 @@ __all__ = [
     "causes_of",
     "checked_usage",
     "failed",
+    "is_lost",
     "may_be_billed",
     "text_of",
 ]
@@ -58,6 +59,21 @@ _LOST = frozenset(
 )
 """Errors of a connection that broke while a request was sent or answered."""
 
+_UNREAD = frozenset(
+    {
+        "APIResponseValidationError",
+        "DecodingError",
+        "JSONDecodeError",
+        "ResponseValidationError",
+        "UnknownApiResponseError",
+    }
+)
+"""Errors of an answer that came, and that its client could not read."""
+
+_LOOP_LOST = ("loop is closed", "different loop", "different event loop")
+"""In what asyncio says, by a mere `RuntimeError`, of another event loop's connection,
+as of an `asyncio.run` before: a request is sent, and its answer never read."""
+
 CAUSES_MAX = 4
 """Errors that are followed from effect to cause; integrations wrap once or twice."""
 
@@ -75,15 +91,23 @@ def causes_of(error: BaseException) -> Iterator[BaseException]:
 def may_be_billed(error: BaseException) -> bool:
     """Whether the provider may go on with an answer that never came, and bill it all.
 
-    Nobody waited for it, or the connection broke. Each client has errors of its own for
-    that, so their names count.
+    Nobody waited for it, the connection broke, or it could not be read. Each client has
+    errors of its own for that, so their names count.
     """
     if interrupt_in(error) is not None:
         return True
-    found = [type(one) for one in causes_of(error)]
-    if any(kind.__name__ in UNREACHED for kind in found):
+    found = [*causes_of(error)]
+    if any(type(one).__name__ in UNREACHED for one in found):
         return False
-    return any(kind.__name__ in _LOST or _is_late(kind) for kind in found)
+    return any(is_lost(one) or _is_late(type(one)) for one in found)
+
+
+def is_lost(error: BaseException) -> bool:
+    """Whether an error itself says that an answer was lost, or could not be read."""
+    if type(error) is RuntimeError:
+        text = text_of(error)
+        return any(said in text for said in _LOOP_LOST)
+    return type(error).__name__ in _LOST | _UNREAD
 
 
 def _is_late(kind: type[BaseException]) -> bool:

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 from collections.abc import Iterator
 from decimal import Decimal
+from json import JSONDecodeError
 from typing import Any
 
 import pytest
@@ -431,6 +432,43 @@ class RemoteProtocolError(Exception):
     """As httpx calls a connection that was closed instead of an answer."""
 
 
+class ClientPayloadError(Exception):
+    """As aiohttp calls an answer that ends too early, or cannot be unpacked."""
+
+
+class ContentLengthError(Exception):
+    """What has caused it: an error of aiohttp's own parser, and no answer."""
+
+    code = 400
+
+
+class DecodingError(Exception):
+    """As httpx calls an answer that cannot be unpacked."""
+
+
+def of_closed_loop() -> RuntimeError:
+    """What a connection of an earlier `asyncio.run` raises when it is used again."""
+    loop = asyncio.new_event_loop()
+    loop.close()
+    with pytest.raises(RuntimeError) as caught:
+        loop.call_soon(print)
+    return caught.value
+
+
+def of_other_loop() -> RuntimeError:
+    """What one of another thread's event loop raises."""
+    loop = asyncio.new_event_loop()
+    future = loop.create_future()
+
+    async def wait() -> None:
+        await future
+
+    with pytest.raises(RuntimeError) as caught:
+        asyncio.run(wait())
+    loop.close()
+    return caught.value
+
+
 class ConnectTimeout(TimeoutError):
     """As they call it before anything was sent."""
 
@@ -456,6 +494,11 @@ def caused_by(cause: Exception, error: Exception) -> Exception:
         caused_by(ReadTimeout(), Failed("connection lost")),
         caused_by(RemoteProtocolError(), Failed("connection lost")),
         ConnectionResetError(),
+        caused_by(ContentLengthError(), ClientPayloadError()),
+        caused_by(DecodingError(), Failed("connection lost")),
+        JSONDecodeError("no JSON", "<html>", 0),
+        of_closed_loop(),
+        caused_by(of_other_loop(), Failed("connection lost")),
     ],
 )
 def test_a_call_for_whose_answer_nobody_waited_is_billed_in_full(
@@ -469,6 +512,16 @@ def test_a_call_for_whose_answer_nobody_waited_is_billed_in_full(
     event = only_event(session)
     assert event.charge.cost_nano_usd == event.reserved_nano_usd
     assert event.charge.status is PriceStatus.ESTIMATED
+
+
+def test_an_error_of_the_program_itself_is_not_billed_in_full(rig: Rig) -> None:
+    error = RuntimeError("There is no current event loop in thread 'main'.")
+    model = rig.model(lambda number, messages: error)
+    with rig.guard.session() as session, pytest.raises(RuntimeError):
+        model.invoke("hi")
+
+    event = only_event(session)
+    assert event.charge.cost_nano_usd < event.reserved_nano_usd
 
 
 def test_a_call_that_could_not_connect_in_time_costs_nothing(rig: Rig) -> None:

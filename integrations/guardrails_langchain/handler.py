@@ -36,6 +36,11 @@ from guardrails_langchain.bubbles import (
     is_interrupt,
     is_left,
 )
+from guardrails_langchain.decisions import (
+    decision_call,
+    is_decision,
+    outcome_of_decision,
+)
 from guardrails_langchain.offers import offer_to
 from guardrails_langchain.run import Run
 from guardrails_langchain.runs import RunTree, withdraw
@@ -158,11 +163,20 @@ class GuardCallbackHandler(BaseCallbackHandler):
         metadata: dict[str, Any] | None = None,
         **kwargs: Any,
     ) -> None:
-        """Follows the run; raises only if a stop was swallowed above it."""
+        """Follows the run, and reserves it if it is a model's; see `decisions.py`.
+
+        Of another it raises only if a stop was swallowed above it.
+        """
         run = self._start(run_id, parent_run_id, metadata)
-        if run is not None and run.above is not None and run.above.stop is not None:
+        if run is None:
+            return
+        if run.above is not None and run.above.stop is not None:
             self._tree.end(run_id)  # It gets no end event.
             raise self._raised(run.above.stop, run)
+        if is_decision(metadata, kwargs):
+            run.is_decision = True
+            self._gate(run, decision_call(inputs, metadata))
+            self._tree.watch(run)
 
     @_contained
     def on_chain_end(self, outputs: Any, *, run_id: UUID, **kwargs: Any) -> None:
@@ -170,6 +184,8 @@ class GuardCallbackHandler(BaseCallbackHandler):
         run = self._tree.end(run_id)
         if run is None:
             return
+        if run.is_decision:
+            run.book(outcome_of_decision(outputs))
         has_code_around = run.above is not None or run.frame.is_entered
         if run.stop is not None and has_code_around and is_left():
             self._failed(run, GeneratorExit())
@@ -183,7 +199,10 @@ class GuardCallbackHandler(BaseCallbackHandler):
         self, error: BaseException, *, run_id: UUID, **kwargs: Any
     ) -> None:
         """Follows a stop on its way out."""
-        self._failed(self._tree.end(run_id), error)
+        run = self._tree.end(run_id)
+        if run is not None and run.is_decision:
+            run.book(translate.outcome_of_llm_error(error, None))
+        self._failed(run, error)
 
     # --- models -------------------------------------------------------------
 
@@ -347,6 +366,9 @@ class GuardCallbackHandler(BaseCallbackHandler):
 
     def _gate(self, run: Run, call: ModelCall | ToolCall) -> None:
         """Lets a call pass, or raises before it is made."""
+        if isinstance(call, ModelCall):
+            for above in run.deciding:
+                above.give_back()  # It asks this model, and sends nothing itself.
         try:
             run.call = self._admitted(run, call)
         except SessionStopped as stop:
@@ -364,7 +386,7 @@ class GuardCallbackHandler(BaseCallbackHandler):
 
     def _admitted(self, run: Run, call: ModelCall | ToolCall) -> GuardedCall:
         """Reserves a call, as the middleware around it offers if one does."""
-        offer = offer_to(run.session)
+        offer = None if run.is_decision else offer_to(run.session)
         if offer is not None and isinstance(call, ModelCall):
             return offer.admit(run, call)
         if run.latched is not None:
@@ -463,10 +485,17 @@ class GuardCallbackHandler(BaseCallbackHandler):
 class CallsHandler(GuardCallbackHandler):
     """Guards calls alone, each as a run of its own."""
 
-    @property
-    def ignore_chain(self) -> bool:
-        """Chains are not followed."""
-        return True
+    def on_chain_start(
+        self,
+        serialized: dict[str, Any],
+        inputs: dict[str, Any],
+        *,
+        metadata: dict[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        """Follows no chain that is no call."""
+        if is_decision(metadata, kwargs):
+            super().on_chain_start(serialized, inputs, metadata=metadata, **kwargs)
 
 
 def _batch(kwargs: Mapping[str, Any]) -> object | None:

@@ -2,7 +2,7 @@
 
 import asyncio
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from uuid import UUID
 
@@ -48,6 +48,8 @@ class Run:
     """The innermost session that code entered, or that the root run opened."""
     attribution: Attribution
     call: GuardedCall | None = None
+    is_decision: bool = False
+    """Its call is that of a model which LangChain reports as a chain."""
     batch: object | None = None
     """The object that all model runs of one batch share; they start together."""
     is_billed_in_batch: bool = False
@@ -108,6 +110,15 @@ class Run:
         """The run that it ends in; `None` if it ends in the code of its frame."""
         parent = self.parent
         return parent if parent and parent.frame is self.frame else None
+
+    @property
+    def deciding(self) -> "Iterator[Run]":
+        """The runs around it whose call is reported as a chain, from the inside out."""
+        run = self.parent
+        while run is not None:
+            if run.is_decision:
+                yield run
+            run = run.parent
 
     @property
     def latched(self) -> SessionStopped | None:

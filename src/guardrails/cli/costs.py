@@ -6,7 +6,8 @@ from typing import Annotated
 import typer
 
 from guardrails.cli.exits import EXIT_FINDING
-from guardrails.cli.formats.costs import csv_text, json_text, series, units
+from guardrails.cli.formats import series, units
+from guardrails.cli.formats.costs import csv_text, json_text
 from guardrails.cli.ledgers import reading
 from guardrails.cli.options import (
     ConfigOption,

@@ -21,16 +21,9 @@ CONTEXTS_MAX = 8
 
 OURS = (
     *("guardrails.charges.", "guardrails.core.", "guardrails.engine."),
-    *(
-        "guardrails.sessions.guarded_call.",
-        "guardrails.sessions.layering.",
-        "guardrails.observing.",
-    ),
-    *(
-        "guardrails.sessions.scope.",
-        "guardrails.sessions.session.",
-        "guardrails.stores.",
-    ),
+    *("guardrails.observing.", "guardrails.sessions.guarded_call."),
+    *("guardrails.sessions.layering.", "guardrails.sessions.scope."),
+    *("guardrails.sessions.session.", "guardrails.stores."),
     *("guardrails.system.", "redis."),
 )
 """Modules and packages of which most read no objects of the host."""

@@ -30,6 +30,7 @@ from guardrails.sessions.outcomes import (
     may_be_billed,
     text_of,
 )
+from guardrails_langchain.answers import model_of
 from guardrails_langchain.pieces import written_by
 from guardrails_langchain.prompts import (
     content_tokens_max,
@@ -41,7 +42,6 @@ from guardrails_langchain.unseen import thinks
 from guardrails_langchain.usage import (
     is_cache_hit,
     is_report_of_batch,
-    model_of,
     reported_cost_nano_usd,
     usage_of,
 )

@@ -12,35 +12,36 @@ Nothing here raises: a number that cannot be true makes the report unknown.
 
 import math
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable
 from decimal import Decimal
 from fractions import Fraction
-from typing import Any, cast
 from uuid import UUID
 
 from langchain_core.messages import BaseMessage
-from langchain_core.outputs import ChatGeneration, LLMResult
+from langchain_core.outputs import LLMResult
 
 from guardrails.core.attribution import clean_name
 from guardrails.core.money import LIMIT_NANO_USD_MAX, NANO_PER_USD
-from guardrails.core.tracebacks import let_through
 from guardrails.core.usage import TOKENS_MAX, TokenUsage
+from guardrails_langchain.answers import (
+    count_of,
+    first_of,
+    get,
+    messages_of,
+    names_of,
+    sources_of,
+)
+from guardrails_langchain.searches import web_searches
 
 __all__ = [
     "is_cache_hit",
     "is_report_of_batch",
-    "model_of",
     "reported_cost_nano_usd",
     "usage_of",
 ]
 
 ORDINARY_TIERS = frozenset({"auto", "default", "on_demand", "standard"})
 """Names of the tier that the list prices are for."""
-
-SEARCHES_COUNTED_MAX = 10_000
-"""Content blocks that are looked at for web searches."""
-
-_GROUNDED_BY_PROMPT = ("gemini-1", "gemini-2")
 
 _AMOUNT = re.compile(r"[0-9]{1,40}(\.[0-9]{1,40})?([eE][-+]?[0-9]{1,2})?")
 """Finite, not negative, and bounded: an exponent is written out as digits."""
@@ -72,7 +73,7 @@ def usage_of(result: LLMResult) -> TokenUsage | None:
     reports = (
         _reports(result, _standard_report)
         or _reported(_raw_report(result.llm_output))[:1]
-        or _reports(result, lambda m: _raw_report(_get(m, "response_metadata")))
+        or _reports(result, lambda m: _raw_report(get(m, "response_metadata")))
     )
     if not reports:
         return None
@@ -80,18 +81,8 @@ def usage_of(result: LLMResult) -> TokenUsage | None:
     if total["input_tokens"] + total["output_tokens"] > TOKENS_MAX:
         return None
     return TokenUsage(
-        **total, web_searches=_web_searches(result), service_tier=_service_tier(result)
+        **total, web_searches=web_searches(result), service_tier=_service_tier(result)
     )
-
-
-def model_of(result: LLMResult) -> str | None:
-    """Returns the model that answered, often a dated snapshot of the one asked."""
-    for source in _sources(result):
-        for name in ("model_name", "model", "model_id"):
-            model = clean_name(_get(source, name))
-            if model is not None:
-                return model.removeprefix("models/")  # Gemini's resource names.
-    return None
 
 
 def is_cache_hit(result: LLMResult, *, run_id: UUID) -> bool:
@@ -101,10 +92,10 @@ def is_cache_hit(result: LLMResult, *, run_id: UUID) -> bool:
     keeps what the call returns, so that may show it too (langchain-core 1.8.3); but the
     call has a report beside its answer, or a message that is named for its run.
     """
-    messages = [one for candidates in _messages(result) for one in candidates]
+    messages = [one for candidates in messages_of(result) for one in candidates]
     if result.llm_output or any(str(run_id) in f"{one.id}" for one in messages):
         return False
-    costs = [_get(_get(one, "usage_metadata"), "total_cost") for one in messages]
+    costs = [get(get(one, "usage_metadata"), "total_cost") for one in messages]
     return bool(costs) and all(type(one) in (int, float) and not one for one in costs)
 
 
@@ -114,7 +105,7 @@ def is_report_of_batch(result: LLMResult) -> bool:
     Completion models ask for all prompts at once. LangChain leaves the report to
     the first prompt (`LLMResult.flatten` of langchain-core 1.8.3).
     """
-    return not any(_messages(result)) and bool(
+    return not any(messages_of(result)) and bool(
         _reported(_raw_report(result.llm_output))
     )
 
@@ -128,37 +119,18 @@ def reported_cost_nano_usd(result: LLMResult) -> int | None:
     LiteLLM says `response_cost`, which is 0 for models that it has no price of: not
     reported.
     """
-    for source in _sources(result):
-        for place in (source, _get(source, "usage"), _get(source, "token_usage")):
-            cost = _nano_usd(_get(place, "cost"))
+    for source in sources_of(result):
+        for place in (source, get(source, "usage"), get(source, "token_usage")):
+            cost = _nano_usd(get(place, "cost"))
             if cost is not None:
-                details = _get(place, "cost_details")
-                upstream = _nano_usd(_get(details, "upstream_inference_cost")) or 0
-                is_own_key = _get(place, "is_byok") is True or cost < upstream
+                details = get(place, "cost_details")
+                upstream = _nano_usd(get(details, "upstream_inference_cost")) or 0
+                is_own_key = get(place, "is_byok") is True or cost < upstream
                 return cost + upstream if is_own_key else cost
-            cost = _nano_usd(_get(place, "response_cost"))
+            cost = _nano_usd(get(place, "response_cost"))
             if cost:
                 return cost
     return None
-
-
-def _messages(result: LLMResult) -> Iterator[list[BaseMessage]]:
-    """Yields the messages of each prompt's candidates."""
-    for candidates in result.generations:
-        messages = [c.message for c in candidates if isinstance(c, ChatGeneration)]
-        if messages:
-            yield messages
-
-
-def _sources(result: LLMResult) -> Iterator[object]:
-    """Yields what holds provider metadata, best first."""
-    for candidates in _messages(result):
-        for message in candidates:
-            metadata = _get(message, "response_metadata")
-            body = _get(metadata, "body")
-            yield from (source for source in (metadata, body) if source)
-    if result.llm_output:
-        yield result.llm_output
 
 
 def _reports(
@@ -166,7 +138,7 @@ def _reports(
 ) -> list[dict[str, int]]:
     """Reads one report per prompt; more if its candidates do not say the same."""
     found: list[dict[str, int]] = []
-    for candidates in _messages(result):
+    for candidates in messages_of(result):
         reports = _reported(*map(read, candidates))
         is_same = all(report == reports[0] for report in reports)
         found += reports[:1] if is_same else reports
@@ -179,17 +151,17 @@ def _reported(*reports: dict[str, int] | None) -> list[dict[str, int]]:
 
 def _standard_report(message: BaseMessage) -> dict[str, int] | None:
     """Reads `usage_metadata`, in which cache reads and writes are input."""
-    usage = _get(message, "usage_metadata")
-    read_from = _get(usage, "input_token_details")
-    written = _get(usage, "output_token_details")
-    short_lived = _count(_get(read_from, "ephemeral_5m_input_tokens")) or 0
-    long_lived = _count(_get(read_from, "ephemeral_1h_input_tokens")) or 0
+    usage = get(message, "usage_metadata")
+    read_from = get(usage, "input_token_details")
+    written = get(usage, "output_token_details")
+    short_lived = count_of(get(read_from, "ephemeral_5m_input_tokens")) or 0
+    long_lived = count_of(get(read_from, "ephemeral_1h_input_tokens")) or 0
     by_lifetime = short_lived + long_lived
     writes = _part(read_from, "cache_creation")
     return _report(
-        input_tokens=_count(_get(usage, "input_tokens")),
-        output_tokens=_count(_get(usage, "output_tokens")),
-        total_tokens=_count(_get(usage, "total_tokens")),
+        input_tokens=count_of(get(usage, "input_tokens")),
+        output_tokens=count_of(get(usage, "output_tokens")),
+        total_tokens=count_of(get(usage, "total_tokens")),
         cache_read_tokens=_cached(message)
         if read_from is None
         else _part(read_from, "cache_read"),
@@ -205,43 +177,42 @@ def _standard_report(message: BaseMessage) -> dict[str, int] | None:
 
 def _cached(message: BaseMessage) -> int:
     """Reads the cached input that `usage_metadata` leaves out, as Mistral's does."""
-    raw = _raw_report(_get(message, "response_metadata"))
+    raw = _raw_report(get(message, "response_metadata"))
     if raw is None:
         return 0
-    is_same = raw["input_tokens"] == _get(
-        _get(message, "usage_metadata"), "input_tokens"
-    )
+    is_same = raw["input_tokens"] == get(get(message, "usage_metadata"), "input_tokens")
     return raw["cache_read_tokens"] if is_same else 0
 
 
 def _raw_report(source: object) -> dict[str, int] | None:
     """Reads a provider's own usage, where LangChain did not."""
-    said = _first(source, ("token_usage", "usage"))
-    usage = _get(_get(source, "body"), "usage") if said is None else said
+    said = first_of(source, ("token_usage", "usage"))
+    usage = get(get(source, "body"), "usage") if said is None else said
     if usage is None:
         return None
-    details, written = _first(usage, _INPUT_DETAILS), _first(usage, _OUTPUT_DETAILS)
-    read = _count(_first(usage, _READ) or _get(details, "cached_tokens")) or 0
-    write = _count(_first(usage, _WRITE) or _get(details, "cache_write_tokens")) or 0
-    lifetimes = _get(usage, "cache_creation")
-    input_tokens = _count(_first(usage, _INPUT))
+    details, written = first_of(usage, _INPUT_DETAILS), first_of(usage, _OUTPUT_DETAILS)
+    read = count_of(first_of(usage, _READ) or get(details, "cached_tokens")) or 0
+    write = count_of(first_of(usage, _WRITE) or get(details, "cache_write_tokens")) or 0
+    lifetimes = get(usage, "cache_creation")
+    long_lived = count_of(get(lifetimes, "ephemeral_1h_input_tokens")) or 0
+    input_tokens = count_of(first_of(usage, _INPUT))
     # Anthropic and Bedrock leave cached tokens out of the input; OpenAI, and
     # LiteLLM, which has the names of both, do not.
     is_exclusive = (
-        _get(usage, "prompt_tokens") is None and _get(details, "cached_tokens") is None
-    ) or _get(usage, "cache_write_input_tokens") is not None
+        get(usage, "prompt_tokens") is None and get(details, "cached_tokens") is None
+    ) or get(usage, "cache_write_input_tokens") is not None
     if is_exclusive and input_tokens is not None:
         input_tokens += read + write
     return _report(
         input_tokens=input_tokens,
-        output_tokens=_count(_first(usage, _OUTPUT)),
-        total_tokens=_count(_get(usage, "total_tokens")),
+        output_tokens=count_of(first_of(usage, _OUTPUT)),
+        total_tokens=count_of(get(usage, "total_tokens")),
         cache_read_tokens=read,
         cache_write_tokens=write,
-        cache_write_1h_tokens=_count(_get(lifetimes, "ephemeral_1h_input_tokens")) or 0,
-        input_audio_tokens=_count(_get(details, "audio_tokens")) or 0,
-        reasoning_tokens=_count(_get(written, "reasoning_tokens")) or 0,
-        output_audio_tokens=_count(_get(written, "audio_tokens")) or 0,
+        cache_write_1h_tokens=long_lived,
+        input_audio_tokens=count_of(get(details, "audio_tokens")) or 0,
+        reasoning_tokens=count_of(get(written, "reasoning_tokens")) or 0,
+        output_audio_tokens=count_of(get(written, "audio_tokens")) or 0,
     )
 
 
@@ -282,91 +253,33 @@ def _report(
 
 def _service_tier(result: LLMResult) -> str | None:
     """Returns the tier that was billed, unless it is the ordinary one."""
-    for candidates in _messages(result):
+    for candidates in messages_of(result):
         for message in candidates:
-            usage = _get(message, "usage_metadata")
+            usage = get(message, "usage_metadata")
             for details in ("input_token_details", "output_token_details"):
-                for name in _names(_get(usage, details)):
+                for name in names_of(get(usage, details)):
                     for part in ("_cache_read", "_reasoning"):
                         if name.endswith(part):
                             return clean_name(name.removesuffix(part))
-    for source in _sources(result):
-        if _get(_get(source, "usage"), "speed") == "fast":
+    for source in sources_of(result):
+        if get(get(source, "usage"), "speed") == "fast":
             return "fast"  # Anthropic's, beside the tier of its usage.
-        for place in (source, _get(source, "usage")):
-            bedrock = _get(_get(place, "serviceTier"), "type")
-            tier = clean_name(_get(place, "service_tier") or bedrock)
+        for place in (source, get(source, "usage")):
+            bedrock = get(get(place, "serviceTier"), "type")
+            tier = clean_name(get(place, "service_tier") or bedrock)
             if tier is not None:
                 return None if tier.lower() in ORDINARY_TIERS else tier
     return None
 
 
-def _web_searches(result: LLMResult) -> int:
-    """Counts searches as reported, else the calls of them in the answer."""
-    for source in _sources(result):
-        used = _get(_get(source, "usage"), "server_tool_use")
-        searches = _count(_get(used, "web_search_requests"))
-        if searches is not None:
-            return searches
-    return sum(
-        _is_web_search(block)
-        for candidates in _messages(result)
-        for blocks in (
-            candidates[0].content,
-            _get(candidates[0].additional_kwargs, "tool_outputs"),
-        )
-        if isinstance(blocks, list)
-        for block in cast("list[object]", blocks)[:SEARCHES_COUNTED_MAX]
-    ) + _google_searches(result)
-
-
-def _google_searches(result: LLMResult) -> int:
-    """Counts Google's searches: by query, before Gemini 3 by prompt that has any.
-
-    So they are billed (Gemini API pricing, 2026-11).
-    """
-    found = 0
-    for candidates in _messages(result):
-        grounding = _get(_get(candidates[0], "response_metadata"), "grounding_metadata")
-        queries = _get(grounding, "web_search_queries")
-        if isinstance(queries, list):
-            said = [q for q in cast("list[object]", queries) if isinstance(q, str)]
-            asked = len(set(said[:SEARCHES_COUNTED_MAX]))
-            is_by_prompt = (model_of(result) or "").startswith(_GROUNDED_BY_PROMPT)
-            found += min(asked, 1) if is_by_prompt else asked
-    return found
-
-
-def _is_web_search(block: object) -> bool:
-    kind = _get(block, "type")
-    is_call = kind == "web_search_call" or (
-        kind in ("server_tool_use", "server_tool_call")
-        and _get(block, "name") == "web_search"
-    )
-    # OpenAI bills searches, and not that pages are opened and looked through.
-    action = _get(_get(block, "action") or _get(block, "args"), "type")
-    return is_call and action in (None, "search")
-
-
 def _part(details: object, part: str) -> int:
     """Returns a part whose name may have a service tier in front of it."""
-    for name in _names(details):
+    for name in names_of(details):
         if name == part or name.endswith(f"_{part}"):
-            count = _count(_get(details, name))
+            count = count_of(get(details, name))
             if count is not None:
                 return count
     return 0
-
-
-def _count(value: object) -> int | None:
-    """Returns a number of tokens that can be true, else `None`."""
-    if isinstance(value, str) and value.isascii() and value.isdigit():
-        value = float(value)
-    if isinstance(value, float) and math.isfinite(value):
-        value = math.ceil(value)  # OpenRouter reports whole numbers as floats.
-    if type(value) is int and 0 <= value <= TOKENS_MAX:
-        return value
-    return None
 
 
 def _nano_usd(value: object) -> int | None:
@@ -380,32 +293,3 @@ def _nano_usd(value: object) -> int | None:
         return None
     nano = math.ceil(Fraction(text) * NANO_PER_USD)
     return nano if nano <= LIMIT_NANO_USD_MAX else None
-
-
-def _first(source: object, names: tuple[str, ...]) -> object:
-    for name in names:
-        value = _get(source, name)
-        if value is not None:
-            return value
-    return None
-
-
-def _names(source: object) -> list[str]:
-    names = cast("Mapping[Any, Any]", source) if isinstance(source, Mapping) else ()
-    return [name for name in names if isinstance(name, str)]
-
-
-def _get(source: object, name: str) -> Any:
-    """Reads from mappings and objects alike; LiteLLM's usage is an object."""
-    # Asked a hundred times per call: asking for a class of all mappings takes long.
-    if type(source) is dict:
-        return cast("dict[str, Any]", source).get(name)
-    if source is None:
-        return None
-    try:
-        if isinstance(source, Mapping):
-            return cast("Mapping[str, Any]", source).get(name)
-        return getattr(source, name, None)
-    except Exception as error:
-        let_through(error)
-        return None

@@ -1,0 +1,96 @@
+"""Answers: reads what LangChain's results hold, whatever their providers make them of.
+
+Nothing here raises: what is not there, or of another kind, is `None`.
+"""
+
+import math
+from collections.abc import Iterator, Mapping
+from typing import Any, cast
+
+from langchain_core.messages import BaseMessage
+from langchain_core.outputs import ChatGeneration, LLMResult
+
+from guardrails.core.attribution import clean_name
+from guardrails.core.tracebacks import let_through
+from guardrails.core.usage import TOKENS_MAX
+
+__all__ = [
+    "count_of",
+    "first_of",
+    "get",
+    "messages_of",
+    "model_of",
+    "names_of",
+    "sources_of",
+]
+
+
+def messages_of(result: LLMResult) -> Iterator[list[BaseMessage]]:
+    """Yields the messages of each prompt's candidates."""
+    for candidates in result.generations:
+        messages = [c.message for c in candidates if isinstance(c, ChatGeneration)]
+        if messages:
+            yield messages
+
+
+def sources_of(result: LLMResult) -> Iterator[object]:
+    """Yields what holds provider metadata, best first."""
+    for candidates in messages_of(result):
+        for message in candidates:
+            metadata = get(message, "response_metadata")
+            body = get(metadata, "body")
+            yield from (source for source in (metadata, body) if source)
+    if result.llm_output:
+        yield result.llm_output
+
+
+def model_of(result: LLMResult) -> str | None:
+    """Returns the model that answered, often a dated snapshot of the one asked."""
+    for source in sources_of(result):
+        for name in ("model_name", "model", "model_id"):
+            model = clean_name(get(source, name))
+            if model is not None:
+                return model.removeprefix("models/")  # Gemini's resource names.
+    return None
+
+
+def count_of(value: object) -> int | None:
+    """Returns a number of tokens that can be true, else `None`."""
+    if isinstance(value, str) and value.isascii() and value.isdigit():
+        value = float(value)
+    if isinstance(value, float) and math.isfinite(value):
+        value = math.ceil(value)  # OpenRouter reports whole numbers as floats.
+    if type(value) is int and 0 <= value <= TOKENS_MAX:
+        return value
+    return None
+
+
+def first_of(source: object, names: tuple[str, ...]) -> object:
+    """Returns what the first of some names has that has anything."""
+    for name in names:
+        value = get(source, name)
+        if value is not None:
+            return value
+    return None
+
+
+def names_of(source: object) -> list[str]:
+    """Returns the names in a mapping."""
+    names = cast("Mapping[Any, Any]", source) if isinstance(source, Mapping) else ()
+    return [name for name in names if isinstance(name, str)]
+
+
+def get(source: object, name: str) -> Any:
+    """Reads from mappings and objects alike; LiteLLM's usage is an object."""
+    # Asked a hundred times per call: asking for a class of all mappings takes long.
+    if type(source) is dict:
+        return cast("dict[str, Any]", source).get(name)
+    if source is None:
+        return None
+    try:
+        if isinstance(source, Mapping):
+            return cast("Mapping[str, Any]", source).get(name)
+        return getattr(source, name, None)
+    except Exception as error:
+        let_through(error)
+        return None

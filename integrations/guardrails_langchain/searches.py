@@ -1,0 +1,67 @@
+"""Searches: how many searches of the web a provider bills beside the tokens."""
+
+from typing import cast
+
+from langchain_core.outputs import LLMResult
+
+from guardrails_langchain.answers import (
+    count_of,
+    get,
+    messages_of,
+    model_of,
+    sources_of,
+)
+
+__all__ = ["web_searches"]
+
+SEARCHES_COUNTED_MAX = 10_000
+"""Content blocks that are looked at for web searches."""
+
+_GROUNDED_BY_PROMPT = ("gemini-1", "gemini-2")
+
+
+def web_searches(result: LLMResult) -> int:
+    """Counts searches as reported, else the calls of them in the answer."""
+    for source in sources_of(result):
+        used = get(get(source, "usage"), "server_tool_use")
+        searches = count_of(get(used, "web_search_requests"))
+        if searches is not None:
+            return searches
+    return sum(
+        _is_web_search(block)
+        for candidates in messages_of(result)
+        for blocks in (
+            candidates[0].content,
+            get(candidates[0].additional_kwargs, "tool_outputs"),
+        )
+        if isinstance(blocks, list)
+        for block in cast("list[object]", blocks)[:SEARCHES_COUNTED_MAX]
+    ) + _google_searches(result)
+
+
+def _google_searches(result: LLMResult) -> int:
+    """Counts Google's searches: by query, before Gemini 3 by prompt that has any.
+
+    So they are billed (Gemini API pricing, 2026-11).
+    """
+    found = 0
+    for candidates in messages_of(result):
+        grounding = get(get(candidates[0], "response_metadata"), "grounding_metadata")
+        queries = get(grounding, "web_search_queries")
+        if isinstance(queries, list):
+            said = [q for q in cast("list[object]", queries) if isinstance(q, str)]
+            asked = len(set(said[:SEARCHES_COUNTED_MAX]))
+            is_by_prompt = (model_of(result) or "").startswith(_GROUNDED_BY_PROMPT)
+            found += min(asked, 1) if is_by_prompt else asked
+    return found
+
+
+def _is_web_search(block: object) -> bool:
+    kind = get(block, "type")
+    is_call = kind == "web_search_call" or (
+        kind in ("server_tool_use", "server_tool_call")
+        and get(block, "name") == "web_search"
+    )
+    # OpenAI bills searches, and not that pages are opened and looked through.
+    action = get(get(block, "action") or get(block, "args"), "type")
+    return is_call and action in (None, "search")

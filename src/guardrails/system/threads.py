@@ -36,18 +36,14 @@ THREAD = "guardrails-worker"
 """What the threads of workers are called."""
 
 
-class _Asking(threading.local):
-    """Whether this thread is in the middle of an operation on a ledger.
+asking: set[int] = set()
+"""The threads that are in the middle of an operation on a ledger, by their ids.
 
-    What comes then comes between two of its steps, and would have to wait for them: a
-    signal's handler, and what the collector of garbage ends, such as a stream with a
-    call around it that nobody reads any more.
-    """
-
-    is_busy: bool = False
-
-
-asking = _Asking()
+What comes then comes between two of its steps, and would have to wait for them: a
+signal's handler, and what the collector of garbage ends, such as a stream with a call
+around it that nobody reads any more. Not a `threading.local`: gevent may take its place
+after this module was imported.
+"""
 
 
 def is_on_event_loop() -> bool:
@@ -184,6 +180,8 @@ _locks: set[weakref.ref[threading.RLock]] = set()
 
 
 def _free_locks() -> None:
+    # A new thread may have the id of one that was asking in the parent.
+    asking.intersection_update({threading.get_ident()})
     for reference in _locks.copy():
         lock = reference()
         if lock is None:

@@ -166,13 +166,14 @@ class ResilientStore:
                 operation is a question or an order of a person. Also if a signal's
                 handler asks while the thread that it interrupts is asking.
         """
-        if asking.is_busy:
+        thread_id = threading.get_ident()
+        if thread_id in asking:
             return cast("R", self._put_off(operation))
         try:
-            asking.is_busy = True
+            asking.add(thread_id)
             return self._executed(operation)
         finally:
-            asking.is_busy = False
+            asking.discard(thread_id)
 
     def _executed(self, operation: Operation[R]) -> R:
         outage = None if self._outage is None else self._outage_now()

@@ -99,17 +99,19 @@ class SQLiteStore:
     @may_block
     def execute(self, operation: Operation[R]) -> R:
         """Applies an operation in one transaction. Thread safe."""
-        was_busy = asking.is_busy
+        thread_id = threading.get_ident()
+        was_asking = thread_id in asking  # Not in the thread of `aexecute`.
         with self._lock:
             try:
-                asking.is_busy = True  # Also in the thread of `aexecute`.
+                asking.add(thread_id)
                 connection, turnstile = self._opened()
                 with turnstile:
                     return cast("R", apply_operation(connection, operation, self._kept))
             except BaseException as error:
                 self._fail(error)
             finally:
-                asking.is_busy = was_busy
+                if not was_asking:
+                    asking.discard(thread_id)
 
     async def aexecute(self, operation: Operation[R]) -> R:
         """Applies an operation in a thread, since it waits for the disk."""

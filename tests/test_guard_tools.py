@@ -350,6 +350,39 @@ def test_what_brings_its_result_later_is_no_loop_by_what_it_is(guard: Guard) -> 
     assert session.status == "completed"
 
 
+def test_arguments_that_mean_nothing_hide_no_loop_however_they_are_passed() -> None:
+    loop = {"action": "stop", "ignore_arguments": ["request_id"]}
+    guard = Guard({"defaults": {"loop": loop}}, store="memory://")
+
+    @guard.tool()
+    def named(q: str, request_id: int) -> str:
+        return "nothing"
+
+    @guard.tool()
+    def others(q: str, **options: object) -> str:
+        return "nothing"
+
+    for tool in (named, others):
+        with guard.session(), pytest.raises(LoopDetected):
+            for number in range(9):
+                tool("it", request_id=number)
+    with guard.session() as session:  # What means something does.
+        for number in range(9):
+            others("it", page=number)
+    assert session.steps == 9
+
+
+def test_a_name_that_comes_twice_leaves_calls_apart(guard: Guard) -> None:
+    @guard.tool()
+    def look_at(it: str, /, **options: object) -> str:
+        return "nothing"
+
+    with guard.session() as session:
+        for number in range(9):
+            look_at("it", it=number)
+    assert session.steps == 9
+
+
 def test_an_error_whose_text_raises_stays_the_error_that_it_is(guard: Guard) -> None:
     class Unspeakable(Exception):
         def __str__(self) -> str:

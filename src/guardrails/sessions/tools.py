@@ -196,4 +196,12 @@ def _by_name(
     except TypeError:  # The function itself will say so better.
         return (args, kwargs)
     bound.apply_defaults()
-    return dict(bound.arguments)
+    arguments = dict(bound.arguments)
+    parameters = list(signature.parameters.values())
+    if parameters and parameters[-1].kind is inspect.Parameter.VAR_KEYWORD:
+        # By their own names, as a policy names those that it ignores.
+        others: dict[str, object] = arguments[parameters[-1].name]
+        if others.keys().isdisjoint(arguments):
+            del arguments[parameters[-1].name]
+            arguments |= others
+    return arguments

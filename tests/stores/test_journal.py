@@ -33,6 +33,7 @@ from guardrails.stores.resilient import ResilientStore
 from guardrails.stores.resilient.journal import KEPT_MS, PAGE, PRUNED_EVERY, Journal
 from guardrails.testing import FakeClock
 from guardrails.testing.conformance import CENT, charging, reserve, settle
+from tests.signals import raising
 from tests.stores.flaky import RemoteFlakyStore
 
 SHARED = "default/total/customer_id=acme"
@@ -599,6 +600,19 @@ def test_a_release_that_the_store_lost_is_told_again(
     clock.advance(seconds=0.001)
 
     assert (real.account().steps, real.account().held_nano_usd) == (0, 0)
+
+
+def test_what_was_interrupted_is_booked_soon(
+    store: ResilientStore, real: RemoteFlakyStore, clock: FakeClock
+) -> None:
+    """Whoever kills a thread may do so again while it makes up for that."""
+    store.execute(reserve("h", charging()))
+    real.meanwhile = raising(KeyboardInterrupt)
+    with pytest.raises(KeyboardInterrupt):
+        store.execute(settle("h", charging()))
+    clock.advance(seconds=1)
+
+    assert (real.account().posted_nano_usd, store.waiting) == (CENT, 0)
 
 
 @pytest.mark.parametrize("end", [GIVE_BACK, settle("h", charging())])

@@ -35,7 +35,7 @@ from guardrails.core.operations import (
     Verdict,
 )
 from guardrails.core.policy import OnStoreError
-from guardrails.core.tracebacks import let_through
+from guardrails.core.tracebacks import interrupt_in, let_through
 from guardrails.errors import StoreUnavailable
 from guardrails.ports import Clock, History, RemoteStore, Store
 from guardrails.stores.backlog import Backlog, Entry, MemoryBacklog
@@ -172,6 +172,13 @@ class ResilientStore:
         try:
             asking.add(thread_id)
             return self._executed(operation)
+        except BaseException as error:
+            if interrupt_in(error) is not None:
+                # Whoever is interrupted tells it again, but may be interrupted, too.
+                op = operation.settle if isinstance(operation, Turn) else operation
+                if isinstance(op, Settle | Release):
+                    self._book_in(PROBE_MS, op)
+            raise
         finally:
             asking.discard(thread_id)
 
@@ -194,8 +201,7 @@ class ResilientStore:
         """
         match operation:
             case Settle() | Release():
-                self._unwritten.keep(operation)
-                self._background.soon(0, self._probe)
+                self._book_in(0, operation)
                 is_call = isinstance(operation, Settle)
                 return Settled() if is_call else Released(is_applied=True)
             case Sweep():
@@ -208,6 +214,10 @@ class ResilientStore:
                     "another operation of its thread, and cannot ask meanwhile. Have "
                     "it note what there is to do, and do it outside."
                 )
+
+    def _book_in(self, ms: int, op: Settle | Release) -> None:
+        self._unwritten.keep(op)
+        self._background.soon(ms, self._probe)
 
     async def aexecute(self, operation: Operation[R]) -> R:
         """Like `execute`, without blocking the event loop for long."""

@@ -527,6 +527,42 @@ def test_a_child_has_a_journal_of_its_own(open_journal: Open, clock: FakeClock) 
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
+def test_a_child_keeps_nobody_from_what_its_parent_was_adopting(
+    open_journal: Open, clock: FakeClock
+) -> None:
+    """Servers fork as they start, when they adopt, and their children live long."""
+    dead, journal = open_journal(), open_journal()
+    dead.keep(settle("1", charging()))
+    abandon(dead)
+    store = ResilientStore(
+        RemoteFlakyStore(), on_error=OnStoreError.LOCAL, clock=clock, journal=journal
+    )
+    reads, writes = os.pipe()
+    children: list[int] = []
+
+    def send(_: Entry) -> bool:
+        children.append(os.fork())
+        if not children[0]:
+            os.close(writes)
+            os.read(reads, 1)  # Until its parent has no more use for it.
+            os._exit(0)
+        raise StoreUnavailable("store: away.")
+
+    sent: list[Entry] = []
+    try:
+        with pytest.raises(StoreUnavailable):
+            journal.adopt(send, NOTHING)
+        journal.adopt(sending(sent), NOTHING)
+    finally:
+        os.close(writes)
+        os.waitpid(children[0], 0)
+        os.close(reads)
+        store.close()
+
+    assert [op.hold_id for op in sent] == ["1"]
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
 def test_a_fork_waits_for_whoever_tidies_the_file(
     open_journal: Open, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:

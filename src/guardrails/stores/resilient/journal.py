@@ -106,6 +106,8 @@ class Journal:
         self._is_in_doubt = False
         self._background = Background(clock)
         self._file: JournalFile | None = None
+        self._adopting: JournalFile | None = None
+        """That of a dead process, while it is sent."""
         self._process_id = os.getpid()
         with self._lock:
             self._opened()
@@ -245,7 +247,9 @@ class Journal:
         unknown = 0
         for path in paths_of(self._folder, self._store):
             try:
-                if (file := JournalFile.adopted(path)) is None:
+                with self._aside:
+                    file = self._adopting = JournalFile.adopted(path)
+                if file is None:
                     continue
                 try:
                     unknown += self._sent_again(file, send, history)
@@ -256,6 +260,7 @@ class Journal:
                 finally:
                     with self._aside:
                         file.close()
+                        self._adopting = None
             except FileNotFoundError:
                 continue  # Another process has adopted it meanwhile.
             except (OSError, sqlite3.Error) as error:
@@ -290,16 +295,18 @@ class Journal:
         """Keeps others out, and closes the database: SQLite must not be forked."""
         self._aside.acquire()
         self._lock.acquire()
-        if self._file is not None:
-            self._file.disconnect()
+        for file in (self._file, self._adopting):
+            if file is not None:
+                file.disconnect()
 
     def after_fork(self) -> None:
         """Lets others in again; a child gets a file of its own."""
         if self._process_id != os.getpid():
             self._process_id = os.getpid()
-            if self._file is not None:
-                self._file.close()
-            self._file = None
+            for file in (self._file, self._adopting):
+                if file is not None:  # The lock is held as long as anybody has it open.
+                    file.close()
+            self._file = self._adopting = None
             self._forget()
             self._background.forget()
         self._lock.release()

@@ -20,11 +20,10 @@ entered by `with`. There it reaches that code, which may handle it: the session
 is over, not the run around it. What arrives there as another error, or not at
 all, is raised again when the session is left.
 
-Not every start has an end: a cancelled call reports nothing. What is open when
-its root run ends, or its session is left, is booked as broken off. So is a call that
-has no root run above it, as one may begin after its session, with its task. A call that
-another task or thread is still at, as after a `gather` of which one has failed, is paid
-for in full: it keeps its hold until its end, or that of its task.
+Not every start has an end: a cancelled call reports nothing. What is open when its
+task is broken off, its root run ends, or its session is left, is booked as broken off.
+A call that another task or thread is still at, as after a `gather` of which one has
+failed, is paid for in full: it keeps its hold until its end, or that of its task.
 
 The id of a run may come again while it is open, because people can choose it: in a
 second call at once, or after one that was cancelled. Whose end is reported then is
@@ -117,13 +116,14 @@ class RunTree:
             return run
 
     def watch(self, run: Run) -> None:
-        """Has a call that no run ends booked when its task is broken off.
+        """Has a call booked when its task is broken off, of whose end nobody tells.
 
-        Not of a completion model: langchain-core (1.8.3) starts each of its prompts in
-        a task of its own.
+        Its root run may have ended before, or go on for long: what it held would look
+        like a call in flight. Not of a completion model: langchain-core (1.8.3) starts
+        each of its prompts in a task of its own.
         """
         task = None if run.task is None else run.task()
-        if task is not None and self.find(run.root.run_id) in (None, run):
+        if task is not None:
             self._watch(run, task, lambda ended: self._broken_off(run, ended))
 
     def end(self, run_id: UUID) -> Run | None:

@@ -370,6 +370,29 @@ async def test_a_stream_that_tasks_take_turns_at_is_booked_as_reported(
     assert account_of(rig).posted_nano_usd == BILLED_NANO_USD
 
 
+async def test_a_cancelled_call_is_booked_before_the_run_around_it_ends(
+    rig: Rig,
+) -> None:
+    """A node that has timed out is tried again: what it held is no call in flight."""
+    model = rig.model(says(), kind=SlowChatModel)
+    held: list[int] = []
+
+    async def work(question: str) -> None:
+        task = asyncio.ensure_future(model.ainvoke(question))
+        await model.started()
+        held.append(account_of(rig).held_nano_usd)
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+        held.append(account_of(rig).held_nano_usd)
+
+    async with rig.guard.session(session_id="s-1"):
+        await RunnableLambda(work).ainvoke("hi")
+
+    assert held[0] > held[1] == 0
+    assert_cut_off(rig)
+
+
 async def test_a_call_that_timed_out_in_a_task_that_fails_is_booked(rig: Rig) -> None:
     """The task is not cancelled itself, and ends by what the time limit raises."""
     model = rig.model(says(), kind=SlowChatModel)

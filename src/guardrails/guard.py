@@ -388,7 +388,8 @@ class Guard(OfOneProcess, instead=_INSTEAD):
         """Guards a function as a tool, sync or async: limits, price and loops.
 
         The price also holds where a framework calls the function as a tool of
-        the same name; the call is then counted once.
+        the same name; the call is then counted once. One that returns a coroutine is
+        over when that has ended, and held for ten minutes if nobody awaits it.
 
         Args:
             name: The tool's name; the function's by default.

@@ -59,7 +59,8 @@ def guarded_tool(
             "happens after the call has returned. Guard the function that consumes "
             "it, or return a list."
         )
-    calls = _Calls(tool, engine, price, call, _signature(function))
+    signature = _signature(function)
+    calls = _Calls(tool, engine, price, call, signature, _rest_of(signature))
     if inspect.iscoroutinefunction(function):
 
         @functools.wraps(function)
@@ -98,10 +99,12 @@ class _Calls:
     price: ToolPrice
     call: Callable[[object], GuardedCall]
     signature: inspect.Signature | None
+    rest: str | None
+    """The parameter that takes the arguments of other names."""
 
     def open(self, args: _Args, kwargs: _Kwargs) -> GuardedCall:
         """Returns a call that has yet to be reserved."""
-        return self.call(_by_name(self.signature, args, kwargs))
+        return self.call(self._by_name(args, kwargs))
 
     def take_over(self, args: _Args, kwargs: _Kwargs) -> bool:
         """Takes this very call over if a framework has opened it: it counts once.
@@ -152,6 +155,24 @@ class _Calls:
         is_same = charges.tool_charge(priced) == charges.tool_charge(known)
         return None if is_same else priced
 
+    def _by_name(self, args: _Args, kwargs: _Kwargs) -> object:
+        """Returns the arguments by name, so that f(1) and f(x=1) are the same call."""
+        if self.signature is None:
+            return (args, kwargs)
+        try:
+            bound = self.signature.bind(*args, **kwargs)
+        except TypeError:  # The function itself will say so better.
+            return (args, kwargs)
+        bound.apply_defaults()
+        arguments = dict(bound.arguments)
+        if self.rest is not None:
+            # By their own names, as a policy names those that it ignores.
+            others: dict[str, object] = arguments[self.rest]
+            if others.keys().isdisjoint(arguments):
+                del arguments[self.rest]
+                arguments |= others
+        return arguments
+
 
 async def _awaited(guarded: GuardedCall, work: Coroutine[Any, Any, object]) -> object:
     """Does the work of a call that was reserved before there was anything to await."""
@@ -183,25 +204,8 @@ def _signature(function: Callable[..., object]) -> inspect.Signature | None:
         return None
 
 
-def _by_name(
-    signature: inspect.Signature | None,
-    args: _Args,
-    kwargs: _Kwargs,
-) -> object:
-    """Returns the arguments by name, so that f(1) and f(x=1) are the same call."""
-    if signature is None:
-        return (args, kwargs)
-    try:
-        bound = signature.bind(*args, **kwargs)
-    except TypeError:  # The function itself will say so better.
-        return (args, kwargs)
-    bound.apply_defaults()
-    arguments = dict(bound.arguments)
-    parameters = list(signature.parameters.values())
-    if parameters and parameters[-1].kind is inspect.Parameter.VAR_KEYWORD:
-        # By their own names, as a policy names those that it ignores.
-        others: dict[str, object] = arguments[parameters[-1].name]
-        if others.keys().isdisjoint(arguments):
-            del arguments[parameters[-1].name]
-            arguments |= others
-    return arguments
+def _rest_of(signature: inspect.Signature | None) -> str | None:
+    for parameter in () if signature is None else signature.parameters.values():
+        if parameter.kind is inspect.Parameter.VAR_KEYWORD:
+            return parameter.name
+    return None

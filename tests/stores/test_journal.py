@@ -205,6 +205,32 @@ def test_deletes_what_is_no_longer_needed(journal: Journal, clock: FakeClock) ->
     assert [op.hold_id for op in journal.waiting(10)] == ["waits"]
 
 
+def test_forgets_whom_it_charged_once_nothing_is_kept_of_them(
+    open_journal: Open, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else a program that serves ever new sessions would fill the disk in the end."""
+    monkeypatch.setattr("guardrails.stores.resilient.journal_file.CHARGINGS_MAX", 4)
+    journal = open_journal()
+    of = [charging(session=f"{number}") for number in range(20)]
+    for number, to in enumerate(of):
+        journal.before(settle(f"{number}", to))
+        journal.done(settle(f"{number}", to))
+    clock.advance(seconds=120)
+    journal.heard(clock.now_ms())
+    again = [settle("again", of[2]), settle("and again", of[19])]
+    journal.keep(again[0])  # Whom it was about to forget.
+    journal.tidy()
+    journal.keep(again[1])
+    path = abandon(journal)
+    with contextlib.closing(sqlite3.connect(path)) as database:
+        [(count,)] = database.execute("SELECT count(*) FROM chargings").fetchall()
+    sent: list[Entry] = []
+    open_journal().adopt(sending(sent), NOTHING)
+
+    assert count <= 6
+    assert sent == again
+
+
 def test_leaves_no_file_that_nobody_needs(open_journal: Open, clock: FakeClock) -> None:
     journal = open_journal()
     journal.before(settle("1", charging()))
@@ -537,15 +563,17 @@ def test_a_child_keeps_nobody_from_what_its_parent_was_adopting(
     store = ResilientStore(
         RemoteFlakyStore(), on_error=OnStoreError.LOCAL, clock=clock, journal=journal
     )
-    reads, writes = os.pipe()
+    is_there, (reads, writes) = os.pipe(), os.pipe()
     children: list[int] = []
 
     def send(_: Entry) -> bool:
         children.append(os.fork())
         if not children[0]:
             os.close(writes)
+            os.write(is_there[1], b"1")
             os.read(reads, 1)  # Until its parent has no more use for it.
             os._exit(0)
+        os.read(is_there[0], 1)
         raise StoreUnavailable("store: away.")
 
     sent: list[Entry] = []
@@ -556,7 +584,8 @@ def test_a_child_keeps_nobody_from_what_its_parent_was_adopting(
     finally:
         os.close(writes)
         os.waitpid(children[0], 0)
-        os.close(reads)
+        for end in (reads, *is_there):
+            os.close(end)
         store.close()
 
     assert [op.hold_id for op in sent] == ["1"]

@@ -34,6 +34,7 @@ from guardrails.stores.backlog import Entry, is_booked, is_over
 from guardrails.stores.resilient.background import Background
 from guardrails.stores.resilient.journal_file import (
     JournalFile,
+    forget_unused,
     name_of,
     paths_of,
     tidy,
@@ -324,6 +325,7 @@ class Journal:
         try:
             with self._aside:
                 tidy(file.path, until_ms=self._kept_since_ms(), kept=kept)
+                forget_unused(file, self._lock)
         except (OSError, sqlite3.Error) as error:
             _log.error(
                 "guardrails: the journal %s cannot be tidied (%s): it goes on growing.",

@@ -4,7 +4,9 @@ import contextlib
 import os
 import sqlite3
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from hashlib import blake2b
+from itertools import islice
 from pathlib import Path
 
 from guardrails.core.accounts import Charging
@@ -18,13 +20,16 @@ try:
 except ImportError:  # Windows: files of dead processes are not adopted.
     fcntl = None
 
-__all__ = ["JournalFile", "name_of", "paths_of", "tidy"]
+__all__ = ["JournalFile", "forget_unused", "name_of", "paths_of", "tidy"]
 
 CHARGINGS_MAX = 4_096
 """Chargings whose rows are known to be written."""
 
 TIDIED_MAX = 1_024
 """Rows deleted at once: whoever writes meanwhile waits some milliseconds."""
+
+FORGOTTEN_MAX = 100
+"""Chargings deleted at once: likewise, a millisecond."""
 
 _log = host_log()
 
@@ -68,6 +73,8 @@ class JournalFile:
         self._connection: sqlite3.Connection | None = None
         self._chargings: dict[int, tuple[Charging, bytes]] = {}
         """Those whose rows are written, by `id`, and their digests."""
+        self._left: set[bytes] = set()
+        """Digests of those that were: nothing may be kept of them any more."""
         try:
             if fcntl is not None:
                 fcntl.flock(self._lock_file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -104,9 +111,25 @@ class JournalFile:
         statement = "INSERT OR IGNORE INTO chargings VALUES (?, ?)"
         self._database().execute(statement, (digest, content))
         if len(self._chargings) >= CHARGINGS_MAX:
+            self._left.update(digest for _, digest in self._chargings.values())
             self._chargings.clear()
+        self._left.discard(digest)
         self._chargings[id(op.charging)] = (op.charging, digest)
         return digest
+
+    def left(self) -> frozenset[bytes]:
+        """Returns digests of chargings of which nothing may be kept any more."""
+        return frozenset(self._left)
+
+    def forget(self, digests: Sequence[bytes]) -> None:
+        """Deletes chargings of which nothing was kept, but those that came again."""
+        mine = [digest for digest in digests if digest in self._left]
+        if self._lock_file is None:
+            return  # It was closed meanwhile.
+        places = ", ".join("?" * len(mine))
+        statement = f"DELETE FROM chargings WHERE digest IN ({places})"
+        self._database().execute(statement, mine)
+        self._left.difference_update(mine)
 
     def stamp(self, hold_ids: Sequence[str], now_ms: int) -> None:
         """Has rows count as written now."""
@@ -208,6 +231,26 @@ class JournalFile:
                 raise
             self._connection = connection
         return self._connection
+
+
+def forget_unused(file: JournalFile, lock: AbstractContextManager[object]) -> None:
+    """Deletes chargings of which nothing is kept: each session has one of its own.
+
+    Args:
+        file: The file.
+        lock: Held by whoever uses its connection. Nobody waits for it for long.
+    """
+    with lock:
+        left = file.left()
+    if not left:
+        return
+    query = "SELECT DISTINCT charging FROM operations"
+    with contextlib.closing(sqlite3.connect(file.path)) as database:
+        used = {digest for (digest,) in database.execute(query)}
+    unused = iter(left - used)
+    while page := [*islice(unused, FORGOTTEN_MAX)]:
+        with lock:
+            file.forget(page)
 
 
 def tidy(path: Path, *, until_ms: int, kept: frozenset[str]) -> None:

@@ -10,10 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from guardrails.stores import journal_folder
+from guardrails.stores import journal_folder, journal_store
 from guardrails.stores.diagnosis import Status
 from guardrails.stores.redis import RedisStore
 from guardrails.stores.redis.diagnosis import diagnose
+from guardrails.stores.resilient.journal import Journal
 from guardrails.stores.sqlite import SQLiteStore
 from guardrails.system.clock import SystemClock
 from guardrails.testing.conformance import charging, reserve, settle
@@ -584,6 +585,28 @@ def test_a_journal_that_cannot_be_kept_fails(
         f"FAIL journal {journal} is not a writable directory, so what happens while "
         "the store is away would be lost"
     )
+
+
+def test_what_waits_for_another_store_warns(
+    command: Run, server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever changes the URL of a store changes who will book what it did not take."""
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
+    clock, ends = SystemClock(), [settle(f"{n}", charging()) for n in range(3)]
+    for url in (server.url, "redis+cluster://there:6379"):
+        journal = Journal(journal_folder(), store=journal_store(url), clock=clock)
+        for op in ends:
+            journal.keep(op)
+        alive = command("doctor", "--store", server.url)
+        journal.done(ends[0])
+        journal.close()
+    done = command("doctor", "--store", server.url)
+
+    assert " left " not in alive.out
+    assert line(done, "left").startswith(
+        "warn left 2 operations wait in journals for another store than this"
+    )
+    assert done.code == 0
 
 
 def test_json(command: Run, configured: ConfiguredServer) -> None:

@@ -20,7 +20,7 @@ from guardrails.cli.screens.limits import policy_text
 from guardrails.config import Configuration
 from guardrails.core.policy import Mode, Policy
 from guardrails.errors import StoreUnavailable
-from guardrails.stores import journal_folder, open_store
+from guardrails.stores import journal_folder, journal_store, open_store
 from guardrails.stores.diagnosis import Check, Status, worst_of
 from guardrails.stores.folders import folder_check
 from guardrails.stores.memory import MemoryStore
@@ -119,7 +119,11 @@ def _store_checks(configuration: Configuration, journal: Path) -> list[Check]:
         found = diagnosis.diagnose(
             store, project_id=configuration.project_id, clock=SystemClock()
         )
+        from guardrails.stores.resilient.left import left_check
+
         purpose = "what happens while the store is away would be lost"
-        return [*found, folder_check(journal, name="journal", purpose=purpose)]
+        kept = folder_check(journal, name="journal", purpose=purpose)
+        left = left_check(journal, store=journal_store(store.client.topology.url))
+        return [*found, kept, *([] if left is None else [left])]
     finally:
         store.close()

@@ -15,7 +15,14 @@ from guardrails.system.logs import host_log
 if TYPE_CHECKING:
     from guardrails.stores.resilient.journal import Journal
 
-__all__ = ["is_relative", "journal_folder", "open_journal", "open_store", "shared_url"]
+__all__ = [
+    "is_relative",
+    "journal_folder",
+    "journal_store",
+    "open_journal",
+    "open_store",
+    "shared_url",
+]
 
 _log = host_log()
 
@@ -105,7 +112,7 @@ def open_journal(
     is_remote = _is_redis(url)
     if not is_remote and _path(url) is None:
         return None
-    store, is_needed = shared_url(_masked(url)), is_remote or has_failed
+    store, is_needed = journal_store(url), is_remote or has_failed
     folder: Path | str = "the user's home"
     try:
         folder = journal_folder()
@@ -126,6 +133,11 @@ def open_journal(
                 type(error).__name__,
             )
         return None
+
+
+def journal_store(url: str) -> str:
+    """Returns what names the store of a URL in journals: without credentials."""
+    return shared_url(_masked(url))
 
 
 def _has_left(folder: Path, store: str) -> bool:

@@ -174,6 +174,13 @@ class JournalFile:
         found = self._database().execute("SELECT hold_id FROM acknowledged")
         return frozenset(hold_id for (hold_id,) in found)
 
+    def count_waiting(self) -> int:
+        """Returns how many are kept of which that was not noted."""
+        query = "SELECT count(*) FROM operations WHERE hold_id NOT IN "
+        query += "(SELECT hold_id FROM acknowledged)"
+        [(count,)] = self._database().execute(query).fetchall()
+        return count
+
     def put_aside(self, number: int, content: bytes, error: Exception) -> None:
         """Moves a row that cannot be read to a file beside this one, and says so."""
         # Only the type: the text may hold names.

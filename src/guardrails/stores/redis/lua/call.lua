@@ -10,9 +10,10 @@
 -- Only strings go into redis.call: how Lua prints a number there depends on the
 -- server's version. Sums stay below 2^53, where doubles are exact.
 --
--- It is one script in parts, in this order: version.lua; tell.lua, loops.lua and notes.lua,
--- which only few calls need; rows.lua, the accounts; alerts.lua, what people are told; settle.lua and
--- reserve.lua, the two halves; and this one, which runs them and writes the accounts.
+-- It is one script in parts, in this order: version.lua; tell.lua, loops.lua and
+-- notes.lua, which only few calls need; rows.lua, the accounts; alerts.lua, what people
+-- are told; settle.lua and reserve.lua, the two halves; and this one, which runs them and
+-- writes the accounts.
 --
 -- KEYS 1 version, 2 holds, 3 due, 4 lost, 5-8 finished, 9 events, 10 stops, 11 notes,
 --      12 one that is never there (see keys.py), 13 traces of the session, then one account

@@ -17,4 +17,3 @@ local function count_change(key)
   if redis.pcall('SET', key, string.format('%.0f', first)).err then return version end
   return first
 end
-

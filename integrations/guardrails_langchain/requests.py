@@ -80,7 +80,7 @@ def offer_for(
         is_last: Whether it is the last attempt.
         is_closing: Whether it is the session's closing call.
     """
-    candidates = _candidates(request)
+    candidates = candidates_of(_asked(request))
     model_max = _model_max(request.model)
     return Offer(
         session=session,
@@ -110,12 +110,13 @@ def lowered(
     """
     key = _output_key(request.model)
     assert key is not None
-    candidates = _candidates(request)
+    asked = _asked(request)
+    candidates = candidates_of(asked)
     output_tokens = max(1, output_tokens // candidates)
     if model == _model_name(request):
         own = request.model_settings.get(key) or _params(request).get("ls_max_tokens")
         output_tokens = min(output_tokens, _tokens(own) or output_tokens)
-    bounds = dict.fromkeys((key, *_more_keys(request)), output_tokens)
+    bounds = dict.fromkeys((key, *_more_keys(request, asked)), output_tokens)
     settings = {**request.model_settings, **bounds}
     return request.override(model_settings=settings), output_tokens * candidates
 
@@ -162,11 +163,6 @@ def _params_of(model: BaseChatModel, settings: Mapping[str, Any]) -> Mapping[str
         return {}
 
 
-def _candidates(request: ModelRequest[Any]) -> int:
-    """Returns how many answers a request asks for, each within the bound on output."""
-    return candidates_of(_asked(request))
-
-
 def _asked(request: ModelRequest[Any]) -> Mapping[str, Any]:
     """Returns what a request asks for beside its messages, without its tools."""
     try:
@@ -176,9 +172,9 @@ def _asked(request: ModelRequest[Any]) -> Mapping[str, Any]:
     return cast("Mapping[str, Any]", params)
 
 
-def _more_keys(request: ModelRequest[Any]) -> Sequence[str]:
+def _more_keys(request: ModelRequest[Any], asked: Mapping[str, Any]) -> Sequence[str]:
     """Returns what else in a request would win over its integration's key."""
-    asked = {**_asked(request), "tools": request.tools}
+    asked = {**asked, "tools": request.tools}
     made_with = {"use_responses_api": getattr(request.model, "use_responses_api", None)}
     wins = asked.get(OWN_BOUND) is not None and asks_responses(asked, made_with)
     return [OWN_BOUND] if wins else []

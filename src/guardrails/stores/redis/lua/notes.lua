@@ -6,7 +6,7 @@
 -- same names. Who reads sums reads the notes with them, see sums.lua.
 --
 -- A note is the hour, then dimension and name of each of its sums; the numbers; and behind
--- them those of layers, if the tokens are divided. See `Spend` in core/rollups.py.
+-- them those of layers, if the tokens are divided. See `Spend` in core/reporting/rollups.py.
 local SUMS, SUMS_BYTES, HOUR_TTL_S = '<i8i8i4i4i8i8i4i4i4i8i8i8i8i8i8i8', 108, '34560000'
 -- How many notes are added together, and the last one that is if that failed before: that
 -- takes less than a millisecond, whatever their names. Of more than the maximum, which are

@@ -1,7 +1,7 @@
 -- outbox.lua: gives out alerts that are to be sent, and notes what came of them.
 --
--- `claim`, `note`, `retry`, `read` and `add` of core/outbox.py. What a place knows of an alert
--- is in outbox/to/ it: state, message, attempts, instant, status, text, due.
+-- `claim`, `note`, `retry`, `read` and `add` of core/alerting/outbox.py. What a place knows
+-- of an alert is in outbox/to/ it: state, message, attempts, instant, status, text, due.
 -- KEYS 1 outbox; all others are made of its prefix, see tell.lua
 -- ARGV 1 claim | note | retry | read | tell, 2 now, 3 place, then by order:
 --      claim: 4 owner, 5 until, 6 alerts that become a message each, 7 alerts at most,

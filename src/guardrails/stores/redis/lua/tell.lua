@@ -1,8 +1,8 @@
 -- tell.lua: adds to the outbox what people are to be told. It stands before the
 -- scripts that tell, and is no script of its own.
 --
--- `Outbox.add` of core/outbox.py, and the ids and texts of core/alerts.py and of
--- stores/alert_texts.py. One function makes the others, as in loops.lua.
+-- `Outbox.add` of core/alerting/outbox.py, and the ids and texts of alerts.py there and
+-- of stores/alert_texts.py. One function makes the others, as in loops.lua.
 -- The keys are those of the project's prefix, all in one slot:
 -- outbox (alerts by id), outbox/ages, and per place outbox/due/ and outbox/to/ it.
 local OUTBOX_MAX, OUTBOX_TTL_S = 20000, '604800'

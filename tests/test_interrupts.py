@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from decimal import Decimal
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from types import FrameType
 
@@ -15,6 +16,7 @@ from redis import connection
 from guardrails import CallRefused, Guard, Session
 from guardrails.core.fingerprints import fingerprint
 from guardrails.core.plain import size_bytes
+from guardrails.core.tracebacks import OURS, READING
 from guardrails.sessions.scope import current_call, current_session
 from guardrails.testing import FakeClock
 from tests.servers.processes import Server
@@ -284,3 +286,9 @@ async def test_a_stream_that_ends_in_the_thread_of_a_ledger_is_booked(
     assert not guard.engine.failures
     assert not guard.store.degraded_operations
     guard.close()
+
+
+@pytest.mark.parametrize("module", [*OURS, *READING])
+def test_modules_whose_errors_are_told_apart_are_there(module: str) -> None:
+    """One that has another name by now would take interrupts for failures again."""
+    assert find_spec(module.rstrip("."))

@@ -16,12 +16,12 @@ except ImportError as _missing:  # pragma: no cover - needs an environment witho
     ) from _missing
 
 from guardrails import Guard
-from guardrails_langchain.ambient import hook, install, running, uninstall
-from guardrails_langchain.handler import GuardCallbackHandler
-from guardrails_langchain.wrapping import wrapped
+from guardrails_langchain.callbacks.ambient import hook, install, running, uninstall
+from guardrails_langchain.callbacks.handler import GuardCallbackHandler
+from guardrails_langchain.callbacks.wrapping import wrapped
 
 if TYPE_CHECKING:
-    from guardrails_langchain.middleware import GuardMiddleware
+    from guardrails_langchain.agents.middleware import GuardMiddleware
 
 __all__ = [
     "GuardCallbackHandler",
@@ -63,7 +63,7 @@ def self_test() -> Mapping[str, bool]:
 def __getattr__(name: str) -> object:
     # Imported late: it needs the whole of langchain, a handler only its core.
     if name == "GuardMiddleware":
-        from guardrails_langchain.middleware import GuardMiddleware
+        from guardrails_langchain.agents.middleware import GuardMiddleware
 
         return GuardMiddleware
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -21,7 +21,7 @@ from langgraph.types import Command
 from guardrails import BudgetExceeded, CallRefused
 from guardrails.stores import open_store
 from guardrails_langchain import GuardMiddleware
-from guardrails_langchain.requests import CLOSING_TEXT
+from guardrails_langchain.agents.requests import CLOSING_TEXT
 from tests.integrations.langchain.rig import Rig
 from tests.integrations.langchain.strict import defects_of
 

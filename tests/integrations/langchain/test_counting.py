@@ -17,7 +17,8 @@ from langchain_core.runnables import RunnableLambda
 import guardrails_langchain
 from guardrails import BudgetExceeded, ConfigurationError, Event, Guard
 from guardrails.testing import FakeClock
-from guardrails_langchain import GuardCallbackHandler, GuardMiddleware, translate
+from guardrails_langchain import GuardCallbackHandler, GuardMiddleware
+from guardrails_langchain.reading import translate
 from tests.integrations.langchain.constructs import ASK, CONSTRUCTS, NO_WAIT
 from tests.integrations.langchain.modes import ASYNC, SYNC
 from tests.integrations.langchain.rig import Rig, SlowChatModel, says

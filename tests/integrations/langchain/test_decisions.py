@@ -13,7 +13,7 @@ from pydantic import BaseModel, Field
 from guardrails import BudgetExceeded, Guard, PriceStatus, TokenUsage
 from guardrails.core.calls import CallStatus
 from guardrails_langchain import GuardMiddleware
-from guardrails_langchain.decisions import decision_call, outcome_of_decision
+from guardrails_langchain.callbacks.decisions import decision_call, outcome_of_decision
 from tests.integrations.langchain.constructs import ASK
 from tests.integrations.langchain.rig import CENT, Rig, says
 

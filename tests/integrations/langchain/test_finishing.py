@@ -18,7 +18,7 @@ from langgraph.checkpoint.memory import InMemorySaver
 
 from guardrails import BudgetExceeded, CallRefused, SessionStopped
 from guardrails_langchain import GuardMiddleware
-from guardrails_langchain.requests import CLOSING_TEXT
+from guardrails_langchain.agents.requests import CLOSING_TEXT
 from guardrails_langchain.testing import ScriptedChatModel
 from tests.integrations.langchain import modes
 from tests.integrations.langchain.constructs import ASK, NO_WAIT

@@ -17,7 +17,7 @@ from langchain_core.messages import (
 from guardrails import ConfigurationError, Event, Session, TokenUsage, layer
 from guardrails.core.layers import Author, Layer, Piece
 from guardrails_langchain import GuardMiddleware
-from guardrails_langchain.pieces import piece_of
+from guardrails_langchain.reading.pieces import piece_of
 from tests.integrations.langchain.rig import Rig, says
 
 

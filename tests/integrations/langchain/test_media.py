@@ -11,7 +11,7 @@ from langchain_core.messages import HumanMessage
 
 from guardrails import BudgetExceeded
 from guardrails.core.estimates import MEDIA_PART_TOKENS_MAX
-from guardrails_langchain.media import BYTES_PER_TOKEN_MIN, medium_tokens_max
+from guardrails_langchain.reading.media import BYTES_PER_TOKEN_MIN, medium_tokens_max
 from tests.integrations.langchain.rig import Rig, says
 
 PAGES = 30

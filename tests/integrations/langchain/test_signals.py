@@ -13,7 +13,7 @@ from guardrails.sessions.scope import current_call
 from tests.integrations.langchain.rig import Rig
 from tests.signals import Interrupt, TimeLimit, raising
 
-FILES = {str(file) for file in Path(guardrails_langchain.__file__).parent.glob("*.py")}
+FILES = {str(file) for file in Path(guardrails_langchain.__file__).parent.rglob("*.py")}
 
 
 def a_model(rig: Rig, session: Session) -> None:

@@ -433,7 +433,7 @@ def test_a_failure_of_ours_hides_no_stop(
 
     rig = Rig(max_steps=3)
     built = CONSTRUCTS[construct](rig)
-    monkeypatch.setattr("guardrails_langchain.handler.withdraw", fail)
+    monkeypatch.setattr("guardrails_langchain.callbacks.handler.withdraw", fail)
     with pytest.raises(BudgetExceeded), rig.guard.session("main"):
         built.runnable.invoke(built.value)
 

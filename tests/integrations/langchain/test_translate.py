@@ -41,7 +41,7 @@ from guardrails.core.estimates import (
     input_tokens_max,
 )
 from guardrails.core.usage import TokenUsage
-from guardrails_langchain import translate
+from guardrails_langchain.reading import translate
 
 KEY = b"a key of this deployment"
 SECRET = "4c1e5a0b-content-of-the-user"

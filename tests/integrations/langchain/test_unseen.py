@@ -11,8 +11,8 @@ from langchain_core.messages.ai import UsageMetadata
 
 from guardrails import BudgetExceeded
 from guardrails.core.estimates import UNSEEN_TOKENS_FLOOR, PromptShape
-from guardrails_langchain.shapes import prompt_shape
-from guardrails_langchain.translate import model_call
+from guardrails_langchain.reading.shapes import prompt_shape
+from guardrails_langchain.reading.translate import model_call
 from tests.integrations.langchain.rig import FlatPrices, Rig, Script
 
 PDF = "https://example.com/report.pdf"

@@ -18,17 +18,17 @@ from guardrails import Guard, Session
 from guardrails.core.policy import OnLimit
 from guardrails.errors import BudgetExceeded, CallRefused, SessionStopped
 from guardrails.system.threads import apart
-from guardrails_langchain.bubbles import as_bubble
-from guardrails_langchain.ends import (
+from guardrails_langchain.agents.ends import (
     Refused,
     cut_short,
     is_at_limit,
     not_run,
 )
-from guardrails_langchain.handler import tree_of
-from guardrails_langchain.offers import Offer, offered
-from guardrails_langchain.pauses import ask, can_pause
-from guardrails_langchain.requests import closing, lowered, offer_for
+from guardrails_langchain.agents.pauses import ask, can_pause
+from guardrails_langchain.agents.requests import closing, lowered, offer_for
+from guardrails_langchain.callbacks.bubbles import as_bubble
+from guardrails_langchain.callbacks.handler import tree_of
+from guardrails_langchain.callbacks.offers import Offer, offered
 
 __all__ = ["Turns", "arun", "run"]
 

@@ -8,7 +8,7 @@ from langchain_core.outputs import ChatGeneration, LLMResult
 
 from guardrails.core.layers import INPUT_LAYERS, Author, Layer, Piece
 from guardrails.core.weights import MEDIA_PART_WEIGHT, MESSAGE_WEIGHT, weight_of
-from guardrails_langchain.prompts import (
+from guardrails_langchain.reading.prompts import (
     TOOL_CALL_BLOCKS,
     calls_bytes,
     is_medium,

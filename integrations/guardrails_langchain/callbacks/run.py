@@ -14,7 +14,7 @@ from guardrails.errors import SessionStopped
 from guardrails.sessions.guarded_call import GuardedCall
 from guardrails.sessions.session import Session
 from guardrails.system.threads import TaskReference, running_task
-from guardrails_langchain.translate import outcome_of_left_stream
+from guardrails_langchain.reading.translate import outcome_of_left_stream
 
 __all__ = ["Root", "Run"]
 

@@ -44,9 +44,14 @@ from guardrails.engine import Engine
 from guardrails.sessions.scope import session_of
 from guardrails.sessions.session import Session
 from guardrails.system.threads import WeakList
-from guardrails_langchain.around import running_id
-from guardrails_langchain.metadata import NAMES, names_of, nested, session_name_of
-from guardrails_langchain.run import Root, Run
+from guardrails_langchain.callbacks.around import running_id
+from guardrails_langchain.callbacks.metadata import (
+    NAMES,
+    names_of,
+    nested,
+    session_name_of,
+)
+from guardrails_langchain.callbacks.run import Root, Run
 
 __all__ = ["RunTree", "started", "withdraw"]
 

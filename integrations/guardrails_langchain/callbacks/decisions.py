@@ -16,14 +16,14 @@ from pydantic import BaseModel
 from guardrails.core.attribution import clean_name
 from guardrails.core.calls import ModelCall, Outcome
 from guardrails.core.tracebacks import let_through
-from guardrails_langchain.prompts import (
+from guardrails_langchain.reading.prompts import (
     DEPTH_MAX,
     is_medium,
     part_tokens_max,
     text_bytes,
 )
-from guardrails_langchain.shapes import message_tokens_max
-from guardrails_langchain.translate import model_call, outcome_of_llm_end
+from guardrails_langchain.reading.shapes import message_tokens_max
+from guardrails_langchain.reading.translate import model_call, outcome_of_llm_end
 
 __all__ = ["decision_call", "is_decision", "outcome_of_decision"]
 

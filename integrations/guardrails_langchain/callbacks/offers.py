@@ -21,8 +21,8 @@ from guardrails.sessions.clamping import fitted
 from guardrails.sessions.closing import closing_of
 from guardrails.sessions.guarded_call import GuardedCall
 from guardrails.sessions.session import Session
-from guardrails_langchain.bubbles import bubble_kind
-from guardrails_langchain.run import Run
+from guardrails_langchain.callbacks.bubbles import bubble_kind
+from guardrails_langchain.callbacks.run import Run
 
 __all__ = ["Offer", "offer_to", "offered"]
 

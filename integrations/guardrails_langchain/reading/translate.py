@@ -30,16 +30,16 @@ from guardrails.sessions.outcomes import (
     may_be_billed,
     text_of,
 )
-from guardrails_langchain.answers import model_of
-from guardrails_langchain.pieces import written_by
-from guardrails_langchain.prompts import (
+from guardrails_langchain.reading.answers import model_of
+from guardrails_langchain.reading.pieces import written_by
+from guardrails_langchain.reading.prompts import (
     content_tokens_max,
     output_limit,
     text_bytes,
 )
-from guardrails_langchain.shapes import prompt_shape
-from guardrails_langchain.unseen import thinks
-from guardrails_langchain.usage import (
+from guardrails_langchain.reading.shapes import prompt_shape
+from guardrails_langchain.reading.unseen import thinks
+from guardrails_langchain.reading.usage import (
     is_cache_hit,
     is_report_of_batch,
     reported_cost_nano_usd,

@@ -4,7 +4,7 @@ from typing import cast
 
 from langchain_core.outputs import LLMResult
 
-from guardrails_langchain.answers import (
+from guardrails_langchain.reading.answers import (
     count_of,
     get,
     messages_of,

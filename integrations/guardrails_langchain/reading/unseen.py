@@ -11,8 +11,8 @@ from typing import Any, cast
 
 from langchain_core.messages import BaseMessage
 
-from guardrails_langchain.media import is_only_named
-from guardrails_langchain.prompts import DEPTH_MAX, is_medium
+from guardrails_langchain.reading.media import is_only_named
+from guardrails_langchain.reading.prompts import DEPTH_MAX, is_medium
 
 __all__ = ["has_tools_there", "is_continued", "thinks", "unseen_parts"]
 

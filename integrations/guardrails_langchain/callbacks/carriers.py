@@ -17,7 +17,7 @@ from langchain_core.runnables.config import var_child_runnable_config
 from guardrails.engine import Engine
 from guardrails.system.ids import new_id
 from guardrails.system.threads import WeakList
-from guardrails_langchain.handler import GuardCallbackHandler
+from guardrails_langchain.callbacks.handler import GuardCallbackHandler
 
 __all__ = ["SESSION", "Carrier", "carried_around", "named"]
 

@@ -23,7 +23,7 @@ from langchain_core.outputs import LLMResult
 from guardrails.core.attribution import clean_name
 from guardrails.core.money import LIMIT_NANO_USD_MAX, NANO_PER_USD
 from guardrails.core.usage import TOKENS_MAX, TokenUsage
-from guardrails_langchain.answers import (
+from guardrails_langchain.reading.answers import (
     count_of,
     first_of,
     get,
@@ -31,7 +31,7 @@ from guardrails_langchain.answers import (
     names_of,
     sources_of,
 )
-from guardrails_langchain.searches import web_searches
+from guardrails_langchain.reading.searches import web_searches
 
 __all__ = [
     "is_cache_hit",

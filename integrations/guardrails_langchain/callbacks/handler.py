@@ -27,8 +27,7 @@ from guardrails.engine import Engine
 from guardrails.errors import CallRefused, LoopRefused, SessionStopped
 from guardrails.guards import checked_guard
 from guardrails.sessions.guarded_call import GuardedCall
-from guardrails_langchain import translate
-from guardrails_langchain.bubbles import (
+from guardrails_langchain.callbacks.bubbles import (
     as_answer,
     as_bubble,
     close_unstarted,
@@ -36,14 +35,15 @@ from guardrails_langchain.bubbles import (
     is_interrupt,
     is_left,
 )
-from guardrails_langchain.decisions import (
+from guardrails_langchain.callbacks.decisions import (
     decision_call,
     is_decision,
     outcome_of_decision,
 )
-from guardrails_langchain.offers import offer_to
-from guardrails_langchain.run import Run
-from guardrails_langchain.runs import RunTree, withdraw
+from guardrails_langchain.callbacks.offers import offer_to
+from guardrails_langchain.callbacks.run import Run
+from guardrails_langchain.callbacks.runs import RunTree, withdraw
+from guardrails_langchain.reading import translate
 
 __all__ = ["CallsHandler", "GuardCallbackHandler", "handler_for", "tree_of"]
 

@@ -35,14 +35,18 @@ from guardrails.core.policy import OnLimit
 from guardrails.guards import checked_guard
 from guardrails.sessions.scope import current_session, session_of
 from guardrails.system.ids import new_id
-from guardrails_langchain import notes
-from guardrails_langchain.around import running_id
-from guardrails_langchain.carriers import SESSION, named
-from guardrails_langchain.deadlines import checked_timeout, in_time
-from guardrails_langchain.handler import CallsHandler, GuardCallbackHandler, tree_of
-from guardrails_langchain.notes import checked_share, noted
-from guardrails_langchain.pauses import warn_unless_it_can_pause
-from guardrails_langchain.turns import Turns, arun, run
+from guardrails_langchain.agents import notes
+from guardrails_langchain.agents.deadlines import checked_timeout, in_time
+from guardrails_langchain.agents.notes import checked_share, noted
+from guardrails_langchain.agents.pauses import warn_unless_it_can_pause
+from guardrails_langchain.agents.turns import Turns, arun, run
+from guardrails_langchain.callbacks.around import running_id
+from guardrails_langchain.callbacks.carriers import SESSION, named
+from guardrails_langchain.callbacks.handler import (
+    CallsHandler,
+    GuardCallbackHandler,
+    tree_of,
+)
 
 __all__ = ["GuardMiddleware"]
 

@@ -17,8 +17,8 @@ from guardrails.core.estimates import MESSAGE_OVERHEAD_TOKENS
 from guardrails.core.plain import size_bytes
 from guardrails.core.tracebacks import let_through
 from guardrails.core.usage import TOKENS_MAX
-from guardrails_langchain.media import DATA, medium_tokens_max
-from guardrails_langchain.responses import OWN_BOUND, asks_responses
+from guardrails_langchain.reading.media import DATA, medium_tokens_max
+from guardrails_langchain.reading.responses import OWN_BOUND, asks_responses
 
 __all__ = [
     "DEPTH_MAX",

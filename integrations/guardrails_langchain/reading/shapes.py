@@ -6,13 +6,17 @@ from typing import Any
 from langchain_core.messages import BaseMessage
 
 from guardrails.core.estimates import MESSAGE_OVERHEAD_TOKENS, PromptShape
-from guardrails_langchain.pieces import DEFINITION_BYTE_WEIGHT, pieces_of
-from guardrails_langchain.prompts import (
+from guardrails_langchain.reading.pieces import DEFINITION_BYTE_WEIGHT, pieces_of
+from guardrails_langchain.reading.prompts import (
     content_tokens_max,
     definitions_tokens_max,
     text_bytes,
 )
-from guardrails_langchain.unseen import has_tools_there, is_continued, unseen_parts
+from guardrails_langchain.reading.unseen import (
+    has_tools_there,
+    is_continued,
+    unseen_parts,
+)
 
 __all__ = ["message_tokens_max", "prompt_shape"]
 

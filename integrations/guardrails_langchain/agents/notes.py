@@ -16,7 +16,7 @@ from guardrails.core.lines import session_line
 from guardrails.core.operations import ReadAccount
 from guardrails.errors import ConfigurationError, StoreUnavailable
 from guardrails.reports.budgets import BudgetRow, budget_rows
-from guardrails_langchain.pieces import instruction
+from guardrails_langchain.reading.pieces import instruction
 
 __all__ = ["budget_tool", "checked_share", "noted"]
 

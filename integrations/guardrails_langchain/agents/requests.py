@@ -15,12 +15,12 @@ from guardrails.core.attribution import clean_name
 from guardrails.core.estimates import OUTPUT_TOKENS_MIN
 from guardrails.core.usage import TOKENS_MAX
 from guardrails.sessions.session import Session
-from guardrails_langchain.offers import Offer
-from guardrails_langchain.pieces import instruction
-from guardrails_langchain.prompts import candidates_of
-from guardrails_langchain.responses import OWN_BOUND, asks_responses
-from guardrails_langchain.shapes import message_tokens_max
-from guardrails_langchain.translate import model_name
+from guardrails_langchain.callbacks.offers import Offer
+from guardrails_langchain.reading.pieces import instruction
+from guardrails_langchain.reading.prompts import candidates_of
+from guardrails_langchain.reading.responses import OWN_BOUND, asks_responses
+from guardrails_langchain.reading.shapes import message_tokens_max
+from guardrails_langchain.reading.translate import model_name
 
 __all__ = ["closing", "lowered", "offer_for"]
 

@@ -13,9 +13,9 @@ from guardrails.core.calls import ToolCall
 from guardrails.core.limits import effective_limits
 from guardrails.core.operations import ReadAccount
 from guardrails.errors import ConfigurationError, SessionStopped, StoreUnavailable
-from guardrails_langchain.bubbles import as_bubble
-from guardrails_langchain.handler import tree_of
-from guardrails_langchain.runs import started
+from guardrails_langchain.callbacks.bubbles import as_bubble
+from guardrails_langchain.callbacks.handler import tree_of
+from guardrails_langchain.callbacks.runs import started
 
 __all__ = ["checked_timeout", "in_time"]
 

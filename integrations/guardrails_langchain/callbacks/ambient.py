@@ -9,9 +9,13 @@ from langchain_core.tracers.context import register_configure_hook
 from guardrails import Attribution, Guard, Session
 from guardrails.engine import Engine
 from guardrails.sessions.scope import open_session
-from guardrails_langchain.around import callbacks_around, running_id
-from guardrails_langchain.carriers import carried_around
-from guardrails_langchain.handler import GuardCallbackHandler, handler_for, tree_of
+from guardrails_langchain.callbacks.around import callbacks_around, running_id
+from guardrails_langchain.callbacks.carriers import carried_around
+from guardrails_langchain.callbacks.handler import (
+    GuardCallbackHandler,
+    handler_for,
+    tree_of,
+)
 
 __all__ = ["hook", "install", "running", "uninstall"]
 

@@ -11,9 +11,10 @@ from redis.connection import UnixDomainSocketConnection
 from benchmarks.measuring import line
 from benchmarks.redis_ledger import NOW_MS, turns
 from guardrails.core.reporting.rollups import HOUR_MS
-from guardrails.stores.redis import RedisStore, requests
-from guardrails.stores.redis.scripts import Script
-from guardrails.stores.redis.wire import evalsha
+from guardrails.stores.redis import RedisStore
+from guardrails.stores.redis.codec import requests
+from guardrails.stores.redis.codec.scripts import Script
+from guardrails.stores.redis.codec.wire import evalsha
 from tests.servers.processes import Server, binaries
 
 __all__ = ["measure_redis_scale"]

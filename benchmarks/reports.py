@@ -20,8 +20,9 @@ from guardrails.core.layers import LAYERS
 from guardrails.core.reporting.rollups import HOUR_MS, LAYER
 from guardrails.ports import History
 from guardrails.stores import rows
-from guardrails.stores.redis import RedisStore, keys
-from guardrails.stores.redis.layouts import DERIVED, LAYER_SUMS, SUMS
+from guardrails.stores.redis import RedisStore
+from guardrails.stores.redis.codec import keys
+from guardrails.stores.redis.codec.layouts import DERIVED, LAYER_SUMS, SUMS
 from guardrails.stores.sqlite import SQLiteStore
 from guardrails.system.clock import SystemClock
 from tests.exports.traffic import DAY_MS, Month

@@ -118,7 +118,7 @@ def test_what_another_thread_sends_loses_no_paid_call_and_holds_nothing(
 ) -> None:
     """Some time limits come so: RQ's where there are no signals, and that of stopit."""
     url = server.url if store == "a server" else f"sqlite:///{tmp_path}/l.sqlite3"
-    files = FILES | set(map(str, (ROOT / "stores/redis").glob("*.py")))
+    files = FILES | set(map(str, (ROOT / "stores/redis").rglob("*.py")))
     guard = Guard({}, store=url, max_cost_usd="1.00")
     for number in itertools.count(1):
         interrupt = Sent(number, TimeLimit, files=files)
@@ -167,7 +167,7 @@ def test_an_interrupt_while_the_store_is_away_loses_no_paid_call(
 @pytest.mark.usefixtures("patient")
 def test_a_time_limit_is_not_taken_for_that_of_a_server(server: Server) -> None:
     """It comes while Redis is waited for, whose client has a `TimeoutError`, too."""
-    files = {*FILES, *map(str, (ROOT / "stores/redis").glob("*.py"))}
+    files = {*FILES, *map(str, (ROOT / "stores/redis").rglob("*.py"))}
     guard = Guard({}, store=server.url, max_cost_usd="1.00")
     for number in itertools.count(1, 3):
         interrupt = Interrupt(

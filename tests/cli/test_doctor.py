@@ -13,7 +13,7 @@ import pytest
 from guardrails.stores import journal_folder, journal_store
 from guardrails.stores.diagnosis import Status
 from guardrails.stores.redis import RedisStore
-from guardrails.stores.redis.diagnosis import diagnose
+from guardrails.stores.redis.health.diagnosis import diagnose
 from guardrails.stores.resilient.journal import Journal
 from guardrails.stores.sqlite import SQLiteStore
 from guardrails.system.clock import SystemClock

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from guardrails.stores.redis import client
+from guardrails.stores.redis.connection import client
 from tests.servers.configured import ConfiguredServer
 from tests.servers.processes import Cluster, Server, binaries
 

@@ -3,7 +3,7 @@
 By name: the script, a text that is in it once, and what stands there instead.
 """
 
-from guardrails.stores.redis.scripts import Script
+from guardrails.stores.redis.codec.scripts import Script
 
 CALL = {
     # Limits

@@ -8,10 +8,10 @@ import pytest
 
 from guardrails.stores.diagnosis import Check, Status
 from guardrails.stores.folders import file_system_of
-from guardrails.stores.redis.answers import Answers, Refused, User
-from guardrails.stores.redis.judgement import slots_check, verdicts
-from guardrails.stores.redis.node import Node
-from guardrails.stores.redis.topology import Topology
+from guardrails.stores.redis.connection.topology import Topology
+from guardrails.stores.redis.health.answers import Answers, Refused, User
+from guardrails.stores.redis.health.judgement import slots_check, verdicts
+from guardrails.stores.redis.health.node import Node
 
 INFO = {
     "redis_version": "7.2.4",

@@ -36,7 +36,7 @@ from guardrails.core.operations import (
 from guardrails.core.telling import AlertKind
 from guardrails.errors import StoreUnavailable
 from guardrails.stores.redis import RedisStore
-from guardrails.stores.redis.rights import LEDGER
+from guardrails.stores.redis.health.rights import LEDGER
 from guardrails.testing.conformance import NOW_MS, charging, reserve
 from tests.servers.configured import ConfiguredServer
 from tests.stores.scenarios import (

@@ -8,7 +8,8 @@ from guardrails.core.alerting.deliveries import ClaimAlerts, ReadAlerts, TellAle
 from guardrails.core.ledger import SETTLED_RETENTION_MS
 from guardrails.core.operations import Operation, Release, Reserved, Sweep, Verdict
 from guardrails.core.policy import Limits
-from guardrails.stores.redis import RedisStore, keys
+from guardrails.stores.redis import RedisStore
+from guardrails.stores.redis.codec import keys
 from guardrails.system.clock import SystemClock
 from guardrails.testing.conformance import (
     CENT,

@@ -22,7 +22,7 @@ from guardrails.ports import Store
 from guardrails.stores import open_store
 from guardrails.stores.diagnosis import Status
 from guardrails.stores.redis import RedisStore
-from guardrails.stores.redis.diagnosis import diagnose
+from guardrails.stores.redis.health.diagnosis import diagnose
 from guardrails.system.clock import SystemClock
 from guardrails.testing.conformance import CENT, charging, reserve, settle
 from tests.servers.fixtures import BINARIES

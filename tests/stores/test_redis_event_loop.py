@@ -17,7 +17,7 @@ import pytest
 from guardrails import Guard
 from guardrails.errors import StoreUnavailable
 from guardrails.stores import open_store
-from guardrails.stores.redis.waiting import THREAD
+from guardrails.stores.redis.connection.waiting import THREAD
 from guardrails.testing.conformance import charging, reserve
 from tests.servers.fixtures import BINARIES
 from tests.servers.processes import Server
@@ -262,7 +262,7 @@ import asyncio, sys
 from guardrails import Guard
 from guardrails.errors import StoreUnavailable
 from guardrails.stores import open_store
-from guardrails.stores.redis.waiting import THREAD
+from guardrails.stores.redis.connection.waiting import THREAD
 from guardrails.testing.conformance import charging, reserve
 
 guard = Guard({}, store=sys.argv[1], max_cost_usd="10")

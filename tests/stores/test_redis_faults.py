@@ -28,7 +28,8 @@ from guardrails.core.operations import (
 )
 from guardrails.ports import Store
 from guardrails.stores import open_store
-from guardrails.stores.redis import RedisStore, keys
+from guardrails.stores.redis import RedisStore
+from guardrails.stores.redis.codec import keys
 from guardrails.testing import FakeClock
 from guardrails.testing.conformance import CENT, NOW_MS, charging, reserve, settle
 from tests.servers.processes import Cluster, Server

@@ -11,8 +11,9 @@ from guardrails.core.operations import ReadAccount, Settled
 from guardrails.core.reporting.rollups import HOUR_MS, Spend
 from guardrails.core.usage import TokenUsage
 from guardrails.errors import StoreUnavailable
-from guardrails.stores.redis import RedisStore, keys
-from guardrails.stores.redis.rights import LEDGER
+from guardrails.stores.redis import RedisStore
+from guardrails.stores.redis.codec import keys
+from guardrails.stores.redis.health.rights import LEDGER
 from guardrails.testing.conformance import NOW_MS, charging, reserve, settle
 from tests.servers.processes import Cluster, Server
 from tests.servers.proxy import Fault, Proxy

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from guardrails.stores.redis.topology import RESENT_MS
+from guardrails.stores.redis.connection.topology import RESENT_MS
 from guardrails.stores.resilient.store import PROBE_MS
 
 APART = ("unshare", "--map-root-user", "--net")

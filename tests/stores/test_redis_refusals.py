@@ -12,7 +12,7 @@ from guardrails.core.operations import Reserved, Verdict
 from guardrails.errors import StoreUnavailable
 from guardrails.ports import Store
 from guardrails.stores import open_store
-from guardrails.stores.redis.waiting import THREAD
+from guardrails.stores.redis.connection.waiting import THREAD
 from guardrails.testing.conformance import charging, reserve
 from tests.servers.fixtures import BINARIES
 from tests.servers.processes import Server, free_port

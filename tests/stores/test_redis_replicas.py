@@ -7,7 +7,7 @@ from contextlib import closing
 import pytest
 
 from guardrails import Guard, SessionStopped
-from guardrails.stores.redis.rights import LEDGER, rules
+from guardrails.stores.redis.health.rights import LEDGER, rules
 from tests.servers.fixtures import BINARIES
 from tests.servers.processes import Server
 from tests.servers.waiting import until

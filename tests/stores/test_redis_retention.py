@@ -13,9 +13,10 @@ from guardrails.core.alerting.deliveries import ClaimAlerts, DeliveryState, Note
 from guardrails.core.calls import CallKind
 from guardrails.core.operations import ReadAccount, Settled, StopSession, Sweep
 from guardrails.errors import StoreUnavailable
-from guardrails.stores.redis import RedisStore, keys
-from guardrails.stores.redis.rewriting import Keeping
-from guardrails.stores.redis.walks import PAGE, entries_in, keys_in
+from guardrails.stores.redis import RedisStore
+from guardrails.stores.redis.codec import keys
+from guardrails.stores.redis.keeping.rewriting import Keeping
+from guardrails.stores.redis.keeping.walks import PAGE, entries_in, keys_in
 from guardrails.stores.sqlite import SQLiteStore
 from guardrails.testing.conformance import (
     NOW_MS,

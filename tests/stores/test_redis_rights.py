@@ -11,8 +11,8 @@ from redis.retry import Retry
 
 from guardrails.stores.diagnosis import Check, Status
 from guardrails.stores.redis import RedisStore
-from guardrails.stores.redis.diagnosis import diagnose
-from guardrails.stores.redis.rights import (
+from guardrails.stores.redis.health.diagnosis import diagnose
+from guardrails.stores.redis.health.rights import (
     ARGUMENTS,
     DIAGNOSIS,
     LEDGER,

@@ -15,7 +15,8 @@ import redis
 from guardrails.core.money import nano_usd
 from guardrails.core.operations import Turn, Turned
 from guardrails.core.reporting.rollups import HOUR_MS, Spend
-from guardrails.stores.redis import RedisStore, replies
+from guardrails.stores.redis import RedisStore
+from guardrails.stores.redis.codec import replies
 from guardrails.system.clock import SystemClock
 from guardrails.testing.conformance import charging, reserve, settle
 from tests.cli.conftest import GUARDRAILS

@@ -7,7 +7,7 @@ from guardrails.core.accounts import Threshold
 from guardrails.core.operations import Verdict
 from guardrails.core.policy import Measure
 from guardrails.stores.redis import RedisStore
-from guardrails.stores.redis.scripts import Script
+from guardrails.stores.redis.codec.scripts import Script
 from guardrails.testing.conformance import charging, reserve
 from tests.servers.processes import Server
 

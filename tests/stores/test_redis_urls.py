@@ -5,7 +5,7 @@ import pytest
 from guardrails import Guard
 from guardrails.errors import ConfigurationError
 from guardrails.stores import open_store
-from guardrails.stores.redis.topology import masked
+from guardrails.stores.redis.connection.topology import masked
 
 
 @pytest.mark.parametrize(

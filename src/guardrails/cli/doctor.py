@@ -113,7 +113,8 @@ def _store_checks(configuration: Configuration, journal: Path) -> list[Check]:
             if kept.status is Status.FAIL:  # Two things have to fail before it matters.
                 kept = replace(kept, status=Status.WARN)
             return [*found, kept]
-        from guardrails.stores.redis import RedisStore, diagnosis
+        from guardrails.stores.redis import RedisStore
+        from guardrails.stores.redis.health import diagnosis
 
         assert isinstance(store, RedisStore)
         found = diagnosis.diagnose(

@@ -111,7 +111,7 @@ def shown_url(url: str | None) -> str:
     if url is None or "://" not in url or url.startswith(("sqlite:", "memory:")):
         return url or "sqlite"
     # Imported late: it brings the client of Redis.
-    from guardrails.stores.redis.topology import masked
+    from guardrails.stores.redis.connection.topology import masked
 
     return masked(url)
 

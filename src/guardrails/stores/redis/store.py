@@ -49,14 +49,14 @@ from guardrails.core.operations import (
 from guardrails.errors import StoreUnavailable
 from guardrails.ports import Clock, Keeper
 from guardrails.stores.backlog import Entry
-from guardrails.stores.redis import keys, orders, outbox, replies, requests
-from guardrails.stores.redis.client import Client
-from guardrails.stores.redis.history import RedisHistory
-from guardrails.stores.redis.layouts import raised_from
+from guardrails.stores.redis.codec import keys, orders, outbox, replies, requests
+from guardrails.stores.redis.codec.layouts import raised_from
+from guardrails.stores.redis.codec.scripts import Script
+from guardrails.stores.redis.codec.wire import Argument, Fragment
+from guardrails.stores.redis.connection.client import Client
+from guardrails.stores.redis.connection.topology import Topology
+from guardrails.stores.redis.keeping.history import RedisHistory
 from guardrails.stores.redis.rollbacks import Rollbacks
-from guardrails.stores.redis.scripts import Script
-from guardrails.stores.redis.topology import Topology
-from guardrails.stores.redis.wire import Argument, Fragment
 from guardrails.system.forks import LockedAtFork
 from guardrails.system.ids import new_key
 
@@ -129,7 +129,7 @@ class RedisStore(LockedAtFork):
     def keeper(self) -> Keeper:
         """Deletes what is in it."""
         # Imported late: whoever runs agents deletes nothing.
-        from guardrails.stores.redis.retention import RedisRetention
+        from guardrails.stores.redis.keeping.retention import RedisRetention
 
         return RedisRetention(self._client)
 

@@ -17,11 +17,11 @@ from guardrails.core.reporting.rollups import (
     Mix,
 )
 from guardrails.core.retention import Forgotten, Pruned
-from guardrails.stores.redis import keys, replies
-from guardrails.stores.redis.client import Client
-from guardrails.stores.redis.forgetting import Forgetting
-from guardrails.stores.redis.rewriting import Keeping
-from guardrails.stores.redis.walks import entries_in, fields_in, keys_in
+from guardrails.stores.redis.codec import keys, replies
+from guardrails.stores.redis.connection.client import Client
+from guardrails.stores.redis.keeping.forgetting import Forgetting
+from guardrails.stores.redis.keeping.rewriting import Keeping
+from guardrails.stores.redis.keeping.walks import entries_in, fields_in, keys_in
 from guardrails.stores.rows import EVENT_COLUMNS
 
 __all__ = ["RedisRetention"]

@@ -23,7 +23,7 @@ from guardrails.core.operations import (
 from guardrails.core.reporting.rollups import LAYER, Spend, spend_of_layer
 from guardrails.stores import rows
 from guardrails.stores.alert_texts import finding_from, who_from
-from guardrails.stores.redis.layouts import (
+from guardrails.stores.redis.codec.layouts import (
     LAYER_SUMS,
     MEASURES,
     NUMBERS,
@@ -32,7 +32,7 @@ from guardrails.stores.redis.layouts import (
     TIMES,
     raised_from,
 )
-from guardrails.stores.redis.orders import order_from
+from guardrails.stores.redis.codec.orders import order_from
 
 __all__ = [
     "account_from",

@@ -18,7 +18,9 @@ from redis.connection import Connection
 
 from guardrails.core.tracebacks import interrupt_in
 from guardrails.errors import StoreUnavailable
-from guardrails.stores.redis.attempts import (
+from guardrails.stores.redis.codec.scripts import Script
+from guardrails.stores.redis.codec.wire import Argument, Fragment, evalsha, packed
+from guardrails.stores.redis.connection.attempts import (
     CALL_DEADLINE_S,
     Exchange,
     Leave,
@@ -29,13 +31,15 @@ from guardrails.stores.redis.attempts import (
     attempts,
     may_return,
 )
-from guardrails.stores.redis.explaining import explain
-from guardrails.stores.redis.reading import replies_from
-from guardrails.stores.redis.scripts import Script
-from guardrails.stores.redis.stream import Streams
-from guardrails.stores.redis.topology import DEADLINE_S, Address, Topology
-from guardrails.stores.redis.waiting import SlowConnection, awaited_within, within
-from guardrails.stores.redis.wire import Argument, Fragment, evalsha, packed
+from guardrails.stores.redis.connection.explaining import explain
+from guardrails.stores.redis.connection.reading import replies_from
+from guardrails.stores.redis.connection.stream import Streams
+from guardrails.stores.redis.connection.topology import DEADLINE_S, Address, Topology
+from guardrails.stores.redis.connection.waiting import (
+    SlowConnection,
+    awaited_within,
+    within,
+)
 from guardrails.system.forks import LockedAtFork
 from guardrails.system.logs import host_log
 from guardrails.system.threads import is_on_event_loop, may_block

@@ -22,10 +22,10 @@ from guardrails.core.reporting.rollups import (
 )
 from guardrails.core.windows import Window
 from guardrails.ports import FOREVER_MS
-from guardrails.stores.redis import keys, replies
-from guardrails.stores.redis.client import Client
-from guardrails.stores.redis.scripts import Script
-from guardrails.stores.redis.wire import Fragment
+from guardrails.stores.redis.codec import keys, replies
+from guardrails.stores.redis.codec.scripts import Script
+from guardrails.stores.redis.codec.wire import Fragment
+from guardrails.stores.redis.connection.client import Client
 
 __all__ = ["RedisHistory"]
 

@@ -26,7 +26,7 @@ from redis.retry import Retry
 from redis.sentinel import MasterNotFoundError, Sentinel
 
 from guardrails.errors import ConfigurationError
-from guardrails.stores.redis.certificates import problem_of, tls_options
+from guardrails.stores.redis.connection.certificates import problem_of, tls_options
 
 __all__ = [
     "SENTINELS_REFUSE",

@@ -3,9 +3,9 @@
 from collections.abc import Iterator, Sequence
 
 from guardrails.errors import StoreUnavailable
-from guardrails.stores.redis import keys
-from guardrails.stores.redis.client import Client
-from guardrails.stores.redis.wire import Argument
+from guardrails.stores.redis.codec import keys
+from guardrails.stores.redis.codec.wire import Argument
+from guardrails.stores.redis.connection.client import Client
 
 __all__ = ["PAGE", "entries_in", "fields_in", "keys_in"]
 

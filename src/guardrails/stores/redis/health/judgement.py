@@ -4,7 +4,8 @@ import shlex
 from collections.abc import Callable, Sequence
 
 from guardrails.stores.diagnosis import Check, Status, worst_of
-from guardrails.stores.redis.answers import (
+from guardrails.stores.redis.connection.topology import host_and_port
+from guardrails.stores.redis.health.answers import (
     Answers,
     Refused,
     User,
@@ -14,9 +15,8 @@ from guardrails.stores.redis.answers import (
     setting,
     unknown,
 )
-from guardrails.stores.redis.losses import durability, replicas
-from guardrails.stores.redis.rights import AGENTS, LEDGER, may_change, rules
-from guardrails.stores.redis.topology import host_and_port
+from guardrails.stores.redis.health.losses import durability, replicas
+from guardrails.stores.redis.health.rights import AGENTS, LEDGER, may_change, rules
 
 __all__ = ["slots_check", "verdicts"]
 

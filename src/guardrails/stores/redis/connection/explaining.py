@@ -2,7 +2,7 @@
 
 import re
 
-from guardrails.stores.redis.topology import SENTINELS_REFUSE, masked
+from guardrails.stores.redis.connection.topology import SENTINELS_REFUSE, masked
 
 __all__ = ["explain", "missing_right"]
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 from guardrails.stores.diagnosis import Check, Status
-from guardrails.stores.redis.answers import (
+from guardrails.stores.redis.health.answers import (
     Answers,
     Refused,
     granting,

@@ -15,11 +15,11 @@ from guardrails.core.accounts import Account
 from guardrails.core.reporting.rollups import MIX, Mix
 from guardrails.core.retention import IN_USE_MS, Forgotten, is_about, nameless
 from guardrails.stores.alert_texts import kept_from
-from guardrails.stores.redis import keys, replies
-from guardrails.stores.redis.layouts import DIGESTS_BYTES, SEPARATOR
-from guardrails.stores.redis.rewriting import Keeping
-from guardrails.stores.redis.walks import entries_in, fields_in, keys_in
-from guardrails.stores.redis.wire import Argument
+from guardrails.stores.redis.codec import keys, replies
+from guardrails.stores.redis.codec.layouts import DIGESTS_BYTES, SEPARATOR
+from guardrails.stores.redis.codec.wire import Argument
+from guardrails.stores.redis.keeping.rewriting import Keeping
+from guardrails.stores.redis.keeping.walks import entries_in, fields_in, keys_in
 from guardrails.stores.rows import EVENT_COLUMNS
 from guardrails.system.ids import new_id
 

@@ -25,11 +25,11 @@ from guardrails.core.stops import (
     project_in,
 )
 from guardrails.stores.alert_texts import who_text
-from guardrails.stores.redis import keys
-from guardrails.stores.redis.layouts import SEPARATOR, raised_from
-from guardrails.stores.redis.outbox import killing_text, order_text
-from guardrails.stores.redis.requests import limits_arguments, stop_text
-from guardrails.stores.redis.wire import Argument
+from guardrails.stores.redis.codec import keys
+from guardrails.stores.redis.codec.layouts import SEPARATOR, raised_from
+from guardrails.stores.redis.codec.outbox import killing_text, order_text
+from guardrails.stores.redis.codec.requests import limits_arguments, stop_text
+from guardrails.stores.redis.codec.wire import Argument
 
 __all__ = [
     "Stopping",

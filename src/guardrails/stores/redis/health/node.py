@@ -13,9 +13,14 @@ from typing import Any
 from redis import exceptions
 from redis.connection import SSLConnection, UnixDomainSocketConnection
 
-from guardrails.stores.redis.answers import Refused
-from guardrails.stores.redis.explaining import missing_right
-from guardrails.stores.redis.topology import PORT, Address, Topology, host_and_port
+from guardrails.stores.redis.connection.explaining import missing_right
+from guardrails.stores.redis.connection.topology import (
+    PORT,
+    Address,
+    Topology,
+    host_and_port,
+)
+from guardrails.stores.redis.health.answers import Refused
 
 __all__ = ["Node", "cli_of"]
 

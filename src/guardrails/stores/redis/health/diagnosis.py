@@ -13,15 +13,20 @@ from guardrails.errors import StoreUnavailable
 from guardrails.ports import Clock
 from guardrails.stores.balance import Imbalance, balance_check
 from guardrails.stores.diagnosis import Check, Status
-from guardrails.stores.redis import keys
-from guardrails.stores.redis.answers import Answers, Refused, User
-from guardrails.stores.redis.books import mending, read_books
-from guardrails.stores.redis.explaining import explain
-from guardrails.stores.redis.judgement import slots_check, verdicts
-from guardrails.stores.redis.node import Node
-from guardrails.stores.redis.rights import AGENTS, ARGUMENTS, lacking, may_change
+from guardrails.stores.redis.codec import keys
+from guardrails.stores.redis.connection.explaining import explain
+from guardrails.stores.redis.connection.topology import (
+    Address,
+    Topology,
+    masked,
+    slots_from,
+)
+from guardrails.stores.redis.health.answers import Answers, Refused, User
+from guardrails.stores.redis.health.books import mending, read_books
+from guardrails.stores.redis.health.judgement import slots_check, verdicts
+from guardrails.stores.redis.health.node import Node
+from guardrails.stores.redis.health.rights import AGENTS, ARGUMENTS, lacking, may_change
 from guardrails.stores.redis.store import RedisStore
-from guardrails.stores.redis.topology import Address, Topology, masked, slots_from
 
 __all__ = ["diagnose"]
 

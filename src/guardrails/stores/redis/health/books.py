@@ -14,10 +14,10 @@ from typing import Any
 
 from guardrails.core.windows import DAY_MS
 from guardrails.stores.balance import Held, HeldBy, Imbalance, held_of, imbalance_of
-from guardrails.stores.redis import keys
-from guardrails.stores.redis.answers import Refused
-from guardrails.stores.redis.layouts import DIGESTS_BYTES, NUMBERS, SEPARATOR
-from guardrails.stores.redis.node import Node
+from guardrails.stores.redis.codec import keys
+from guardrails.stores.redis.codec.layouts import DIGESTS_BYTES, NUMBERS, SEPARATOR
+from guardrails.stores.redis.health.answers import Refused
+from guardrails.stores.redis.health.node import Node
 
 __all__ = ["Books", "mending", "read_books"]
 

@@ -25,17 +25,17 @@ import hiredis
 from redis import exceptions
 from redis.connection import SSLConnection, UnixDomainSocketConnection
 
-from guardrails.stores.redis.attempts import CALL_DEADLINE_S, Exchange
-from guardrails.stores.redis.certificates import tls_context
-from guardrails.stores.redis.reading import ends_connection, new_reader
-from guardrails.stores.redis.topology import (
+from guardrails.stores.redis.codec.wire import packed
+from guardrails.stores.redis.connection.attempts import CALL_DEADLINE_S, Exchange
+from guardrails.stores.redis.connection.certificates import tls_context
+from guardrails.stores.redis.connection.reading import ends_connection, new_reader
+from guardrails.stores.redis.connection.topology import (
     DEADLINE_S,
     TCP_OPTIONS,
     Address,
     Topology,
 )
-from guardrails.stores.redis.waiting import SlowConnection, awaited_within
-from guardrails.stores.redis.wire import packed
+from guardrails.stores.redis.connection.waiting import SlowConnection, awaited_within
 
 __all__ = ["Streams"]
 

@@ -24,15 +24,15 @@ from tenacity import (
     wait_random_exponential,
 )
 
-from guardrails.stores.redis.scripts import Script
-from guardrails.stores.redis.topology import (
+from guardrails.stores.redis.codec.scripts import Script
+from guardrails.stores.redis.codec.wire import packed
+from guardrails.stores.redis.connection.topology import (
     DEADLINE_S,
     Address,
     Topology,
     named_host,
 )
-from guardrails.stores.redis.waiting import SlowConnection
-from guardrails.stores.redis.wire import packed
+from guardrails.stores.redis.connection.waiting import SlowConnection
 
 __all__ = [
     "CALL_DEADLINE_S",

@@ -18,11 +18,11 @@ from collections.abc import Callable, Generator, Sequence
 from typing import Any
 
 from guardrails.errors import StoreUnavailable
-from guardrails.stores.redis import keys
-from guardrails.stores.redis.client import Client
-from guardrails.stores.redis.scripts import Script
-from guardrails.stores.redis.walks import entries_in
-from guardrails.stores.redis.wire import Argument, Fragment
+from guardrails.stores.redis.codec import keys
+from guardrails.stores.redis.codec.scripts import Script
+from guardrails.stores.redis.codec.wire import Argument, Fragment
+from guardrails.stores.redis.connection.client import Client
+from guardrails.stores.redis.keeping.walks import entries_in
 from guardrails.system.ids import new_id
 
 __all__ = ["Keeping", "Turn"]

@@ -34,9 +34,9 @@ from guardrails.core.operations import RaiseLimits, StopScope, StopSession
 from guardrails.core.stops import StopOrder
 from guardrails.core.telling import AlertKind, Telling
 from guardrails.stores.alert_texts import PART, alert_text, kept_from, who_text
-from guardrails.stores.redis import keys
-from guardrails.stores.redis.layouts import SEPARATOR
-from guardrails.stores.redis.wire import Argument
+from guardrails.stores.redis.codec import keys
+from guardrails.stores.redis.codec.layouts import SEPARATOR
+from guardrails.stores.redis.codec.wire import Argument
 
 __all__ = [
     "OutboxOperation",

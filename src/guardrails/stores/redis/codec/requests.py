@@ -16,8 +16,8 @@ from guardrails.core.policy import Limits, Measure
 from guardrails.core.reporting.rollups import HOUR_MS, amounts_of, cells_of
 from guardrails.stores import rows
 from guardrails.stores.alert_texts import who_text
-from guardrails.stores.redis import keys
-from guardrails.stores.redis.layouts import (
+from guardrails.stores.redis.codec import keys
+from guardrails.stores.redis.codec.layouts import (
     ACTIVE,
     CALL,
     DERIVED,
@@ -30,8 +30,8 @@ from guardrails.stores.redis.layouts import (
     THRESHOLD,
     raised_from,
 )
-from guardrails.stores.redis.outbox import telling_text
-from guardrails.stores.redis.wire import Argument, Fragment
+from guardrails.stores.redis.codec.outbox import telling_text
+from guardrails.stores.redis.codec.wire import Argument, Fragment
 
 __all__ = ["call_arguments", "limits_arguments", "stop_text"]
 

@@ -70,6 +70,8 @@ class Proxy:
         self._target = port
         self._loop = asyncio.new_event_loop()
         self._is_over = asyncio.Event()
+        self._clients: list[asyncio.StreamWriter] = []
+        self._tasks: set[asyncio.Task[None]] = set()
         self._listener = socket.create_server(("127.0.0.1", 0), backlog=512)
         self._thread = threading.Thread(target=self._run, name="proxy")
         host, self.port = self._listener.getsockname()
@@ -100,8 +102,18 @@ class Proxy:
         server = await asyncio.start_server(self._connected, sock=self._listener)
         await self._is_over.wait()
         server.close()
+        for client in self._clients:  # A task that never ran would not do so.
+            client.close()
 
-    async def _connected(
+    def _connected(
+        self, client: asyncio.StreamReader, to_client: asyncio.StreamWriter
+    ) -> None:
+        self._clients.append(to_client)
+        task = self._loop.create_task(self._connect(client, to_client))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _connect(
         self, client: asyncio.StreamReader, to_client: asyncio.StreamWriter
     ) -> None:
         link = _Link([to_client])

@@ -143,7 +143,10 @@ CALL = {
         "if digest ~= string.sub(A[CHARGED], 1, 6) then return {-1} end",
         "",
     ),
-    "a hold is never due": ("call('ZADD', K[DUE], A[EXPIRY], id)", ""),
+    "a hold is due at once": (
+        "call('ZADD', K[DUE], A[EXPIRY], id)",
+        "call('ZADD', K[DUE], '0', id)",
+    ),
     "a lost hold's settling is no step": (
         "else row[STEPS], row[calls] = row[STEPS] + 1, row[calls] + 1 end",
         "end",

@@ -288,6 +288,19 @@ def test_a_sweep_goes_on_past_holds_that_the_server_has_lost(server: Server) -> 
     assert server.ask("ZCARD", "gr:{default}:due") == 0
 
 
+def test_holds_expire_whose_list_the_server_has_lost(server: Server) -> None:
+    """Without it they would be held for ever, and their part of a limit with them."""
+    with closing(RedisStore(server.url)) as store:
+        store.execute(reserve("1", charging()))
+        server.ask("DEL", "gr:{default}:due")
+        store.execute(reserve("2", charging()))
+        swept = [store.execute(Sweep(now_ms=NOW_MS + 1_000)) for _ in "12"]
+        found = account(store)
+
+    assert [one.unconfirmed for one in swept] == [2, 0]
+    assert (found.held_nano_usd, found.unconfirmed_nano_usd) == (0, 2 * CENT)
+
+
 def test_nothing_is_forgotten_by_halves_while_a_slot_moves(cluster: Cluster) -> None:
     """What is elsewhere already would be taken for gone, and the rest for all."""
     slot = key_slot(b"gr:{default}:")

@@ -37,7 +37,7 @@ LEDGER: Mapping[str, str] = {
     "hgetall": "reads an account, the sums of an hour or all stops as a whole",
     "hset": "writes holds, accounts, finished calls and sums",
     "hdel": "removes a hold that has ended",
-    "hlen": "tells a new key, which needs an expiry",
+    "hlen": "tells a new key, which needs an expiry, and counts what is held",
     "hvals": "reads all holds, for the balance",
     "expire": "lets sessions, days, months, finished calls, sums and stops end",
     "persist": "keeps the account of a total raised first, and stops without an end",

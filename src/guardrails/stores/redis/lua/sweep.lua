@@ -12,6 +12,15 @@ local NUMBERS, CLOCKS_MS = '<i8i8i8i8i8i8i4i4i4', 60000
 -- had to wait for them would be refused for good.
 local now, said = ARGV[1] + 0, redis.pcall('TIME')
 if not said.err then now = math.min(now, said[1] * 1000 + CLOCKS_MS) end
+-- A server that evicts keys may have taken the list of them: nothing would expire any more.
+local open = call('HLEN', K[2])
+if open > 0 and #call('ZRANGEBYSCORE', K[3], '-inf', '+inf', 'LIMIT',
+    string.format('%.0f', open - 1), '1') == 0 then
+  local all = call('HGETALL', K[2])
+  for i = 1, #all, 2 do
+    call('ZADD', K[3], string.match(all[i + 1], '^.-\31.-\31.-\31(.-)\31'), all[i])
+  end
+end
 local due = call('ZRANGEBYSCORE', K[3], '-inf', string.format('%.0f', now),
   'LIMIT', '0', ARGV[2])
 if #due == 0 then return 0 end

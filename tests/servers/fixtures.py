@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from guardrails.stores.redis.connection import client
+from guardrails.stores.redis.connection import attempts, client, stream
 from tests.servers.configured import ConfiguredServer
 from tests.servers.processes import Cluster, Server, binaries
 
@@ -75,6 +75,8 @@ def patient(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("DEADLINE_S", "CALL_DEADLINE_S"):
         for of in (name, f"LOOP_{name}"):
             monkeypatch.setattr(client, of, PATIENT_S)
+        monkeypatch.setattr(stream, name, PATIENT_S)
+    monkeypatch.setattr(attempts, "AGAIN_DEADLINE_S", PATIENT_S)
 
 
 @pytest.fixture(scope="session")

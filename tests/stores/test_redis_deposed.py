@@ -59,6 +59,7 @@ def call(number: int) -> object:
     return reserve(f"h{number}", charging(session="s"), now_ms=now_ms)
 
 
+@pytest.mark.usefixtures("patient")
 @pytest.mark.parametrize("is_async", [False, True])
 def test_the_first_call_finds_the_new_master(behind: Behind, is_async: bool) -> None:
     with (
@@ -74,6 +75,7 @@ def test_the_first_call_finds_the_new_master(behind: Behind, is_async: bool) -> 
     assert behind.replica.ask("HLEN", "gr:{default}:holds") == 2
 
 
+@pytest.mark.usefixtures("patient")
 @pytest.mark.parametrize("is_async", [False, True])
 def test_many_at_once_find_it(behind: Behind, is_async: bool) -> None:
     with closing(RedisStore(behind.proxy.url)) as store:

@@ -20,6 +20,7 @@ from guardrails import Guard, GuardedCall, GuardrailsError, Session
 from guardrails.core.attribution import clean_name
 from guardrails.core.calls import ToolCall
 from guardrails.core.plain import size_bytes
+from guardrails.errors import CallRefused, SessionStopped
 from guardrails.guards import checked_guard
 from guardrails.sessions.planning import checked_name, tool_call
 from guardrails_mcp.activities import Activities, Activity
@@ -37,6 +38,9 @@ __all__ = ["GuardMiddleware"]
 
 EVERYBODY = "everybody"
 """The client of a request that says nothing of itself."""
+
+_GENERIC = "Error calling tool "
+"""How FastMCP 2 to 4 begins what it says of a tool that has raised anything."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -148,8 +152,11 @@ class GuardMiddleware(Middleware):
             try:
                 result = await _run_in(_running_at(context, call), context, call_next)
             except BaseException as error:
-                await call.afinish(call.outcome_of(error))
-                raise
+                stop = _stop_in(error)
+                await call.afinish(call.outcome_of(stop or error))
+                if stop is None:
+                    raise
+                return _refused(stop, ran_in=call.session.session_id)
             finally:
                 call.leave_scope()
         asked = getattr(result, "input_required", None)
@@ -342,17 +349,30 @@ def _connection_of(context: MiddlewareContext[Any]) -> str | None:
     return context.fastmcp_context.session_id
 
 
-def _refused(error: GuardrailsError) -> "ToolResult":
-    result = cast("dict[str, Any]", refusal_result(error))
+def _stop_in(error: BaseException) -> SessionStopped | CallRefused | None:
+    """Returns the stop of ours that a tool has raised and not handled.
+
+    FastMCP makes an error of its own of it, whose text an author may have masked. What
+    the author has made of it is left to them.
+    """
+    cause = error.__cause__ if isinstance(error, ToolError) else error
+    if isinstance(cause, SessionStopped | CallRefused) and (
+        cause is error or str(error).startswith(_GENERIC)
+    ):
+        return cause
+    return None
+
+
+def _refused(error: GuardrailsError, *, ran_in: str | None = None) -> "ToolResult":
+    result = cast("dict[str, Any]", refusal_result(error, ran_in=ran_in))
+    text = refusal_text(error, ran_in=ran_in)
     try:
         # Imported late: FastMCP 2 has it elsewhere.
         from fastmcp.tools import ToolResult
 
-        return ToolResult(
-            content=refusal_text(error), is_error=True, meta=result["_meta"]
-        )
+        return ToolResult(content=text, is_error=True, meta=result["_meta"])
     except (ImportError, TypeError):  # There, errors are only known as exceptions.
-        raise ToolError(refusal_text(error)) from error
+        raise ToolError(text) from error
 
 
 def _wire(asked: Any) -> Mapping[str, object]:

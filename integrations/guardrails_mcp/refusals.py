@@ -19,36 +19,44 @@ _FIGURES = ("limit", "scope", "spent", "allowed", "needed", "tool", "count", "co
 """What stops carry for a program: names, amounts and counts."""
 
 
-def refusal_text(error: GuardrailsError) -> str:
-    """Writes a refusal for the model: who refused, why, and what to do now."""
+def refusal_text(error: GuardrailsError, *, ran_in: str | None = None) -> str:
+    """Writes a refusal for the model: who refused, why, and what to do now.
+
+    Args:
+        error: Why the call was not made, or did not go on.
+        ran_in: The session of the call, if its tool was stopped while it ran. That may
+            have been in a session that the tool had opened: its caller's goes on then.
+    """
+    what = "Not called" if ran_in is None else "Stopped while it ran"
     advice = "Do not repeat this call. Go on without it, or answer with what you have."
     if _ends_one_tool(error):
         advice = (
             "Do not call this tool any more. Others may still be called: go on without "
             "it, or answer with what you have."
         )
-    elif isinstance(error, SessionStopped):
+    elif _is_final(error, ran_in):
         advice = (
             "Do not call any more tools: they will be refused as well. Answer with "
             "what you have, and say that guardrails ended the work."
         )
-    return f"Not called: guardrails refused it. {error}\n{advice}"
+    return f"{what}: guardrails refused it. {error}\n{advice}"
 
 
 def refusal_result(
-    error: GuardrailsError, *, is_modern: bool = False
+    error: GuardrailsError, *, is_modern: bool = False, ran_in: str | None = None
 ) -> dict[str, object]:
     """Returns the refusal as a `CallToolResult` on the wire.
 
     Args:
-        error: Why the call was not made.
+        error: Why the call was not made, or did not go on.
         is_modern: Whether the request is of protocol 2026-07-28 or newer, in which a
             result names its type.
+        ran_in: As of `refusal_text`.
     """
     result: dict[str, object] = {
-        "content": [{"type": "text", "text": refusal_text(error)}],
+        "content": [{"type": "text", "text": refusal_text(error, ran_in=ran_in)}],
         "isError": True,
-        "_meta": {REFUSAL_KEY: _facts(error)},
+        "_meta": {REFUSAL_KEY: _facts(error, ran_in)},
     }
     if is_modern:
         result["resultType"] = "complete"
@@ -61,11 +69,20 @@ def _ends_one_tool(error: GuardrailsError) -> bool:
     return part is not None and part[1] == "tool"
 
 
-def _facts(error: GuardrailsError) -> Mapping[str, object]:
-    facts: dict[str, object] = {"error": type(error).__name__, "final": False}
+def _is_final(error: GuardrailsError, ran_in: str | None) -> bool:
+    """Whether all that the caller may still call would be refused as well."""
+    if not isinstance(error, SessionStopped) or _ends_one_tool(error):
+        return False
+    return ran_in in (None, error.session_id)
+
+
+def _facts(error: GuardrailsError, ran_in: str | None) -> Mapping[str, object]:
+    facts: dict[str, object] = {
+        "error": type(error).__name__,
+        "final": _is_final(error, ran_in),
+    }
     if isinstance(error, SessionStopped):
         facts |= {
-            "final": not _ends_one_tool(error),
             "reason": error.reason,
             "session_id": error.session_id,
             "steps": error.steps,

@@ -27,7 +27,7 @@ from langchain_core.messages import AIMessage
 from mcp.shared.exceptions import MCPError
 from pydantic import BaseModel
 
-from guardrails import ConfigurationError, Event, Guard
+from guardrails import ConfigurationError, Event, Guard, SessionStopped
 from guardrails.core.calls import CallStatus
 from guardrails_mcp.middleware import GuardMiddleware
 from guardrails_mcp.refusals import REFUSAL_KEY
@@ -254,6 +254,75 @@ async def test_what_a_tool_calls_is_charged_to_its_client() -> None:
         await client.call_tool("think")
 
     assert {event.tool for event in place.events()} == {"think", "search"}
+
+
+@pytest.mark.parametrize("is_masked", [False, True])
+async def test_a_stop_inside_a_tool_is_a_refusal_too(is_masked: bool) -> None:
+    """FastMCP would say that the tool has failed, or no more than that."""
+    place = shop(max_steps=3)
+    mcp = FastMCP("shop", mask_error_details=is_masked)
+    mcp.add_middleware(GuardMiddleware(place.guard))
+
+    @mcp.tool
+    async def search(times: int) -> str:
+        for _ in range(times):
+            with place.guard.call(tool="fetch", server="web"):
+                pass
+        return "found"
+
+    async with Client(mcp) as client:
+        await client.call_tool("search", {"times": 0})
+        ended = await client.call_tool("search", {"times": 5}, raise_on_error=False)
+
+    assert ended.content[0].text.startswith("Stopped while it ran: guardrails")
+    assert "Do not call any more tools" in ended.content[0].text
+    refusal = ended.meta[REFUSAL_KEY]
+    assert (ended.is_error, refusal["final"]) == (True, True)
+    assert (refusal["error"], refusal["limit"]) == ("BudgetExceeded", "max_steps")
+    booked = [(event.tool, event.error_type) for event in place.events()]
+    assert booked == [
+        ("search", None),
+        ("fetch", None),
+        ("search", "BudgetExceeded"),
+    ]
+
+
+async def test_a_stop_of_a_session_that_a_tool_opens_leaves_its_client_s_open() -> None:
+    place = shop()
+
+    @place.mcp.tool
+    def search(query: str) -> str:
+        with place.guard.session("searcher", session_id=query):
+            place.guard.stop(query, reason="enough")
+            with place.guard.call(tool="fetch", server="web"):
+                return "found"
+
+    async with Client(place.mcp) as client:
+        ended = await client.call_tool("search", {"query": "a"}, raise_on_error=False)
+        assert await bought(client, 1) == 1
+
+    refusal = ended.meta[REFUSAL_KEY]
+    assert (refusal["session_id"], refusal["final"]) == ("a", False)
+    assert "Do not repeat this call" in ended.content[0].text
+
+
+async def test_what_an_author_makes_of_a_stop_is_theirs() -> None:
+    place = shop()
+
+    @place.mcp.tool
+    def search() -> str:
+        with place.guard.session("searcher", session_id="a"):
+            place.guard.stop("a", reason="enough")
+            try:
+                with place.guard.call(tool="fetch", server="web"):
+                    return "found"
+            except SessionStopped as stop:
+                raise ToolError("come back tomorrow") from stop
+
+    async with Client(place.mcp) as client:
+        ended = await client.call_tool("search", raise_on_error=False)
+
+    assert ended.content[0].text == "come back tomorrow"
 
 
 async def test_an_agent_in_a_tool_works_within_the_client_s_budget() -> None:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
 from fastmcp.exceptions import ToolError
-from fastmcp.server.dependencies import get_access_token, get_http_headers
+from fastmcp.server.dependencies import get_access_token
 from fastmcp.server.middleware import CallNext, Middleware, MiddlewareContext
 
 from guardrails import Guard, GuardedCall, GuardrailsError, Session
@@ -25,11 +25,18 @@ from guardrails.guards import checked_guard
 from guardrails.sessions.planning import checked_name, tool_call
 from guardrails_mcp.activities import Activities, Activity
 from guardrails_mcp.baggage import names_in
+from guardrails_mcp.context import (
+    connection_of,
+    header_of,
+    listed_name,
+    meta_of,
+    params_of,
+    server_of,
+)
 from guardrails_mcp.outcomes import outcome_of
 from guardrails_mcp.refusals import refusal_result, refusal_text
 from guardrails_mcp.rounds import Rounds
 from guardrails_mcp.serving import inside
-from guardrails_mcp.wire import is_modern
 
 if TYPE_CHECKING:
     from fastmcp.tools import ToolResult
@@ -119,7 +126,7 @@ class GuardMiddleware(Middleware):
         """Reserves, calls the tool, and settles."""
         if self._is_open(context):
             return await call_next(context)
-        tool, params = context.message.name, _params_of(context)
+        tool, params = context.message.name, params_of(context)
         mounted = self._mounted(context)
         if mounted is not None:
             try:
@@ -174,7 +181,7 @@ class GuardMiddleware(Middleware):
 
     def _mounted(self, context: MiddlewareContext[Any]) -> _Running | None:
         """Returns the call, if it is the same that a server around has opened."""
-        outer, host = _running.get(), _server_of(context)
+        outer, host = _running.get(), server_of(context)
         if outer is None or outer.is_taken or any(host is one for one in outer.hosts):
             return None  # A tool that calls tools of its own server makes new calls.
         tool, call = context.message.name, outer.call
@@ -203,7 +210,7 @@ class GuardMiddleware(Middleware):
         """
         arguments = context.message.arguments or {}
         planned = tool_call(
-            clean_name(tool) or "?",
+            clean_name(await listed_name(context)) or "?",
             session=activity.session,
             server=self._server_name(context),
             arguments=arguments,
@@ -222,7 +229,7 @@ class GuardMiddleware(Middleware):
 
     def _names(self, context: MiddlewareContext[Any]) -> dict[str, str]:
         """Returns whom a request is charged to."""
-        meta = _meta_of(context)
+        meta = meta_of(context)
         said = names_in(meta) if self._trusts_baggage else {}
         client = self._client(context, meta, said)
         session_id = clean_name(f"{self._server_name(context)}:{client}")
@@ -237,15 +244,15 @@ class GuardMiddleware(Middleware):
         token = get_access_token()
         names: list[object] = [token.client_id if token is not None else None]
         if self._header is not None:
-            names.append(_header_of_request(self._header.lower()))
+            names.append(header_of(self._header.lower()))
         if self._meta_key is not None:
             names.append(meta.get(self._meta_key))
-        names += [said.get("customer_id"), _connection_of(context)]
+        names += [said.get("customer_id"), connection_of(context)]
         cleaned = (clean_name(name) for name in names)
         return next((name for name in cleaned if name is not None), EVERYBODY)
 
     def _server_name(self, context: MiddlewareContext[Any]) -> str:
-        name = getattr(_server_of(context), "name", None)
+        name = getattr(server_of(context), "name", None)
         return self._server or clean_name(name) or "server"
 
 
@@ -270,7 +277,7 @@ def _running_at(
         tool=message.name,
         arguments=message.arguments or {},
         message=message,
-        hosts=(*above, _server_of(context)),
+        hosts=(*above, server_of(context)),
     )
 
 
@@ -291,62 +298,6 @@ def _round(activity: Activity, tool: str) -> str:
 
 def _optional_name(value: str | None, key: str) -> str | None:
     return None if value is None else checked_name(value, key)
-
-
-def _request_of(context: MiddlewareContext[Any]) -> Any:
-    inside = context.fastmcp_context
-    return None if inside is None else inside.request_context
-
-
-def _server_of(context: MiddlewareContext[Any]) -> object:
-    inside = context.fastmcp_context
-    return None if inside is None else inside.fastmcp
-
-
-def _header_of_request(name: str) -> object:
-    try:
-        headers = get_http_headers(include={name})
-    except TypeError:  # FastMCP 2 cannot be asked for a single one.
-        headers = get_http_headers(include_all=True)
-    return headers.get(name)
-
-
-def _meta_of(context: MiddlewareContext[Any]) -> Mapping[str, object]:
-    """Returns the `_meta` of the request, by its names on the wire."""
-    meta: Any = getattr(_request_of(context), "meta", None)
-    if hasattr(meta, "model_dump"):  # FastMCP 2 and 3, on SDK 1.x.
-        meta = meta.model_dump(by_alias=True, exclude_none=True)
-    return cast("Mapping[str, object]", meta) if isinstance(meta, Mapping) else {}
-
-
-def _params_of(context: MiddlewareContext[Any]) -> Mapping[str, object]:
-    """Returns what says that a request goes on with an earlier round."""
-    inside = context.fastmcp_context
-    if inside is None:
-        return {}
-    # FastMCP 2 and 3 know no rounds.
-    return {
-        "requestState": getattr(inside, "request_state", None),
-        "inputResponses": getattr(inside, "input_responses", None),
-    }
-
-
-def _connection_of(context: MiddlewareContext[Any]) -> str | None:
-    """Returns the id of a connection that lasts.
-
-    Since 2026-07-28 there is none, and before that none to a server with
-    `stateless_http`: every request has an id of its own, or whatever its header says,
-    and a limit per id would never be reached.
-    """
-    request = _request_of(context)
-    # SDK 1.x says none, and has connections only.
-    version = getattr(request, "protocol_version", "")
-    if request is None or not isinstance(version, str) or is_modern(version):
-        return None
-    if getattr(request.session, "client_params", None) is None:
-        return None  # Nobody has introduced themselves on it: it began just now.
-    assert context.fastmcp_context is not None
-    return context.fastmcp_context.session_id
 
 
 def _stop_in(error: BaseException) -> SessionStopped | CallRefused | None:

@@ -5,6 +5,7 @@ carry its parameters as a dict. So everything here asks for attributes and keys,
 for types, and imports no SDK. What cannot be read is unknown; nothing raises.
 """
 
+import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
@@ -28,9 +29,11 @@ __all__ = [
     "UNKNOWN_TOOL",
     "ToolRequest",
     "believed_cost",
+    "called_tool",
     "content_of",
     "content_size",
     "count_of",
+    "hashed_name",
     "is_closed",
     "is_error_data",
     "is_modern",
@@ -67,6 +70,10 @@ COST_CHARACTERS_MAX = 40
 """Longer than any cost, exponent or not."""
 
 _NANO_USD = Decimal("1e-9")
+
+_HASHED = re.compile(r"(?:__)?([0-9a-f]{12})_(.+)", re.DOTALL)
+"""A tool as the interface of an app of FastMCP calls it: 4 with the underscores, 3
+without (`fastmcp.server.providers.addressing`). Any client can."""
 
 _ABSENT = object()
 
@@ -108,6 +115,21 @@ def method_of(request: object) -> object:
     return value_of(_root(request), "method")
 
 
+def hashed_name(name: object) -> tuple[str, str] | None:
+    """Returns the hash and the tool, if a name is one that apps of FastMCP call by."""
+    found = _HASHED.fullmatch(name) if isinstance(name, str) else None
+    return None if found is None else (found[1], found[2])
+
+
+def called_tool(name: object) -> str | None:
+    """Returns the name of the tool that a request calls; `None` if it names none.
+
+    Under its hashed name it has the same price and limits: they are the tool's.
+    """
+    hashed = hashed_name(name)
+    return clean_name(name if hashed is None else hashed[1]) or clean_name(name)
+
+
 def tool_request(request: object) -> ToolRequest:
     """Returns what a `tools/call` asks for, as far as it can be read."""
     params = value_of(_root(request), "params")
@@ -116,7 +138,7 @@ def tool_request(request: object) -> ToolRequest:
         "inputResponses": value_of(params, "input_responses", "inputResponses"),
     }
     return ToolRequest(
-        tool=clean_name(value_of(params, "name")) or UNKNOWN_TOOL,
+        tool=called_tool(value_of(params, "name")) or UNKNOWN_TOOL,
         # None and {} are the same call.
         arguments=value_of(params, "arguments") or {},
         rounds={key: value for key, value in rounds.items() if value is not None},

@@ -65,7 +65,7 @@ class GuardMeter:
     def _opened(self, request: ToolRequest, ended: Settle | None) -> Metered:
         activity = self._activity(request.params)
         call = tool_call(
-            clean_name(request.tool) or UNNAMED,
+            wire.called_tool(request.tool) or UNNAMED,
             session=activity.session,
             server=self._server,
             arguments={} if request.arguments is None else request.arguments,

@@ -105,6 +105,19 @@ async def test_a_raw_request_is_guarded_like_a_call() -> None:
     assert len(seen.calls) == 2
 
 
+async def test_a_tool_has_one_limit_by_all_its_names() -> None:
+    """FastMCP's apps can be called by a hash as well."""
+    seen = Seen()
+    guard = guarded({"tools": {"geo-mcp/echo": {"max_calls": 1}}})
+
+    async with session_of(guard, server(seen), **NAMES) as session:
+        await session.call_tool("echo", {"q": "a"})
+        with pytest.raises(BudgetExceeded):
+            await session.call_tool("__ddfcc2122d58_echo", {"q": "b"})
+
+    assert seen.calls == ["echo"]
+
+
 async def test_a_raw_request_may_carry_its_parameters_as_a_dict() -> None:
     """Custom kinds of requests do; and one that says nothing must pass, too."""
     seen, guard = Seen(), guarded(max_steps=3)

@@ -51,6 +51,17 @@ def test_a_call_is_booked_with_all_that_is_known() -> None:
     assert event.charge.cost_nano_usd == 10_000_000
 
 
+@pytest.mark.parametrize("name", ["__ddfcc2122d58_read", "ddfcc2122d58_read"])
+def test_the_tool_of_an_app_has_one_price_by_all_its_names(name: str) -> None:
+    """FastMCP's servers let everybody call it by a hash."""
+    guard = guard_of({"tools": {"files/read": {"max_calls": 1}}})
+    meter = GuardMeter(guard, "files")
+    meter.open_tool(request("read")).settle(Answer(result={"content": []}))
+
+    with pytest.raises(SessionStopped):
+        meter.open_tool(request(name))
+
+
 @pytest.mark.parametrize(
     ("reported", "expected"),
     [("0.25", 250_000_000), (0.1, 100_000_000), ("-1", None), ("NaN", None)],

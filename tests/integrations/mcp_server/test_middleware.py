@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import warnings
 from collections.abc import AsyncIterator, Mapping, Sequence
+from decimal import Decimal
 from types import SimpleNamespace
 from typing import Any
 
@@ -13,7 +14,7 @@ pytest.importorskip("fastmcp", minversion="4", reason="needs FastMCP 4 (mcp 2.x)
 
 import mcp_types as mt
 import uvicorn
-from fastmcp import Client, Context, FastMCP
+from fastmcp import Client, Context, FastMCP, FastMCPApp
 from fastmcp.client.auth import BearerAuth
 from fastmcp.client.transports import StreamableHttpTransport
 from fastmcp.exceptions import ToolError
@@ -21,6 +22,7 @@ from fastmcp.server import create_proxy
 from fastmcp.server.auth.providers.jwt import StaticTokenVerifier
 from fastmcp.server.extensions import ServerExtension
 from fastmcp.server.middleware import MiddlewareContext
+from fastmcp.server.providers.addressing import hashed_backend_name
 from fastmcp.tools import ToolResult
 from langchain_core.language_models import GenericFakeChatModel
 from langchain_core.messages import AIMessage
@@ -208,6 +210,36 @@ async def test_a_price_that_a_function_declares_counts(server: str | None) -> No
     booked = [(event.tool, event.charge.cost_nano_usd) for event in place.events()]
     assert booked == [("ring", 200_000_000), ("knock", 200_000_000)]
     assert place.steps() == 2
+
+
+@pytest.mark.parametrize("namespace", [None, "crm"])
+async def test_the_tool_of_an_app_costs_the_same_by_its_hash(
+    namespace: str | None,
+) -> None:
+    """Its interface calls it so, and any client can."""
+    name = "buy" if namespace is None else f"{namespace}_buy"
+    rule = {"cost_per_call_usd": "0.40", "max_calls": 2}
+    guard = Guard({"tools": {f"shop/{name}": rule}}, store="memory://")
+    place, bought = FastMCP("shop"), list[str]()
+    place.add_middleware(GuardMiddleware(guard))
+    app = FastMCPApp("customers")
+
+    @app.tool(model=True)
+    async def buy(item: str) -> str:
+        bought.append(item)
+        return "bought"
+
+    place.add_provider(app, namespace=namespace or "")
+    async with Client(place) as client:
+        for called in (name, hashed_backend_name("customers", "buy")) * 2:
+            result = await client.call_tool(
+                called, {"item": called}, raise_on_error=False
+            )
+
+    assert result.is_error
+    assert len(bought) == 2
+    [row] = guard.spend(by=["tool"])
+    assert (row.names, row.calls, row.usd) == ((f"shop/{name}",), 2, Decimal("0.80"))
 
 
 @pytest.mark.parametrize("is_far", [False, True])

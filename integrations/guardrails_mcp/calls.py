@@ -39,9 +39,11 @@ from guardrails.system.interrupts import to_its_end
 from guardrails.system.threads import apart, is_on_event_loop
 from guardrails_mcp import booking, wire
 from guardrails_mcp.outcomes import outcome_of
+from guardrails_mcp.requests import Held, Request
+from guardrails_mcp.resumption import Resumable
 from guardrails_mcp.rounds import ROUNDS_MAX, Rounds
 
-__all__ = ["DEADLINE_MS", "Held", "Request", "Wrapping", "asking"]
+__all__ = ["DEADLINE_MS", "Wrapping", "asking"]
 
 DEADLINE_MS = HOLD_TTL_MS
 """How long a call may take if neither its caller nor a rule says so: as long as it is
@@ -54,32 +56,6 @@ R = TypeVar("R")
 
 asking: ContextVar[GuardedCall | None] = ContextVar("guardrails_mcp_asking")
 """The call of this context whose answer asked for input."""
-
-
-@dataclass(slots=True, eq=False)
-class Held:
-    """A call that is reserved, over all its rounds."""
-
-    call: GuardedCall
-    busy_ms: int = 0
-    """How long its requests took; the time that people took to answer aside."""
-    is_claimed: bool = False
-    """A framework has opened it, and is in its scope."""
-    connection: object = None
-    """The SDK's session on which it waits for its next round."""
-
-
-@dataclass(slots=True, eq=False)
-class Request:
-    """One request on its way."""
-
-    tool: wire.ToolRequest
-    server: str | None
-    """As the server calls itself."""
-    connection: object = None
-    """The SDK's session that it goes out on, if that is known."""
-    was_sent: bool = False
-    """Set where the host's own code takes over."""
 
 
 @dataclass(slots=True, eq=False)
@@ -200,6 +176,7 @@ class Wrapping:
         if held is None:
             return await send()
         self.running.add(held)
+        request.hearing.append(lambda token: self._hear(held, token))
         if offers:
             self._offer(held)
         clock = self.engine.clock
@@ -232,12 +209,31 @@ class Wrapping:
                 if held.call.is_open:  # Others were given up.
                     self._waiting.pop(held, None)
                     return held
-            return await self._reserved(request)
+            return None if self._reads_on(request) else await self._reserved(request)
         except (SessionStopped, CallRefused):
             raise
         except Exception as error:
             self.engine.contain(error, "guarding a tool call of MCP")
             return None
+
+    def _reads_on(self, request: Request) -> bool:
+        """Whether a request reads on in an answer, so that nothing is called again."""
+        if request.resumes is None:
+            return False
+        asked = self._tool_call(self.here().session, request)
+        reading = Resumable.of(self.engine).find(request.resumes, asked)
+        if reading is None:
+            return False
+        request.hearing.append(
+            lambda token: Resumable.of(self.engine).keep(token, asked, reading)
+        )
+        # What it cost may be in the rest only: then it counts as another call.
+        rule = self.engine.policy.tool_rule(asked.name)
+        return reading.is_over or rule is None or rule.cost_from_meta is None
+
+    def _hear(self, held: Held, token: str) -> None:
+        if isinstance(held.call.call, ToolCall):
+            Resumable.of(self.engine).keep(token, held.call.call, held.reading)
 
     async def _reserved(self, request: Request) -> Held:
         outer = call_of(self.engine)
@@ -337,6 +333,7 @@ class Wrapping:
                 if len(self._waiting) > ROUNDS_MAX:
                     self._give_up(next(iter(self._waiting)))
                 return
+            held.reading.is_over = True
             outcome = outcome_of(held.call, result, latency_ms=held.busy_ms)
         except Exception as error:
             self.engine.contain(error, "reading a result of MCP")

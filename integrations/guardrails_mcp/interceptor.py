@@ -12,8 +12,9 @@ from guardrails.core.attribution import clean_name
 from guardrails.errors import CallRefused, GuardrailsError, SessionStopped
 from guardrails.guards import checked_guard
 from guardrails_mcp import wire
-from guardrails_mcp.calls import Request, Wrapping
+from guardrails_mcp.calls import Wrapping
 from guardrails_mcp.refusals import refusal_result
+from guardrails_mcp.requests import Request
 
 __all__ = ["Names", "tool_interceptor"]
 

@@ -6,8 +6,9 @@ from datetime import timedelta
 from typing import Any
 
 from guardrails.charges import ToolOrigin
-from guardrails_mcp import wire
-from guardrails_mcp.calls import Request, Wrapping
+from guardrails_mcp import resumption, wire
+from guardrails_mcp.calls import Wrapping
+from guardrails_mcp.requests import Request
 
 __all__ = ["SERVER", "WRAPPINGS", "closed", "sent", "wrappings_of"]
 
@@ -40,8 +41,10 @@ async def sent(
         tool=wire.tool_request(request),
         server=server_of(session),
         connection=session,
+        resumes=resumption.token_of(args, kwargs),
     )
     kwargs = _with_deadline(session, asked, args, kwargs)
+    args, kwargs = resumption.heard(args, kwargs, asked.hear)
 
     async def write() -> object:
         asked.was_sent = not wire.is_closed(session)

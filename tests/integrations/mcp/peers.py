@@ -116,6 +116,17 @@ def server(seen: Seen, name: str = SERVER_NAME) -> Any:
         return "waited"
 
     @app.tool()
+    async def announce(ctx: Context) -> str:  # pyright: ignore[reportMissingTypeArgument]
+        seen.calls.append("announce")
+        with warnings.catch_warnings():  # Deprecated in 2.x, and used all the same.
+            warnings.simplefilter("ignore")
+            await ctx.info("coming")
+            await seen.gate.wait()
+            for number in range(3):
+                await ctx.info(f"coming {number}")
+        return "announced"
+
+    @app.tool()
     async def numbers(count: int = 2) -> dict[str, list[int]]:
         seen.calls.append("numbers")
         return {"numbers": list(range(count))}

@@ -42,6 +42,7 @@ from guardrails_mcp.outcomes import outcome_of
 from guardrails_mcp.requests import Held, Request
 from guardrails_mcp.resumption import Resumable
 from guardrails_mcp.rounds import ROUNDS_MAX, Rounds
+from guardrails_mcp.serving import sending
 
 __all__ = ["DEADLINE_MS", "Wrapping", "asking"]
 
@@ -182,7 +183,8 @@ class Wrapping:
         clock = self.engine.clock
         started_ms = clock.monotonic_ms()
         try:
-            result = await send()
+            with sending(held.call, request.tool.arguments):
+                result = await send()
         except BaseException as error:
             held.busy_ms += clock.monotonic_ms() - started_ms
             await self._failed(held, request, error)

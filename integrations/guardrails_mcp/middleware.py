@@ -7,8 +7,9 @@ that the author has named, then the baggage of the request if the author trusts 
 the connection, where there is one.
 """
 
+import contextlib
 import contextvars
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
@@ -23,6 +24,8 @@ from guardrails.core.plain import size_bytes
 from guardrails.errors import CallRefused, SessionStopped
 from guardrails.guards import checked_guard
 from guardrails.sessions.planning import checked_name, tool_call
+from guardrails.sessions.scope import current_call
+from guardrails.sessions.sharing import ashare
 from guardrails_mcp.activities import Activities, Activity
 from guardrails_mcp.baggage import names_in
 from guardrails_mcp.context import (
@@ -36,7 +39,7 @@ from guardrails_mcp.context import (
 from guardrails_mcp.outcomes import outcome_of
 from guardrails_mcp.refusals import refusal_result, refusal_text
 from guardrails_mcp.rounds import Rounds
-from guardrails_mcp.serving import inside
+from guardrails_mcp.serving import inside, sent_by
 
 if TYPE_CHECKING:
     from fastmcp.tools import ToolResult
@@ -81,6 +84,12 @@ class GuardMiddleware(Middleware):
     is charged to its client as well, and not to a session that is open around the
     server. A tool that runs as a task in the background counts once, but what it spends
     is its client's only if it opens a session for it: no request is around it.
+
+    A client in the same process that the same guard wraps pays for its calls itself,
+    where it calls the server by the same name: each is booked once, within what both
+    its session and the server's allow. (In memory, the SDK 1.x hides who calls.) Of a
+    client in another process nobody could tell whether it says the truth: if both sides
+    are guarded and have one ledger, each call counts on both. Guard one of them then.
 
     A client is its verified token, else the header or the key of `_meta` below, else
     its connection. Without connections, as with `stateless_http`, all others are one
@@ -137,7 +146,7 @@ class GuardMiddleware(Middleware):
             activity = self._activities.of(self._names(context))
             call = self._rounds.take(_round(activity, tool), params)
             if call is None:
-                call = await self._opened(context, activity, tool)
+                call = await self._opened(context, activity)
             else:
                 call.activity.begin()
         except GuardrailsError as error:
@@ -153,19 +162,19 @@ class GuardMiddleware(Middleware):
         context: MiddlewareContext[Any],
         call_next: CallNext[Any, Any],
     ) -> Any:
-        call = opened.guarded
-        with inside(opened.activity.session):
-            call.enter_scope(is_offered=True)
+        call, session = opened.guarded, opened.activity.session
+        with inside(session), _offered(call):
             try:
                 result = await _run_in(_running_at(context, call), context, call_next)
             except BaseException as error:
                 stop = _stop_in(error)
-                await call.afinish(call.outcome_of(stop or error))
+                if not opened.is_clients:
+                    await call.afinish(call.outcome_of(stop or error))
                 if stop is None:
                     raise
-                return _refused(stop, ran_in=call.session.session_id)
-            finally:
-                call.leave_scope()
+                return _refused(stop, ran_in=session.session_id)
+        if opened.is_clients:
+            return result
         asked = getattr(result, "input_required", None)
         name = _round(opened.activity, context.message.name)
         if asked is None or not self._rounds.keep(name, _wire(asked), opened):
@@ -201,9 +210,9 @@ class GuardMiddleware(Middleware):
         return inner
 
     async def _opened(
-        self, context: MiddlewareContext[Any], activity: Activity, tool: str
+        self, context: MiddlewareContext[Any], activity: Activity
     ) -> "_Call":
-        """Reserves a call.
+        """Reserves a call, or takes part in what its client has reserved.
 
         Raises:
             GuardrailsError: If it is refused.
@@ -218,14 +227,19 @@ class GuardMiddleware(Middleware):
             call_id=None,
             bytes_in=size_bytes(arguments),
         )
-        call = _Call(activity, GuardedCall(activity.session, planned))
+        sent = sent_by(activity.session, planned, arguments)
+        call = GuardedCall(activity.session, planned) if sent is None else sent.call
         activity.begin()
         try:
-            await call.guarded.areserve()
+            if sent is None:
+                await call.areserve()
+            else:
+                sent.is_taken = True
+                await ashare(call, activity.session)
         except BaseException:
             activity.end()
             raise
-        return call
+        return _Call(activity, call, is_clients=sent is not None)
 
     def _names(self, context: MiddlewareContext[Any]) -> dict[str, str]:
         """Returns whom a request is charged to."""
@@ -260,6 +274,27 @@ class GuardMiddleware(Middleware):
 class _Call:
     activity: Activity
     guarded: GuardedCall
+    is_clients: bool = False
+    """Whether a client in this process has reserved it, which also books it."""
+
+
+@contextlib.contextmanager
+def _offered(call: GuardedCall) -> Generator[None]:
+    """Offers a call to the tool that runs; it may be around the server already."""
+    around = current_call.get()
+    while around is not None and around is not call:
+        around = around.outer
+    if around is call:
+        call.offer()
+    else:
+        call.enter_scope(is_offered=True)
+    try:
+        yield
+    finally:
+        if around is call:
+            _claims(call)  # What nobody has claimed is for nobody else.
+        else:
+            call.leave_scope()
 
 
 def _claims(call: GuardedCall) -> bool:

@@ -11,9 +11,10 @@ from dataclasses import dataclass
 from typing import Self
 
 from guardrails import GuardedCall, Session
+from guardrails.core.calls import ToolCall
 from guardrails.sessions.scope import current_call, current_session, open_session
 
-__all__ = ["inside", "outside"]
+__all__ = ["Sent", "inside", "outside", "sending", "sent_by"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +28,55 @@ class _Around:
 
 
 _around: ContextVar[_Around | None] = ContextVar("guardrails_mcp_around", default=None)
+
+
+@dataclass(slots=True, eq=False)
+class Sent:
+    """A call that a wrapped client has reserved and is sending."""
+
+    call: GuardedCall
+    arguments: object
+    outer: Self | None
+    """That of another guard around the client, or of a call around this one."""
+    is_taken: bool = False
+    """A server of this process has met it: whatever comes next is another."""
+
+
+_sent: ContextVar[Sent | None] = ContextVar("guardrails_mcp_sent", default=None)
+
+
+@contextlib.contextmanager
+def sending(call: GuardedCall, arguments: object) -> Generator[None]:
+    """Lets a server in this process know that its client has reserved a call."""
+    token = _sent.set(Sent(call, arguments, _sent.get()))
+    try:
+        yield
+    finally:
+        _sent.reset(token)
+
+
+def sent_by(served: Session, call: ToolCall, arguments: object) -> Sent | None:
+    """Returns the very call that a client in this process sends, under one guard.
+
+    Args:
+        served: Who is served, as far as the server knows.
+        call: What the server is asked for. By another name, as a client may have its
+            own for the server, it may have another price: then it is none of them.
+        arguments: Its arguments.
+    """
+    sent = _sent.get()
+    while sent is not None and sent.call.session.engine is not served.engine:
+        sent = sent.outer
+    if sent is None or sent.is_taken or not sent.call.is_open:
+        return None
+    known, project_id = sent.call.call, served.attribution.project_id
+    is_same = (
+        isinstance(known, ToolCall)
+        and (known.name, sent.arguments) == (call.name, arguments)
+        # Two projects never meet: each is kept on a server of its own.
+        and sent.call.attribution.project_id == project_id
+    )
+    return sent if is_same else None
 
 
 @contextlib.contextmanager

@@ -27,6 +27,7 @@ __all__ = [
     "account_key",
     "call_lines",
     "closing_charging",
+    "joined",
     "part_key",
     "session_line",
     "shared_lines",
@@ -165,6 +166,27 @@ def call_lines(
         # The agent of a session has the session's budget there, and none around it.
         path = owner.agent_path[: None if owner.agent is None else -1]
     return (*lines, *shared_lines(policy.budgets, who, now_ms=now_ms))
+
+
+def joined(own: Charging, other: Charging, *, session_id: str) -> Charging:
+    """Returns whom a call is charged to that two sessions pay for, each account once.
+
+    Args:
+        own: The call's, as its own session is charged.
+        other: What another session would be charged for it.
+        session_id: That session.
+    """
+    known = set(own.accounts)
+    added = [line for line in other.lines if line.account not in known]
+    # Each line has a name of its own, for people and for stops.
+    added = [
+        replace(line, scope=line.scope.replace("session", f"session {session_id}", 1))
+        if line.scope.partition(",")[0] == "session"
+        else line
+        for line in added
+    ]
+    lines = sorted((*own.lines, *added), key=lambda line: not line.is_session)
+    return replace(own, lines=tuple(lines))
 
 
 def part_key(session: str, kind: str, name: str) -> str:

@@ -28,6 +28,7 @@ from guardrails.sessions import scope
 from guardrails.sessions.closing import akeep_reserve, keep_reserve
 from guardrails.sessions.layering import learnt_layers
 from guardrails.sessions.outcomes import checked_usage, failed, text_of
+from guardrails.sessions.sharing import active_ms_of, charging_of
 from guardrails.system.ids import new_id
 from guardrails.system.interrupts import all_or_nothing, unbroken
 from guardrails.system.one_process import OfOneProcess
@@ -85,6 +86,8 @@ class GuardedCall(OfOneProcess, instead="Make the call there."):
         """Its work goes on after the block, which books nothing: `finish` follows."""
         self.outer: GuardedCall | None = None
         """The tool call around this one in its context, of this guard or another."""
+        self.beside: Session | None = None
+        """Another session that pays for it."""
         self._is_offered = False
         self._started_ms = 0
         self._attempt = 1
@@ -258,14 +261,13 @@ class GuardedCall(OfOneProcess, instead="Make the call there."):
                 self._reservation,
                 outcome,
                 began_ms=self._started_ms,
-                active_ms=self._session.active_ms(),
+                active_ms=active_ms_of(self),
             )
-            efforts = self._session.efforts
+            session, efforts = self._session, self._session.efforts
             efforts.ended(self._call, self.attribution.agent_path, outcome.status)
             is_repeat = op.trace is not None and efforts.repeats(op.trace)
-            layers = learnt_layers(
-                self._session, self._call, outcome, op.event, mark=self._mark
-            )
+            mark = self._mark
+            layers = learnt_layers(session, self._call, outcome, op.event, mark=mark)
             if is_repeat or layers or self._attempt > 1:
                 more = {"attempt": self._attempt, "is_repeat": is_repeat}
                 op = replace(op, event=replace(op.event, layers=layers, **more))
@@ -355,25 +357,23 @@ class GuardedCall(OfOneProcess, instead="Make the call there."):
         """Plans the call; `None` when the guard is off."""
         if self._engine.policy.mode is Mode.OFF or self._state is not _State.NEW:
             return None
-        session = self._session
-        session.activate()
-        tool = self._call.name if isinstance(self._call, ToolCall) else None
-        charging = self._charging or session.charging(self._attribution, tool=tool)
+        self._session.activate()
+        charging = self._charging or charging_of(self)
         if isinstance(self._call, ModelCall):
             path = charging.attribution.agent_path
-            self._call = session.anchors.bounded(self._call, path)
+            self._call = self._session.anchors.bounded(self._call, path)
             self._mark = scope.current_layer.get()
         return self._engine.plan(
             self._call,
             hold_id=self._hold_id or new_id(),
             charging=charging,
-            active_ms=session.active_ms(),
+            active_ms=active_ms_of(self),
         )
 
     def _admitted(self, reservation: Reservation) -> None:
         self._reservation, self._state = reservation, _State.OPEN
-        path = reservation.op.charging.attribution.agent_path
-        self._attempt = self._session.efforts.attempt(self._call, path)
+        efforts, path = self._session.efforts, self.attribution.agent_path
+        self._attempt = efforts.attempt(self._call, path)
         self._started_ms = self._engine.clock.monotonic_ms()
 
     def outcome_of(self, error: BaseException | None) -> Outcome:

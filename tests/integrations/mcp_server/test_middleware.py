@@ -29,7 +29,13 @@ from langchain_core.messages import AIMessage
 from mcp.shared.exceptions import MCPError
 from pydantic import BaseModel
 
-from guardrails import ConfigurationError, Event, Guard, SessionStopped
+from guardrails import (
+    BudgetExceeded,
+    ConfigurationError,
+    Event,
+    Guard,
+    SessionStopped,
+)
 from guardrails.core.calls import CallStatus
 from guardrails_mcp.middleware import GuardMiddleware
 from guardrails_mcp.refusals import REFUSAL_KEY
@@ -117,6 +123,14 @@ async def served(mcp: FastMCP, **options: Any) -> AsyncIterator[str]:
     finally:
         server.should_exit = True
         await serving
+
+
+async def fails(call: Any) -> bool:
+    """Whether a call is refused, here or at the server."""
+    try:
+        return (await call).is_error
+    except (SessionStopped, ToolError):
+        return True
 
 
 async def bought(client: Client[Any], times: int) -> int:
@@ -387,9 +401,10 @@ async def test_what_is_around_the_server_does_not_pay_for_its_clients(
             await client.call_tool("think")
             await client.call_tool("plan")
 
-    tools = [event.tool for event in place.events()]
-    assert tools == ["search", "think", "search", "search", "plan"]
+    tools = [event.tool for event in place.events() if event.tool == "search"]
+    assert tools == ["search"] * 3
     assert [event.tool for event in around.events()] == ["think", "plan"] * wraps
+    assert place.steps() == 6  # The fourth search is in a session inside.
     [own] = place.guard.engine.store.history.events(
         project_id="default", session_id="inside", limit=100
     )
@@ -432,11 +447,117 @@ async def test_what_a_tool_asks_of_a_client_in_its_process_is_that_client_s(
         "model",
         "tool",
     ]
-    served = [row for row in guard.spend(by=["customer_id"]) if row.names != (None,)]
-    assert [row.calls for row in served] == [1]
+    # Its server is in the same hands, so that call is no other customer's.
+    assert {row.names for row in guard.spend(by=["customer_id"])} == {(None,)}
 
 
 # --- once and only once ------------------------------------------------------
+
+
+@pytest.mark.parametrize("mode", ["auto", "legacy"])
+@pytest.mark.parametrize("is_open", [False, True])
+async def test_a_call_counts_once_whose_client_and_server_have_one_guard(
+    mode: str, is_open: bool
+) -> None:
+    """It is the client's; what the server allows its clients holds for it as well."""
+    day = {"name": "day", "per": [], "every": "day", "max_cost_usd": "0.30"}
+    prices = {"shop/buy": {"cost_per_call_usd": "0.10"}}
+    guard = Guard({"tools": prices, "budgets": [day]}, store="memory://")
+    place = Shop(guard)
+    client = guard.wrap(Client(place.mcp, mode=mode), agent="buyer", session_id="c")
+    around = guard.session("buyer", session_id="c")
+    with around if is_open else contextlib.nullcontext():
+        async with client:
+            for item in "abc":
+                await client.call_tool("buy", {"item": item})
+            with pytest.raises(BudgetExceeded):
+                await client.call_tool("buy", {"item": "d"})
+
+    assert place.served == list("abc")
+    [row] = guard.spend(by=["agent", "tool"])
+    assert (row.names, row.calls) == (("buyer", "shop/buy"), 3)
+    assert row.usd == Decimal("0.30")
+    assert guard.session(session_id="c").steps == 3
+
+
+async def test_a_server_s_session_ends_the_calls_of_a_client_beside_it() -> None:
+    place = shop(max_tool_calls=3)
+    client = Client(place.mcp)
+    place.guard.wrap(client, agent="buyer")
+    async with client:
+        for number in range(3):  # Each within its own limit.
+            with place.guard.session("buyer", session_id=f"c{number}"):
+                await client.call_tool("buy", {"item": "a"})
+        with place.guard.session("buyer", session_id="c3") as last:
+            refused = await client.call_tool("buy", {"item": "b"}, raise_on_error=False)
+
+    assert refused.meta[REFUSAL_KEY]["scope"] == "session shop:everybody"
+    assert (place.steps(), last.steps, len(place.served)) == (3, 0, 3)
+    assert last.status == "completed"  # It may go on elsewhere.
+
+
+async def test_what_a_tool_calls_is_no_part_of_the_call_of_a_client_beside_it() -> None:
+    place, calls = shop(), 3
+    client = Client(place.mcp)
+    place.guard.wrap(client, agent="buyer", session_id="c")
+    async with client:
+        await client.call_tool("order", {"parts": calls})
+        await client.call_tool("order", {"parts": 0})
+
+    # What it calls is like the second one, and each of them counts.
+    assert place.steps() == 1 + calls + 1
+    assert place.guard.session(session_id="c").steps == 2
+
+
+async def test_a_call_in_rounds_counts_once_with_one_guard_on_both_sides() -> None:
+    async def answer(*_: Any) -> Any:
+        return {"who": "me"}
+
+    place = shop()
+    client = Client(place.mcp, elicitation_handler=answer)
+    place.guard.wrap(client, agent="buyer", session_id="c")
+    async with client:
+        result = await client.call_tool("ask")
+
+    assert result.content[0].text == "asked"
+    assert place.guard.session(session_id="c").steps == place.steps() == 1
+    assert [row.calls for row in place.guard.spend(by=["tool"])] == [1]
+
+
+@pytest.mark.parametrize("server", ["shop", "bank"])
+async def test_a_declared_price_counts_once_with_one_guard_on_both_sides(
+    server: str,
+) -> None:
+    place, rung = shop(max_cost_usd="0.50"), list[str]()
+
+    @place.mcp.tool
+    @place.guard.tool(server=server, cost_usd="0.20")
+    async def ring(bell: str) -> str:
+        rung.append(bell)
+        return "rung"
+
+    client = Client(place.mcp)
+    place.guard.wrap(client, agent="buyer", session_id="c")
+    async with client:
+        await client.call_tool("ring", {"bell": "a"})
+        await client.call_tool("ring", {"bell": "b"})
+        refused = await fails(client.call_tool("ring", {"bell": "c"}))
+
+    assert (refused, rung) == (True, ["a", "b"])
+    assert sum(row.usd for row in place.guard.spend(by=["tool"])) == Decimal("0.40")
+
+
+async def test_two_names_of_a_server_are_two_calls_with_one_guard() -> None:
+    """Each may have a price, and nobody can tell which is meant."""
+    place = shop()
+    client = place.guard.wrap(Client(place.mcp), server="bank", session_id="c")
+    async with client:
+        await client.call_tool("buy", {"item": "a"})
+
+    assert {row.names[0] for row in place.guard.spend(by=["tool"])} == {
+        "shop/buy",
+        "bank/buy",
+    }
 
 
 async def test_the_call_of_a_mounted_tool_counts_once() -> None:

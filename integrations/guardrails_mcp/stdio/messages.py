@@ -26,6 +26,7 @@ __all__ = [
     "error_line",
     "failure_line",
     "hides_call",
+    "is_ambiguous",
     "is_deep",
     "is_interesting",
     "is_response",
@@ -39,7 +40,6 @@ __all__ = [
     "method_of",
     "models_asked",
     "names_sampling",
-    "names_twice",
     "params_of",
     "response",
     "tool_request",
@@ -55,6 +55,9 @@ PARSE_ERROR = -32700
 _CALL = re.compile(rb"tools\\?/call", re.IGNORECASE)
 _ESCAPED_LETTER = re.compile(rb"\\u00(?:4d|6|7)", re.IGNORECASE)
 """What could hide `createMessage`. No writer of JSON escapes a letter by itself."""
+
+_TWIN = "Name"
+"""Stands for a `name` that came twice, which the object can have once."""
 
 _KEYS = re.compile(r'"(?:method|params)"', re.IGNORECASE)
 _SAMPLING = re.compile(rb'"sampling\\?/createMessage"')
@@ -101,14 +104,14 @@ def mentions_call(line: bytes) -> bool:
     return _CALL.search(_unescaped(line)) is not None
 
 
-def names_twice(message: object) -> bool:
-    """Whether a call names its tool twice, as `name` and as `Name`.
+def is_ambiguous(message: object) -> bool:
+    """Whether servers differ in what a member of a line calls.
 
-    Servers in Go and C# call the one that comes last, others the one that is in lower
-    case.
+    One that names its tool twice: servers in Go and C# take the one that comes last,
+    others the one that is in lower case, or the first. So do batches within batches.
     """
     if method_of(message) != CALL:
-        return False
+        return not isinstance(message, dict)
     return sum(key.casefold() == "name" for key in params_of(message)) > 1
 
 
@@ -167,6 +170,7 @@ def _value_of(line: bytes) -> object:
     text = line.decode("utf-8", "replace").removeprefix("\ufeff")
     keys = [key.casefold() for key in _KEYS.findall(text)]
     has_twins = "\\u" in text or len(set(keys)) < len(keys)
+    has_twins = has_twins or (text.count('"name"') > 1 and "call" in text)
     try:
         return json.loads(text, object_pairs_hook=_careful if has_twins else None)
     except ValueError:
@@ -334,7 +338,7 @@ def _member(value: object, name: str) -> object:
 
 
 def _careful(pairs: list[tuple[str, object]]) -> Message:
-    """Builds an object in which no twin of `method` hides a tool call.
+    """Builds an object in which no twin of `method` or `name` hides a tool call.
 
     Raises:
         ValueError: If it is one, and its `params` come twice. Servers in Go merge them.
@@ -344,4 +348,6 @@ def _careful(pairs: list[tuple[str, object]]) -> Message:
         message["method"] = CALL
         if sum(key.casefold() == "params" for key, _ in pairs) > 1:
             raise ValueError("parameters that come twice")
+    if sum(key == "name" for key, _ in pairs) > 1:
+        message.setdefault(_TWIN, None)
     return message

@@ -113,7 +113,7 @@ class Relay:
         if not self._sampling.is_waiting and not messages.is_interesting(line):
             return Passage(line)
         batch = None if messages.hides_call(line) else messages.messages_in(line)
-        if batch is None or any(map(messages.names_twice, batch)):
+        if batch is None or any(map(messages.is_ambiguous, batch)):
             return self._unreadable(line)
         passage, kept, refused = Passage(line), list[object](), list[object]()
         for message in batch:

@@ -113,6 +113,7 @@ DISGUISES = {
     "with parameters of another type": CALL.replace(
         b'{"name":"echo","arguments":{"a":1}}', b"[1]"
     ),
+    "with arguments that have names": CALL.replace(b'"a":1', b'"name":1,"Name":2'),
     "with a made-up round": CALL.replace(b'"name"', b'"requestState":"x","name"'),
     "with made-up answers": CALL.replace(b'"name"', b'"inputResponses":{"a":1},"name"'),
 }
@@ -154,6 +155,9 @@ def test_a_call_in_disguise_is_refused(disguise: bytes) -> None:
         CALL.replace(b"call", b"\\u0063all").decode().encode("utf-16-be"),
         CALL.replace(b'"name"', b'"Name":"dear","name"'),
         CALL.replace(b'"name"', b'"N\\u0061me":"dear","name"'),
+        CALL.replace(b'"name"', b'"name":"dear","name"'),
+        CALL.replace(b'"name"', b'"n\\u0061me":"dear","name"'),
+        b"[[" + CALL.strip() + b"]]\n",
         CALL.replace(b'"params"', b'"params":{"name":"dear"},"params"'),
         CALL.replace(b'"params"', b'"PARAMS":{"name":"dear"},"params"'),
         b'{"params":\r' + CALL.strip() + b"\r}\n",

@@ -21,6 +21,7 @@ from guardrails.sessions.outcomes import BREAKS
 
 __all__ = [
     "CALL",
+    "FETCHES",
     "INITIALIZE",
     "LIST",
     "REJECTED",
@@ -45,10 +46,14 @@ __all__ = [
     "rounds_result",
     "server_name",
     "status_of_error",
+    "task_of",
     "tool_names",
     "tool_request",
     "value_of",
 ]
+
+FETCHES = frozenset({"tasks/result", "tasks/get", "tasks/cancel"})
+"""What is answered with the result of a call that is a task, or with how it ended."""
 
 CALL, LIST, INITIALIZE = "tools/call", "tools/list", "initialize"
 SAMPLING = "sampling/createMessage"
@@ -178,6 +183,18 @@ def content_size(result: object) -> int | None:
         return len(text.encode("utf-8", "surrogatepass"))
     except Exception:
         return None
+
+
+def task_of(result: object) -> str | None:
+    """Returns the id of the task that a result stands for, if it does.
+
+    It is inside of `task` (2025-11-25), or beside `resultType` (SEP-2663).
+    """
+    task = value_of(result, "task")
+    if task is None and value_of(result, "result_type", "resultType") == "task":
+        task = result
+    task_id = value_of(task, "task_id", "taskId")
+    return task_id if isinstance(task_id, str) and task_id else None
 
 
 def is_tool_error(result: object) -> bool:

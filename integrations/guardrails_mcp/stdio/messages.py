@@ -87,11 +87,13 @@ class ToolRequest:
 
 
 def is_interesting(line: bytes) -> bool:
-    """Whether a line of the host may be a call, or the end of one."""
+    """Whether a line of the host may be a call, or ask for or be the end of one."""
     # Not one expression: that takes a hundred times as long for a long line.
     return (
         b"tools/call" in line
         or rb"tools\/call" in line
+        or b"tasks/" in line
+        or rb"tasks\/" in line
         or b"notifications/cancelled" in line
         or rb"notifications\/cancelled" in line
         or rb"\u" in line

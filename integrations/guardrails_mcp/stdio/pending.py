@@ -17,6 +17,8 @@ class Waiting:
     call: Metered
     asked: Mapping[str, Metered] = field(default_factory=dict[str, Metered])
     """What its last answer asks of the host's model, by name."""
+    task_id: str | None = None
+    """Of the task that its server has made of it."""
 
 
 class Pending:

@@ -26,7 +26,7 @@ from guardrails import GuardrailsError
 from guardrails.system.logs import host_log
 from guardrails_mcp.refusals import refusal_result
 from guardrails_mcp.rounds import Rounds
-from guardrails_mcp.stdio import messages
+from guardrails_mcp.stdio import messages, notices
 from guardrails_mcp.stdio.lines import Oversized
 from guardrails_mcp.stdio.messages import ToolRequest
 from guardrails_mcp.stdio.meters import (
@@ -39,19 +39,13 @@ from guardrails_mcp.stdio.meters import (
 )
 from guardrails_mcp.stdio.pending import Pending, Waiting
 from guardrails_mcp.stdio.sampling import Sampling, settle_asked
+from guardrails_mcp.stdio.tasks import Tasks
 from guardrails_mcp.wire import SAMPLING
 
 __all__ = ["Passage", "Relay"]
 
 INVALID_REQUEST, INTERNAL_ERROR = -32600, -32603
 """JSON-RPC 2.0, section 5.1."""
-
-TOO_DEEP = "guardrails: the message is nested too deeply to be read, and was withheld."
-
-UNREADABLE_SAMPLING = (
-    "guardrails: what the server asks of the host's model is no JSON in one line, and "
-    "was withheld."
-)
 
 _log = host_log()
 
@@ -80,6 +74,7 @@ class Relay:
         self._pending = Pending()
         self._sampling = Sampling(meter)
         self._rounds: Rounds[Waiting] = Rounds()
+        self._tasks = Tasks()
         self._opening = threading.Lock()
         """Held while a call is opened."""
         self._is_gone = False
@@ -146,6 +141,8 @@ class Relay:
         cancelled = messages.cancelled_key(message)
         if cancelled is not None:
             self._settle(cancelled, Answer(is_broken_off=True))
+        elif (waiting := self._tasks.asked(message)) is not None:
+            self._pending.add(messages.key_of(message) or "", waiting)
         else:
             self._sampling.answered(message, size_bytes)
         return None
@@ -170,7 +167,7 @@ class Relay:
             try:
                 call = meter.open_tool(request, ended)
             except GuardrailsError as error:
-                return _refusal(request, error)
+                return notices.refused(request, error)
             passage.opened += (call,)
         else:
             if ended is not None:
@@ -208,7 +205,7 @@ class Relay:
 
     def _too_long_for_server(self, line: Oversized) -> Passage:
         key = messages.key_of_raw(line)
-        text = self._too_long_text(line.size_bytes)
+        text = notices.too_long(line.size_bytes, self._bytes_max)
         error = messages.error_line(key, INVALID_REQUEST, text)
         if key is None:
             return Passage(to_host=error)
@@ -225,7 +222,8 @@ class Relay:
         """Decides about a line of the server. What it answers waits for `book`."""
         if isinstance(line, Oversized):
             self.book()  # In the order of the answers.
-            return self._withheld(line, self._too_long_text(line.size_bytes))
+            text = notices.too_long(line.size_bytes, self._bytes_max)
+            return self._withheld(line, text)
         if self._sampling.is_waiting and messages.is_interesting(line):
             self._sampling.cancelled(messages.messages_in(line) or ())
         if messages.mentions_sampling(line):
@@ -241,10 +239,10 @@ class Relay:
         batch = messages.messages_in(line)
         if batch is None:
             if messages.is_deep(line):  # A host may read deeper than we do.
-                return self._withheld(line, TOO_DEEP)
+                return self._withheld(line, notices.TOO_DEEP)
             if not messages.names_sampling(line):
                 return None
-            _log.warning(UNREADABLE_SAMPLING)
+            _log.warning(notices.UNREADABLE_SAMPLING)
             return Passage()
         passage, kept = Passage(), list[object]()
         for message in batch:
@@ -342,7 +340,7 @@ class Relay:
         asking = self._rounds.end()
         for waiting in asking:
             waiting.call.go_on()
-        for waiting in (*pending, *asking):
+        for waiting in (*pending, *asking, *self._tasks.end()):
             waiting.call.settle(gone)
             for call in waiting.asked.values():
                 call.settle(gone)
@@ -367,6 +365,11 @@ class Relay:
         waiting = self._pending.take(key)
         if waiting is None:
             return None
+        if waiting.task_id is not None:
+            end = self._tasks.ended(waiting, answer)
+            return None if end is None else Ended(waiting.call, end)
+        if answer.result is not None and self._tasks.keep(waiting, answer.result):
+            return None
         if answer.result is not None and self._rounds.keep(
             waiting.tool, answer.result, waiting
         ):
@@ -375,18 +378,3 @@ class Relay:
         for call in waiting.asked.values():  # Asked, but not as a round that goes on.
             call.settle(Answer(is_broken_off=True))
         return Ended(waiting.call, answer)
-
-    def _too_long_text(self, size_bytes: int) -> str:
-        return (
-            f"guardrails: the message has {size_bytes:,} bytes, more than the "
-            f"{self._bytes_max:,} that GUARDRAILS_MAX_LINE_BYTES allows, and was "
-            "withheld."
-        )
-
-
-def _refusal(request: ToolRequest, error: GuardrailsError) -> Mapping[str, object]:
-    if request.key is None:
-        return {}
-    return messages.response(
-        request.key, refusal_result(error, is_modern=request.is_modern)
-    )

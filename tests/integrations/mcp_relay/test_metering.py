@@ -100,6 +100,93 @@ def test_a_reported_cost_counts_however_long_the_result_is(characters: int) -> N
     assert event.charge.cost_nano_usd == 250_000_000
 
 
+def asked(method: str, number: int, **params: object) -> bytes:
+    return line_of({"id": number, "method": method, "params": params})
+
+
+def answered(number: int, **result: object) -> bytes:
+    return line_of({"id": number, "result": result})
+
+
+CREATED = {"task": {"taskId": "t-1", "status": "working"}}
+
+FETCHED = {
+    "content": [{"type": "text", "text": "rendered"}],
+    "_meta": {"acme.com/cost": "0.25"},
+}
+
+
+def relay_with(guard: Guard) -> Relay:
+    meter = GuardMeter(guard, "maps")
+    return Relay(lambda: meter, bytes_max=2 * READ_BYTES_MAX)
+
+
+BELIEVED = {"tools": {"maps/*": {"cost_from_meta": "acme.com/cost"}}}
+
+
+@pytest.mark.parametrize(
+    ("method", "result", "cost"),
+    [
+        ("tasks/result", FETCHED, 250_000_000),
+        ("tasks/get", {"status": "completed", "result": FETCHED}, 250_000_000),
+        ("tasks/cancel", {"taskId": "t-1", "status": "cancelled"}, 500_000_000),
+        ("tasks/get", {"taskId": "t-1", "status": "failed"}, 500_000_000),
+    ],
+)
+def test_a_call_that_is_a_task_costs_what_its_result_says(
+    method: str, result: dict[str, object], cost: int
+) -> None:
+    rule = {"cost_per_call_usd": "0.5", "cost_from_meta": "acme.com/cost"}
+    guard = guard_of({"tools": {"maps/*": rule}})
+    relay = relay_with(guard)
+
+    relay.from_host(asked("tools/call", 1, name="render", task={}))
+    relay.from_server(answered(1, **CREATED))
+    for number in (2, 3):  # A host that polls.
+        relay.from_host(asked("tasks/get", number, taskId="t-1"))
+        relay.from_server(answered(number, taskId="t-1", status="working"))
+    relay.from_host(asked("tasks/result", 4, taskId="t-1"))
+    relay.from_server(line_of({"id": 4, "error": {"code": -32603, "message": "?"}}))
+    relay.book()
+    assert not events(guard)
+    for number in (5, 6):  # And asks for it twice.
+        relay.from_host(asked(method, number, taskId="t-1"))
+        relay.from_server(answered(number, **result))
+    relay.book()
+
+    [event] = events(guard)
+    assert event.charge.cost_nano_usd == cost
+    assert guard.current_session().steps == 1
+
+
+@pytest.mark.parametrize("config", [{}, BELIEVED], ids=["not believed", "believed"])
+def test_a_task_whose_result_nobody_fetches_is_booked(config: Any) -> None:
+    """At once, where its result could say nothing that counts."""
+    guard = guard_of(config, on_unpriced="allow")
+    relay = relay_with(guard)
+
+    relay.from_host(asked("tools/call", 1, name="render", task={}))
+    relay.from_server(answered(1, **CREATED))
+    relay.book()
+    assert len(events(guard)) == (not config)
+    relay.server_is_gone()
+
+    assert len(events(guard)) == 1
+
+
+def test_another_s_task_is_no_call_of_this_connection() -> None:
+    guard = guard_of(BELIEVED, on_unpriced="allow")
+    relay = relay_with(guard)
+
+    relay.from_host(asked("tools/call", 1, name="render", task={}))
+    relay.from_server(answered(1, **CREATED))
+    relay.from_host(asked("tasks/result", 2, taskId="t-2"))
+    relay.from_server(answered(2, **FETCHED))
+    relay.book()
+
+    assert not events(guard)
+
+
 def test_a_reported_cost_counts_nowhere_else() -> None:
     guard = guard_of()
     call = GuardMeter(guard, "maps").open_tool(request())

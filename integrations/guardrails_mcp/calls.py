@@ -22,7 +22,7 @@ import threading
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from guardrails import Attribution, Guard, Session
 from guardrails.core.attribution import TAGS_MAX
@@ -77,6 +77,8 @@ class Wrapping:
     """Calls whose requests are on their way."""
     _waiting: dict[Held, None] = field(default_factory=dict[Held, None])
     """Calls that wait for their next round, oldest first."""
+    _tasks: dict[str, Held] = field(default_factory=dict[str, Held])
+    """Of those, the ones whose tasks' results say what they cost, by the tasks' ids."""
     _own: Session | None = None
     _lock: threading.RLock = field(default_factory=threading.RLock)
 
@@ -145,6 +147,7 @@ class Wrapping:
     def _give_up(self, held: Held) -> None:
         """Books a call whose next round does not come."""
         self._waiting.pop(held, None)
+        self._tasks = {key: one for key, one in self._tasks.items() if one is not held}
         held.call.finish(Outcome(status=CallStatus.BROKEN_OFF))
 
     def deadline_ms(self, tool: str, server: str | None) -> int | None:
@@ -329,11 +332,13 @@ class Wrapping:
         try:
             kept = wire.rounds_result(result)
             if self.rounds.keep(self._round(request), kept, held):
-                held.connection = request.connection
-                self._waiting[held] = None
+                self._wait(held, request)
                 asking.set(held.call)
-                if len(self._waiting) > ROUNDS_MAX:
-                    self._give_up(next(iter(self._waiting)))
+                return
+            task_id = wire.task_of(result)
+            if task_id is not None and self._believes_cost(held):
+                self._tasks[task_id] = held
+                self._wait(held, request)
                 return
             held.reading.is_over = True
             outcome = outcome_of(held.call, result, latency_ms=held.busy_ms)
@@ -341,6 +346,29 @@ class Wrapping:
             self.engine.contain(error, "reading a result of MCP")
             outcome = Outcome()
         await booking.finish(held.call, outcome)
+
+    def _wait(self, held: Held, request: Request) -> None:
+        """Keeps a call that is not over: its next request may come, or may not."""
+        held.connection = request.connection
+        self._waiting[held] = None
+        if len(self._waiting) > ROUNDS_MAX:
+            self._give_up(next(iter(self._waiting)))
+
+    def _believes_cost(self, held: Held) -> bool:
+        call = held.call.call
+        assert isinstance(call, ToolCall)
+        rule = self.engine.policy.tool_rule(call.name)
+        return rule is not None and rule.cost_from_meta is not None
+
+    async def fetched(self, task_id: object, result: object) -> None:
+        """Takes what a server has said of a task: its result ends the call."""
+        held = self._tasks.get(task_id) if isinstance(task_id, str) else None
+        end = None if held is None else wire.task_end(result)
+        if held is None or end is None:
+            return
+        del self._tasks[cast("str", task_id)]
+        self._waiting.pop(held, None)
+        await booking.finish(held.call, outcome_of(held.call, end))
 
     async def _failed(self, held: Held, request: Request, error: BaseException) -> None:
         if not request.was_sent or wire.is_unread(error):

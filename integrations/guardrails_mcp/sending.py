@@ -36,6 +36,8 @@ async def sent(
     if method != wire.CALL:
         result = await send(*args, **kwargs)
         _learn(session, method, result)
+        if method in wire.FETCHES:
+            await _fetched(session, request, result)
         return result
     asked = Request(
         tool=wire.tool_request(request),
@@ -96,6 +98,15 @@ def _learn(session: object, method: object, result: object) -> None:
     except Exception as error:
         for wrapping in wrappings_of(session):
             wrapping.engine.contain(error, "reading what an MCP server offers")
+
+
+async def _fetched(session: object, request: object, result: object) -> None:
+    """Lets those know who wait for a task what its server says of it."""
+    for wrapping in wrappings_of(session):
+        try:
+            await wrapping.fetched(wire.task_asked(request), result)
+        except Exception as error:
+            wrapping.engine.contain(error, "reading what a task of MCP has cost")
 
 
 def _offer(session: object, tools: Iterable[str]) -> None:

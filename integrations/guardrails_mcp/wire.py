@@ -46,6 +46,8 @@ __all__ = [
     "rounds_result",
     "server_name",
     "status_of_error",
+    "task_asked",
+    "task_end",
     "task_of",
     "tool_names",
     "tool_request",
@@ -81,6 +83,9 @@ _HASHED = re.compile(r"(?:__)?([0-9a-f]{12})_(.+)", re.DOTALL)
 without (`fastmcp.server.providers.addressing`). Any client can."""
 
 _ABSENT = object()
+
+_FAILED = frozenset({"error", "failed", "cancelled"})
+"""States of a message of LangChain, and of a task."""
 
 _TIMEOUT_CODES = frozenset({408, -32001})
 """Of a request that nobody answered in time: SDK 1.x, and 2.x."""
@@ -197,10 +202,27 @@ def task_of(result: object) -> str | None:
     return task_id if isinstance(task_id, str) and task_id else None
 
 
+def task_asked(request: object) -> object:
+    """Returns the id of the task that a request asks for."""
+    return value_of(value_of(_root(request), "params"), "task_id", "taskId")
+
+
+def task_end(result: object) -> object:
+    """Returns the result of a task's tool; `None` if it is not over, as far as known.
+
+    That is what was asked for, or in the state of the task (SEP-2663).
+    """
+    inner = value_of(result, "result")
+    if inner is not None:
+        return inner
+    is_over = value_of(result, "status") in ("failed", "cancelled")
+    return result if is_over or content_of(result) is not None else None
+
+
 def is_tool_error(result: object) -> bool:
     """Whether a tool says that it failed, to MCP or as a message of LangChain."""
     is_error = value_of(result, "is_error", "isError")
-    return is_error is True or value_of(result, "status") == "error"
+    return is_error is True or value_of(result, "status") in _FAILED
 
 
 def reported_cost(result: object, key: str) -> int | None:

@@ -23,6 +23,7 @@ from tests.integrations.mcp.peers import (
     connected,
     events,
     own_session,
+    paid_result,
     second_only,
     server,
     session_of,
@@ -171,6 +172,8 @@ class Tasks(ClientSession):
     """A session with a server that answers each call with a task of its own."""
 
     async def send_request(self, request: Any, result_type: Any, **kwargs: Any) -> Any:
+        if wire.method_of(request) == "tasks/result":
+            return paid_result("0.25")
         if wire.method_of(request) != wire.CALL:
             return await super().send_request(request, result_type, **kwargs)
         now = "2026-01-01T00:00:00Z"
@@ -190,6 +193,36 @@ async def test_tasks_whose_results_nobody_knows_yet_are_not_alike() -> None:
             await session.send_request(request, types.CreateTaskResult)
 
     assert own_session(guard).steps == 4
+
+
+def fetch(task_id: str) -> Any:
+    """A raw request for the result of a task."""
+    request: Any = types.GetTaskPayloadRequest.model_validate(
+        {"method": "tasks/result", "params": {"taskId": task_id}}
+    )
+    return types.ClientRequest(request) if FIRST else request  # pyright: ignore[reportCallIssue]
+
+
+@pytest.mark.parametrize("is_fetched", [False, True])
+async def test_a_task_costs_what_its_result_says(is_fetched: bool) -> None:
+    rule = {"cost_per_call_usd": "0.01", "cost_from_meta": "acme.com/cost_usd"}
+    guard = guarded({"tools": {"geo-mcp/*": rule}})
+
+    def wrap(session: ClientSession) -> object:
+        return guard.wrap(session, **NAMES)
+
+    async with connected(server(Seen()), wrap, early=True, kind=Tasks) as session:
+        request = tool_request("render", {"scene": 1})
+        await session.send_request(request, types.CreateTaskResult)
+        assert not events(guard)
+        if is_fetched:
+            for task_id in ("t", "t", "other"):
+                await session.send_request(fetch(task_id), types.CallToolResult)
+            assert len(events(guard)) == 1
+
+    (event,) = events(guard)
+    assert event.charge.cost_nano_usd == (250_000_000 if is_fetched else 10_000_000)
+    assert own_session(guard).steps == 1
 
 
 async def test_a_loop_on_one_tool_is_stopped() -> None:

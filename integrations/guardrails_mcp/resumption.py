@@ -97,7 +97,7 @@ def heard(
     """
     metadata = cast("Any", _metadata(args, kwargs))
     tell = wire.value_of(metadata, "on_resumption_token_update")
-    if not callable(tell):
+    if not callable(tell) or not hasattr(metadata, "__dataclass_fields__"):
         return args, kwargs
 
     async def told(token: str) -> None:

@@ -45,7 +45,7 @@ async def sent(
         connection=session,
         resumes=resumption.token_of(args, kwargs),
     )
-    kwargs = _with_deadline(session, asked, args, kwargs)
+    args, kwargs = _with_deadline(session, asked, args, kwargs)
     args, kwargs = resumption.heard(args, kwargs, asked.hear)
 
     async def write() -> object:
@@ -65,22 +65,24 @@ async def sent(
 
 def _with_deadline(
     session: object, asked: Request, args: tuple[Any, ...], kwargs: Mapping[str, Any]
-) -> Mapping[str, Any]:
+) -> tuple[tuple[Any, ...], Mapping[str, Any]]:
     """Adds a deadline where neither the call nor the session has one."""
     name = "request_read_timeout_seconds"
-    is_given = bool(args) or kwargs.get(name) is not None
+    given = args[0] if args else kwargs.get(name)
     own = wire.value_of(session, "_session_read_timeout_seconds")
-    if is_given or own is not None:
-        return kwargs
+    if given is not None or own is not None:
+        return args, kwargs
     deadlines = [
         wrapping.deadline_ms(asked.tool.tool, asked.server)
         for wrapping in wrappings_of(session)
     ]
     seconds = min((ms / 1000 for ms in deadlines if ms is not None), default=None)
     if seconds is None:
-        return kwargs
-    is_first = _is_first_major(session)
-    return {**kwargs, name: timedelta(seconds=seconds) if is_first else seconds}
+        return args, kwargs
+    deadline = timedelta(seconds=seconds) if _is_first_major(session) else seconds
+    if args:
+        return (deadline, *args[1:]), kwargs
+    return args, {**kwargs, name: deadline}
 
 
 def _is_first_major(session: object) -> bool:

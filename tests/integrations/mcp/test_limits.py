@@ -419,10 +419,13 @@ async def test_a_call_without_a_timeout_has_a_deadline() -> None:
             await session.call_tool("wait", {}, seconds(0.01))
         with pytest.raises(ProtocolError) as ours:
             await session.call_tool("wait", {})
+        with pytest.raises(ProtocolError):
+            request = tool_request("wait", {})
+            await session.send_request(request, types.CallToolResult, None)
         await seen.let_go()
 
     assert code_of(ours.value) == code_of(bare.value)
-    assert [event.status for event in events(guard)] == [CallStatus.BROKEN_OFF] * 2
+    assert [event.status for event in events(guard)] == [CallStatus.BROKEN_OFF] * 3
 
 
 async def test_whoever_gives_a_timeout_keeps_it() -> None:

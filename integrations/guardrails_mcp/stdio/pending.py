@@ -1,12 +1,17 @@
 """Pending: the calls that wait for their answers, by the ids of their requests."""
 
 import threading
+from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from guardrails_mcp.stdio.meters import Metered
 
 __all__ = ["Pending", "Waiting"]
+
+CANCELLED_MAX = 1_024
+"""Calls that were cancelled and whose costs may still come, beyond which the oldest is
+booked without."""
 
 
 @dataclass(slots=True)
@@ -31,11 +36,38 @@ class Pending:
 
     def __init__(self) -> None:
         self._calls: dict[str, list[Waiting]] = {}
+        self._cancelled: OrderedDict[str, Waiting] = OrderedDict()
+        """Of those for which nobody waits, oldest first."""
         self._lock = threading.Lock()
 
     def __len__(self) -> int:
         """Returns how many ids are waited for."""
         return len(self._calls)
+
+    @property
+    def hears(self) -> bool:
+        """Whether an answer could be one that counts."""
+        return bool(self._calls or self._cancelled)
+
+    def cancel(self, key: str) -> Waiting | None:
+        """Takes a call out for which its host does not wait any more.
+
+        A server may answer all the same, as where both cross. So a call whose answer
+        says its cost is still known by its id.
+
+        Returns:
+            The call that is to be booked now, if there is one.
+        """
+        waiting = self.take(key)
+        if waiting is None or not waiting.call.believes_cost:
+            return waiting
+        waiting.call.pause()
+        with self._lock:
+            before = self._cancelled.pop(key, None)
+            self._cancelled[key] = waiting
+            if len(self._cancelled) > CANCELLED_MAX:
+                before = self._cancelled.popitem(last=False)[1]
+        return before
 
     def add(self, key: str, waiting: Waiting) -> None:
         """Adds a call under the id of its request."""
@@ -46,14 +78,16 @@ class Pending:
         """Returns the call that an answer with this id ends, if there is one."""
         with self._lock:
             known = self._known(key)
-            return None if known is None else self._calls[known][0]
+            if known is None:
+                return self._cancelled.get(key)
+            return self._calls[known][0]
 
     def take(self, key: str) -> Waiting | None:
         """Returns the same and takes it out."""
         with self._lock:
             known = self._known(key)
             if known is None:
-                return None
+                return self._cancelled.pop(key, None)
             calls = self._calls[known]
             waiting = calls.pop(0)
             if not calls:
@@ -95,7 +129,8 @@ class Pending:
         """Takes all of them out."""
         with self._lock:
             calls, self._calls = self._calls, {}
-        return [waiting for each in calls.values() for waiting in each]
+            late, self._cancelled = self._cancelled, OrderedDict()
+        return [*late.values(), *(one for each in calls.values() for one in each)]
 
     def _known(self, key: str) -> str | None:
         if key in self._calls:

@@ -140,7 +140,7 @@ class Relay:
         self.book()
         cancelled = messages.cancelled_key(message)
         if cancelled is not None:
-            self._settle(cancelled, Answer(is_broken_off=True))
+            self._cancel(cancelled)
         elif (waiting := self._tasks.asked(message)) is not None:
             self._pending.add(messages.key_of(message) or "", waiting)
         else:
@@ -230,7 +230,7 @@ class Relay:
             passage = self._with_sampling(line)
             if passage is not None:
                 return passage
-        if self._pending:
+        if self._pending.hears:
             self._answers.append((line, now_ms()))
         return Passage(to_host=line)
 
@@ -351,6 +351,12 @@ class Relay:
         for call in passage.opened:
             self._pending.drop(call)
             call.release()
+
+    def _cancel(self, key: str) -> None:
+        waiting = self._pending.cancel(key)
+        if waiting is not None and waiting.task_id is None:  # A task goes on.
+            for call in (waiting.call, *waiting.asked.values()):
+                call.settle(Answer(is_broken_off=True))
 
     def _settle(self, key: str | None, answer: Answer) -> bool:
         """Settles the call that is pending under a key, if there is one."""

@@ -174,6 +174,36 @@ def test_a_task_whose_result_nobody_fetches_is_booked(config: Any) -> None:
     assert len(events(guard)) == 1
 
 
+@pytest.mark.parametrize("config", [{}, BELIEVED], ids=["not believed", "believed"])
+def test_a_cancelled_call_costs_what_its_answer_says_all_the_same(config: Any) -> None:
+    """Servers may ignore a cancellation, or it crosses the answer."""
+    guard = guard_of(config, on_unpriced="allow")
+    relay = relay_with(guard)
+
+    relay.from_host(asked("tools/call", 1, name="render"))
+    relay.from_host(asked("notifications/cancelled", 0, requestId=1))
+    assert relay.is_idle
+    relay.from_host(asked("tools/call", 2, name="render"))
+    relay.from_server(answered(2, **FETCHED))
+    relay.from_server(answered(1, **FETCHED))
+    relay.book()
+
+    costs = [event.charge.cost_nano_usd for event in events(guard)]
+    assert costs == ([250_000_000] * 2 if config else [None] * 2)
+
+
+def test_a_cancelled_call_that_is_not_answered_is_booked_at_the_end() -> None:
+    guard = guard_of(BELIEVED, on_unpriced="allow")
+    relay = relay_with(guard)
+
+    for _ in range(2):  # Two under one id.
+        relay.from_host(asked("tools/call", 1, name="render"))
+        relay.from_host(asked("notifications/cancelled", 0, requestId=1))
+    relay.server_is_gone()
+
+    assert [event.status for event in events(guard)] == [CallStatus.BROKEN_OFF] * 2
+
+
 def test_another_s_task_is_no_call_of_this_connection() -> None:
     guard = guard_of(BELIEVED, on_unpriced="allow")
     relay = relay_with(guard)

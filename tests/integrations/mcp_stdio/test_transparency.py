@@ -51,7 +51,7 @@ ODD = (
 CALLS = (
     b'{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"t","x":NaN}}\n',
     b'{"id":%d,"params":{"name":"t"},"method":"tools/call"}\r\n' % 10**30,
-    b'{"id":"\\ud83d","method":"tools\\/call","params":{"name":"a","name":"b"}}\n',
+    b'{"id":"\\ud83d","method":"tools\\/call","params":{"name":"a","x":1,"x":2}}\n',
     b'\xef\xbb\xbf {"id":2,"method":"tools/call","params":{"name":"\xff"}}\n',
     b'[ {"id":3,"method":"tools/call","params":{"name":"t"}} ,{"id":4}]\n',
     b'{"method":"tools/call","params":{"name":"t"}}\n',

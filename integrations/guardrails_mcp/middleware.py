@@ -270,12 +270,14 @@ class GuardMiddleware(Middleware):
         return self._server or clean_name(name) or "server"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Call:
     activity: Activity
     guarded: GuardedCall
     is_clients: bool = False
     """Whether a client in this process has reserved it, which also books it."""
+    turns: int = 0
+    """How often the tool has asked for input."""
 
 
 @contextlib.contextmanager

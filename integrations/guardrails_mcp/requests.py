@@ -17,6 +17,8 @@ class Held:
     call: GuardedCall
     busy_ms: int = 0
     """How long its requests took; the time that people took to answer aside."""
+    turns: int = 0
+    """How often its server has asked for input."""
     is_claimed: bool = False
     """A framework has opened it, and is in its scope."""
     connection: object = None

@@ -10,7 +10,7 @@ a made-up field would be a way past the budget.
 import threading
 from collections import deque
 from collections.abc import Mapping
-from typing import Generic, TypeVar, cast
+from typing import Generic, Protocol, TypeVar, cast
 
 __all__ = ["ROUNDS_MAX", "Rounds"]
 
@@ -18,7 +18,19 @@ ROUNDS_MAX = 1_024
 """Calls that wait for input at the same time; the oldest is forgotten beyond that. Its
 hold then counts as unconfirmed when it expires, and its next round as a new call."""
 
-T = TypeVar("T")
+TURNS_MAX = 10
+"""Rounds that are one call: after as many the SDK 2.x gives up, if not told otherwise.
+A server that goes on asking works on, so from then on it is another call."""
+
+
+class _Asking(Protocol):
+    """What belongs to a call."""
+
+    turns: int
+    """How often its server has asked for input."""
+
+
+T = TypeVar("T", bound=_Asking)
 
 _Key = tuple[str, object]
 
@@ -49,8 +61,9 @@ class Rounds(Generic[T]):
         if result.get("resultType") != "input_required":
             return False
         key = _key(tool, result.get("requestState"), result.get("inputRequests"))
-        if key is None:
+        if key is None or value.turns >= TURNS_MAX:
             return False
+        value.turns += 1
         with self._lock:
             self._waiting.append((key, value))
             if len(self._waiting) > ROUNDS_MAX:

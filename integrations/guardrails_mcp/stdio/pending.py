@@ -22,6 +22,8 @@ class Waiting:
     call: Metered
     asked: Mapping[str, Metered] = field(default_factory=dict[str, Metered])
     """What its last answer asks of the host's model, by name."""
+    turns: int = 0
+    """How often its server has asked for input."""
     task_id: str | None = None
     """Of the task that its server has made of it."""
 

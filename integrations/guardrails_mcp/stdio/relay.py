@@ -178,7 +178,8 @@ class Relay:
         if request.key is None:  # Nobody will answer it: what it did is not known.
             call.settle(Answer())
             return None
-        self._pending.add(request.key, Waiting(tool, call))
+        turns = 0 if earlier is None else earlier.turns
+        self._pending.add(request.key, Waiting(tool, call, turns=turns))
         return None
 
     def _unreadable(self, line: bytes) -> Passage:

@@ -112,6 +112,22 @@ async def test_a_call_in_three_rounds_is_one_step_and_one_event(kind: str) -> No
     assert own_session(guard).steps == 2
 
 
+async def test_a_server_that_asks_without_end_is_stopped() -> None:
+    """As it works on: more rounds than the SDK makes by default are another call."""
+    requests: list[str] = []
+    app, guard = asking_server(requests, rounds=1_000), guarded(max_steps=2)
+    client = Client(
+        app, elicitation_callback=says_paris, input_required_max_rounds=2_000
+    )
+
+    async with guard.wrap(client, **NAMES):
+        with pytest.raises(BudgetExceeded):
+            await client.call_tool("ask", {"q": "a"})
+
+    assert len(requests) == 2 * (1 + 10)
+    assert own_session(guard).steps == 2
+
+
 async def test_a_made_up_continuation_is_a_call_like_any_other() -> None:
     requests: list[str] = []
     guard = guarded(max_steps=1)

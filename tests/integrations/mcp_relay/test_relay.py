@@ -475,6 +475,18 @@ def test_the_rounds_of_one_call_are_one_call() -> None:
     assert only.pauses == 0
 
 
+def test_a_server_that_asks_without_end_is_stopped() -> None:
+    books = Books(admitted_max=2)
+    relay = relay_of(books)
+    relay.from_host(call(0))
+    for number in range(100):
+        answered(relay, answer(number, resultType="input_required", requestState="s"))
+        if not relay.from_host(call(number + 1, requestState="s")).to_server:
+            break
+
+    assert (len(books.calls), number) == (2, 2 * 11 - 1)
+
+
 def test_a_round_goes_on_once() -> None:
     books = Books()
     relay = relay_of(books)

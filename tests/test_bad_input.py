@@ -322,6 +322,16 @@ def test_a_model_without_a_price_needs_none_without_a_cost_limit() -> None:
     assert session.steps == 1
 
 
+def test_a_model_without_a_price_needs_none_where_a_budget_only_alerts() -> None:
+    day = {"name": "all", "per": [], "every": "day", "max_cost_usd": 1}
+    guard = memory_guard({"budgets": [{**day, "action": "alert"}]})
+
+    with guard.session() as session:
+        ask_unknown(guard)
+
+    assert session.steps == 1
+
+
 # --- names ------------------------------------------------------------------
 
 BAD_NAMES: dict[str, object] = {

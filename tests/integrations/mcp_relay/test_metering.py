@@ -321,6 +321,16 @@ def test_identical_calls_with_identical_results_are_a_loop() -> None:
         meter.open_tool(request(arguments={"path": "/a"}))
 
 
+def test_a_tool_that_fails_again_and_again_in_the_same_way_is_in_a_loop() -> None:
+    guard = guard_of({"defaults": {"loop": {"repeats": 3, "action": "block"}}})
+    meter = GuardMeter(guard, "files")
+    for error_type in ("-32603", "-32602", "-32603", "-32603", "-32603"):
+        meter.open_tool(request()).settle(Answer(error_type=error_type))
+
+    with pytest.raises(CallRefused, match="3 times"):
+        meter.open_tool(request())
+
+
 # --- sampling ----------------------------------------------------------------
 
 

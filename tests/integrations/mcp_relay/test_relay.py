@@ -430,6 +430,17 @@ def test_a_call_that_never_reached_the_server_is_given_back() -> None:
     assert not books.calls[1].answers
 
 
+def test_a_call_that_never_reached_the_server_leaves_another_with_its_id() -> None:
+    books = Books()
+    relay = relay_of(books)
+    relay.from_host(call(1))
+
+    relay.not_written(relay.from_host(call(1)))
+    answered(relay, answer(1))
+
+    assert [len(c.answers) for c in books.calls] == [1, 0]
+
+
 def test_a_call_that_is_opened_while_the_server_ends_is_not_forgotten() -> None:
     is_opening, may_open = threading.Event(), threading.Event()
 
@@ -709,6 +720,7 @@ def test_what_two_answers_to_one_id_ask_of_the_model_is_booked() -> None:
     relay.server_is_gone()
 
     assert [len(c.answers) for c in books.calls] == [1, 1, 1, 1]
+    assert all(c.answers[0].is_broken_off for c in books.calls)
 
 
 def test_what_an_answer_without_a_readable_id_asks_is_booked_at_the_end() -> None:

@@ -137,6 +137,27 @@ def test_closed_refuses_the_call_and_not_the_session(setting: Make) -> None:
     assert session.spent == Decimal("0.04")
 
 
+@pytest.mark.parametrize("policy", ["closed", "local", "open"])
+def test_a_guard_that_only_observes_refuses_nothing_without_its_store(
+    policy: str,
+) -> None:
+    """Neither by a limit nor because of what is not known of a shared one."""
+    store = FailingStore()
+    day = {"name": "all", "per": [], "every": "day", "max_cost_usd": "0.01"}
+    config = {"mode": "observe", "budgets": [day]}
+    guard = Guard(config, store=store, max_cost_usd="0.01", on_store_error=policy)
+    store.is_down = True
+
+    with guard.session() as session:
+        for _ in range(3):
+            with guard.call(tool="t", cost_usd="0.01"):
+                pass
+    store.is_down = False
+    guard.close()
+
+    assert session.spent == Decimal("0.03")
+
+
 def test_local_goes_on_to_the_limit_from_what_is_known(setting: Make) -> None:
     it = setting("local")
     with it.guard.session():

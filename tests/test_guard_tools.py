@@ -105,6 +105,24 @@ def test_a_tool_that_returns_nothing_or_fails_alike_is_in_a_loop(
     assert session.steps == 3
 
 
+@pytest.mark.parametrize(
+    ("ids", "status"),
+    [(["c1"] * 4, "completed"), (["c1", "c2", "c3"], "loop_detected")],
+)
+def test_what_a_framework_runs_again_for_one_call_of_the_model_is_no_loop(
+    ids: list[str], status: str
+) -> None:
+    """After an interrupt it does, and the model has asked but once."""
+    guard = Guard({"defaults": {"loop": {"action": "stop"}}}, store="memory://")
+
+    with guard.session() as session:
+        for call_id in ids:
+            with guard.call(tool="t", arguments={"a": 1}, call_id=call_id) as call:
+                call.settle(result="the same")
+
+    assert (session.status, session.steps) == (status, len(ids))
+
+
 def test_the_price_of_the_policy_wins_over_that_of_the_code() -> None:
     """Whoever operates an agent knows what is billed; both ways lead to one price."""
     guard = Guard(

@@ -21,6 +21,7 @@ from guardrails.core.operations import (
     Settle,
     Settled,
     StopSession,
+    Turn,
     Verdict,
 )
 from guardrails.core.policy import Limits, OnStoreError
@@ -87,6 +88,21 @@ def calls_until_denied(store: ResilientStore, limits: Limits, *, name: str) -> i
 
 
 # --- While the store is away ------------------------------------------------
+
+
+def test_what_began_and_ended_in_one_turn_counts_while_the_store_is_away(
+    local: ResilientStore, real: FlakyStore
+) -> None:
+    """One cent was spent and two are held: of four, two do not fit meanwhile."""
+    to = charging(limits=Limits(cost_nano_usd=4 * CENT))
+    assert verdict(local, reserve("1", to)) is Verdict.ALLOW
+    turn = Turn(settle=settle("1", to), reserve=reserve("2", to, cost=2 * CENT))
+    local.execute(turn)
+    real.is_away = True
+    local.execute(GIVE_BACK)
+
+    assert verdict(local, reserve("3", to, cost=2 * CENT)) is Verdict.WAIT
+    assert verdict(local, reserve("4", to, cost=4 * CENT)) is Verdict.DENY
 
 
 def test_closed_refuses_every_call(

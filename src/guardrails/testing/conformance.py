@@ -811,6 +811,23 @@ class StoreConformance:
         assert store.execute(ReadAudit(project_id="default", limit=1)) == found[:1]
         assert store.execute(ReadAudit(project_id="other", limit=1)) == ()
 
+    def test_audits_a_raise_that_only_lifts_a_stop(self, store: Store) -> None:
+        """The limit is what it was, and a person has let the session go on."""
+        limits = Limits(cost_nano_usd=2 * CENT)
+        raising = RaiseLimits(account=_SESSION, limits=limits, now_ms=NOW_MS, by="ops")
+        store.execute(raising)
+        too_much = reserve("h", charging(limits=Limits(cost_nano_usd=1)), cost=3 * CENT)
+        refused = store.execute(too_much)
+        store.execute(raising)
+        found = store.execute(ReadAudit(project_id="default", limit=9))
+
+        assert _verdict(refused) is Verdict.DENY
+        assert _account(store).stop is None
+        assert [(e.raised_before, e.raised_after) for e in found] == [
+            (limits, limits),
+            (None, limits),
+        ]
+
     def test_finds_a_loop_in_the_settle(self, store: Store) -> None:
         """The third identical call with an identical result ends the session."""
         to = charging(loop=LoopRule())

@@ -322,14 +322,23 @@ def test_a_model_without_a_price_needs_none_without_a_cost_limit() -> None:
     assert session.steps == 1
 
 
+DAY: dict[str, object] = {"name": "all", "per": [], "every": "day", "max_cost_usd": 1}
+
+
 def test_a_model_without_a_price_needs_none_where_a_budget_only_alerts() -> None:
-    day = {"name": "all", "per": [], "every": "day", "max_cost_usd": 1}
-    guard = memory_guard({"budgets": [{**day, "action": "alert"}]})
+    guard = memory_guard({"budgets": [{**DAY, "action": "alert"}]})
 
     with guard.session() as session:
         ask_unknown(guard)
 
     assert session.steps == 1
+
+
+def test_a_model_without_a_price_is_refused_by_the_limit_of_a_shared_budget() -> None:
+    guard = memory_guard({"budgets": [DAY]}, max_steps=5)
+
+    with guard.session(), pytest.raises(UnpricedModelError):
+        ask_unknown(guard)
 
 
 # --- names ------------------------------------------------------------------

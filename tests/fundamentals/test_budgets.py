@@ -95,6 +95,8 @@ def test_tokens_are_limited() -> None:
     with guard.session("support-agent"):
         ask_model(guard, output_tokens=1_000)
         ask_model(guard, output_tokens=1_000)
+        with guard.call(tool="search"):
+            pass  # A tool takes none.
         with pytest.raises(BudgetExceeded, match="max_tokens"):
             ask_model(guard, output_tokens=1_000)
 

@@ -312,6 +312,22 @@ class StoreConformance:
         assert _verdict(waiting) is Verdict.WAIT
         assert _verdict(admitted) is Verdict.ALLOW
 
+    def test_names_the_first_account_that_has_a_call_wait(self, store: Store) -> None:
+        """In the order of the lines; one that refuses for good comes before it."""
+        limit = Limits(cost_nano_usd=CENT)
+        to = charging(limits=limit, shared=limit)
+        store.execute(reserve("1", to))
+        waiting = store.execute(reserve("2", to))
+        lower = charging(limits=limit, shared=Limits(cost_nano_usd=1))
+        denied = store.execute(reserve("3", lower))
+
+        assert _verdict(waiting) is Verdict.WAIT
+        assert _verdict(denied) is Verdict.DENY
+        for reply, scope in ((waiting, "session"), (denied, "customer_id=acme")):
+            assert isinstance(reply, Reserved)
+            assert reply.refusal is not None
+            assert reply.refusal.line.scope == scope
+
     def test_a_stop_is_sticky_until_the_limit_is_raised(self, store: Store) -> None:
         """After a DENY even a free call is refused; raising lifts the stop."""
         to = charging(limits=Limits(cost_nano_usd=CENT))
@@ -1006,14 +1022,21 @@ class StoreConformance:
         assert _account(store).stop is None
 
     def test_knows_finished_holds_for_their_retention(self, store: Store) -> None:
-        """A day later, and swept meanwhile, a settlement still counts once."""
+        """A day later, and swept meanwhile, a settlement still counts once.
+
+        What was given back admits no call until then, either.
+        """
         to = charging()
-        store.execute(reserve("h", to))
+        for hold_id in ("h", "unsent"):
+            store.execute(reserve(hold_id, to))
         store.execute(settle("h", to))
+        store.execute(Release(hold_id="unsent", account=_SESSION, now_ms=NOW_MS))
         later_ms = NOW_MS + SETTLED_RETENTION_MS - 1
         store.execute(Sweep(now_ms=later_ms))
         again = store.execute(settle("h", to, now_ms=later_ms))
+        unsent = store.execute(reserve("unsent", to, now_ms=later_ms))
 
+        assert unsent == Conflict(hold_id="unsent")
         assert isinstance(again, Settled)
         assert not again.is_applied
         assert _account(store).posted_nano_usd == CENT

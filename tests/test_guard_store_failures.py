@@ -459,6 +459,21 @@ def test_a_stop_by_a_person_holds_while_the_store_is_away(setting: Make) -> None
         assert it.calls(5) == 0
 
 
+@pytest.mark.parametrize("before", [0, 1])
+def test_what_a_person_resumed_goes_on_while_the_store_is_away(
+    setting: Make, before: int
+) -> None:
+    """Whether it was stopped for a time before its first call, or after."""
+    it = setting("local")
+    with it.guard.session() as session:
+        assert it.calls(before) == before
+        it.guard.stop(session.session_id, for_s=600)
+        assert it.calls(1) == 0
+        it.guard.resume(session.session_id)
+        it.fail()
+        assert it.calls(2) == 2
+
+
 def test_nothing_of_ours_reaches_the_agent_when_the_store_fails_in_a_call(
     setting: Make, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -102,6 +102,8 @@ class Tallies:
 
     def note(self, operation: Operation[Any], reply: object) -> None:
         """Remembers what the store answered."""
+        if isinstance(operation, Resume):  # Maybe of a session without an account yet.
+            self._orders.pop(operation.account, None)
         match operation, reply:
             case Turn(), Turned():
                 self.note(operation.settle, reply.settled)
@@ -122,8 +124,6 @@ class Tallies:
             case _, Account():
                 tally = self._tally(reply.key)
                 tally.stop, tally.raised = reply.stop, reply.raised
-                if isinstance(operation, Resume):
-                    self._orders.pop(reply.key, None)
             case _:
                 pass
 

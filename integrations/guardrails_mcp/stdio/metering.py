@@ -188,7 +188,7 @@ class _Call:
         shown: object = answer.edges or None
         if answer.result is not None:
             shown = {k: v for k, v in answer.result.items() if k != "_meta"}
-        elif answer.error_type is not None:
+        elif shown is None and answer.error_type is not None:
             # A tool that fails again and again in the same way is in a loop.
             shown = {"error": answer.error_type}
         return None if shown is None else self._call.digest_of(shown)

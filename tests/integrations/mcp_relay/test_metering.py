@@ -1,6 +1,7 @@
 """Metering: the relay's calls in a real ledger."""
 
 from collections.abc import Mapping
+from contextlib import nullcontext
 from typing import Any
 
 import pytest
@@ -60,6 +61,24 @@ def test_the_tool_of_an_app_has_one_price_by_all_its_names(name: str) -> None:
 
     with pytest.raises(SessionStopped):
         meter.open_tool(request(name))
+
+
+@pytest.mark.parametrize(
+    ("answer", "status"),
+    [
+        (Answer(error_type="tool_error"), CallStatus.ERROR),
+        (Answer(error_type="server_gone", is_broken_off=True), CallStatus.BROKEN_OFF),
+    ],
+)
+def test_a_call_that_fails_is_booked_as_it_failed(
+    answer: Answer, status: CallStatus
+) -> None:
+    guard = guard_of()
+
+    GuardMeter(guard, "files").open_tool(request()).settle(answer)
+
+    [event] = events(guard)
+    assert (event.status, event.error_type) == (status, answer.error_type)
 
 
 @pytest.mark.parametrize(
@@ -319,6 +338,22 @@ def test_identical_calls_with_identical_results_are_a_loop() -> None:
 
     with pytest.raises(CallRefused, match="3 times"):
         meter.open_tool(request(arguments={"path": "/a"}))
+
+
+@pytest.mark.parametrize("error_type", [None, "tool_error"])
+@pytest.mark.parametrize(("changing", "is_refused"), [("", True), ("{}", False)])
+def test_answers_too_long_to_be_read_are_told_apart_by_their_ends(
+    changing: str, *, is_refused: bool, error_type: str | None
+) -> None:
+    guard = guard_of({"defaults": {"loop": {"repeats": 3, "action": "block"}}})
+    meter = GuardMeter(guard, "files")
+    for number in range(3):
+        tail = changing.format(number).encode()
+        answer = Answer(edges=(b"head", tail, b"9"), error_type=error_type)
+        meter.open_tool(request()).settle(answer)
+
+    with pytest.raises(CallRefused) if is_refused else nullcontext():
+        meter.open_tool(request())
 
 
 def test_a_tool_that_fails_again_and_again_in_the_same_way_is_in_a_loop() -> None:

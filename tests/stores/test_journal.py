@@ -21,9 +21,11 @@ from guardrails.core.operations import (
     Operation,
     ReadAccount,
     Release,
+    Reserved,
     Settle,
     Settled,
     Sweep,
+    Verdict,
 )
 from guardrails.core.policy import Limits, OnStoreError
 from guardrails.errors import StoreUnavailable
@@ -665,6 +667,23 @@ def test_a_release_that_the_store_lost_is_told_again(
     clock.advance(seconds=0.001)
 
     assert (real.account().steps, real.account().held_nano_usd) == (0, 0)
+
+
+@pytest.mark.parametrize("limit", [CENT, 3 * CENT])
+def test_a_call_that_is_under_way_when_the_store_is_back_is_held(
+    store: ResilientStore, real: RemoteFlakyStore, clock: FakeClock, limit: int
+) -> None:
+    """Also where others have used the limit meanwhile: it was admitted."""
+    to = charging(limits=Limits(cost_nano_usd=limit))
+    real.is_away = True
+    admitted = store.execute(reserve("here", to))
+    real.is_away = False
+    real.real.execute(reserve("there", to))
+    clock.advance(seconds=1)
+    account = real.account()
+
+    assert admitted == Reserved(verdict=Verdict.ALLOW)
+    assert (account.held_nano_usd, account.steps, account.stop) == (2 * CENT, 2, None)
 
 
 def test_what_was_interrupted_is_booked_soon(

@@ -11,6 +11,7 @@ from guardrails.core.accounts import StopReason
 from guardrails.core.calls import CallKind
 from guardrails.core.loops import LoopRule, ToolTrace
 from guardrails.core.operations import (
+    Conflict,
     RaiseLimits,
     ReadAccount,
     Release,
@@ -103,6 +104,20 @@ def test_what_began_and_ended_in_one_turn_counts_while_the_store_is_away(
 
     assert verdict(local, reserve("3", to, cost=2 * CENT)) is Verdict.WAIT
     assert verdict(local, reserve("4", to, cost=4 * CENT)) is Verdict.DENY
+
+
+def test_an_id_of_another_call_stays_a_conflict_and_gives_nothing_back(
+    local: ResilientStore, real: FlakyStore, clock: FakeClock
+) -> None:
+    """The other call is under way: its hold is not that of who asks."""
+    local.execute(reserve("h", charging()))
+    real.is_away = True
+    asked = [local.execute(reserve("h", charging(), cost=7)) for _ in range(2)]
+    real.is_away = False
+    clock.advance(seconds=1)
+
+    assert asked == [Conflict(hold_id="h")] * 2
+    assert (real.account().held_nano_usd, real.account().steps) == (CENT, 1)
 
 
 def test_closed_refuses_every_call(

@@ -394,9 +394,9 @@ class ResilientStore:
         if isinstance(reply, Reserved) and reply.verdict is Verdict.ALLOW:
             # Admitted here; the store has no say in it afterwards.
             self._keep(_unenforced(op), outage)
-        elif was_sent:
+        elif was_sent and isinstance(reply, Reserved):  # A conflict is another's hold.
             self._give_back(op, outage)
-            if isinstance(reply, Reserved) and reply.verdict is Verdict.WAIT:
+            if reply.verdict is Verdict.WAIT:
                 # It was given back, so that asking again by its id would be a conflict.
                 raise StoreUnavailable(
                     f"{outage.reason} The call would have had to wait for others."

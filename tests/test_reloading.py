@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Iterator
+from contextlib import nullcontext
 from decimal import Decimal
 from pathlib import Path
 
@@ -62,6 +63,22 @@ def test_a_running_session_takes_up_new_limits(
         file.write_text(LIMIT.format(steps=7), encoding="utf-8")
         look_twice(guard, clock)
         assert calls_until_stopped(guard) == 6
+
+
+def test_each_tool_of_a_running_session_has_its_new_limit(
+    guard: Guard, file: Path
+) -> None:
+    """At once, also of one that is called after another."""
+    tools = "tools: {{ a: {{ max_calls: 9 }}, b: {{ max_calls: {calls} }} }}\n"
+    with guard.session("support-agent"):
+        for calls in (9, 1):
+            file.write_text(tools.format(calls=calls), encoding="utf-8")
+            guard.reload()
+            with guard.call(tool="a"):
+                pass
+            with pytest.raises(BudgetExceeded) if calls == 1 else nullcontext():
+                with guard.call(tool="b"):
+                    pass
 
 
 def test_limits_can_be_lowered(guard: Guard, file: Path, clock: FakeClock) -> None:

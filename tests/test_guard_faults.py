@@ -22,7 +22,10 @@ from guardrails import (
     TokenUsage,
     UnpricedModelError,
 )
+from guardrails.core.calls import ToolCall
 from guardrails.core.usage import UNPRICED
+from guardrails.stores.memory import MemoryStore
+from guardrails.testing import FakeClock
 from guardrails_langchain import GuardCallbackHandler
 from guardrails_langchain.testing import ScriptedChatModel
 
@@ -273,3 +276,29 @@ def test_a_guard_that_is_off_creates_no_file(tmp_path: Path) -> None:
     guard.close()
 
     assert not list(tmp_path.iterdir())
+
+
+# --- calls that never end -----------------------------------------------------
+
+
+@pytest.mark.parametrize("is_async", [False, True])
+async def test_what_a_process_that_died_has_held_counts_as_unconfirmed(
+    is_async: bool,
+) -> None:
+    """Ten minutes later, by the next call that anybody settles, of any kind."""
+    clock, store = FakeClock(), MemoryStore()
+    lost = Guard({}, store=store, clock=clock)
+    lost.session(session_id="lost").begin(ToolCall(tool="t", cost_nano_usd=7))
+    clock.advance(seconds=600)
+
+    call = Guard({}, store=store, clock=clock).call(tool="t")
+    if is_async:
+        async with call:
+            pass
+    else:
+        with call:
+            pass
+
+    account = lost.account("lost")
+    assert account is not None
+    assert (account.held_nano_usd, account.unconfirmed_nano_usd) == (0, 7)

@@ -459,6 +459,22 @@ def test_a_stop_by_a_person_holds_while_the_store_is_away(setting: Make) -> None
         assert it.calls(5) == 0
 
 
+def test_a_shared_budget_that_only_alerts_refuses_nothing_without_the_store() -> None:
+    """Although nothing is known of it by a process that has just started."""
+    store = FailingStore()
+    day = {"name": "all", "per": [], "every": "day", "max_cost_usd": "0.01"}
+    guard = Guard({"budgets": [{**day, "action": "alert"}]}, store=store)
+    store.is_down = True
+    with guard.session() as session:
+        for _ in range(3):
+            with guard.call(tool="t", cost_usd="0.01"):
+                pass
+    store.is_down = False
+    guard.close()
+
+    assert session.spent == Decimal("0.03")
+
+
 @pytest.mark.parametrize("before", [0, 1])
 def test_what_a_person_resumed_goes_on_while_the_store_is_away(
     setting: Make, before: int

@@ -80,6 +80,22 @@ def test_a_sink_that_raises_changes_nothing_for_the_agent() -> None:
     assert guard.engine.failures == 4
 
 
+def test_a_sink_is_told_of_what_a_settlement_ends() -> None:
+    sink = Recorder()
+    loops = {"defaults": {"loop": {"action": "stop"}}}
+    guard = Guard(loops, store="memory://", max_cost_usd="0.02", sinks=[sink])
+    with guard.session(), guard.call(tool="t", cost_usd="0.01") as call:
+        call.settle(cost_usd="0.03")
+    told, sink.told = sink.told, []
+    with guard.session():
+        for _ in range(3):
+            with guard.call(tool="t", arguments={"a": 1}) as call:
+                call.settle(result="the same")
+
+    assert told == ["settled", "stopped"]
+    assert sink.told == ["settled"] * 3 + ["looped", "stopped"]
+
+
 def test_failures_are_logged_ever_more_rarely_and_without_their_text(
     caplog: pytest.LogCaptureFixture,
 ) -> None:

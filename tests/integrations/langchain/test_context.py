@@ -20,7 +20,13 @@ from langchain_core.runnables import RunnableConfig, RunnableLambda
 from langchain_core.tools import StructuredTool
 
 import guardrails_langchain
-from guardrails import BudgetExceeded, CallRefused, Guard, carried
+from guardrails import (
+    BudgetExceeded,
+    CallRefused,
+    ConfigurationError,
+    Guard,
+    carried,
+)
 from guardrails_langchain import GuardCallbackHandler, GuardMiddleware
 from tests.integrations.langchain.constructs import ASK, CONSTRUCTS
 from tests.integrations.langchain.rig import Rig, SlowChatModel, says
@@ -580,3 +586,10 @@ async def test_a_run_is_one_session_where_all_middlewares_are_patched(
         await agent.ainvoke(ASK)
 
     assert rig.record.runs == 3
+
+
+@pytest.mark.parametrize("bad", [{"custmer_id": "acme"}, {"customer_id": 7}])
+def test_middleware_with_a_bad_name_is_refused_where_it_is_made(bad: Any) -> None:
+    """At its first call it would be contained, and that call not guarded."""
+    with pytest.raises((ConfigurationError, TypeError), match=next(iter(bad))):
+        GuardMiddleware(Guard({}, store="memory://"), agent="a", **bad)

@@ -671,3 +671,21 @@ async def test_books_once_what_a_batch_of_completions_used(rig: Rig) -> None:
     assert {event.charge.status for event in session.events()} == {PriceStatus.PRICED}
     assert str(session.spent) == str(Decimal("0.00017") * 6)
     assert str(session.remaining) == str(1 - session.spent)
+
+
+class SilentCompletions(Completions):
+    """Says of no batch what it has used."""
+
+    def _generate(self, prompts: list[str], *args: Any, **kwargs: Any) -> LLMResult:
+        found = super()._generate(prompts, *args, **kwargs)
+        return found.model_copy(update={"llm_output": {}})
+
+
+def test_each_completion_of_a_batch_without_a_report_is_estimated(rig: Rig) -> None:
+    with rig.guard.session() as session:
+        SilentCompletions(cache=False).batch(["one", "two", "three"])
+
+    costs = [event.charge.cost_nano_usd or 0 for event in session.events()]
+    assert len(costs) == 3
+    assert min(costs) > 0
+    assert {e.charge.status for e in session.events()} == {PriceStatus.ESTIMATED}

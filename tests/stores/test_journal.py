@@ -386,10 +386,15 @@ def test_who_closes_while_it_adopts_leaves_the_rest_to_the_next(
 def test_what_the_store_no_longer_knows_by_id_is_looked_up(
     open_journal: Open, clock: FakeClock
 ) -> None:
-    """After a day an id alone does not say whether it was booked."""
+    """After a day an id alone does not say whether it was booked.
+
+    What was held then, or given back, changes nothing any more.
+    """
     dead = open_journal()
     for name in ("booked", "missing"):
         dead.keep(settle(name, charging()))
+    dead.keep(reserve("long over", charging()))
+    dead.keep(GIVE_BACK)
     abandon(dead)
     clock.advance(seconds=DAY_SECONDS + 1)
     store = MemoryStore()

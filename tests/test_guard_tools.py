@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from guardrails import ConfigurationError, Guard, LoopDetected
-from guardrails.core.calls import CallStatus
+from guardrails.core.calls import CallStatus, Outcome, ToolCall
 
 
 @pytest.fixture
@@ -65,6 +65,24 @@ def test_a_tool_that_calls_itself_counts_each_time(guard: Guard) -> None:
         countdown(3)
 
     assert session.steps == 4
+
+
+def test_a_call_inside_of_what_a_framework_runs_hides_it(guard: Guard) -> None:
+    """A function takes over the call that is made of it, and not one further out."""
+
+    @guard.tool()
+    def search() -> None:
+        """Is the framework's tool, and calls itself by way of another."""
+
+    with guard.session() as session:
+        opened = session.begin(ToolCall(tool="search"))
+        opened.enter_scope(is_offered=True)
+        with guard.call(tool="database"):
+            search()
+        opened.leave_scope()
+        opened.finish(Outcome())
+
+    assert session.steps == 3
 
 
 def test_a_tool_that_fails_is_booked_and_its_error_is_its_own(guard: Guard) -> None:

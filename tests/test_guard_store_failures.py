@@ -480,13 +480,13 @@ def test_a_loop_is_found_by_who_could_never_ask_the_store_for_its_key() -> None:
     store.is_down = store.may_return = True
     guard = Guard({"defaults": {"loop": {"action": "stop"}}}, store=store)
     with guard.session() as session, pytest.raises(LoopDetected):
-        for number in range(4):
+        for _ in range(4):
             with guard.call(tool="t", arguments={"a": 1}) as call:
                 call.settle(result="the same")
     store.is_down = False
     guard.close()
 
-    assert (number, session.status) == (3, "loop_detected")
+    assert (session.steps, session.status) == (3, "loop_detected")
 
 
 @pytest.mark.parametrize("before", [0, 1])

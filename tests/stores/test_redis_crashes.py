@@ -67,6 +67,22 @@ def test_a_killed_server_keeps_what_it_acknowledged(binary: str, rounds: int) ->
     assert [worker.exitcode for worker in workers] == [0] * WORKERS
 
 
+def test_what_a_server_has_lost_is_asked_for_after_each_of_its_restarts() -> None:
+    """It may have lost what was not on the disk yet, and says nothing of that."""
+    asked: list[str] = []
+    binary = next(iter(BINARIES.values()))
+    with (
+        Server(binary, appendonly="yes", appendfsync="always") as server,
+        closing(RedisStore(server.url)) as store,
+    ):
+        store.watch(lambda: asked.append("again"))
+        for name in ("before", "after"):
+            insist(store, reserve(name, charging()))
+            insist(store, settle(name, charging()))
+            assert len(asked) == (name == "after")
+            server.restart()
+
+
 def _load(url: str, number: int, acknowledged: "Array[c_long]", is_over: Event) -> None:
     """Makes calls; what the server did not acknowledge is tried again."""
     to = charging()

@@ -98,21 +98,26 @@ def test_a_call_that_was_never_sent_is_given_back() -> None:
     assert session.steps == 0
 
 
-def test_a_call_that_fails_is_booked_with_its_input() -> None:
+class ConnectTimeout(TimeoutError):
+    """As the clients of HTTP name it: no request was sent."""
+
+
+@pytest.mark.parametrize("error", [ConnectionError, ConnectTimeout])
+def test_a_call_that_fails_is_booked_with_its_input(error: type[Exception]) -> None:
     """A provider may bill what it has read, so at least that is charged."""
     guard = Guard(store="memory://")
 
     with (
         guard.session("support-agent") as session,
-        pytest.raises(ConnectionError),
+        pytest.raises(error),
         guard.call(
             model="gpt-4o", provider="openai", input_tokens=2_000, max_output_tokens=500
         ),
     ):
-        raise ConnectionError
+        raise error
 
     (event,) = session.events()
-    assert event.error_type == "ConnectionError"
+    assert event.error_type == error.__name__
     assert session.spent == Decimal("0.005")
 
 

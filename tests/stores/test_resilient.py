@@ -120,6 +120,21 @@ def test_an_id_of_another_call_stays_a_conflict_and_gives_nothing_back(
     assert (real.account().held_nano_usd, real.account().steps) == (CENT, 1)
 
 
+def test_closed_gives_nothing_back_of_the_call_that_has_the_id(
+    build: Build, real: FlakyStore, clock: FakeClock
+) -> None:
+    """It is under way: who asks by its id is another, or tries it again."""
+    store = build(OnStoreError.CLOSED)
+    store.execute(reserve("h", charging()))
+    real.is_away = True
+    with pytest.raises(StoreUnavailable):
+        store.execute(reserve("h", charging()))
+    real.is_away = False
+    clock.advance(seconds=1)
+
+    assert (real.account().held_nano_usd, real.account().steps) == (CENT, 1)
+
+
 def test_closed_refuses_every_call(
     build: Build, real: FlakyStore, clock: FakeClock
 ) -> None:

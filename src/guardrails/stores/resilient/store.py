@@ -405,7 +405,8 @@ class ResilientStore:
 
     def _give_back(self, op: Reserve, outage: Outage) -> None:
         """Releases what the store may have held although nobody heard of it."""
-        self._keep(_release_of(op), outage)
+        if not self._tallies.is_open(op.hold_id):  # Else it is the call's that has it.
+            self._keep(_release_of(op), outage)
 
     def _keep(self, op: Entry, outage: Outage) -> None:
         try:

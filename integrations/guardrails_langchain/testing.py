@@ -175,6 +175,7 @@ class ScriptedChatModel(BaseChatModel):
             ],
             usage_metadata=answer.usage_metadata,
             response_metadata=answer.response_metadata,
+            chunk_position="last",
         )
         return [ChatGenerationChunk(message=chunk) for chunk in [*chunks, last]]
 

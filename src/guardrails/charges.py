@@ -23,23 +23,14 @@ from guardrails.core.usage import (
     TokenUsage,
 )
 from guardrails.errors import UnpricedModelError
+from guardrails.largest import Largest
 from guardrails.ports import ContextBook, PriceBook, RateBook
 from guardrails.system.threads import new_lock
 
 __all__ = ["Charges", "ToolOrigin", "ToolPrice"]
 
-LARGEST_MAX = 4_096
-"""Pairs of agent and model of which is remembered what their largest output was, their
-longest thoughts, their largest call, and the largest part of a prompt that only the
-provider saw."""
-
-
 OFFERED_MAX = 4_096
 """Tools whose servers are remembered; a large server offers a hundred."""
-
-
-_Largest = OrderedDict[tuple[str | None, str], int]
-"""The most tokens by agent and model."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,10 +75,7 @@ class Charges:
         self.tools: dict[str, ToolPrice] = {}
         """Declared tools by name."""
         self._offered: OrderedDict[str, ToolOrigin] = OrderedDict()
-        self._outputs: _Largest = OrderedDict()
-        self._thoughts: _Largest = OrderedDict()
-        self._parts: _Largest = OrderedDict()
-        self._calls: _Largest = OrderedDict()
+        self._largest = Largest()
         self._lock = new_lock()
 
     def adopt(self, policy: Policy, prices: PriceBook | None) -> None:
@@ -106,7 +94,7 @@ class Charges:
         """Bounds the output of a call that an agent is about to make."""
         return output_tokens_max(
             requested=call.output_tokens_max,
-            largest_seen=self._outputs.get((agent, call.model), 0),
+            largest_seen=self._largest.output(call, agent),
             is_strict=self._policy.is_estimate_strict or call.is_output_bound,
         )
 
@@ -123,9 +111,9 @@ class Charges:
         is_strict = self._policy.is_estimate_strict
         return unseen_tokens_max(
             parts=parts,
-            largest_part=self._parts.get((agent, call.model), 0),
+            largest_part=self._largest.part(call, agent),
             is_continued=call.prompt is not None and call.prompt.is_continued,
-            largest_call=self._calls.get((agent, call.model), 0),
+            largest_call=self._largest.call(call, agent),
             seen_tokens=seen_tokens,
             context_tokens=self._context_tokens(call, now_ms) if is_strict else None,
         )
@@ -235,11 +223,9 @@ class Charges:
             elif usage is None:
                 usage = self._bounded_usage(reservation, outcome)
             else:
-                self._learn(call, reservation, usage)
-                if outcome.is_input_unknown:
-                    most = TOKENS_MAX - usage.output_tokens
-                    input_tokens = min(reservation.input_tokens, most)
-                    usage = replace(usage, input_tokens=input_tokens)
+                agent = reservation.op.charging.attribution.agent
+                self._largest.learn(call, agent, usage)
+                usage = self._completed_usage(usage, reservation, outcome)
         if outcome.cost_nano_usd is not None:
             return usage, Charge(
                 cost_nano_usd=outcome.cost_nano_usd,
@@ -288,7 +274,8 @@ class Charges:
                 charge = self._price(call, model, usage, now_ms)
         if charge.cost_nano_usd is None:
             charge = self._worst_case(call, usage.input_tokens, usage.output_tokens)
-        is_bounded = outcome.usage is None or outcome.is_input_unknown
+        is_partly_bounded = outcome.is_input_unknown or outcome.is_output_unknown
+        is_bounded = outcome.usage is None or is_partly_bounded
         if is_bounded and charge.cost_nano_usd is not None:
             return replace(charge, status=PriceStatus.ESTIMATED)
         return charge
@@ -355,7 +342,7 @@ class Charges:
             output = reserved
         elif output and isinstance(call, ModelCall):
             agent = reservation.op.charging.attribution.agent
-            if call.thinks or self._thoughts.get((agent, call.model)):
+            if call.thinks or self._largest.thoughts(call, agent):
                 output = max(output, reserved)
             # What was received is counted in bytes, the request's own bound in tokens.
             output = min(output, call.output_tokens_max or output)
@@ -364,25 +351,20 @@ class Charges:
             output_tokens=max(0, min(output, TOKENS_MAX - input_tokens)),
         )
 
-    def _learn(
-        self, call: ModelCall, reservation: Reservation, usage: TokenUsage
-    ) -> None:
-        key = (reservation.op.charging.attribution.agent, call.model)
-        self._note_largest(self._outputs, key, usage.output_tokens)
-        self._note_largest(self._thoughts, key, usage.reasoning_tokens)
-        self._note_largest(self._calls, key, usage.total_tokens)
-        if call.billed_before is not None:
-            tokens = usage.input_tokens - call.billed_before
-            self._note_largest(self._parts, key, tokens)
-
-    def _note_largest(
-        self, largest: _Largest, key: tuple[str | None, str], tokens: int
-    ) -> None:
-        if tokens > largest.get(key, 0):
-            with self._lock:
-                largest[key] = tokens
-                if len(largest) > LARGEST_MAX:
-                    largest.popitem(last=False)
+    def _completed_usage(
+        self, usage: TokenUsage, reservation: Reservation, outcome: Outcome
+    ) -> TokenUsage:
+        """Bounds what a report of a call leaves out."""
+        if outcome.is_input_unknown:
+            most = TOKENS_MAX - usage.output_tokens
+            input_tokens = min(reservation.input_tokens, most)
+            usage = replace(usage, input_tokens=input_tokens)
+        if outcome.is_output_unknown:
+            most = TOKENS_MAX - usage.input_tokens
+            bounded = self._bounded_usage(reservation, outcome).output_tokens
+            output_tokens = max(usage.output_tokens, min(bounded, most))
+            usage = replace(usage, output_tokens=output_tokens)
+        return usage
 
 
 def _tool_charge(charge: Charge, outcome: Outcome) -> Charge:

@@ -249,6 +249,7 @@ class GuardCallbackHandler(BaseCallbackHandler):
                 run.received_tokens_max += translate.chunk_tokens_max(token, chunk)
                 if translate.has_report(chunk):
                     run.reports.append(chunk)
+                run.has_finished = run.has_finished or translate.is_last(chunk)
             except Exception as error:  # The stream goes on, and its call with it.
                 self.engine.contain(error, "counting what a stream brings")
 

@@ -58,6 +58,8 @@ class Run:
     """Bound of what a stream has brought so far."""
     reports: list[ChatGenerationChunk] = field(default_factory=list)
     """What a stream has said of its usage. LangChain keeps all parts of it as long."""
+    has_finished: bool = False
+    """The stream has said that the model has ended its answer."""
     metadata: Mapping[str, object] | None = None
     """As reported at its start, the same object to all handlers."""
     stop: SessionStopped | None = None
@@ -91,7 +93,9 @@ class Run:
     @property
     def broken_off(self) -> Outcome:
         """What is known of its call if nothing more is heard of it."""
-        return outcome_of_left_stream(self.reports, self.received_tokens_max)
+        return outcome_of_left_stream(
+            self.reports, self.received_tokens_max, is_whole=self.has_finished
+        )
 
     def book(self, outcome: Outcome) -> None:
         """Books its call, if it has one that is not booked yet."""

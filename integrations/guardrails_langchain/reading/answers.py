@@ -18,11 +18,20 @@ __all__ = [
     "count_of",
     "first_of",
     "get",
+    "has_finished",
+    "is_finished",
     "messages_of",
     "model_of",
     "names_of",
     "sources_of",
 ]
+
+_FINISHES = ("finish_reason", "stop_reason", "stopReason", "done_reason")
+"""What says why a model has ended: of OpenAI and most others, Anthropic, Bedrock's
+Converse, and Ollama."""
+
+_FINAL_STATUSES = frozenset({"cancelled", "completed", "failed", "incomplete"})
+"""Of OpenAI's Responses API, which has a status instead."""
 
 
 def messages_of(result: LLMResult) -> Iterator[list[BaseMessage]]:
@@ -31,6 +40,21 @@ def messages_of(result: LLMResult) -> Iterator[list[BaseMessage]]:
         messages = [c.message for c in candidates if isinstance(c, ChatGeneration)]
         if messages:
             yield messages
+
+
+def is_finished(result: LLMResult) -> bool:
+    """Whether an answer says that its model has ended it."""
+    return any(has_finished(one) for parts in messages_of(result) for one in parts)
+
+
+def has_finished(message: object) -> bool:
+    """Whether a message, or a part of one, says that its model has ended it."""
+    metadata = get(message, "response_metadata")
+    return (
+        get(message, "chunk_position") == "last"
+        or first_of(metadata, _FINISHES) is not None
+        or get(metadata, "status") in _FINAL_STATUSES
+    )
 
 
 def sources_of(result: LLMResult) -> Iterator[object]:

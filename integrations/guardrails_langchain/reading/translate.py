@@ -22,15 +22,20 @@ from guardrails.core.calls import CallStatus, ModelCall, Outcome
 from guardrails.core.fingerprints import fingerprint
 from guardrails.core.plain import size_bytes
 from guardrails.core.tracebacks import let_through
-from guardrails.sessions.outcomes import (
-    BREAKS,
-    UNREACHED,
-    causes_of,
-    is_lost,
-    may_be_billed,
-    text_of,
+from guardrails.sessions.outcomes import BREAKS, text_of
+from guardrails_langchain.reading.answers import (
+    get,
+    has_finished,
+    is_finished,
+    messages_of,
+    model_of,
 )
-from guardrails_langchain.reading.answers import model_of
+from guardrails_langchain.reading.failures import (
+    answer_in,
+    attribute,
+    is_late_or_lost,
+    is_unsent,
+)
 from guardrails_langchain.reading.pieces import written_by
 from guardrails_langchain.reading.prompts import (
     content_tokens_max,
@@ -50,6 +55,7 @@ __all__ = [
     "chunk_tokens_max",
     "has_report",
     "is_cache_hit",
+    "is_last",
     "is_report_of_batch",
     "model_call",
     "model_name",
@@ -74,12 +80,6 @@ RESULTS_MAX = 100
 
 BLOCKS_MAX = 10_000
 """Content blocks of a result that are looked at: more than a fingerprint reads."""
-
-_LATE_STATUSES = frozenset({504, 524})
-"""A proxy waited no longer for an answer."""
-
-_UNDECIDED_STATUSES = _LATE_STATUSES | {408, 499, 502}
-"""A proxy gave up on a request that the provider may go on with, and bill."""
 
 _PROVIDERS = {
     "amazon_bedrock": "aws",
@@ -196,25 +196,39 @@ def outcome_of_llm_error(error: BaseException, response: LLMResult | None) -> Ou
             failure to connect mean that nothing was consumed, unless some of the
             answer had been received. If nothing had been when nobody waited any more,
             the connection broke, or the answer could not be read, all that was
-            reserved is booked.
+            reserved is booked, unless that answer reports what was used.
         response: What had been received, if LangChain knows.
     """
-    known = Outcome(output_tokens_max=0) if response is None else _reported(response)
+    known = Outcome(output_tokens_max=0) if response is None else _so_far(response)
     is_cut, is_empty = isinstance(error, BREAKS), known.output_tokens_max == 0
-    is_unsent = not is_cut and is_empty and _is_unsent(error)
+    is_refused = not is_cut and is_empty and is_unsent(error)
     has_not_begun = is_empty or (known.usage and not known.usage.output_tokens)
-    if has_not_begun and not is_unsent and _may_be_billed(error):
-        known = replace(known, usage=None, output_tokens_max=None)
+    if has_not_begun and not is_refused:
+        unread = answer_in(error)
+        if unread is not None:
+            known = _unread(unread)
+        elif is_late_or_lost(error):
+            known = replace(known, usage=None, output_tokens_max=None)
     return replace(
         known,
         status=CallStatus.BROKEN_OFF if is_cut else CallStatus.ERROR,
         error_type=_type_name(error),
-        is_unsent=is_unsent,
+        is_unsent=is_refused,
     )
 
 
+def _unread(answer: object) -> Outcome:
+    """Returns what an answer says of its call that its integration failed to read."""
+    said = {name: get(answer, name) for name in ("usage", "model", "service_tier")}
+    result = LLMResult(generations=[], llm_output=said)
+    return replace(_reported(result), output_tokens_max=None)
+
+
 def outcome_of_left_stream(
-    reports: Sequence[ChatGenerationChunk], received_tokens_max: int
+    reports: Sequence[ChatGenerationChunk],
+    received_tokens_max: int,
+    *,
+    is_whole: bool = False,
 ) -> Outcome:
     """Returns the outcome of a stream that nothing more is heard of.
 
@@ -222,6 +236,7 @@ def outcome_of_left_stream(
         reports: Its parts for which `has_report` holds, in their order.
         received_tokens_max: Bound of what has come. Of an answer that has not begun,
             nobody knows how much is billed.
+        is_whole: Whether the model had ended its answer.
     """
     known = Outcome(output_tokens_max=received_tokens_max or None)
     merged = _merged(reports)
@@ -229,7 +244,26 @@ def outcome_of_left_stream(
         reported = _reported(LLMResult(generations=[[merged]]))
         if reported.usage is not None and reported.usage.output_tokens:
             known = replace(reported, written=None)
+            if not is_whole:
+                known = _running(known, received_tokens_max)
     return replace(known, status=CallStatus.BROKEN_OFF)
+
+
+def _so_far(result: LLMResult) -> Outcome:
+    """Returns what a result says of its call that may be a part of an answer."""
+    known = _reported(result)
+    messages = [one for candidates in messages_of(result) for one in candidates]
+    is_read = any(get(one, "usage_metadata") for one in messages)
+    if known.usage is None or not is_read or is_finished(result):
+        return known
+    return _running(known, received_tokens_max(result))
+
+
+def _running(known: Outcome, received: int) -> Outcome:
+    """Returns what a report says that runs along: there may be more to the answer."""
+    return replace(
+        known, is_output_unknown=True, output_tokens_max=received or None, written=None
+    )
 
 
 def _merged(parts: Sequence[ChatGenerationChunk]) -> ChatGenerationChunk | None:
@@ -245,6 +279,11 @@ def has_report(chunk: object) -> TypeGuard[ChatGenerationChunk]:
     return isinstance(chunk, ChatGenerationChunk) and bool(
         getattr(chunk.message, "usage_metadata", None)
     )
+
+
+def is_last(chunk: object) -> bool:
+    """Whether a part of a stream says that the model has ended its answer."""
+    return isinstance(chunk, ChatGenerationChunk) and has_finished(chunk.message)
 
 
 def _reported(result: LLMResult) -> Outcome:
@@ -309,62 +348,13 @@ def _type_name(error: BaseException) -> str | None:
     return clean_name(type(error).__name__)
 
 
-def _may_be_billed(error: BaseException) -> bool:
-    """Whether the provider may go on with what nobody, or no proxy, waited for."""
-    statuses = [_status(cause) for cause in causes_of(error)]
-    is_late = any(status in _LATE_STATUSES for status in statuses)
-    return is_late or may_be_billed(error)
-
-
-def _is_unsent(error: BaseException) -> bool:
-    """Whether an error or its cause says that nothing was consumed."""
-    for cause in causes_of(error):
-        if is_lost(cause):
-            return False  # Of a lost answer, aiohttp's parser has a `code` of 400.
-        status = _status(cause)
-        if status is not None:
-            return 400 <= status < 600 and status not in _UNDECIDED_STATUSES
-        if type(cause).__name__ in UNREACHED:
-            return True
-    return False
-
-
-def _status(error: BaseException) -> int | None:
-    """Returns the HTTP status that an error carries, wherever its client keeps it."""
-    response = _attribute(error, "response")
-    statuses = (
-        _attribute(error, "status_code"),
-        _attribute(response, "status_code"),
-        _attribute(error, "code"),  # google-genai
-        _aws_status(response),
-    )
-    return next((status for status in statuses if type(status) is int), None)
-
-
-def _aws_status(response: object) -> object:
-    if not isinstance(response, dict):
-        return None
-    metadata = cast("dict[str, Any]", response).get("ResponseMetadata")
-    if not isinstance(metadata, dict):
-        return None
-    return cast("dict[str, Any]", metadata).get("HTTPStatusCode")
-
-
-def _attribute(source: object, name: str) -> object:
-    try:
-        return getattr(source, name, None)
-    except Exception as error:
-        let_through(error)
-        return None
-
-
 def _tool_messages(output: object) -> list[ToolMessage]:
     """Returns the tool messages of a result, also those in LangGraph's commands."""
     outputs = _listed(output)
     for value in [*outputs]:
         # By name: a command is LangGraph's, which may not be installed.
         if type(value).__name__ == "Command":
-            update = _attribute(value, "update")
+            update = attribute(value, "update")
             if isinstance(update, dict):
                 update = list(cast("dict[object, object]", update).items())
             for item in _listed(update):

@@ -91,10 +91,13 @@ class Outcome:
     """As reported; `None` when the provider reported nothing."""
     is_input_unknown: bool = False
     """The report is of the output alone: the input was not 0, and is not known."""
+    is_output_unknown: bool = False
+    """The report is of a part of the answer: more of it may have been written."""
     model: str | None = None
     """The model that answered, often a dated snapshot of the one asked for."""
     output_tokens_max: int | None = None
-    """Without a report: an upper bound of the output that was received."""
+    """Without a report, or with one of a part: an upper bound of the output that was
+    received."""
     written: Piece | None = None
     """Sizes of what the model wrote; `None` when they are not known."""
     cost_nano_usd: int | None = None

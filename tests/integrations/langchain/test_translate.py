@@ -1323,10 +1323,16 @@ def test_bounds_a_call_that_was_broken_off(error: BaseException) -> None:
 
 
 def test_books_what_was_reported_before_a_call_was_broken_off() -> None:
-    whole = received("Größe", usage_metadata=counts(10, 2))
+    ended = {"stop_reason": "end_turn"}
+    whole = received("Größe", usage_metadata=counts(10, 2), response_metadata=ended)
     outcome = translate.outcome_of_llm_error(GeneratorExit(), whole)
     assert outcome.usage == TokenUsage(input_tokens=10, output_tokens=2)
-    assert outcome.output_tokens_max is None
+    assert (outcome.output_tokens_max, outcome.is_output_unknown) == (None, False)
+    # Of a report that runs along nobody knows whether it is the last.
+    part = received("Größe", usage_metadata=counts(10, 2))
+    outcome = translate.outcome_of_llm_error(GeneratorExit(), part)
+    assert outcome.usage == TokenUsage(input_tokens=10, output_tokens=2)
+    assert (outcome.output_tokens_max, outcome.is_output_unknown) == (7, True)
     # Bedrock reports the input at the start of a stream: half of the truth.
     half = received("Größe", usage_metadata=counts(10, 0))
     outcome = translate.outcome_of_llm_error(GeneratorExit(), half)
@@ -1349,18 +1355,36 @@ def test_books_what_a_stream_has_reported_before_it_was_left() -> None:
         ),
     ]
     assert all(map(translate.has_report, parts))
-    outcome = translate.outcome_of_left_stream(parts, 7)
-    assert outcome == Outcome(
+    known = Outcome(
         status=CallStatus.BROKEN_OFF,
         usage=TokenUsage(input_tokens=10, output_tokens=7),
         model="gemini-3-pro",
     )
+    assert translate.outcome_of_left_stream(parts, 7, is_whole=True) == known
+    known = replace(known, is_output_unknown=True, output_tokens_max=7)
+    assert translate.outcome_of_left_stream(parts, 7) == known
     start = [chunk("", usage_metadata=counts(10, 0))]
     odd = {"model_name": 5}  # LangChain refuses to merge it with a text.
     mixed = [*parts, chunk("", usage_metadata=counts(0, 1), response_metadata=odd)]
     for reports, come, bound in ((start, 0, None), (start, 7, 7), (mixed, 7, 7)):
         outcome = translate.outcome_of_left_stream(reports, come)
         assert (outcome.usage, outcome.output_tokens_max) == (None, bound)
+
+
+@pytest.mark.parametrize(
+    "ended",
+    [
+        {"response_metadata": {"finish_reason": "STOP"}},
+        {"response_metadata": {"stopReason": "end_turn"}},
+        {"response_metadata": {"done_reason": "stop"}},
+        {"response_metadata": {"status": "incomplete"}},
+        {"chunk_position": "last"},
+    ],
+)
+def test_knows_when_a_model_has_ended_its_answer(ended: Mapping[str, Any]) -> None:
+    assert translate.is_last(chunk("", **ended))
+    goes_on = {"finish_reason": None, "status": "in_progress"}
+    assert not translate.is_last(chunk("", response_metadata=goes_on))
 
 
 def test_books_a_cost_that_was_reported_before_a_call_failed() -> None:

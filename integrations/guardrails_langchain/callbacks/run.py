@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+import weakref
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from uuid import UUID
@@ -70,6 +71,8 @@ class Run:
     """The one that it was started in."""
     watch: "Callable[[asyncio.Task[object]], None] | None" = None
     """Is told of the end of that task, for a call that nothing else may end."""
+    waiter: "weakref.ref[object] | None" = None
+    """Is told when nobody in that task waits for the call any more."""
 
     @property
     def at_work(self) -> "asyncio.Task[object] | None":

@@ -21,7 +21,8 @@ is over, not the run around it. What arrives there as another error, or not at
 all, is raised again when the session is left.
 
 Not every start has an end: a cancelled call reports nothing. What is open when its
-task is broken off, its root run ends, or its session is left, is booked as broken off.
+task is broken off or waits no longer, its root run ends, or its session is left, is
+booked as broken off.
 A call that another task or thread is still at, as after a `gather` of which one has
 failed, is paid for in full: it keeps its hold until its end, or that of its task.
 
@@ -32,7 +33,9 @@ not known, so that of the first all is booked that was reserved.
 
 import asyncio
 import contextlib
+import contextvars
 import threading
+import weakref
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import replace
@@ -52,6 +55,7 @@ from guardrails_langchain.callbacks.metadata import (
     session_name_of,
 )
 from guardrails_langchain.callbacks.run import Root, Run
+from guardrails_langchain.callbacks.waiting import kept_while_waiting
 
 __all__ = ["RunTree", "started", "withdraw"]
 
@@ -82,6 +86,10 @@ class RunTree:
         self._engine = engine
         self._lock = threading.RLock()
         self._runs: dict[UUID, Run] = {}
+        self._awaited: weakref.WeakKeyDictionary[asyncio.Task[object], Run] = (
+            weakref.WeakKeyDictionary()
+        )
+        """The call that a task waits for, and does nothing else meanwhile."""
         _trees.add(self)
 
     def find(self, run_id: UUID | None) -> Run | None:
@@ -109,6 +117,7 @@ class RunTree:
             else:
                 run = self._child(run_id, parent, metadata or {})
             run.metadata = metadata
+            self._pass_by(run)
             self._runs[run_id] = run
             run.root.runs[run_id] = run
             found = _started.get()
@@ -130,6 +139,7 @@ class RunTree:
         task = None if run.task is None else run.task()
         if task is not None:
             self._watch(run, task, lambda ended: self._broken_off(run, ended))
+            self._await(run, task)
 
     def end(self, run_id: UUID) -> Run | None:
         """Stops following a run, and all below it if it is a root."""
@@ -138,7 +148,7 @@ class RunTree:
             if run is None:
                 return None
             run.root.runs.pop(run_id, None)
-            _unwatch(run)
+            self._unwatch(run)
             left = list(run.root.runs.values()) if run.parent is None else []
         for child in left:
             self._left(child)
@@ -202,12 +212,53 @@ class RunTree:
         task: "asyncio.Task[object]",
         watch: "Callable[[asyncio.Task[object]], None]",
     ) -> None:
-        _unwatch(run)
+        if run.watch is not None:
+            task.remove_done_callback(run.watch)
         run.watch = watch
         task.add_done_callback(watch)
 
+    def _await(self, run: Run, task: "asyncio.Task[object]") -> None:
+        """Has a call booked when its task goes on without it, as after a time limit."""
+        kept = kept_while_waiting()
+        if kept is None:
+            return
+        loop, context = task.get_loop(), contextvars.copy_context()
+
+        def let_go(_: object) -> None:
+            # Garbage may be collected anywhere, also where a ledger is in use.
+            with contextlib.suppress(RuntimeError):  # The loop is closed.
+                loop.call_soon_threadsafe(self._outlived, run, context=context)
+
+        run.waiter = weakref.ref(kept, let_go)
+        with self._lock:
+            self._awaited[task] = run
+
+    def _pass_by(self, run: Run) -> None:
+        """Books the call that the task of a run that starts waits for no longer.
+
+        What it kept may be kept by an error that somebody holds.
+        """
+        task = None if run.task is None else run.task()
+        call = None if task is None else self._awaited.get(task)
+        if call is None:
+            return
+        is_of_batch = call.waiter is not None and call.waiter() is kept_while_waiting()
+        if not is_of_batch:
+            self._give_up(call)
+
+    def _unwatch(self, run: Run) -> None:
+        """Takes from a task, which may live for ever, what waits for its end."""
+        watch, task = run.watch, None if run.task is None else run.task()
+        run.waiter = None
+        if task is None:
+            return
+        if watch is not None:
+            task.remove_done_callback(watch)
+        if self._awaited.get(task) is run:
+            del self._awaited[task]
+
     def _outlived(self, run: Run) -> None:
-        """Books what is open in a run whose task has ended."""
+        """Books what is open in a run whose task has ended, or goes on without it."""
         if self.find(run.run_id) is run:
             self._give_up(run)
 
@@ -221,7 +272,7 @@ class RunTree:
         with self._lock:
             self._runs.pop(run.run_id, None)
             run.root.runs.pop(run.run_id, None)
-            _unwatch(run)
+            self._unwatch(run)
         run.book(outcome or run.broken_off)
 
     def _root(
@@ -283,13 +334,6 @@ class RunTree:
             frame=session if session.is_entered else parent.frame,
             attribution=nested(attribution, metadata),
         )
-
-
-def _unwatch(run: Run) -> None:
-    """Takes from a task, which may live for ever, what waits for its end."""
-    watch, task = run.watch, None if run.task is None else run.task()
-    if watch is not None and task is not None:
-        task.remove_done_callback(watch)
 
 
 _started: ContextVar[list[UUID] | None] = ContextVar("guardrails_started", default=None)

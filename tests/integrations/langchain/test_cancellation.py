@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from langchain.agents import create_agent
-from langchain_core.messages import AIMessage
+from langchain_core.messages import AIMessage, HumanMessage
 from langchain_core.runnables import RunnableConfig, RunnableLambda
 from langgraph.checkpoint.memory import InMemorySaver
 
@@ -25,6 +25,9 @@ from tests.integrations.langchain.rig import Rig, SlowChatModel, says
 
 CALLS_MAX = 30
 """More than the limit pays for."""
+
+TURNS_MAX = 100
+"""Of an event loop, in which what was let go is booked."""
 
 WAIT_SECONDS_MAX = 60
 """For a thread, on any machine."""
@@ -391,6 +394,78 @@ async def test_a_cancelled_call_is_booked_before_the_run_around_it_ends(
 
     assert held[0] > held[1] == 0
     assert_cut_off(rig)
+
+
+async def timed_out(model: SlowChatModel) -> TimeoutError:
+    """Calls the model with a time limit, which is over once it was called."""
+
+    async def expire(limit: asyncio.Timeout) -> None:
+        await model.started()
+        limit.reschedule(0)
+
+    try:
+        async with asyncio.timeout(None) as limit:
+            expiring = asyncio.ensure_future(expire(limit))
+            await model.ainvoke("hi")
+    except TimeoutError as error:
+        await expiring
+        return error
+    raise AssertionError("the time was over")
+
+
+async def test_a_call_is_booked_whose_task_goes_on_without_it(rig: Rig) -> None:
+    """As after a time limit inside a tool: what it held is no call in flight."""
+    model = rig.model(says(), kind=SlowChatModel)
+    held: list[int] = []
+
+    async def work(_: object) -> None:
+        rig.on_model_run = lambda runs: held.append(account_of(rig).held_nano_usd)
+        await timed_out(model)
+        for _ in range(TURNS_MAX):
+            if not account_of(rig).held_nano_usd:
+                break
+            await asyncio.sleep(0)
+        held.append(account_of(rig).held_nano_usd)
+
+    async with rig.guard.session(session_id="s-1"):
+        await RunnableLambda(work).ainvoke("hi")
+
+    assert held[0] > held[1] == 0
+    assert_cut_off(rig)
+
+
+async def test_a_call_that_timed_out_is_booked_before_the_next_of_its_task(
+    rig: Rig,
+) -> None:
+    """Also if its error is kept, as of the last of some attempts."""
+    model = rig.model(says(), kind=SlowChatModel)
+    errors: list[TimeoutError] = []
+
+    async def work(_: object) -> None:
+        errors.append(await timed_out(model))
+        await rig.model(says()).ainvoke("hi")
+        events = rig.guard.session(session_id="s-1").events()
+        assert [event.status for event in events] == [
+            CallStatus.BROKEN_OFF,
+            CallStatus.OK,
+        ]
+
+    async with rig.guard.session(session_id="s-1"):
+        await RunnableLambda(work).ainvoke("hi")
+
+    assert errors
+    account = account_of(rig)
+    assert (account.held_nano_usd, account.steps) == (0, 2)
+
+
+async def test_the_calls_of_one_batch_wait_for_one_another(rig: Rig) -> None:
+    """One task starts them all, and none of them is over when the next starts."""
+    model = rig.model(says())
+    async with rig.guard.session(session_id="s-1") as session:
+        await model.agenerate([[HumanMessage("hi")]] * 3)
+
+    assert [event.status for event in session.events()] == [CallStatus.OK] * 3
+    assert account_of(rig).posted_nano_usd == 3 * BILLED_NANO_USD
 
 
 async def test_a_call_that_timed_out_in_a_task_that_fails_is_booked(rig: Rig) -> None:

@@ -96,6 +96,7 @@ class Charges:
             requested=call.output_tokens_max,
             largest_seen=self._largest.output(call, agent),
             is_strict=self._policy.is_estimate_strict or call.is_output_bound,
+            expected=call.output_tokens_expected,
         )
 
     def unseen_tokens(

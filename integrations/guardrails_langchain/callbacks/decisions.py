@@ -15,7 +15,9 @@ from pydantic import BaseModel
 
 from guardrails.core.attribution import clean_name
 from guardrails.core.calls import ModelCall, Outcome
+from guardrails.core.estimates import OUTPUT_TOKENS_FLOOR, OUTPUT_TOKENS_MIN
 from guardrails.core.tracebacks import let_through
+from guardrails_langchain.reading.answers import get
 from guardrails_langchain.reading.prompts import (
     DEPTH_MAX,
     is_medium,
@@ -29,6 +31,9 @@ __all__ = ["decision_call", "is_decision", "outcome_of_decision"]
 
 VALUE_OVERHEAD_TOKENS = 8
 """What stands around a value that is sent as JSON: quotes, brackets, a comma."""
+
+ANSWERS_PER_QUESTION = 2
+"""A level of a score, and a label of a choice, may be told twice."""
 
 
 def is_decision(
@@ -58,7 +63,22 @@ def decision_call(asked: object, metadata: Mapping[str, Any] | None) -> ModelCal
         invocation_params=None,
         metadata=metadata,
     )
-    return replace(call, prompt=None, input_tokens_max=_tokens_max(asked, DEPTH_MAX))
+    return replace(
+        call,
+        prompt=None,
+        input_tokens_max=_tokens_max(asked, DEPTH_MAX),
+        output_tokens_expected=_answers_tokens_max(get(asked, "questions")),
+    )
+
+
+def _answers_tokens_max(questions: object) -> int:
+    """Bounds the answers, which have the form that their questions define.
+
+    They repeat names, labels and levels, each with a number that is hardly longer than
+    what stands around a value.
+    """
+    said = ANSWERS_PER_QUESTION * _tokens_max(questions, DEPTH_MAX)
+    return min(OUTPUT_TOKENS_MIN + said, OUTPUT_TOKENS_FLOOR)
 
 
 def outcome_of_decision(answer: object) -> Outcome:

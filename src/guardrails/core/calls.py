@@ -42,6 +42,8 @@ class ModelCall:
     were billed before; `None` if there are no such parts."""
     output_tokens_max: int | None = None
     """The request's own bound on output; `None` when it sets none."""
+    output_tokens_expected: int | None = None
+    """What an answer of the form that is asked for may take; `None` of any other."""
     is_output_bound: bool = False
     """The model cannot write more than that bound: it is reserved as it stands."""
     thinks: bool = False

@@ -148,7 +148,11 @@ def unseen_tokens_max(
 
 
 def output_tokens_max(
-    *, requested: int | None, largest_seen: int, is_strict: bool
+    *,
+    requested: int | None,
+    largest_seen: int,
+    is_strict: bool,
+    expected: int | None = None,
 ) -> int:
     """Bounds the output tokens of a call that cannot be clamped.
 
@@ -156,11 +160,13 @@ def output_tokens_max(
         requested: The request's own bound, if it sets one.
         largest_seen: The largest output of this agent and model so far.
         is_strict: Reserve the whole of `requested`.
+        expected: What an answer of a known form may take.
     """
-    expected = max(OUTPUT_TOKENS_FLOOR, largest_seen)
+    floor = OUTPUT_TOKENS_FLOOR if expected is None else expected
+    likely = max(floor, largest_seen)
     if requested is None:
-        return expected
-    return requested if is_strict else min(requested, expected)
+        return likely
+    return requested if is_strict else min(requested, likely)
 
 
 def _is_written(shape: PromptShape, anchor: Anchor) -> bool:

@@ -210,6 +210,41 @@ def test_all_that_is_asked_is_bounded(state: Any, least: int) -> None:
     assert least + asked <= call.input_tokens_max < least + 10_000
 
 
+def test_its_answers_are_bounded_by_their_questions() -> None:
+    """They are no texts of any length, and a small budget has room for many."""
+    rig = Rig(prices=None, max_cost_usd="0.02")
+    with rig.guard.session("main", session_id="s-1"):
+        Decides(model="gpt-4o").invoke(QUESTION)
+
+    reserved = only_event(rig.guard).reserved_nano_usd
+    assert reserved is not None
+    assert reserved < 1_000 * 10_000  # 4,096 tokens would not have fitted.
+
+
+def test_long_questions_have_long_answers() -> None:
+    labels = {f"label {number}": "x" * 40 for number in range(20)}
+    choice = decisions.Choice(instructions="Which one?", criteria=labels)
+    questions = {"one": decisions.Noul(instructions="Is it?"), "two": choice}
+    asked = {"state": "x", "questions": questions}
+    call = decision_call(asked, {"ls_model_name": "gpt-4o"})
+    assert sum(map(len, labels)) * 2 < (call.output_tokens_expected or 0) < 4_096
+    asked = {"state": "x", "questions": {f"{n}": choice for n in range(99)}}
+    call = decision_call(asked, {"ls_model_name": "gpt-4o"})
+    assert call.output_tokens_expected == 4_096
+
+
+def test_longer_answers_are_expected_once_they_were_seen() -> None:
+    """A model may think before it answers, and is billed for it."""
+    rig = Rig(prices=None, max_cost_usd="1")
+    long = {"input_tokens": 900, "output_tokens": 3_000, "total_tokens": 3_900}
+    with rig.guard.session("main", session_id="s-1") as session:
+        for _ in range(2):
+            Decides(usage=long).invoke(QUESTION)
+
+    first, second = (event.reserved_nano_usd or 0 for event in session.events())
+    assert first < 3_000 * 10_000 < second
+
+
 def test_an_image_counts_as_one() -> None:
     image = {
         "type": "image_url",

@@ -394,6 +394,104 @@ def test_a_model_that_is_chosen_inside_is_lowered() -> None:
     assert spent_cents(rig) == 5
 
 
+BOUNDS = {"max_completion_tokens", "max_output_tokens", "max_tokens"}
+
+
+class RefusesOtherNames(NamesItsBound):
+    """Fails on a bound on output by a name of another provider, as some do."""
+
+    def _answer(
+        self, messages: Sequence[BaseMessage], asked: Mapping[str, Any]
+    ) -> AIMessage:
+        others = BOUNDS.intersection(asked) - {self.key}
+        if others:
+            raise TypeError(f"unexpected: {others}")
+        return super()._answer(messages, asked)
+
+
+@pytest.mark.parametrize(
+    ("provider", "key"),
+    [
+        ("anthropic", "max_tokens"),
+        ("azure", "max_completion_tokens"),
+        ("google_genai", "max_output_tokens"),
+    ],
+)
+@pytest.mark.parametrize("outer", ["openai", "google_genai", "azure"])
+def test_a_model_of_another_provider_is_lowered_by_its_own_name(
+    outer: str, provider: str, key: str
+) -> None:
+    """Chosen inside, once the request was lowered for the model that was asked."""
+    rig = rig_of(max_cost_usd="0.05")
+    asked = chatty(rig, provider=outer, kind=ResponsesChatModel)
+    chosen = chatty(rig, provider=provider, kind=RefusesOtherNames, key=key)
+    with pytest.raises(BudgetExceeded):
+        agent_of(rig, asked, Chooses(chosen)).invoke(ASK)
+
+    assert asked.calls == 0
+    assert [one.get(key) for one in chosen.requests] == [None, 2 * CENT_TOKENS]
+    assert spent_cents(rig) == 5
+
+
+def test_a_model_of_a_provider_that_is_not_known_is_asked_without_a_bound() -> None:
+    """No name of another provider reaches it: it is refused, or asked as it is."""
+    rig = rig_of(max_cost_usd="0.05")
+    asked = chatty(rig)
+    chosen = chatty(
+        rig, provider="somebody", kind=RefusesOtherNames, key="n", max_tokens=None
+    )
+    with pytest.raises(BudgetExceeded):
+        agent_of(rig, asked, Chooses(chosen)).invoke(ASK)
+
+    assert all(not BOUNDS.intersection(one) for one in chosen.requests)
+    assert spent_cents(rig) <= 5
+
+
+def test_a_model_that_is_chosen_inside_keeps_a_smaller_bound_of_its_own() -> None:
+    rig = rig_of(max_cost_usd="0.025")
+    asked = chatty(rig)
+    chosen = chatty(rig, model="gpt-4o-mini", max_tokens=CENT_TOKENS // 2)
+
+    class FallsBack(AgentMiddleware):
+        def wrap_model_call(self, request: Any, handler: Any) -> Any:
+            with contextlib.suppress(ZeroDivisionError):
+                return handler(request)
+            return handler(request.override(model=chosen))
+
+    def fail(runs: int) -> None:
+        if runs == 1:
+            raise ZeroDivisionError
+
+    rig.on_model_run = fail
+    with pytest.raises(BudgetExceeded):
+        agent_of(rig, asked, FallsBack()).invoke(ASK)
+
+    assert asked_of(asked)[0] is not None
+    assert asked_of(chosen)[0] == CENT_TOKENS // 2
+
+
+def test_settings_of_the_request_are_those_of_the_model_that_is_chosen() -> None:
+    """What the program itself has set comes back where the bound was put instead."""
+    rig = rig_of(max_cost_usd="0.05")
+    asked = chatty(rig)
+    chosen = chatty(rig, provider="google_genai", kind=NamesItsBound, key="max_output")
+    settings = {"max_tokens": 3 * CENT_TOKENS, "temperature": 0}
+
+    class Sets(AgentMiddleware):
+        def wrap_model_call(self, request: Any, handler: Any) -> Any:
+            return handler(request.override(model_settings=settings))
+
+    middleware = [
+        Sets(),
+        GuardMiddleware(rig.guard, agent="main", session_id="s-1"),
+        Chooses(chosen),
+    ]
+    with pytest.raises(BudgetExceeded):
+        create_agent(asked, [rig.tool()], middleware=middleware).invoke(ASK)
+
+    assert all(one.items() >= settings.items() for one in chosen.requests)
+
+
 def test_an_answer_is_not_paid_twice_where_a_model_inside_did_not_fit() -> None:
     """Whoever asks may do without the answer."""
     rig = rig_of(max_cost_usd="0.02")

@@ -11,7 +11,11 @@ from typing import Any
 
 import pytest
 from langchain.agents import create_agent
-from langchain.agents.middleware import ModelRetryMiddleware, ToolRetryMiddleware
+from langchain.agents.middleware import (
+    AgentMiddleware,
+    ModelRetryMiddleware,
+    ToolRetryMiddleware,
+)
 from langchain_core.messages import AIMessage, BaseMessage
 from langchain_core.tools import tool
 from langgraph.checkpoint.memory import InMemorySaver
@@ -215,6 +219,23 @@ def test_a_provider_that_is_not_known_is_offered_no_tools() -> None:
     assert offered == [1] * (model.calls - 1) + [None]
     messages = agent.get_state(THREAD).values["messages"]
     assert messages[-1].response_metadata["guardrails"]["cut_short"]
+
+
+def test_another_provider_is_told_in_its_own_words_to_call_no_tools() -> None:
+    """Where a middleware inside has it answer instead."""
+    rig = finishing()
+    other = rig.model(works_on(rig), provider="anthropic")
+
+    class Chooses(AgentMiddleware):
+        def wrap_model_call(self, request: Any, handler: Any) -> Any:
+            return handler(request.override(model=other))
+
+    agent = agent_of(rig, rig.model(works_on(rig), provider="openai"), Chooses())
+    agent.invoke(ASK, THREAD)
+
+    choices = [request.get("tool_choice") for request in other.requests]
+    assert choices[-1] == {"type": "none"}
+    assert not any(choices[:-1])
 
 
 def test_a_kill_is_no_limit() -> None:

@@ -266,7 +266,7 @@ class GuardCallbackHandler(BaseCallbackHandler):
             if translate.is_report_of_batch(response):
                 for other in self._tree.batch(run):
                     other.is_billed_in_batch = True
-            outcome = translate.outcome_of_llm_end(response)
+            outcome = translate.outcome_of_llm_end(response, run.reports)
             if run.is_billed_in_batch and outcome.usage is None:
                 outcome = replace(outcome, usage=TokenUsage())
             run.book(outcome)
@@ -280,7 +280,7 @@ class GuardCallbackHandler(BaseCallbackHandler):
         run = self._tree.end(run_id)
         if run is not None and run.call is not None:
             response = kwargs.get("response")
-            run.book(translate.outcome_of_llm_error(error, response))
+            run.book(translate.outcome_of_llm_error(error, response, run.reports))
         self._failed(run, error)
 
     # --- tools --------------------------------------------------------------

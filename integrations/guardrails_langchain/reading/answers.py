@@ -23,6 +23,7 @@ __all__ = [
     "messages_of",
     "model_of",
     "names_of",
+    "says_why_it_ends",
     "sources_of",
 ]
 
@@ -47,12 +48,20 @@ def is_finished(result: LLMResult) -> bool:
     return any(has_finished(one) for parts in messages_of(result) for one in parts)
 
 
+def says_why_it_ends(result: LLMResult) -> bool:
+    """Whether an answer says why its model has ended it, and not only that it ends."""
+    return any(_says_why(one) for parts in messages_of(result) for one in parts)
+
+
 def has_finished(message: object) -> bool:
     """Whether a message, or a part of one, says that its model has ended it."""
+    return get(message, "chunk_position") == "last" or _says_why(message)
+
+
+def _says_why(message: object) -> bool:
     metadata = get(message, "response_metadata")
     return (
-        get(message, "chunk_position") == "last"
-        or first_of(metadata, _FINISHES) is not None
+        first_of(metadata, _FINISHES) is not None
         or get(metadata, "status") in _FINAL_STATUSES
     )
 

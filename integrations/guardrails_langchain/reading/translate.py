@@ -6,7 +6,7 @@ names and keyed digests only.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any, TypeGuard, cast
+from typing import Any, cast
 
 from langchain_core.messages import BaseMessage, ToolMessage
 from langchain_core.outputs import (
@@ -15,20 +15,18 @@ from langchain_core.outputs import (
     Generation,
     LLMResult,
 )
-from langchain_core.outputs.chat_generation import merge_chat_generation_chunks
 
 from guardrails.core.attribution import clean_name
 from guardrails.core.calls import CallStatus, ModelCall, Outcome
 from guardrails.core.fingerprints import fingerprint
 from guardrails.core.plain import size_bytes
-from guardrails.core.tracebacks import let_through
 from guardrails.sessions.outcomes import BREAKS, text_of
 from guardrails_langchain.reading.answers import (
     get,
-    has_finished,
     is_finished,
     messages_of,
     model_of,
+    says_why_it_ends,
 )
 from guardrails_langchain.reading.failures import (
     answer_in,
@@ -43,6 +41,12 @@ from guardrails_langchain.reading.prompts import (
     text_bytes,
 )
 from guardrails_langchain.reading.shapes import prompt_shape
+from guardrails_langchain.reading.streams import (
+    has_report,
+    is_last,
+    merged_reports,
+    with_usage_of,
+)
 from guardrails_langchain.reading.unseen import thinks
 from guardrails_langchain.reading.usage import (
     is_cache_hit,
@@ -180,15 +184,31 @@ def _generation_tokens_max(generation: Generation) -> int:
     return text_bytes(generation.text)
 
 
-def outcome_of_llm_end(result: LLMResult) -> Outcome:
+def outcome_of_llm_end(
+    result: LLMResult, reports: Sequence[ChatGenerationChunk] = ()
+) -> Outcome:
     """Returns the outcome of a model call that was answered.
 
     Without a report of its usage the outcome bounds it by what was received.
+
+    Args:
+        result: The answer.
+        reports: Of a stream, its parts for which `has_report` holds, in their order.
+            If they run along, and none says that the model has ended, the stream was
+            cut off without an error.
     """
-    return _reported(result)
+    known = _reported(with_usage_of(reports, result))
+    is_cut = len(reports) > 1 and not says_why_it_ends(result)
+    if known.usage is not None and is_cut:
+        return _running(known, received_tokens_max(result))
+    return known
 
 
-def outcome_of_llm_error(error: BaseException, response: LLMResult | None) -> Outcome:
+def outcome_of_llm_error(
+    error: BaseException,
+    response: LLMResult | None,
+    reports: Sequence[ChatGenerationChunk] = (),
+) -> Outcome:
     """Returns the outcome of a model call that failed or was broken off.
 
     Args:
@@ -198,8 +218,11 @@ def outcome_of_llm_error(error: BaseException, response: LLMResult | None) -> Ou
             the connection broke, or the answer could not be read, all that was
             reserved is booked, unless that answer reports what was used.
         response: What had been received, if LangChain knows.
+        reports: Of a stream, its parts for which `has_report` holds, in their order.
     """
-    known = Outcome(output_tokens_max=0) if response is None else _so_far(response)
+    known = Outcome(output_tokens_max=0)
+    if response is not None:
+        known = _so_far(with_usage_of(reports, response))
     is_cut, is_empty = isinstance(error, BREAKS), known.output_tokens_max == 0
     is_refused = not is_cut and is_empty and is_unsent(error)
     has_not_begun = is_empty or (known.usage and not known.usage.output_tokens)
@@ -239,7 +262,7 @@ def outcome_of_left_stream(
         is_whole: Whether the model had ended its answer.
     """
     known = Outcome(output_tokens_max=received_tokens_max or None)
-    merged = _merged(reports)
+    merged = merged_reports(reports)
     if merged is not None:
         reported = _reported(LLMResult(generations=[[merged]]))
         if reported.usage is not None and reported.usage.output_tokens:
@@ -264,26 +287,6 @@ def _running(known: Outcome, received: int) -> Outcome:
     return replace(
         known, is_output_unknown=True, output_tokens_max=received or None, written=None
     )
-
-
-def _merged(parts: Sequence[ChatGenerationChunk]) -> ChatGenerationChunk | None:
-    try:
-        return merge_chat_generation_chunks([*parts])
-    except Exception as error:  # It refuses what is of two kinds.
-        let_through(error)
-        return None
-
-
-def has_report(chunk: object) -> TypeGuard[ChatGenerationChunk]:
-    """Whether a part of a stream says what was used."""
-    return isinstance(chunk, ChatGenerationChunk) and bool(
-        getattr(chunk.message, "usage_metadata", None)
-    )
-
-
-def is_last(chunk: object) -> bool:
-    """Whether a part of a stream says that the model has ended its answer."""
-    return isinstance(chunk, ChatGenerationChunk) and has_finished(chunk.message)
 
 
 def _reported(result: LLMResult) -> Outcome:

@@ -2,6 +2,7 @@
 
 import contextlib
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -147,6 +148,22 @@ def test_a_running_report_of_a_stream_that_broke_is_an_estimate(guard: Guard) ->
     assert event.charge.status is PriceStatus.ESTIMATED
     assert event.usage is not None
     assert event.usage.input_tokens == 1_000
+    assert event.usage.output_tokens >= len("word 0 word 1 ")
+
+
+def test_a_running_report_of_a_stream_that_ended_too_early_is_an_estimate(
+    guard: Guard,
+) -> None:
+    """As one that a proxy ends in order: the model has not said that it has ended."""
+    answer = gemini_streams(*RUNNING)
+    with Provider(replace(answer, parts=answer.parts[:2])) as provider:
+        with guard.session(session_id="s-1"):
+            list(gemini(provider).stream("hi"))
+
+    event = only_event(guard)
+    assert event.status is CallStatus.OK
+    assert event.charge.status is PriceStatus.ESTIMATED
+    assert event.usage is not None
     assert event.usage.output_tokens >= len("word 0 word 1 ")
 
 

@@ -16,7 +16,12 @@ from langchain_core.messages import (
     message_chunk_to_message,
 )
 from langchain_core.messages.ai import OutputTokenDetails, UsageMetadata
-from langchain_core.outputs import ChatResult, Generation, LLMResult
+from langchain_core.outputs import (
+    ChatGenerationChunk,
+    ChatResult,
+    Generation,
+    LLMResult,
+)
 from langchain_core.runnables import RunnableLambda
 
 from guardrails import (
@@ -335,6 +340,52 @@ async def test_books_what_a_stream_has_reported_before_it_was_left(rig: Rig) -> 
                 break
 
     assert only_event(session).charge.cost_nano_usd == REPORTED_NANO_USD
+
+
+class RunningChatModel(ScriptedChatModel):
+    """Says with each part all that was used until then, as xAI and vLLM do."""
+
+    def _chunks(self, *asked: Any) -> list[ChatGenerationChunk]:
+        chunks = super()._chunks(*asked)
+        for number, chunk in enumerate(chunks, start=1):
+            output = self.output_tokens if number == len(chunks) else number
+            chunk.message = chunk.message.model_copy(
+                update={
+                    "usage_metadata": UsageMetadata(
+                        input_tokens=self.input_tokens,
+                        output_tokens=output,
+                        total_tokens=self.input_tokens + output,
+                    )
+                }
+            )
+        return chunks
+
+
+@pytest.mark.parametrize("ended", [{"finish_reason": "stop"}, {}])
+def test_a_report_that_runs_along_counts_once(rig: Rig, ended: dict[str, Any]) -> None:
+    """LangChain adds them up: that of the whole answer, and each before it."""
+    answer = AIMessage("hello there, dear reader", response_metadata=ended)
+    model = rig.model(lambda number, messages: answer, kind=RunningChatModel)
+    with rig.guard.session() as session:
+        list(model.stream("hi"))
+
+    event = only_event(session)
+    assert event.usage == REPORTED
+    is_whole = event.charge.status is PriceStatus.PRICED
+    assert is_whole is bool(ended)  # Without a reason it may have been cut off.
+
+
+def test_a_report_that_runs_along_counts_once_where_it_is_left(rig: Rig) -> None:
+    model = rig.model(says(), kind=RunningChatModel)
+    with rig.guard.session() as session:
+        for part in model.stream("hi"):
+            if "dear" in part.text:
+                break
+
+    event = only_event(session)
+    assert event.usage is not None
+    assert event.usage.input_tokens == 1_000
+    assert_received(event, "hello there, dear")
 
 
 def test_does_not_bill_what_langchains_cache_answers(rig: Rig) -> None:

@@ -239,6 +239,8 @@ def _report(
     is_apart = (total_tokens or 0) >= input_tokens + output_tokens + reasoning
     if is_apart or reasoning > output_tokens:
         output_tokens += reasoning
+    # Gemini behind OpenAI's API leaves out what it thinks, and says so nowhere else.
+    output_tokens += max(0, (total_tokens or 0) - input_tokens - output_tokens)
     return {
         **parts,
         "input_tokens": input_tokens,

@@ -225,6 +225,18 @@ USAGES = {
         ),
         TokenUsage(input_tokens=1_000, output_tokens=800, reasoning_tokens=300),
     ),
+    "gemini by openai's protocol, whose thoughts are in the total alone": (
+        answered(
+            metadata={
+                "token_usage": {
+                    "prompt_tokens": 1_000,
+                    "completion_tokens": 50,
+                    "total_tokens": 1_350,
+                }
+            }
+        ),
+        TokenUsage(input_tokens=1_000, output_tokens=350),
+    ),
     "reasoning that is part of the output, and of the total": (
         answered(
             {

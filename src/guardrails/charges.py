@@ -148,7 +148,7 @@ class Charges:
         return charge
 
     def _bound(self, call: ModelCall, output_tokens: int, now_ms: int) -> Charge:
-        """Bounds a call by the standard tier, or its own where that is dearer."""
+        """Bounds a call by the standard tier and as text, or as what is dearer."""
         bound = self._asked(
             lambda: self._prices.bound(
                 provider=call.provider,
@@ -158,7 +158,9 @@ class Charges:
                 now_ms=now_ms,
             )
         )
-        if call.service_tier is None or bound.cost_nano_usd is None:
+        sound = call.prompt.sound_tokens_max if call.prompt is not None else 0
+        is_plain = call.service_tier is None and not sound
+        if is_plain or bound.cost_nano_usd is None:
             return bound
         tokens = min(call.input_tokens_max, TOKENS_MAX - output_tokens)
         usages = [
@@ -166,6 +168,7 @@ class Charges:
                 input_tokens=tokens,
                 cache_write_tokens=written,
                 cache_write_1h_tokens=written,
+                input_audio_tokens=min(sound, tokens),
                 output_tokens=output_tokens,
                 service_tier=call.service_tier,
             )
@@ -222,11 +225,11 @@ class Charges:
             if outcome.is_unsent:
                 usage = TokenUsage()
             elif usage is None:
-                usage = self._bounded_usage(reservation, outcome)
+                usage = self._largest.bounded(reservation, outcome)
             else:
                 agent = reservation.op.charging.attribution.agent
                 self._largest.learn(call, agent, usage)
-                usage = self._completed_usage(usage, reservation, outcome)
+                usage = self._largest.completed(usage, reservation, outcome)
         if outcome.cost_nano_usd is not None:
             return usage, Charge(
                 cost_nano_usd=outcome.cost_nano_usd,
@@ -272,14 +275,55 @@ class Charges:
         # The model that answered, often a dated snapshot, beats the alias.
         for model in (outcome.model, call.model):
             if model is not None and charge.cost_nano_usd is None:
-                charge = self._price(call, model, usage, now_ms)
+                charge = self._dearest(call, model, usage, outcome, now_ms)
         if charge.cost_nano_usd is None:
             charge = self._worst_case(call, usage.input_tokens, usage.output_tokens)
         is_partly_bounded = outcome.is_input_unknown or outcome.is_output_unknown
         is_bounded = outcome.usage is None or is_partly_bounded
         if is_bounded and charge.cost_nano_usd is not None:
             return replace(charge, status=PriceStatus.ESTIMATED)
+        if outcome.has_fees and charge.status is PriceStatus.PRICED:
+            return replace(charge, status=PriceStatus.PARTIAL)
         return charge
+
+    def _dearest(
+        self,
+        call: ModelCall,
+        model: str,
+        usage: TokenUsage,
+        outcome: Outcome,
+        now_ms: int,
+    ) -> Charge:
+        """Prices a call as sound and images where its report does not tell them apart.
+
+        LangChain keeps neither of what Gemini reports; images cost ten times as much.
+        """
+        charge = self._price(call, model, usage, now_ms)
+        if charge.cost_nano_usd is None:
+            return charge
+        sound = call.prompt.sound_tokens_max if call.prompt is not None else 0
+        if sound and not usage.input_audio_tokens:
+            heard = replace(usage, input_audio_tokens=min(sound, usage.input_tokens))
+            charge = _dearer(charge, self._price(call, model, heard, now_ms))
+        if outcome.has_drawn:
+            charge = _dearer(charge, self._as_drawn(call, model, usage, now_ms))
+        return charge
+
+    def _as_drawn(
+        self, call: ModelCall, model: str, usage: TokenUsage, now_ms: int
+    ) -> Charge:
+        """Prices all that a model has written, but not thought, as images."""
+        plain = ModelCall(
+            model=model, provider=call.provider, input_tokens_max=usage.input_tokens
+        )
+        drawn = usage.output_tokens - usage.reasoning_tokens
+        rest = replace(usage, output_tokens=usage.reasoning_tokens)
+        text = self._price(call, model, rest, now_ms)
+        before = self._bound(plain, 0, now_ms).cost_nano_usd
+        after = self._bound(plain, drawn, now_ms).cost_nano_usd
+        if text.cost_nano_usd is None or before is None or after is None:
+            return UNPRICED
+        return replace(text, cost_nano_usd=text.cost_nano_usd + after - before)
 
     def _price(
         self, call: ModelCall, model: str, usage: TokenUsage, now_ms: int
@@ -334,38 +378,12 @@ class Charges:
         else:
             return charge
 
-    def _bounded_usage(self, reservation: Reservation, outcome: Outcome) -> TokenUsage:
-        """Bounds the usage of a call that reported none, by its reservation."""
-        call, input_tokens = reservation.call, reservation.input_tokens
-        reserved = reservation.op.tokens - input_tokens
-        output = outcome.output_tokens_max
-        if output is None:
-            output = reserved
-        elif output and isinstance(call, ModelCall):
-            agent = reservation.op.charging.attribution.agent
-            if call.thinks or self._largest.thoughts(call, agent):
-                output = max(output, reserved)
-            # What was received is counted in bytes, the request's own bound in tokens.
-            output = min(output, call.output_tokens_max or output)
-        return TokenUsage(
-            input_tokens=input_tokens,
-            output_tokens=max(0, min(output, TOKENS_MAX - input_tokens)),
-        )
 
-    def _completed_usage(
-        self, usage: TokenUsage, reservation: Reservation, outcome: Outcome
-    ) -> TokenUsage:
-        """Bounds what a report of a call leaves out."""
-        if outcome.is_input_unknown:
-            most = TOKENS_MAX - usage.output_tokens
-            input_tokens = min(reservation.input_tokens, most)
-            usage = replace(usage, input_tokens=input_tokens)
-        if outcome.is_output_unknown:
-            most = TOKENS_MAX - usage.input_tokens
-            bounded = self._bounded_usage(reservation, outcome).output_tokens
-            output_tokens = max(usage.output_tokens, min(bounded, most))
-            usage = replace(usage, output_tokens=output_tokens)
-        return usage
+def _dearer(charge: Charge, other: Charge) -> Charge:
+    """Returns another reading of a report, as an estimate, if it costs more."""
+    if (other.cost_nano_usd or 0) <= (charge.cost_nano_usd or 0):
+        return charge
+    return replace(other, status=PriceStatus.ESTIMATED)
 
 
 def _tool_charge(charge: Charge, outcome: Outcome) -> Charge:

@@ -1,9 +1,14 @@
-"""Largest: the most that an agent's calls of a model have used so far."""
+"""Largest: the most that an agent's calls of a model have used so far.
+
+It bounds what a call has used whose provider does not say that, or not all of it.
+"""
 
 from collections import OrderedDict
+from dataclasses import replace
 
-from guardrails.core.calls import ModelCall
-from guardrails.core.usage import TokenUsage
+from guardrails.core.admission import Reservation
+from guardrails.core.calls import ModelCall, Outcome
+from guardrails.core.usage import TOKENS_MAX, TokenUsage
 from guardrails.system.threads import new_lock
 
 __all__ = ["Largest"]
@@ -52,6 +57,39 @@ class Largest:
         self._note(self._calls, key, usage.total_tokens)
         if call.billed_before is not None:
             self._note(self._parts, key, usage.input_tokens - call.billed_before)
+
+    def bounded(self, reservation: Reservation, outcome: Outcome) -> TokenUsage:
+        """Bounds the usage of a call that reported none, by its reservation."""
+        call, input_tokens = reservation.call, reservation.input_tokens
+        reserved = reservation.op.tokens - input_tokens
+        output = outcome.output_tokens_max
+        if output is None:
+            output = reserved
+        elif output and isinstance(call, ModelCall):
+            agent = reservation.op.charging.attribution.agent
+            if call.thinks or self.thoughts(call, agent):
+                output = max(output, reserved)
+            # What was received is counted in bytes, the request's own bound in tokens.
+            output = min(output, call.output_tokens_max or output)
+        return TokenUsage(
+            input_tokens=input_tokens,
+            output_tokens=max(0, min(output, TOKENS_MAX - input_tokens)),
+        )
+
+    def completed(
+        self, usage: TokenUsage, reservation: Reservation, outcome: Outcome
+    ) -> TokenUsage:
+        """Bounds what a report of a call leaves out."""
+        if outcome.is_input_unknown:
+            most = TOKENS_MAX - usage.output_tokens
+            input_tokens = min(reservation.input_tokens, most)
+            usage = replace(usage, input_tokens=input_tokens)
+        if outcome.is_output_unknown:
+            most = TOKENS_MAX - usage.input_tokens
+            bounded = self.bounded(reservation, outcome).output_tokens
+            output_tokens = max(usage.output_tokens, min(bounded, most))
+            usage = replace(usage, output_tokens=output_tokens)
+        return usage
 
     def _note(self, most: _Most, key: _Key, tokens: int) -> None:
         if tokens > most.get(key, 0):

@@ -20,6 +20,7 @@ __all__ = [
     "get",
     "has_finished",
     "is_finished",
+    "is_pending",
     "messages_of",
     "model_of",
     "names_of",
@@ -32,6 +33,7 @@ _FINISHES = ("finish_reason", "stop_reason", "stopReason", "done_reason")
 Converse, and Ollama."""
 
 _FINAL_STATUSES = frozenset({"cancelled", "completed", "failed", "incomplete"})
+_PENDING_STATUSES = frozenset({"in_progress", "queued"})
 """Of OpenAI's Responses API, which has a status instead."""
 
 
@@ -46,6 +48,15 @@ def messages_of(result: LLMResult) -> Iterator[list[BaseMessage]]:
 def is_finished(result: LLMResult) -> bool:
     """Whether an answer says that its model has ended it."""
     return any(has_finished(one) for parts in messages_of(result) for one in parts)
+
+
+def is_pending(result: LLMResult) -> bool:
+    """Whether an answer is still to be written: in the background, for later."""
+    return any(
+        get(get(one, "response_metadata"), "status") in _PENDING_STATUSES
+        for parts in messages_of(result)
+        for one in parts
+    )
 
 
 def says_why_it_ends(result: LLMResult) -> bool:

@@ -13,8 +13,9 @@ from collections.abc import Iterator, Mapping
 from typing import cast
 
 from guardrails.core.estimates import MEDIA_PART_TOKENS_MAX
+from guardrails.core.usage import TOKENS_MAX
 
-__all__ = ["DATA", "is_only_named", "medium_tokens_max"]
+__all__ = ["DATA", "is_only_named", "medium_tokens_max", "sound_tokens_max"]
 
 DATA = frozenset(
     {"b64_json", "base64", "bytes", "data", "file_data", "image_url", "result", "url"}
@@ -67,6 +68,16 @@ def medium_tokens_max(block: Mapping[str, object]) -> int:
         is_timed = "audio" in said or "video" in said
         tokens = _known[key] = _tokens_max(data, is_timed=is_timed)
     return tokens
+
+
+def sound_tokens_max(block: Mapping[str, object]) -> int:
+    """Bounds the tokens of a medium that are those of sound, which films have too."""
+    words: list[str] = []
+    is_held = bool([*_data_in(block, words, DEPTH_MAX)])
+    said = " ".join(words)
+    if "audio" not in said and "video" not in said:
+        return 0
+    return medium_tokens_max(block) if is_held else TOKENS_MAX
 
 
 def is_only_named(block: Mapping[str, object]) -> bool:

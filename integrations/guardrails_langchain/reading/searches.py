@@ -17,6 +17,9 @@ __all__ = ["web_searches"]
 SEARCHES_COUNTED_MAX = 10_000
 """Content blocks that are looked at for web searches."""
 
+_SEARCH_MODELS = ("-search-api", "-search-preview")
+"""Of OpenAI, for chat completions, whose answers do not say so."""
+
 _GROUNDED_BY_PROMPT = ("gemini-1", "gemini-2")
 
 
@@ -27,7 +30,7 @@ def web_searches(result: LLMResult) -> int:
         searches = count_of(get(used, "web_search_requests"))
         if searches is not None:
             return searches
-    return sum(
+    found = sum(
         _is_web_search(block)
         for candidates in messages_of(result)
         for blocks in (
@@ -36,7 +39,15 @@ def web_searches(result: LLMResult) -> int:
         )
         if isinstance(blocks, list)
         for block in cast("list[object]", blocks)[:SEARCHES_COUNTED_MAX]
-    ) + _google_searches(result)
+    )
+    found += _google_searches(result)
+    return found or _always_searches(result)
+
+
+def _always_searches(result: LLMResult) -> int:
+    """Counts the search of a model that makes one for whatever it is asked."""
+    model = model_of(result) or ""
+    return int(any(name in model for name in _SEARCH_MODELS))
 
 
 def _google_searches(result: LLMResult) -> int:

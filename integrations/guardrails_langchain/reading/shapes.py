@@ -15,6 +15,7 @@ from guardrails_langchain.reading.prompts import (
 from guardrails_langchain.reading.unseen import (
     has_tools_there,
     is_continued,
+    sounds_of,
     unseen_parts,
 )
 
@@ -53,6 +54,7 @@ def prompt_shape(
         tools_weight=tools_bytes * DEFINITION_BYTE_WEIGHT,
         pieces=pieces_of(sent, prompts),
         unseen_parts=unseen_parts(sent),
+        sound_tokens_max=sounds_of(sent),
         has_tools_there=has_tools_there(asked),
         is_continued=is_continued(asked),
     )

@@ -24,6 +24,7 @@ from guardrails.sessions.outcomes import BREAKS, text_of
 from guardrails_langchain.reading.answers import (
     get,
     is_finished,
+    is_pending,
     messages_of,
     model_of,
     says_why_it_ends,
@@ -34,6 +35,7 @@ from guardrails_langchain.reading.failures import (
     is_late_or_lost,
     is_unsent,
 )
+from guardrails_langchain.reading.fees import has_drawn, has_fees
 from guardrails_langchain.reading.pieces import written_by
 from guardrails_langchain.reading.prompts import (
     content_tokens_max,
@@ -201,6 +203,8 @@ def outcome_of_llm_end(
     is_cut = len(reports) > 1 and not says_why_it_ends(result)
     if known.usage is not None and is_cut:
         return _running(known, received_tokens_max(result))
+    if known.usage is None and is_pending(result):
+        return replace(known, output_tokens_max=None)  # It is written later, and kept.
     return known
 
 
@@ -304,6 +308,8 @@ def _reported(result: LLMResult) -> Outcome:
         is_input_unknown=usage is not None and not usage.input_tokens,
         model=model_of(result),
         output_tokens_max=received if usage is None else None,
+        has_drawn=has_drawn(result),
+        has_fees=has_fees(result),
         written=written_by(result),
         cost_nano_usd=reported_cost_nano_usd(result),
     )

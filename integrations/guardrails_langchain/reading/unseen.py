@@ -11,10 +11,11 @@ from typing import Any, cast
 
 from langchain_core.messages import BaseMessage
 
-from guardrails_langchain.reading.media import is_only_named
+from guardrails.core.usage import TOKENS_MAX
+from guardrails_langchain.reading.media import is_only_named, sound_tokens_max
 from guardrails_langchain.reading.prompts import DEPTH_MAX, is_medium
 
-__all__ = ["has_tools_there", "is_continued", "thinks", "unseen_parts"]
+__all__ = ["has_tools_there", "is_continued", "sounds_of", "thinks", "unseen_parts"]
 
 _KEPT = ("cached_content", "cachedContent", "conversation", "previous_response_id")
 """Members of a request that name what the provider keeps: OpenAI's Responses API and
@@ -66,23 +67,30 @@ themselves, and whose results are billed as input."""
 
 def unseen_parts(messages: Sequence[BaseMessage]) -> int:
     """Counts the media in messages that are only named, and may be long."""
-    return sum(
-        sum(_named_in(message.content, DEPTH_MAX))
-        for message in messages
-        if type(message.content) is not str
-    )
+    return sum(map(is_only_named, _media_of(messages)))
 
 
-def _named_in(content: object, depth: int) -> Iterator[bool]:
+def sounds_of(messages: Sequence[BaseMessage]) -> int:
+    """Bounds the tokens of messages that are those of sound: often dearer than text."""
+    return min(sum(map(sound_tokens_max, _media_of(messages))), TOKENS_MAX)
+
+
+def _media_of(messages: Sequence[BaseMessage]) -> Iterator[Mapping[str, object]]:
+    for message in messages:
+        if type(message.content) is not str:
+            yield from _media_in(message.content, DEPTH_MAX)
+
+
+def _media_in(content: object, depth: int) -> Iterator[Mapping[str, object]]:
     if not isinstance(content, list) or not depth:
         return
     for block in cast("list[object]", content):
         if isinstance(block, dict):
             part = cast("dict[str, object]", block)
             if is_medium(part):
-                yield is_only_named(part)
+                yield part
             for name in ("content", "output"):
-                yield from _named_in(part.get(name), depth - 1)
+                yield from _media_in(part.get(name), depth - 1)
 
 
 def is_continued(asked: Sequence[Mapping[str, Any]]) -> bool:

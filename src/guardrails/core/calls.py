@@ -100,6 +100,10 @@ class Outcome:
     output_tokens_max: int | None = None
     """Without a report, or with one of a part: an upper bound of the output that was
     received."""
+    has_fees: bool = False
+    """The provider bills fees beside the tokens, which nobody reports."""
+    has_drawn: bool = False
+    """The model has made an image, and the report may not tell its tokens apart."""
     written: Piece | None = None
     """Sizes of what the model wrote; `None` when they are not known."""
     cost_nano_usd: int | None = None

@@ -70,6 +70,8 @@ class PromptShape:
     """Guesses by layer, one entry per message; none if they are not known."""
     unseen_parts: int = 0
     """Parts of the messages that only the provider sees, such as documents by URL."""
+    sound_tokens_max: int = 0
+    """Bound of what may be billed as sound, of all that is bounded above."""
     has_tools_there: bool = False
     """Whether the provider runs tools itself, whose results only it sees."""
     is_continued: bool = False

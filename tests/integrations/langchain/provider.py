@@ -5,6 +5,7 @@ their public rules (price lists of 2026-11), so that what real integrations make
 answers can be compared with the bill to the last nano-USD.
 """
 
+import base64
 import json
 import socket
 import threading
@@ -16,6 +17,12 @@ from typing import Any, Self
 
 CLAUDE = "claude-sonnet-4-5-20250929"
 GEMINI = "gemini-2.5-pro"
+
+PIXEL = base64.b64decode(
+    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mP8z8BQDwAEhQGAhKmM"
+    "IQAAAABJRU5ErkJggg=="
+)
+"""An image of one pixel, as PNG."""
 
 RESET = b"\1\0\0\0\0\0\0\0"
 """Of `SO_LINGER`: a connection that is closed so is reset."""
@@ -226,11 +233,15 @@ def gemini_bill(usage: Mapping[str, int], *, prompts_with_search: int = 0) -> in
 
 
 def _gemini_part(
-    text: str, usage: Mapping[str, int], *, is_last: bool, **candidate: Any
+    part: Mapping[str, Any],
+    usage: Mapping[str, int],
+    *,
+    is_last: bool,
+    **candidate: Any,
 ) -> dict[str, Any]:
     if is_last:
         candidate["finishReason"] = "STOP"
-    content = {"parts": [{"text": text}], "role": "model"}
+    content = {"parts": [part], "role": "model"}
     return {
         "candidates": [{"content": content, "index": 0, **candidate}],
         "usageMetadata": usage,
@@ -242,15 +253,37 @@ def gemini_says(usage: Mapping[str, int], *, queries: Sequence[str] = ()) -> Ans
     """A whole answer of Gemini, which may have searched."""
     more = {"groundingMetadata": {"webSearchQueries": queries}} if queries else {}
     bill = gemini_bill(usage, prompts_with_search=bool(queries))
-    body = _gemini_part("hello", usage, is_last=True, **more)
+    body = _gemini_part({"text": "hello"}, usage, is_last=True, **more)
     return Answer(body=body, billed_nano_usd=bill)
+
+
+def gemini_hears(*, text: int, sound: int, output: int) -> Answer:
+    """An answer of Gemini 2.5 Flash, for which sound costs more than text."""
+    body = _gemini_part(
+        {"text": "hello"}, gemini_usage(text + sound, output), is_last=True
+    )
+    bill = text * 300 + sound * 1_000 + output * 2_500
+    return Answer(
+        body={**body, "modelVersion": "gemini-2.5-flash"}, billed_nano_usd=bill
+    )
+
+
+def gemini_draws(*, prompt: int, thoughts: int, image: int) -> Answer:
+    """An image of Gemini 2.5 Flash Image, of which tokens cost more than text."""
+    data = {"mimeType": "image/png", "data": base64.b64encode(PIXEL).decode()}
+    usage = gemini_usage(prompt, image, thoughts=thoughts)
+    body = _gemini_part({"inlineData": data}, usage, is_last=True)
+    bill = prompt * 300 + thoughts * 2_500 + image * 30_000
+    return Answer(
+        body={**body, "modelVersion": "gemini-2.5-flash-image"}, billed_nano_usd=bill
+    )
 
 
 def gemini_streams(*usages: Mapping[str, int], **how: Any) -> Answer:
     """An answer of Gemini in parts, each of which says what was used until then."""
     last = len(usages) - 1
     parts = [
-        _gemini_part(f"word {number} ", usage, is_last=number == last)
+        _gemini_part({"text": f"word {number} "}, usage, is_last=number == last)
         for number, usage in enumerate(usages)
     ]
     return Answer(parts=parts, billed_nano_usd=gemini_bill(usages[-1]), **how)

@@ -1,5 +1,6 @@
 """What real integrations make of a provider's answers is its bill, to the nano-USD."""
 
+import base64
 import contextlib
 from collections.abc import Iterator
 from dataclasses import replace
@@ -22,6 +23,8 @@ from tests.integrations.langchain.provider import (
     claude_says,
     claude_streams,
     claude_usage,
+    gemini_draws,
+    gemini_hears,
     gemini_says,
     gemini_streams,
     gemini_usage,
@@ -49,9 +52,9 @@ def claude(provider: Provider) -> ChatAnthropic:
     )
 
 
-def gemini(provider: Provider) -> ChatGoogleGenerativeAI:
+def gemini(provider: Provider, model: str = GEMINI) -> ChatGoogleGenerativeAI:
     return ChatGoogleGenerativeAI(
-        model=GEMINI, base_url=provider.url, google_api_key="none", max_retries=1
+        model=model, base_url=provider.url, google_api_key="none", max_retries=1
     )
 
 
@@ -118,6 +121,57 @@ def asked(model: BaseChatModel, *, is_streamed: bool) -> None:
         list(model.stream("hi"))
     else:
         model.invoke("hi")
+
+
+# --- what LangChain does not tell apart ---------------------------------------------
+
+SPEECH = {
+    "type": "media",
+    "mime_type": "audio/mp3",
+    "data": base64.b64encode(bytes(16 * 700)).decode(),
+}
+
+
+@pytest.mark.parametrize(
+    "sound", [SPEECH, {**SPEECH, "data": None, "file_uri": "files/speech"}]
+)
+def test_what_may_be_sound_is_booked_as_sound(
+    guard: Guard, sound: dict[str, Any]
+) -> None:
+    """Gemini reports how much was; its integration does not hand that on."""
+    sound = {name: value for name, value in sound.items() if value is not None}
+    question = HumanMessage([{"type": "text", "text": "Who speaks?"}, sound])
+    answer = gemini_hears(text=400, sound=600, output=200)
+    with Provider(answer) as provider, guard.session(session_id="s-1"):
+        gemini(provider, "gemini-2.5-flash").invoke([question])
+
+    event = only_event(guard)
+    assert event.charge.status is PriceStatus.ESTIMATED
+    assert event.charge.cost_nano_usd is not None
+    assert event.charge.cost_nano_usd >= provider.bill_nano_usd
+    assert event.charge.cost_nano_usd == 1_000 * 1_000 + 200 * 2_500
+    assert (event.reserved_nano_usd or 0) >= event.charge.cost_nano_usd
+
+
+def test_text_alone_is_not_booked_as_sound(guard: Guard) -> None:
+    answer = gemini_hears(text=400, sound=0, output=200)
+    with Provider(answer) as provider, guard.session(session_id="s-1"):
+        gemini(provider, "gemini-2.5-flash").invoke("hi")
+
+    event = only_event(guard)
+    assert event.charge.cost_nano_usd == provider.bill_nano_usd
+    assert event.charge.status is PriceStatus.PRICED
+
+
+def test_an_image_is_booked_as_an_image(guard: Guard) -> None:
+    """It costs twelve times as much as text, which its report may say it is."""
+    answer = gemini_draws(prompt=1_000, thoughts=50, image=1_290)
+    with Provider(answer) as provider, guard.session(session_id="s-1"):
+        gemini(provider, "gemini-2.5-flash-image").invoke("hi")
+
+    event = only_event(guard)
+    assert event.charge.cost_nano_usd == provider.bill_nano_usd
+    assert event.charge.status is PriceStatus.ESTIMATED
 
 
 # --- what was left midway ---------------------------------------------------------

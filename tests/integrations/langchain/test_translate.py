@@ -237,6 +237,12 @@ USAGES = {
         ),
         TokenUsage(input_tokens=1_000, output_tokens=350),
     ),
+    "a model that searches whatever it is asked": (
+        answered(
+            counts(10, 2), metadata={"model_name": "gpt-4o-search-preview-2025-03-11"}
+        ),
+        TokenUsage(input_tokens=10, output_tokens=2, web_searches=1),
+    ),
     "reasoning that is part of the output, and of the total": (
         answered(
             {

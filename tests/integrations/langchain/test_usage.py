@@ -584,6 +584,44 @@ def test_a_call_that_could_not_connect_in_time_costs_nothing(rig: Rig) -> None:
     assert only_event(session).charge.cost_nano_usd == 0
 
 
+@pytest.mark.parametrize(
+    "block",
+    [
+        {"type": "code_interpreter_call", "id": "1"},
+        {"type": "file_search_call", "id": "1"},
+        {"type": "image_generation_call", "id": "1", "result": "AAAA"},
+        {"type": "server_tool_use", "id": "1", "name": "code_execution", "input": {}},
+        {"type": "server_tool_call", "id": "1", "name": "file_search", "args": {}},
+    ],
+)
+def test_a_cost_without_the_fees_of_tools_is_a_part(
+    rig: Rig, block: dict[str, Any]
+) -> None:
+    """What containers and searches of files cost is in no report."""
+    answer = AIMessage([{"type": "text", "text": "done"}, block])
+    model = rig.model(lambda number, messages: answer)
+    with rig.guard.session() as session:
+        model.invoke("hi")
+
+    charge = only_event(session).charge
+    assert charge.status is PriceStatus.PARTIAL
+    assert charge.cost_nano_usd == REPORTED_NANO_USD
+
+
+def test_an_answer_that_is_written_in_the_background_is_billed_in_full(
+    rig: Rig,
+) -> None:
+    """It is fetched from the provider later, and nobody tells what it used."""
+    queued = AIMessage("", response_metadata={"status": "queued"})
+    model = rig.model(lambda number, messages: queued, reports_usage=False)
+    with rig.guard.session() as session:
+        model.invoke("hi")
+
+    event = only_event(session)
+    assert event.charge.cost_nano_usd == event.reserved_nano_usd
+    assert event.charge.status is PriceStatus.ESTIMATED
+
+
 def test_counts_every_retry_that_reaches_the_provider(rig: Rig) -> None:
     """Each is a call of its own, and a step of its own."""
 

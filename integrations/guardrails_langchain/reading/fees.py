@@ -1,0 +1,64 @@
+"""Fees: what an answer holds that is billed beside its text, or dearer than text."""
+
+from collections.abc import Iterator
+from typing import cast
+
+from langchain_core.outputs import LLMResult
+
+from guardrails_langchain.reading.answers import get, messages_of
+from guardrails_langchain.reading.prompts import is_medium, kind_of
+
+__all__ = ["has_drawn", "has_fees"]
+
+BLOCKS_MAX = 10_000
+"""Content blocks of an answer that are looked at."""
+
+_CALLS = frozenset({"code_interpreter_call", "file_search_call"})
+_DRAWING_CALL = "image_generation_call"
+"""OpenAI's, billed as another model's tokens, of which its report says nothing."""
+
+_SERVER_CALLS = frozenset({"server_tool_call", "server_tool_use"})
+_TOOLS = frozenset(
+    {
+        "bash_code_execution",
+        "code_execution",
+        "code_interpreter",
+        "file_search",
+        "image_generation",
+        "text_editor_code_execution",
+    }
+)
+"""Tools of providers with a price per call, or per hour of a container (price lists
+of OpenAI and Anthropic, 2026-11). Their searches of the web are counted elsewhere."""
+
+
+def has_fees(result: LLMResult) -> bool:
+    """Whether a provider bills fees for an answer that no report names."""
+    return any(map(_has_fee, _blocks_of(result)))
+
+
+def has_drawn(result: LLMResult) -> bool:
+    """Whether the model itself has made an image, of which tokens are dearer."""
+    return any(
+        is_medium(block) and "image" in str(kind) and kind != _DRAWING_CALL
+        for block in _blocks_of(result)
+        for kind in [kind_of(block)]
+    )
+
+
+def _has_fee(block: dict[str, object]) -> bool:
+    kind = kind_of(block)
+    if kind in _SERVER_CALLS:
+        return block.get("name") in _TOOLS
+    return kind in _CALLS or kind == _DRAWING_CALL
+
+
+def _blocks_of(result: LLMResult) -> Iterator[dict[str, object]]:
+    for candidates in messages_of(result):
+        for message in candidates:
+            outputs = get(message.additional_kwargs, "tool_outputs")
+            for blocks in (message.content, outputs):
+                if isinstance(blocks, list):
+                    for block in cast("list[object]", blocks)[:BLOCKS_MAX]:
+                        if isinstance(block, dict):
+                            yield cast("dict[str, object]", block)

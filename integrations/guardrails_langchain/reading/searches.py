@@ -17,6 +17,8 @@ __all__ = ["web_searches"]
 SEARCHES_COUNTED_MAX = 10_000
 """Content blocks that are looked at for web searches."""
 
+_RESULT = "web_search_tool_result"
+
 _SEARCH_MODELS = ("-search-api", "-search-preview")
 """Of OpenAI, for chat completions, whose answers do not say so."""
 
@@ -30,16 +32,15 @@ def web_searches(result: LLMResult) -> int:
         searches = count_of(get(used, "web_search_requests"))
         if searches is not None:
             return searches
-    found = sum(
-        _is_web_search(block)
-        for candidates in messages_of(result)
+    found = 0
+    for candidates in messages_of(result):
+        message = candidates[0]
         for blocks in (
-            candidates[0].content,
-            get(candidates[0].additional_kwargs, "tool_outputs"),
-        )
-        if isinstance(blocks, list)
-        for block in cast("list[object]", blocks)[:SEARCHES_COUNTED_MAX]
-    )
+            message.content,
+            get(message.additional_kwargs, "tool_outputs"),
+        ):
+            if isinstance(blocks, list):
+                found += _searches_in(cast("list[object]", blocks))
     found += _google_searches(result)
     return found or _always_searches(result)
 
@@ -48,6 +49,27 @@ def _always_searches(result: LLMResult) -> int:
     """Counts the search of a model that makes one for whatever it is asked."""
     model = model_of(result) or ""
     return int(any(name in model for name in _SEARCH_MODELS))
+
+
+def _searches_in(blocks: list[object]) -> int:
+    """Counts searches by their calls, and by what they have found or failed with.
+
+    Anthropic bills none that fails. In a stream langchain-anthropic (1.7.10) may merge
+    a call into a text before it, where only its result is left.
+    """
+    blocks = blocks[:SEARCHES_COUNTED_MAX]
+    ends = [has_found for has_found in map(_has_found, blocks) if has_found is not None]
+    calls = sum(map(_is_web_search, blocks))
+    return max(sum(ends), calls - ends.count(False))
+
+
+def _has_found(block: object) -> bool | None:
+    """Whether a search of Anthropic has worked; `None` if this is no result of one."""
+    if get(block, "type") == _RESULT:
+        return isinstance(get(block, "content"), list)
+    if get(get(block, "extras"), "block_type") == _RESULT:
+        return get(block, "status") != "error"
+    return None
 
 
 def _google_searches(result: LLMResult) -> int:

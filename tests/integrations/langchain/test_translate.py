@@ -237,6 +237,38 @@ USAGES = {
         ),
         TokenUsage(input_tokens=1_000, output_tokens=350),
     ),
+    "anthropic's searches in a stream, of which one has failed": (
+        answered(
+            counts(10, 2),
+            content=[
+                {"type": "server_tool_use", "id": "1", "name": "web_search"},
+                {"type": "web_search_tool_result", "content": [{"url": "x"}]},
+                {"type": "server_tool_use", "id": "2", "name": "web_search"},
+                {"type": "web_search_tool_result", "content": {"error_code": "x"}},
+            ],
+        ),
+        TokenUsage(input_tokens=10, output_tokens=2, web_searches=1),
+    ),
+    "anthropic's searches, of which a call was merged into a text": (
+        answered(
+            counts(10, 2),
+            content=[
+                {"type": "text", "text": "", "name": "web_search", "args": "{}"},
+                {
+                    "type": "server_tool_result",
+                    "status": "success",
+                    "extras": {"block_type": "web_search_tool_result"},
+                },
+                {"type": "server_tool_call", "name": "web_search", "args": {}},
+                {
+                    "type": "server_tool_result",
+                    "status": "success",
+                    "extras": {"block_type": "web_search_tool_result"},
+                },
+            ],
+        ),
+        TokenUsage(input_tokens=10, output_tokens=2, web_searches=2),
+    ),
     "a model that searches whatever it is asked": (
         answered(
             counts(10, 2), metadata={"model_name": "gpt-4o-search-preview-2025-03-11"}

@@ -294,13 +294,17 @@ class Charges:
         outcome: Outcome,
         now_ms: int,
     ) -> Charge:
-        """Prices a call as sound and images where its report does not tell them apart.
+        """Prices a call as the dearest that its report may mean.
 
-        LangChain keeps neither of what Gemini reports; images cost ten times as much.
+        LangChain keeps neither sound nor images of what Gemini reports, nor the speed
+        of Anthropic's streams; what is cut off says nothing of its tier.
         """
         charge = self._price(call, model, usage, now_ms)
         if charge.cost_nano_usd is None:
             return charge
+        if call.service_tier is not None and not outcome.names_tier:
+            asked = replace(usage, service_tier=call.service_tier)
+            charge = _dearer(charge, self._price(call, model, asked, now_ms))
         sound = call.prompt.sound_tokens_max if call.prompt is not None else 0
         if sound and not usage.input_audio_tokens:
             heard = replace(usage, input_audio_tokens=min(sound, usage.input_tokens))

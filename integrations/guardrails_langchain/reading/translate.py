@@ -53,6 +53,7 @@ from guardrails_langchain.reading.unseen import thinks
 from guardrails_langchain.reading.usage import (
     is_cache_hit,
     is_report_of_batch,
+    named_tier,
     reported_cost_nano_usd,
     usage_of,
 )
@@ -308,6 +309,7 @@ def _reported(result: LLMResult) -> Outcome:
         is_input_unknown=usage is not None and not usage.input_tokens,
         model=model_of(result),
         output_tokens_max=received if usage is None else None,
+        names_tier=named_tier(result) is not None,
         has_drawn=has_drawn(result),
         has_fees=has_fees(result),
         written=written_by(result),

@@ -36,6 +36,7 @@ from guardrails_langchain.reading.searches import web_searches
 __all__ = [
     "is_cache_hit",
     "is_report_of_batch",
+    "named_tier",
     "reported_cost_nano_usd",
     "usage_of",
 ]
@@ -255,6 +256,12 @@ def _report(
 
 def _service_tier(result: LLMResult) -> str | None:
     """Returns the tier that was billed, unless it is the ordinary one."""
+    tier = named_tier(result)
+    return None if tier is None or tier.lower() in ORDINARY_TIERS else tier
+
+
+def named_tier(result: LLMResult) -> str | None:
+    """Returns the tier that an answer names; `None` if it names none."""
     for candidates in messages_of(result):
         for message in candidates:
             usage = get(message, "usage_metadata")
@@ -270,7 +277,7 @@ def _service_tier(result: LLMResult) -> str | None:
             bedrock = get(get(place, "serviceTier"), "type")
             tier = clean_name(get(place, "service_tier") or bedrock)
             if tier is not None:
-                return None if tier.lower() in ORDINARY_TIERS else tier
+                return tier
     return None
 
 

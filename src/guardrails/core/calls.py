@@ -100,6 +100,8 @@ class Outcome:
     output_tokens_max: int | None = None
     """Without a report, or with one of a part: an upper bound of the output that was
     received."""
+    names_tier: bool = False
+    """The answer names its service tier, be it the ordinary one."""
     has_fees: bool = False
     """The provider bills fees beside the tokens, which nobody reports."""
     has_drawn: bool = False

@@ -156,6 +156,37 @@ def test_reserves_at_the_speed_that_the_request_asks_for(asked: dict[str, Any]) 
     assert model.calls == 1
 
 
+@pytest.mark.parametrize(
+    ("named", "times", "status"),
+    [
+        ({}, 2, PriceStatus.ESTIMATED),
+        ({"service_tier": "default"}, 1, PriceStatus.PRICED),
+        ({"service_tier": "priority"}, 2, PriceStatus.PRICED),
+    ],
+)
+def test_books_the_tier_that_was_asked_for_where_the_answer_names_none(
+    rig: Rig, named: dict[str, Any], times: int, status: PriceStatus
+) -> None:
+    """As Anthropic's streams, of whose speed its integration says nothing."""
+    answer = AIMessage("hello", response_metadata=named)
+    model = rig.model(lambda number, messages: answer, model="gpt-5")
+    with rig.guard.session() as session:
+        model.bind(service_tier="priority").invoke("hi")
+
+    charge = only_event(session).charge
+    assert charge.cost_nano_usd == times * (1_000 * 1_250 + 50 * 10_000)
+    assert charge.status is status
+
+
+def test_books_a_call_that_was_cut_off_at_the_tier_that_was_asked_for(rig: Rig) -> None:
+    model = rig.model(lambda number, messages: ReadTimeout(), model="gpt-5")
+    with rig.guard.session() as session, pytest.raises(ReadTimeout):
+        model.bind(service_tier="priority").invoke("hi")
+
+    event = only_event(session)
+    assert event.charge.cost_nano_usd == event.reserved_nano_usd
+
+
 @pytest.mark.parametrize("is_streamed", [False, True])
 def test_a_report_of_the_output_alone_leaves_the_input_to_be_bounded(
     rig: Rig, is_streamed: bool

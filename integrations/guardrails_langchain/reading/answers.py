@@ -4,7 +4,7 @@ Nothing here raises: what is not there, or of another kind, is `None`.
 """
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, cast
 
 from langchain_core.messages import BaseMessage
@@ -21,12 +21,16 @@ __all__ = [
     "has_finished",
     "is_finished",
     "is_pending",
+    "iterations_of",
     "messages_of",
     "model_of",
     "names_of",
     "says_why_it_ends",
     "sources_of",
 ]
+
+ITERATIONS_MAX = 1_000
+"""Of the model that one answer took, with tools that its provider runs."""
 
 _FINISHES = ("finish_reason", "stop_reason", "stopReason", "done_reason")
 """What says why a model has ended: of OpenAI and most others, Anthropic, Bedrock's
@@ -86,6 +90,15 @@ def sources_of(result: LLMResult) -> Iterator[object]:
             yield from (source for source in (metadata, body) if source)
     if result.llm_output:
         yield result.llm_output
+
+
+def iterations_of(result: LLMResult) -> Sequence[object]:
+    """Returns what Anthropic reports of each step in which an answer was made."""
+    for source in sources_of(result):
+        steps: object = get(get(source, "usage"), "iterations")
+        if isinstance(steps, list | tuple):
+            return cast("Sequence[object]", steps)[:ITERATIONS_MAX]
+    return ()
 
 
 def model_of(result: LLMResult) -> str | None:

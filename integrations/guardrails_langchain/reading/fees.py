@@ -5,7 +5,7 @@ from typing import cast
 
 from langchain_core.outputs import LLMResult
 
-from guardrails_langchain.reading.answers import get, messages_of
+from guardrails_langchain.reading.answers import get, iterations_of, messages_of
 from guardrails_langchain.reading.prompts import is_medium, kind_of
 
 __all__ = ["has_drawn", "has_fees"]
@@ -33,8 +33,13 @@ of OpenAI and Anthropic, 2026-11). Their searches of the web are counted elsewhe
 
 
 def has_fees(result: LLMResult) -> bool:
-    """Whether a provider bills fees for an answer that no report names."""
-    return any(map(_has_fee, _blocks_of(result)))
+    """Whether a provider bills more for an answer than its report of tokens says."""
+    if any(map(_has_fee, _blocks_of(result))):
+        return True
+    kinds = {get(step, "type") for step in iterations_of(result)}
+    # An advisor has prices of its own. Streams say nothing of a summary of the prompt.
+    has_summary = any(kind_of(block) == "compaction" for block in _blocks_of(result))
+    return "advisor_message" in kinds or (has_summary and "compaction" not in kinds)
 
 
 def has_drawn(result: LLMResult) -> bool:

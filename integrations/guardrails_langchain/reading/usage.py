@@ -27,6 +27,7 @@ from guardrails_langchain.reading.answers import (
     count_of,
     first_of,
     get,
+    iterations_of,
     messages_of,
     names_of,
     sources_of,
@@ -78,6 +79,7 @@ def usage_of(result: LLMResult) -> TokenUsage | None:
     )
     if not reports:
         return None
+    reports = [*reports, *_summaries(result)]
     total = {name: sum(report[name] for report in reports) for name in reports[0]}
     if total["input_tokens"] + total["output_tokens"] > TOKENS_MAX:
         return None
@@ -174,6 +176,12 @@ def _standard_report(message: BaseMessage) -> dict[str, int] | None:
         reasoning_tokens=_part(written, "reasoning"),
         output_audio_tokens=_part(written, "audio"),
     )
+
+
+def _summaries(result: LLMResult) -> list[dict[str, int]]:
+    """Reads what Anthropic used to shorten the prompt, which its totals leave out."""
+    steps = [one for one in iterations_of(result) if get(one, "type") == "compaction"]
+    return _reported(*(_raw_report({"usage": step}) for step in steps))
 
 
 def _cached(message: BaseMessage) -> int:

@@ -269,6 +269,37 @@ USAGES = {
         ),
         TokenUsage(input_tokens=10, output_tokens=2, web_searches=2),
     ),
+    "anthropic's summaries of the prompt, which its totals leave out": (
+        answered(
+            counts(1_000, 200),
+            metadata={
+                "usage": {
+                    "input_tokens": 1_000,
+                    "output_tokens": 200,
+                    "iterations": [
+                        {
+                            "type": "compaction",
+                            "input_tokens": 150_000,
+                            "output_tokens": 500,
+                            "cache_read_input_tokens": 10_000,
+                            "cache_creation_input_tokens": 20,
+                        },
+                        {
+                            "type": "message",
+                            "input_tokens": 1_000,
+                            "output_tokens": 200,
+                        },
+                    ],
+                }
+            },
+        ),
+        TokenUsage(
+            input_tokens=161_020,
+            cache_read_tokens=10_000,
+            cache_write_tokens=20,
+            output_tokens=700,
+        ),
+    ),
     "a model that searches whatever it is asked": (
         answered(
             counts(10, 2), metadata={"model_name": "gpt-4o-search-preview-2025-03-11"}
@@ -847,6 +878,7 @@ def test_reads_a_whole_answer_of_anthropic() -> None:
             input_tokens=500, output_tokens=50, web_searches=2, service_tier="priority"
         ),
         model="claude-sonnet-4-5-20250929",
+        names_tier=True,
     )
 
 

@@ -623,6 +623,7 @@ def test_a_call_that_could_not_connect_in_time_costs_nothing(rig: Rig) -> None:
         {"type": "image_generation_call", "id": "1", "result": "AAAA"},
         {"type": "server_tool_use", "id": "1", "name": "code_execution", "input": {}},
         {"type": "server_tool_call", "id": "1", "name": "file_search", "args": {}},
+        {"type": "compaction", "content": "what was said"},
     ],
 )
 def test_a_cost_without_the_fees_of_tools_is_a_part(

@@ -5,7 +5,12 @@ from typing import cast
 
 from langchain_core.outputs import LLMResult
 
-from guardrails_langchain.reading.answers import get, iterations_of, messages_of
+from guardrails_langchain.reading.answers import (
+    get,
+    iterations_of,
+    messages_of,
+    sources_of,
+)
 from guardrails_langchain.reading.prompts import is_medium, kind_of
 
 __all__ = ["has_drawn", "has_fees"]
@@ -39,7 +44,16 @@ def has_fees(result: LLMResult) -> bool:
     kinds = {get(step, "type") for step in iterations_of(result)}
     # An advisor has prices of its own. Streams say nothing of a summary of the prompt.
     has_summary = any(kind_of(block) == "compaction" for block in _blocks_of(result))
-    return "advisor_message" in kinds or (has_summary and "compaction" not in kinds)
+    has_summary = has_summary and "compaction" not in kinds
+    return "advisor_message" in kinds or has_summary or _is_domestic(result)
+
+
+def _is_domestic(result: LLMResult) -> bool:
+    """Whether Anthropic has worked in one country, for a tenth more."""
+    return any(
+        get(get(source, "usage"), "inference_geo") == "us"
+        for source in sources_of(result)
+    )
 
 
 def has_drawn(result: LLMResult) -> bool:

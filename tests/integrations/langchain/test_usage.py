@@ -640,6 +640,19 @@ def test_a_cost_without_the_fees_of_tools_is_a_part(
     assert charge.cost_nano_usd == REPORTED_NANO_USD
 
 
+@pytest.mark.parametrize(
+    "usage", [{"inference_geo": "us"}, {"iterations": [{"type": "advisor_message"}]}]
+)
+def test_a_cost_without_a_surcharge_is_a_part(rig: Rig, usage: dict[str, Any]) -> None:
+    """Anthropic's for work in one country, and for what an advisor has read."""
+    answer = AIMessage("done", response_metadata={"usage": usage})
+    model = rig.model(lambda number, messages: answer)
+    with rig.guard.session() as session:
+        model.invoke("hi")
+
+    assert only_event(session).charge.status is PriceStatus.PARTIAL
+
+
 def test_an_answer_that_is_written_in_the_background_is_billed_in_full(
     rig: Rig,
 ) -> None:

@@ -6,6 +6,7 @@ from typing import cast
 from langchain_core.outputs import LLMResult
 
 from guardrails_langchain.reading.answers import (
+    first_of,
     get,
     iterations_of,
     messages_of,
@@ -45,15 +46,16 @@ def has_fees(result: LLMResult) -> bool:
     # An advisor has prices of its own. Streams say nothing of a summary of the prompt.
     has_summary = any(kind_of(block) == "compaction" for block in _blocks_of(result))
     has_summary = has_summary and "compaction" not in kinds
-    return "advisor_message" in kinds or has_summary or _is_domestic(result)
+    return "advisor_message" in kinds or has_summary or _has_surcharge(result)
 
 
-def _is_domestic(result: LLMResult) -> bool:
-    """Whether Anthropic has worked in one country, for a tenth more."""
-    return any(
-        get(get(source, "usage"), "inference_geo") == "us"
-        for source in sources_of(result)
-    )
+def _has_surcharge(result: LLMResult) -> bool:
+    """Whether Anthropic has worked in one country, or xAI has read sources."""
+    for source in sources_of(result):
+        used = first_of(source, ("usage", "token_usage"))
+        if get(used, "inference_geo") == "us" or get(used, "num_sources_used"):
+            return True
+    return False
 
 
 def has_drawn(result: LLMResult) -> bool:

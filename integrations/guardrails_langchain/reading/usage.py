@@ -305,7 +305,8 @@ def _nano_usd(value: object) -> int | None:
         return None
     if isinstance(value, int) and value > LIMIT_NANO_USD_MAX:
         return None  # Too long to be written out.
-    text = str(value)
+    # LiteLLM multiplies floats: what is beyond their precision is no part of a bill.
+    text = f"{value:.15g}" if isinstance(value, float) else str(value)
     if not _AMOUNT.fullmatch(text):
         return None
     nano = math.ceil(Fraction(text) * NANO_PER_USD)

@@ -752,7 +752,8 @@ def test_knows_an_answer_of_langchains_cache(
         (answered(metadata={"cost": 1.35e-05}), 13_500),
         (answered(metadata={"cost": 0.0}), 0),  # OpenRouter's free models.
         (answered(metadata={"cost": "0.25"}), 250_000_000),
-        (answered(metadata={"cost": 0.1 + 0.2}), 300_000_001),  # Up, not off.
+        (answered(metadata={"cost": 0.1 + 0.2}), 300_000_000),  # As it was meant.
+        (answered(metadata={"cost": 0.1000000001}), 100_000_001),  # Up, not off.
         (answered(metadata={"cost": 1e-12}), 1),
         (answered(metadata={"cost": 2}), 2 * 10**9),
         (answered(metadata={"cost": 0.5}, candidates=3), 500_000_000),

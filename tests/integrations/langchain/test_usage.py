@@ -641,11 +641,18 @@ def test_a_cost_without_the_fees_of_tools_is_a_part(
 
 
 @pytest.mark.parametrize(
-    "usage", [{"inference_geo": "us"}, {"iterations": [{"type": "advisor_message"}]}]
+    "reported",
+    [
+        {"usage": {"inference_geo": "us"}},
+        {"usage": {"iterations": [{"type": "advisor_message"}]}},
+        {"token_usage": {"num_sources_used": 4}},
+    ],
 )
-def test_a_cost_without_a_surcharge_is_a_part(rig: Rig, usage: dict[str, Any]) -> None:
-    """Anthropic's for work in one country, and for what an advisor has read."""
-    answer = AIMessage("done", response_metadata={"usage": usage})
+def test_a_cost_without_a_surcharge_is_a_part(
+    rig: Rig, reported: dict[str, Any]
+) -> None:
+    """Anthropic's for work in one country and an advisor, and xAI's for sources."""
+    answer = AIMessage("done", response_metadata=reported)
     model = rig.model(lambda number, messages: answer)
     with rig.guard.session() as session:
         model.invoke("hi")

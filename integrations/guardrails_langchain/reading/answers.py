@@ -21,7 +21,7 @@ __all__ = [
     "has_finished",
     "is_finished",
     "is_pending",
-    "iterations_of",
+    "iterations_in",
     "messages_of",
     "model_of",
     "names_of",
@@ -92,12 +92,11 @@ def sources_of(result: LLMResult) -> Iterator[object]:
         yield result.llm_output
 
 
-def iterations_of(result: LLMResult) -> Sequence[object]:
+def iterations_in(usage: object) -> Sequence[object]:
     """Returns what Anthropic reports of each step in which an answer was made."""
-    for source in sources_of(result):
-        steps: object = get(get(source, "usage"), "iterations")
-        if isinstance(steps, list | tuple):
-            return cast("Sequence[object]", steps)[:ITERATIONS_MAX]
+    steps: object = get(usage, "iterations")
+    if isinstance(steps, list | tuple):
+        return cast("Sequence[object]", steps)[:ITERATIONS_MAX]
     return ()
 
 

@@ -8,7 +8,7 @@ from langchain_core.outputs import LLMResult
 from guardrails_langchain.reading.answers import (
     first_of,
     get,
-    iterations_of,
+    iterations_in,
     messages_of,
     sources_of,
 )
@@ -39,23 +39,25 @@ of OpenAI and Anthropic, 2026-11). Their searches of the web are counted elsewhe
 
 
 def has_fees(result: LLMResult) -> bool:
-    """Whether a provider bills more for an answer than its report of tokens says."""
-    if any(map(_has_fee, _blocks_of(result))):
-        return True
-    kinds = {get(step, "type") for step in iterations_of(result)}
-    # An advisor has prices of its own. Streams say nothing of a summary of the prompt.
-    has_summary = any(kind_of(block) == "compaction" for block in _blocks_of(result))
-    has_summary = has_summary and "compaction" not in kinds
-    return "advisor_message" in kinds or has_summary or _has_surcharge(result)
+    """Whether a provider bills more for an answer than its report of tokens says.
 
-
-def _has_surcharge(result: LLMResult) -> bool:
-    """Whether Anthropic has worked in one country, or xAI has read sources."""
+    Of Anthropic's own: an advisor, work in one country, and a summary of the prompt,
+    of which streams report nothing. Of xAI: the sources that it has read.
+    """
+    steps: set[object] = set()
     for source in sources_of(result):
         used = first_of(source, ("usage", "token_usage"))
-        if get(used, "inference_geo") == "us" or get(used, "num_sources_used"):
-            return True
-    return False
+        if used is not None:
+            if get(used, "inference_geo") == "us" or get(used, "num_sources_used"):
+                return True
+            steps.update(get(step, "type") for step in iterations_in(used))
+    blocks = [*_blocks_of(result)]
+    has_summary = any(kind_of(block) == "compaction" for block in blocks)
+    return (
+        "advisor_message" in steps
+        or (has_summary and "compaction" not in steps)
+        or any(map(_has_fee, blocks))
+    )
 
 
 def has_drawn(result: LLMResult) -> bool:

@@ -55,6 +55,7 @@ from guardrails_langchain.reading.usage import (
     is_report_of_batch,
     named_tier,
     reported_cost_nano_usd,
+    usage_at,
     usage_of,
 )
 
@@ -197,8 +198,7 @@ def outcome_of_llm_end(
     Args:
         result: The answer.
         reports: Of a stream, its parts for which `has_report` holds, in their order.
-            If they run along, and none says that the model has ended, the stream was
-            cut off without an error.
+            Where they run along and the model has not ended, it was cut off.
     """
     known = _reported(with_usage_of(reports, result))
     is_cut = len(reports) > 1 and not says_why_it_ends(result)
@@ -301,7 +301,8 @@ def _reported(result: LLMResult) -> Outcome:
     input that its start has named, and langchain-anthropic 1.7.10 reads the end alone.
     Bedrock names the input at the start, and an output of 0.
     """
-    usage, received = usage_of(result), received_tokens_max(result)
+    tier, received = named_tier(result), received_tokens_max(result)
+    usage = usage_at(result, tier=tier)
     if usage is not None and received and not usage.output_tokens:
         usage = None
     return Outcome(
@@ -309,7 +310,7 @@ def _reported(result: LLMResult) -> Outcome:
         is_input_unknown=usage is not None and not usage.input_tokens,
         model=model_of(result),
         output_tokens_max=received if usage is None else None,
-        names_tier=named_tier(result) is not None,
+        names_tier=tier is not None,
         has_drawn=has_drawn(result),
         has_fees=has_fees(result),
         written=written_by(result),

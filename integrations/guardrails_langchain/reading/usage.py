@@ -27,7 +27,7 @@ from guardrails_langchain.reading.answers import (
     count_of,
     first_of,
     get,
-    iterations_of,
+    iterations_in,
     messages_of,
     names_of,
     sources_of,
@@ -39,6 +39,7 @@ __all__ = [
     "is_report_of_batch",
     "named_tier",
     "reported_cost_nano_usd",
+    "usage_at",
     "usage_of",
 ]
 
@@ -61,6 +62,11 @@ _OUTPUT_DETAILS = ("completion_tokens_details", "output_tokens_details")
 
 
 def usage_of(result: LLMResult) -> TokenUsage | None:
+    """Returns the usage of a model call at the tier that its answer names."""
+    return usage_at(result, tier=named_tier(result))
+
+
+def usage_at(result: LLMResult, *, tier: str | None) -> TokenUsage | None:
     """Returns the usage of a model call, or `None` if it was not reported.
 
     Read from `usage_metadata` of the messages, else from `token_usage` or `usage`
@@ -83,8 +89,11 @@ def usage_of(result: LLMResult) -> TokenUsage | None:
     total = {name: sum(report[name] for report in reports) for name in reports[0]}
     if total["input_tokens"] + total["output_tokens"] > TOKENS_MAX:
         return None
+    is_ordinary = tier is None or tier.lower() in ORDINARY_TIERS
     return TokenUsage(
-        **total, web_searches=web_searches(result), service_tier=_service_tier(result)
+        **total,
+        web_searches=web_searches(result),
+        service_tier=None if is_ordinary else tier,
     )
 
 
@@ -180,8 +189,12 @@ def _standard_report(message: BaseMessage) -> dict[str, int] | None:
 
 def _summaries(result: LLMResult) -> list[dict[str, int]]:
     """Reads what Anthropic used to shorten the prompt, which its totals leave out."""
-    steps = [one for one in iterations_of(result) if get(one, "type") == "compaction"]
-    return _reported(*(_raw_report({"usage": step}) for step in steps))
+    for source in sources_of(result):
+        steps = iterations_in(get(source, "usage"))
+        if steps:
+            made = [step for step in steps if get(step, "type") == "compaction"]
+            return _reported(*(_raw_report({"usage": step}) for step in made))
+    return []
 
 
 def _cached(message: BaseMessage) -> int:
@@ -260,12 +273,6 @@ def _report(
         "input_audio_tokens": min(parts["input_audio_tokens"], input_tokens),
         "output_audio_tokens": min(parts["output_audio_tokens"], output_tokens),
     }
-
-
-def _service_tier(result: LLMResult) -> str | None:
-    """Returns the tier that was billed, unless it is the ordinary one."""
-    tier = named_tier(result)
-    return None if tier is None or tier.lower() in ORDINARY_TIERS else tier
 
 
 def named_tier(result: LLMResult) -> str | None:

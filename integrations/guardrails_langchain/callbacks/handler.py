@@ -44,6 +44,7 @@ from guardrails_langchain.callbacks.offers import offer_to
 from guardrails_langchain.callbacks.run import Run
 from guardrails_langchain.callbacks.runs import RunTree, withdraw
 from guardrails_langchain.reading import translate
+from guardrails_langchain.reading.answers import Answer
 
 __all__ = ["CallsHandler", "GuardCallbackHandler", "handler_for", "tree_of"]
 
@@ -259,11 +260,11 @@ class GuardCallbackHandler(BaseCallbackHandler):
         run = self._tree.end(run_id)
         if run is None or run.call is None:
             return
-        has_streamed = run.received_tokens_max > 0
-        if not has_streamed and translate.is_cache_hit(response, run_id=run_id):
+        has_streamed, answer = run.received_tokens_max > 0, Answer(response)
+        if not has_streamed and translate.is_cache_hit(answer, run_id=run_id):
             run.give_back()  # LangChain's own cache answered; nothing was sent.
         else:
-            if translate.is_report_of_batch(response):
+            if translate.is_report_of_batch(answer):
                 for other in self._tree.batch(run):
                     other.is_billed_in_batch = True
             outcome = translate.outcome_of_llm_end(response, run.reports)

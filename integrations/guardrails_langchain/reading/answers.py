@@ -4,7 +4,8 @@ Nothing here raises: what is not there, or of another kind, is `None`.
 """
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from functools import cached_property
 from typing import Any, cast
 
 from langchain_core.messages import BaseMessage
@@ -15,6 +16,7 @@ from guardrails.core.tracebacks import let_through
 from guardrails.core.usage import TOKENS_MAX
 
 __all__ = [
+    "Answer",
     "count_of",
     "first_of",
     "get",
@@ -22,11 +24,9 @@ __all__ = [
     "is_finished",
     "is_pending",
     "iterations_in",
-    "messages_of",
     "model_of",
     "names_of",
     "says_why_it_ends",
-    "sources_of",
 ]
 
 ITERATIONS_MAX = 1_000
@@ -41,31 +41,54 @@ _PENDING_STATUSES = frozenset({"in_progress", "queued"})
 """Of OpenAI's Responses API, which has a status instead."""
 
 
-def messages_of(result: LLMResult) -> Iterator[list[BaseMessage]]:
-    """Yields the messages of each prompt's candidates."""
-    for candidates in result.generations:
-        messages = [c.message for c in candidates if isinstance(c, ChatGeneration)]
-        if messages:
-            yield messages
+class Answer:
+    """What LangChain has of an answer, read once for all that is asked of it.
+
+    Args:
+        result: As LangChain's hooks get it.
+    """
+
+    def __init__(self, result: LLMResult) -> None:
+        self.result: LLMResult = result
+        chats = (
+            [one.message for one in candidates if isinstance(one, ChatGeneration)]
+            for candidates in result.generations
+        )
+        self.prompts: list[list[BaseMessage]] = [chat for chat in chats if chat]
+        """The messages of each prompt's candidates."""
+        self.messages: list[BaseMessage] = [m for chat in self.prompts for m in chat]
+
+    @property
+    def output(self) -> object:
+        """What is known of it beside its messages."""
+        return self.result.llm_output
+
+    @cached_property
+    def sources(self) -> list[object]:
+        """What holds provider metadata, best first."""
+        sources = list[object]()
+        for message in self.messages:
+            metadata = get(message, "response_metadata")
+            sources += (metadata, get(metadata, "body"))
+        return [source for source in (*sources, self.output) if source]
 
 
-def is_finished(result: LLMResult) -> bool:
+def is_finished(answer: Answer) -> bool:
     """Whether an answer says that its model has ended it."""
-    return any(has_finished(one) for parts in messages_of(result) for one in parts)
+    return any(map(has_finished, answer.messages))
 
 
-def is_pending(result: LLMResult) -> bool:
+def is_pending(answer: Answer) -> bool:
     """Whether an answer is still to be written: in the background, for later."""
     return any(
         get(get(one, "response_metadata"), "status") in _PENDING_STATUSES
-        for parts in messages_of(result)
-        for one in parts
+        for one in answer.messages
     )
 
 
-def says_why_it_ends(result: LLMResult) -> bool:
+def says_why_it_ends(answer: Answer) -> bool:
     """Whether an answer says why its model has ended it, and not only that it ends."""
-    return any(_says_why(one) for parts in messages_of(result) for one in parts)
+    return any(map(_says_why, answer.messages))
 
 
 def has_finished(message: object) -> bool:
@@ -81,17 +104,6 @@ def _says_why(message: object) -> bool:
     )
 
 
-def sources_of(result: LLMResult) -> Iterator[object]:
-    """Yields what holds provider metadata, best first."""
-    for candidates in messages_of(result):
-        for message in candidates:
-            metadata = get(message, "response_metadata")
-            body = get(metadata, "body")
-            yield from (source for source in (metadata, body) if source)
-    if result.llm_output:
-        yield result.llm_output
-
-
 def iterations_in(usage: object) -> Sequence[object]:
     """Returns what Anthropic reports of each step in which an answer was made."""
     steps: object = get(usage, "iterations")
@@ -100,9 +112,9 @@ def iterations_in(usage: object) -> Sequence[object]:
     return ()
 
 
-def model_of(result: LLMResult) -> str | None:
+def model_of(answer: Answer) -> str | None:
     """Returns the model that answered, often a dated snapshot of the one asked."""
-    for source in sources_of(result):
+    for source in answer.sources:
         for name in ("model_name", "model", "model_id"):
             model = clean_name(get(source, name))
             if model is not None:

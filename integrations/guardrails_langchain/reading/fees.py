@@ -3,14 +3,11 @@
 from collections.abc import Iterator
 from typing import cast
 
-from langchain_core.outputs import LLMResult
-
 from guardrails_langchain.reading.answers import (
+    Answer,
     first_of,
     get,
     iterations_in,
-    messages_of,
-    sources_of,
 )
 from guardrails_langchain.reading.prompts import is_medium, kind_of
 
@@ -38,20 +35,20 @@ _TOOLS = frozenset(
 of OpenAI and Anthropic, 2026-11). Their searches of the web are counted elsewhere."""
 
 
-def has_fees(result: LLMResult) -> bool:
+def has_fees(answer: Answer) -> bool:
     """Whether a provider bills more for an answer than its report of tokens says.
 
     Of Anthropic's own: an advisor, work in one country, and a summary of the prompt,
     of which streams report nothing. Of xAI: the sources that it has read.
     """
     steps: set[object] = set()
-    for source in sources_of(result):
+    for source in answer.sources:
         used = first_of(source, ("usage", "token_usage"))
         if used is not None:
             if get(used, "inference_geo") == "us" or get(used, "num_sources_used"):
                 return True
             steps.update(get(step, "type") for step in iterations_in(used))
-    blocks = [*_blocks_of(result)]
+    blocks = [*_blocks_of(answer)]
     has_summary = any(kind_of(block) == "compaction" for block in blocks)
     return (
         "advisor_message" in steps
@@ -60,11 +57,11 @@ def has_fees(result: LLMResult) -> bool:
     )
 
 
-def has_drawn(result: LLMResult) -> bool:
+def has_drawn(answer: Answer) -> bool:
     """Whether the model itself has made an image, of which tokens are dearer."""
     return any(
         is_medium(block) and "image" in str(kind) and kind != _DRAWING_CALL
-        for block in _blocks_of(result)
+        for block in _blocks_of(answer)
         for kind in [kind_of(block)]
     )
 
@@ -76,12 +73,11 @@ def _has_fee(block: dict[str, object]) -> bool:
     return kind in _CALLS or kind == _DRAWING_CALL
 
 
-def _blocks_of(result: LLMResult) -> Iterator[dict[str, object]]:
-    for candidates in messages_of(result):
-        for message in candidates:
-            outputs = get(message.additional_kwargs, "tool_outputs")
-            for blocks in (message.content, outputs):
-                if isinstance(blocks, list):
-                    for block in cast("list[object]", blocks)[:BLOCKS_MAX]:
-                        if isinstance(block, dict):
-                            yield cast("dict[str, object]", block)
+def _blocks_of(answer: Answer) -> Iterator[dict[str, object]]:
+    for message in answer.messages:
+        outputs = get(message.additional_kwargs, "tool_outputs")
+        for blocks in (message.content, outputs):
+            if isinstance(blocks, list):
+                for block in cast("list[object]", blocks)[:BLOCKS_MAX]:
+                    if isinstance(block, dict):
+                        yield cast("dict[str, object]", block)

@@ -2,14 +2,11 @@
 
 from typing import cast
 
-from langchain_core.outputs import LLMResult
-
 from guardrails_langchain.reading.answers import (
+    Answer,
     count_of,
     get,
-    messages_of,
     model_of,
-    sources_of,
 )
 
 __all__ = ["web_searches"]
@@ -25,15 +22,15 @@ _SEARCH_MODELS = ("-search-api", "-search-preview")
 _GROUNDED_BY_PROMPT = ("gemini-1", "gemini-2")
 
 
-def web_searches(result: LLMResult) -> int:
+def web_searches(answer: Answer) -> int:
     """Counts searches as reported, else the calls of them in the answer."""
-    for source in sources_of(result):
+    for source in answer.sources:
         used = get(get(source, "usage"), "server_tool_use")
         searches = count_of(get(used, "web_search_requests"))
         if searches is not None:
             return searches
     found = 0
-    for candidates in messages_of(result):
+    for candidates in answer.prompts:
         message = candidates[0]
         for blocks in (
             message.content,
@@ -41,13 +38,13 @@ def web_searches(result: LLMResult) -> int:
         ):
             if isinstance(blocks, list):
                 found += _searches_in(cast("list[object]", blocks))
-    found += _google_searches(result)
-    return found or _always_searches(result)
+    found += _google_searches(answer)
+    return found or _always_searches(answer)
 
 
-def _always_searches(result: LLMResult) -> int:
+def _always_searches(answer: Answer) -> int:
     """Counts the search of a model that makes one for whatever it is asked."""
-    model = model_of(result) or ""
+    model = model_of(answer) or ""
     return int(any(name in model for name in _SEARCH_MODELS))
 
 
@@ -72,19 +69,19 @@ def _has_found(block: object) -> bool | None:
     return None
 
 
-def _google_searches(result: LLMResult) -> int:
+def _google_searches(answer: Answer) -> int:
     """Counts Google's searches: by query, before Gemini 3 by prompt that has any.
 
     So they are billed (Gemini API pricing, 2026-11).
     """
     found = 0
-    for candidates in messages_of(result):
+    for candidates in answer.prompts:
         grounding = get(get(candidates[0], "response_metadata"), "grounding_metadata")
         queries = get(grounding, "web_search_queries")
         if isinstance(queries, list):
             said = [q for q in cast("list[object]", queries) if isinstance(q, str)]
             asked = len(set(said[:SEARCHES_COUNTED_MAX]))
-            is_by_prompt = (model_of(result) or "").startswith(_GROUNDED_BY_PROMPT)
+            is_by_prompt = (model_of(answer) or "").startswith(_GROUNDED_BY_PROMPT)
             found += min(asked, 1) if is_by_prompt else asked
     return found
 

@@ -22,10 +22,10 @@ from guardrails.core.fingerprints import fingerprint
 from guardrails.core.plain import size_bytes
 from guardrails.sessions.outcomes import BREAKS, text_of
 from guardrails_langchain.reading.answers import (
+    Answer,
     get,
     is_finished,
     is_pending,
-    messages_of,
     model_of,
     says_why_it_ends,
 )
@@ -55,7 +55,6 @@ from guardrails_langchain.reading.usage import (
     is_report_of_batch,
     named_tier,
     reported_cost_nano_usd,
-    usage_at,
     usage_of,
 )
 
@@ -77,7 +76,6 @@ __all__ = [
     "prompt_shape",
     "received_tokens_max",
     "reported_cost_nano_usd",
-    "usage_of",
 ]
 
 UNKNOWN_MODEL = "unknown"
@@ -200,11 +198,12 @@ def outcome_of_llm_end(
         reports: Of a stream, its parts for which `has_report` holds, in their order.
             Where they run along and the model has not ended, it was cut off.
     """
-    known = _reported(with_usage_of(reports, result))
-    is_cut = len(reports) > 1 and not says_why_it_ends(result)
+    answer = Answer(with_usage_of(reports, result))
+    known = _reported(answer)
+    is_cut = len(reports) > 1 and not says_why_it_ends(answer)
     if known.usage is not None and is_cut:
         return _running(known, received_tokens_max(result))
-    if known.usage is None and is_pending(result):
+    if known.usage is None and is_pending(answer):
         return replace(known, output_tokens_max=None)  # It is written later, and kept.
     return known
 
@@ -249,7 +248,7 @@ def _unread(answer: object) -> Outcome:
     """Returns what an answer says of its call that its integration failed to read."""
     said = {name: get(answer, name) for name in ("usage", "model", "service_tier")}
     result = LLMResult(generations=[], llm_output=said)
-    return replace(_reported(result), output_tokens_max=None)
+    return replace(_reported(Answer(result)), output_tokens_max=None)
 
 
 def outcome_of_left_stream(
@@ -269,7 +268,7 @@ def outcome_of_left_stream(
     known = Outcome(output_tokens_max=received_tokens_max or None)
     merged = merged_reports(reports)
     if merged is not None:
-        reported = _reported(LLMResult(generations=[[merged]]))
+        reported = _reported(Answer(LLMResult(generations=[[merged]])))
         if reported.usage is not None and reported.usage.output_tokens:
             known = replace(reported, written=None)
             if not is_whole:
@@ -279,10 +278,10 @@ def outcome_of_left_stream(
 
 def _so_far(result: LLMResult) -> Outcome:
     """Returns what a result says of its call that may be a part of an answer."""
-    known = _reported(result)
-    messages = [one for candidates in messages_of(result) for one in candidates]
-    is_read = any(get(one, "usage_metadata") for one in messages)
-    if known.usage is None or not is_read or is_finished(result):
+    answer = Answer(result)
+    known = _reported(answer)
+    is_read = any(get(one, "usage_metadata") for one in answer.messages)
+    if known.usage is None or not is_read or is_finished(answer):
         return known
     return _running(known, received_tokens_max(result))
 
@@ -294,27 +293,27 @@ def _running(known: Outcome, received: int) -> Outcome:
     )
 
 
-def _reported(result: LLMResult) -> Outcome:
+def _reported(answer: Answer) -> Outcome:
     """Returns what a result says of its call, whole or not.
 
     Half a report is none of the other half. The end of a stream need not repeat the
     input that its start has named, and langchain-anthropic 1.7.10 reads the end alone.
     Bedrock names the input at the start, and an output of 0.
     """
-    tier, received = named_tier(result), received_tokens_max(result)
-    usage = usage_at(result, tier=tier)
+    tier, received = named_tier(answer), received_tokens_max(answer.result)
+    usage = usage_of(answer, tier=tier)
     if usage is not None and received and not usage.output_tokens:
         usage = None
     return Outcome(
         usage=usage,
         is_input_unknown=usage is not None and not usage.input_tokens,
-        model=model_of(result),
+        model=model_of(answer),
         output_tokens_max=received if usage is None else None,
         names_tier=tier is not None,
-        has_drawn=has_drawn(result),
-        has_fees=has_fees(result),
-        written=written_by(result),
-        cost_nano_usd=reported_cost_nano_usd(result),
+        has_drawn=has_drawn(answer),
+        has_fees=has_fees(answer),
+        written=written_by(answer.result),
+        cost_nano_usd=reported_cost_nano_usd(answer),
     )
 
 

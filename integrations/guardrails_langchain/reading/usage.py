@@ -18,19 +18,17 @@ from fractions import Fraction
 from uuid import UUID
 
 from langchain_core.messages import BaseMessage
-from langchain_core.outputs import LLMResult
 
 from guardrails.core.attribution import clean_name
 from guardrails.core.money import LIMIT_NANO_USD_MAX, NANO_PER_USD
 from guardrails.core.usage import TOKENS_MAX, TokenUsage
 from guardrails_langchain.reading.answers import (
+    Answer,
     count_of,
     first_of,
     get,
     iterations_in,
-    messages_of,
     names_of,
-    sources_of,
 )
 from guardrails_langchain.reading.searches import web_searches
 
@@ -39,7 +37,6 @@ __all__ = [
     "is_report_of_batch",
     "named_tier",
     "reported_cost_nano_usd",
-    "usage_at",
     "usage_of",
 ]
 
@@ -61,12 +58,7 @@ _INPUT_DETAILS = ("prompt_tokens_details", "input_tokens_details")
 _OUTPUT_DETAILS = ("completion_tokens_details", "output_tokens_details")
 
 
-def usage_of(result: LLMResult) -> TokenUsage | None:
-    """Returns the usage of a model call at the tier that its answer names."""
-    return usage_at(result, tier=named_tier(result))
-
-
-def usage_at(result: LLMResult, *, tier: str | None) -> TokenUsage | None:
+def usage_of(answer: Answer, *, tier: str | None) -> TokenUsage | None:
     """Returns the usage of a model call, or `None` if it was not reported.
 
     Read from `usage_metadata` of the messages, else from `token_usage` or `usage`
@@ -77,52 +69,56 @@ def usage_at(result: LLMResult, *, tier: str | None) -> TokenUsage | None:
     A report of zero tokens, or with an impossible number of input or output
     tokens, is none. An impossible part is 0. Parts larger than their total are
     taken to be missing from it, and added.
+
+    Args:
+        answer: What was answered.
+        tier: The tier that it names.
     """
     reports = (
-        _reports(result, _standard_report)
-        or _reported(_raw_report(result.llm_output))[:1]
-        or _reports(result, lambda m: _raw_report(get(m, "response_metadata")))
+        _reports(answer, _standard_report)
+        or _reported(_raw_report(answer.output))[:1]
+        or _reports(answer, lambda m: _raw_report(get(m, "response_metadata")))
     )
     if not reports:
         return None
-    reports = [*reports, *_summaries(result)]
-    total = {name: sum(report[name] for report in reports) for name in reports[0]}
+    reports = [*reports, *_summaries(answer)]
+    total = reports[0]
+    if len(reports) > 1:
+        total = {name: sum(report[name] for report in reports) for name in total}
     if total["input_tokens"] + total["output_tokens"] > TOKENS_MAX:
         return None
     is_ordinary = tier is None or tier.lower() in ORDINARY_TIERS
     return TokenUsage(
         **total,
-        web_searches=web_searches(result),
+        web_searches=web_searches(answer),
         service_tier=None if is_ordinary else tier,
     )
 
 
-def is_cache_hit(result: LLMResult, *, run_id: UUID) -> bool:
+def is_cache_hit(answer: Answer, *, run_id: UUID) -> bool:
     """Whether LangChain's own cache answered, so that no provider was called.
 
     It reports the usage of the cached call with a `total_cost` of 0. One in memory
     keeps what the call returns, so that may show it too (langchain-core 1.8.3); but the
     call has a report beside its answer, or a message that is named for its run.
     """
-    messages = [one for candidates in messages_of(result) for one in candidates]
-    if result.llm_output or any(str(run_id) in f"{one.id}" for one in messages):
+    messages = answer.messages
+    if answer.output or any(str(run_id) in f"{one.id}" for one in messages):
         return False
     costs = [get(get(one, "usage_metadata"), "total_cost") for one in messages]
     return bool(costs) and all(type(one) in (int, float) and not one for one in costs)
 
 
-def is_report_of_batch(result: LLMResult) -> bool:
+def is_report_of_batch(answer: Answer) -> bool:
     """Whether a result reports what all prompts of its batch used, if it has one.
 
     Completion models ask for all prompts at once. LangChain leaves the report to
     the first prompt (`LLMResult.flatten` of langchain-core 1.8.3).
     """
-    return not any(messages_of(result)) and bool(
-        _reported(_raw_report(result.llm_output))
-    )
+    return not answer.messages and bool(_reported(_raw_report(answer.output)))
 
 
-def reported_cost_nano_usd(result: LLMResult) -> int | None:
+def reported_cost_nano_usd(answer: Answer) -> int | None:
     """Returns the cost that a gateway reported, rounded up; `None` if none did.
 
     OpenRouter says `cost`, and for a key of the user's own adds what its owner
@@ -131,7 +127,7 @@ def reported_cost_nano_usd(result: LLMResult) -> int | None:
     LiteLLM says `response_cost`, which is 0 for models that it has no price of: not
     reported.
     """
-    for source in sources_of(result):
+    for source in answer.sources:
         for place in (source, get(source, "usage"), get(source, "token_usage")):
             cost = _nano_usd(get(place, "cost"))
             if cost is not None:
@@ -146,11 +142,11 @@ def reported_cost_nano_usd(result: LLMResult) -> int | None:
 
 
 def _reports(
-    result: LLMResult, read: Callable[[BaseMessage], dict[str, int] | None]
+    answer: Answer, read: Callable[[BaseMessage], dict[str, int] | None]
 ) -> list[dict[str, int]]:
     """Reads one report per prompt; more if its candidates do not say the same."""
     found: list[dict[str, int]] = []
-    for candidates in messages_of(result):
+    for candidates in answer.prompts:
         reports = _reported(*map(read, candidates))
         is_same = all(report == reports[0] for report in reports)
         found += reports[:1] if is_same else reports
@@ -187,9 +183,9 @@ def _standard_report(message: BaseMessage) -> dict[str, int] | None:
     )
 
 
-def _summaries(result: LLMResult) -> list[dict[str, int]]:
+def _summaries(answer: Answer) -> list[dict[str, int]]:
     """Reads what Anthropic used to shorten the prompt, which its totals leave out."""
-    for source in sources_of(result):
+    for source in answer.sources:
         steps = iterations_in(get(source, "usage"))
         if steps:
             made = [step for step in steps if get(step, "type") == "compaction"]
@@ -275,17 +271,16 @@ def _report(
     }
 
 
-def named_tier(result: LLMResult) -> str | None:
+def named_tier(answer: Answer) -> str | None:
     """Returns the tier that an answer names; `None` if it names none."""
-    for candidates in messages_of(result):
-        for message in candidates:
-            usage = get(message, "usage_metadata")
-            for details in ("input_token_details", "output_token_details"):
-                for name in names_of(get(usage, details)):
-                    for part in ("_cache_read", "_reasoning"):
-                        if name.endswith(part):
-                            return clean_name(name.removesuffix(part))
-    for source in sources_of(result):
+    for message in answer.messages:
+        usage = get(message, "usage_metadata")
+        for details in ("input_token_details", "output_token_details"):
+            for name in names_of(get(usage, details)):
+                for part in ("_cache_read", "_reasoning"):
+                    if name.endswith(part):
+                        return clean_name(name.removesuffix(part))
+    for source in answer.sources:
         if get(get(source, "usage"), "speed") == "fast":
             return "fast"  # Anthropic's, beside the tier of its usage.
         for place in (source, get(source, "usage")):

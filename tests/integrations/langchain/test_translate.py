@@ -42,9 +42,16 @@ from guardrails.core.estimates import (
 )
 from guardrails.core.usage import TokenUsage
 from guardrails_langchain.reading import translate
+from guardrails_langchain.reading.answers import Answer
+from guardrails_langchain.reading.usage import named_tier, usage_of
 
 KEY = b"a key of this deployment"
 SECRET = "4c1e5a0b-content-of-the-user"
+
+
+def used_by(result: LLMResult) -> TokenUsage | None:
+    answer = Answer(result)
+    return usage_of(answer, tier=named_tier(answer))
 
 
 def answered(
@@ -617,7 +624,7 @@ USAGES = {
 @pytest.mark.parametrize("shape", USAGES)
 def test_reads_the_usage(shape: str) -> None:
     result, expected = USAGES[shape]
-    assert translate.usage_of(result) == expected
+    assert used_by(result) == expected
 
 
 @pytest.mark.parametrize(
@@ -642,7 +649,7 @@ def test_reads_the_usage(shape: str) -> None:
     ],
 )
 def test_reports_no_usage_where_none_can_be_true(result: LLMResult) -> None:
-    assert translate.usage_of(result) is None
+    assert used_by(result) is None
 
 
 ANYTHING = st.recursive(
@@ -689,7 +696,7 @@ def test_raises_at_no_report(
     result = answered(usage, metadata=metadata, output=output, candidates=2)
     outcome = translate.outcome_of_llm_end(result)
     assert outcome.cost_nano_usd is None or outcome.cost_nano_usd >= 0
-    translate.is_cache_hit(result, run_id=uuid4())
+    translate.is_cache_hit(Answer(result), run_id=uuid4())
     translate.outcome_of_llm_error(ValueError(), result)
 
 
@@ -700,8 +707,8 @@ class Unfriendly:
 
 def test_raises_at_no_object() -> None:
     result = answered(metadata={"usage": Unfriendly()}, output={"cost": Unfriendly()})
-    assert translate.usage_of(result) is None
-    assert translate.reported_cost_nano_usd(result) is None
+    assert used_by(result) is None
+    assert translate.reported_cost_nano_usd(Answer(result)) is None
 
 
 @pytest.mark.parametrize(
@@ -722,7 +729,7 @@ def test_raises_at_no_object() -> None:
     ],
 )
 def test_names_the_model_that_answered(result: LLMResult, expected: str) -> None:
-    assert translate.model_of(result) == expected
+    assert translate.model_of(Answer(result)) == expected
 
 
 @pytest.mark.parametrize(
@@ -743,7 +750,7 @@ def test_names_the_model_that_answered(result: LLMResult, expected: str) -> None
 def test_knows_an_answer_of_langchains_cache(
     result: LLMResult, *, expected: bool
 ) -> None:
-    assert translate.is_cache_hit(result, run_id=uuid4()) is expected
+    assert translate.is_cache_hit(Answer(result), run_id=uuid4()) is expected
 
 
 @pytest.mark.parametrize(
@@ -806,7 +813,7 @@ def test_knows_an_answer_of_langchains_cache(
     ],
 )
 def test_reads_a_reported_cost(result: LLMResult, expected: int | None) -> None:
-    assert translate.reported_cost_nano_usd(result) == expected
+    assert translate.reported_cost_nano_usd(Answer(result)) == expected
 
 
 def test_reads_what_the_converter_of_anthropic_writes() -> None:
@@ -823,7 +830,7 @@ def test_reads_what_the_converter_of_anthropic_writes() -> None:
     )
     converted = chat_models._create_usage_metadata(usage)
     assert converted["input_token_details"]["cache_creation"] == 0
-    assert translate.usage_of(answered(converted)) == TokenUsage(
+    assert used_by(answered(converted)) == TokenUsage(
         input_tokens=1_000,
         cache_read_tokens=400,
         cache_write_tokens=100,

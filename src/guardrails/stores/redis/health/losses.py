@@ -44,8 +44,8 @@ def durability(server: Answers) -> Check:
             text = "append-only file, synced always: a power cut loses nothing"
             return Check(name=name, status=Status.OK, text=text)
         case "everysec":
-            text = "append-only file, synced every second: a crash loses nothing, a "
-            text += "power cut the last second or two"
+            text = "append-only file, synced every second: a crash loses nothing "
+            text += "unless the disk is slow, a power cut the last second or two"
             return Check(name=name, status=Status.OK, text=text)
         case other:
             return Check(

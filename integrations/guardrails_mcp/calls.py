@@ -154,7 +154,7 @@ class Wrapping:
         """Returns how long a call may take whose caller has not said so."""
         if self.engine.policy.mode is not Mode.ENFORCE:
             return None
-        name = tool_name(tool, self.server or server)
+        name = tool_name(self._called(tool, server), self.server or server)
         rule = self.engine.policy.tool_rule(name)
         return (rule and rule.timeout_ms) or DEADLINE_MS
 
@@ -263,9 +263,10 @@ class Wrapping:
         if offered is None:
             return False
         tool, server = request.tool.tool, self.server or request.server
-        if offered.tool in (tool, f"{server}_{tool}"):
+        called = self._called(tool, request.server)
+        if offered.tool in (tool, f"{server}_{tool}", called, f"{server}_{called}"):
             return True
-        if offered.arguments_digest is None or not offered.tool.endswith(f"_{tool}"):
+        if offered.arguments_digest is None or not offered.tool.endswith(f"_{called}"):
             return False
         digest = outer.session.fingerprint(
             request.tool.arguments, label=offered.name, is_result=False
@@ -293,7 +294,7 @@ class Wrapping:
     ) -> ToolCall:
         asked = request.tool
         call = ToolCall(
-            tool=asked.tool,
+            tool=self._called(asked.tool, request.server),
             server=self.server or request.server,
             call_id=asked.call_id or call_id,
             bytes_in=size_bytes(asked.arguments),
@@ -390,4 +391,10 @@ class Wrapping:
 
     def _round(self, request: Request) -> str:
         """Names what a round belongs to."""
-        return f"{self.server or request.server}/{request.tool.tool}"
+        tool = self._called(request.tool.tool, request.server)
+        return f"{self.server or request.server}/{tool}"
+
+    def _called(self, name: str, server: str | None) -> str:
+        """Returns the tool that is called by a name: see `wire.called_tool`."""
+        server, policy = self.server or server, self.engine.policy
+        return wire.called_tool(name, server=server, policy=policy)

@@ -93,7 +93,7 @@ def _asked(request: object) -> Request:
     call_id = wire.value_of(wire.value_of(request, "runtime"), "tool_call_id")
     return Request(
         tool=wire.ToolRequest(
-            tool=wire.called_tool(wire.value_of(request, "name")) or wire.UNKNOWN_TOOL,
+            tool=clean_name(wire.value_of(request, "name")) or wire.UNKNOWN_TOOL,
             arguments=wire.value_of(request, "args") or {},
             rounds={},
             call_id=call_id if isinstance(call_id, str) else None,

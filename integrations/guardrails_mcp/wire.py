@@ -12,10 +12,10 @@ from decimal import Decimal, InvalidOperation
 from typing import cast
 
 from guardrails.core.attribution import clean_name
-from guardrails.core.calls import CallStatus
+from guardrails.core.calls import CallStatus, tool_name
 from guardrails.core.money import EXACT, nano_usd
 from guardrails.core.plain import size_bytes
-from guardrails.core.policy import ToolRule
+from guardrails.core.policy import Policy, ToolRule
 from guardrails.core.usage import TOKENS_MAX
 from guardrails.sessions.outcomes import BREAKS
 
@@ -105,6 +105,7 @@ class ToolRequest:
     """What a `tools/call` asks for."""
 
     tool: str
+    """As it is asked for: see `called_tool`."""
     arguments: object
     rounds: Mapping[str, object]
     """Its `requestState` and `inputResponses`, where it has any."""
@@ -131,13 +132,16 @@ def hashed_name(name: object) -> tuple[str, str] | None:
     return None if found is None else (found[1], found[2])
 
 
-def called_tool(name: object) -> str | None:
-    """Returns the name of the tool that a request calls; `None` if it names none.
+def called_tool(name: str, *, server: str | None, policy: Policy) -> str:
+    """Returns the name of the tool that a request calls by a name.
 
-    Under its hashed name it has the same price and limits: they are the tool's.
+    Under its hashed name it has the same price and limits: they are the tool's. But any
+    server may have a tool that is really called so: whoever has a rule for it knows.
     """
     hashed = hashed_name(name)
-    return clean_name(name if hashed is None else hashed[1]) or clean_name(name)
+    if hashed is None or policy.names_part(tool_name(name, server), hashed[0]):
+        return name
+    return clean_name(hashed[1]) or name
 
 
 def tool_request(request: object) -> ToolRequest:
@@ -148,7 +152,7 @@ def tool_request(request: object) -> ToolRequest:
         "inputResponses": value_of(params, "input_responses", "inputResponses"),
     }
     return ToolRequest(
-        tool=called_tool(value_of(params, "name")) or UNKNOWN_TOOL,
+        tool=clean_name(value_of(params, "name")) or UNKNOWN_TOOL,
         # None and {} are the same call.
         arguments=value_of(params, "arguments") or {},
         rounds={key: value for key, value in rounds.items() if value is not None},

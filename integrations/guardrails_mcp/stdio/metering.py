@@ -64,8 +64,10 @@ class GuardMeter:
 
     def _opened(self, request: ToolRequest, ended: Settle | None) -> Metered:
         activity = self._activity(request.params)
+        policy = activity.session.engine.policy
+        named = clean_name(request.tool) or UNNAMED
         call = tool_call(
-            wire.called_tool(request.tool) or UNNAMED,
+            wire.called_tool(named, server=self._server, policy=policy),
             session=activity.session,
             server=self._server,
             arguments={} if request.arguments is None else request.arguments,

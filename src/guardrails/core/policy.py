@@ -310,6 +310,12 @@ class Policy:
         matching = [rule for rule in self.tools if _fits(name, rule.pattern)]
         return max(matching, key=lambda rule: _specificity(rule.pattern), default=None)
 
+    def names_part(self, name: str, part: str) -> bool:
+        """Whether a rule of `server/tool` names a part of it, beside what is a glob."""
+        return any(
+            part in one.pattern and _fits(name, one.pattern) for one in self.tools
+        )
+
     def tool_limit(self, name: str) -> Budget | None:
         """Returns how often `server/tool` may be called in a session, if it is limited.
 

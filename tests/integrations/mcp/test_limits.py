@@ -119,6 +119,22 @@ async def test_a_tool_has_one_limit_by_all_its_names() -> None:
     assert seen.calls == ["echo"]
 
 
+async def test_a_tool_that_is_really_called_like_a_hash_keeps_its_limit() -> None:
+    """Also where its server turns out to have none such."""
+    name = "ddfcc2122d58_echo"
+    tools = {f"geo-mcp/{name}": {"max_calls": 1}, "geo-mcp/echo": {"max_calls": 9}}
+    guard = guarded({"tools": tools})
+
+    async with session_of(guard, server(Seen()), **NAMES) as session:
+        with contextlib.suppress(ProtocolError):
+            await session.call_tool(name, {"q": "a"})
+        with pytest.raises(BudgetExceeded) as stop:
+            await session.call_tool(name, {"q": "b"})
+
+    assert stop.value.scope == f"session,tool=geo-mcp/{name}"
+    assert [event.tool for event in events(guard)] == [name]
+
+
 async def test_a_raw_request_may_carry_its_parameters_as_a_dict() -> None:
     """Custom kinds of requests do; and one that says nothing must pass, too."""
     seen, guard = Seen(), guarded(max_steps=3)

@@ -63,6 +63,24 @@ def test_the_tool_of_an_app_has_one_price_by_all_its_names(name: str) -> None:
         meter.open_tool(request(name))
 
 
+@pytest.mark.parametrize("rule", ["files/{}", "{}", "files/{}*"])
+@pytest.mark.parametrize("name", ["0123456789ab_buy", "__0123456789ab_buy"])
+def test_a_tool_that_is_really_called_like_a_hash_keeps_its_rule(
+    name: str, rule: str
+) -> None:
+    price = {"cost_per_call_usd": "0.40", "max_calls": 1}
+    others = {"files/buy": {"cost_per_call_usd": "0.01"}}
+    guard = guard_of({"tools": {rule.format(name): price, **others}})
+    meter = GuardMeter(guard, "files")
+
+    meter.open_tool(request(name)).settle(Answer(result={"content": []}))
+
+    [event] = events(guard)
+    assert (event.tool, event.charge.cost_nano_usd) == (name, 400_000_000)
+    with pytest.raises(SessionStopped):
+        meter.open_tool(request(name))
+
+
 @pytest.mark.parametrize(
     ("answer", "status"),
     [

@@ -55,7 +55,7 @@ from guardrails_langchain.callbacks.metadata import (
     session_name_of,
 )
 from guardrails_langchain.callbacks.run import Root, Run
-from guardrails_langchain.callbacks.waiting import kept_while_waiting
+from guardrails_langchain.callbacks.waiting import is_inside, kept_while_waiting
 
 __all__ = ["RunTree", "started", "withdraw"]
 
@@ -242,8 +242,8 @@ class RunTree:
         call = None if task is None else self._awaited.get(task)
         if call is None:
             return
-        is_of_batch = call.waiter is not None and call.waiter() is kept_while_waiting()
-        if not is_of_batch:
+        kept = None if call.waiter is None else call.waiter()
+        if kept is None or not is_inside(kept):
             self._give_up(call)
 
     def _unwatch(self, run: Run) -> None:

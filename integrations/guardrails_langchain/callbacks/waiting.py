@@ -10,13 +10,17 @@ import inspect
 from langchain_core.callbacks import AsyncCallbackManager
 from langchain_core.language_models import BaseChatModel
 
-__all__ = ["kept_while_waiting"]
+__all__ = ["is_inside", "kept_while_waiting"]
 
 FRAMES_MAX = 16
 """Frames between a hook of ours and LangChain's: four, and room for wrappers."""
 
+DEPTH_MAX = 1_000
+"""Frames of a task that are looked at: as many as Python allows by default."""
+
 _STARTING = AsyncCallbackManager.on_chat_model_start.__code__
 _WAITING = BaseChatModel.agenerate.__code__
+_KEPT = "callback_manager"
 
 
 def kept_while_waiting() -> object | None:
@@ -34,3 +38,18 @@ def kept_while_waiting() -> object | None:
         return None
     manager: object = frame.f_locals.get("self")
     return manager if isinstance(manager, AsyncCallbackManager) else None
+
+
+def is_inside(kept: object) -> bool:
+    """Whether the running code is a part of the call that keeps this while it waits.
+
+    As where one of its handlers is told of its start, and makes a call of its own.
+    """
+    frame = inspect.currentframe()
+    for _ in range(DEPTH_MAX):
+        if frame is None:
+            break
+        if frame.f_code is _WAITING and frame.f_locals.get(_KEPT) is kept:
+            return True
+        frame = frame.f_back
+    return False

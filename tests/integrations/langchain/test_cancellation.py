@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from langchain.agents import create_agent
+from langchain_core.callbacks import AsyncCallbackHandler
 from langchain_core.messages import AIMessage, HumanMessage
 from langchain_core.runnables import RunnableConfig, RunnableLambda
 from langgraph.checkpoint.memory import InMemorySaver
@@ -19,6 +20,7 @@ from guardrails.core.accounts import Account
 from guardrails.core.calls import CallStatus
 from guardrails.sessions.guarded_call import GuardedCall
 from guardrails_langchain import GuardCallbackHandler, GuardMiddleware
+from guardrails_langchain.testing import ScriptedChatModel
 from tests.integrations.langchain.constructs import ASK
 from tests.integrations.langchain.modes import ainvoke, astream, astream_events
 from tests.integrations.langchain.rig import Rig, SlowChatModel, says
@@ -466,6 +468,29 @@ async def test_the_calls_of_one_batch_wait_for_one_another(rig: Rig) -> None:
 
     assert [event.status for event in session.events()] == [CallStatus.OK] * 3
     assert account_of(rig).posted_nano_usd == 3 * BILLED_NANO_USD
+
+
+class _Asking(AsyncCallbackHandler):
+    """Asks a model itself when it is told of a call, once."""
+
+    run_inline = True
+
+    def __init__(self, model: ScriptedChatModel) -> None:
+        self._models = [model]
+
+    async def on_chat_model_start(self, *_: Any, **__: Any) -> None:
+        if self._models:
+            await self._models.pop().ainvoke("may I?")
+
+
+async def test_a_call_goes_on_whose_handler_asks_a_model_before_it(rig: Rig) -> None:
+    """As one that has prompts moderated."""
+    callbacks = [GuardCallbackHandler(rig.guard), _Asking(rig.model(says()))]
+    async with rig.guard.session(session_id="s-1") as session:
+        await rig.model(says()).ainvoke("hi", RunnableConfig(callbacks=[*callbacks]))
+
+    assert [event.status for event in session.events()] == [CallStatus.OK] * 2
+    assert account_of(rig).posted_nano_usd == 2 * BILLED_NANO_USD
 
 
 async def test_a_call_that_timed_out_in_a_task_that_fails_is_booked(rig: Rig) -> None:

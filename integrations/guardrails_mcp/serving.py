@@ -10,8 +10,11 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Self
 
+from pydantic_core import to_jsonable_python
+
 from guardrails import GuardedCall, Session
 from guardrails.core.calls import ToolCall
+from guardrails.core.tracebacks import let_through
 from guardrails.sessions.scope import current_call, current_session, open_session
 
 __all__ = ["Sent", "inside", "outside", "sending", "sent_by"]
@@ -72,11 +75,23 @@ def sent_by(served: Session, call: ToolCall, arguments: object) -> Sent | None:
     known, project_id = sent.call.call, served.attribution.project_id
     is_same = (
         isinstance(known, ToolCall)
-        and (known.name, sent.arguments) == (call.name, arguments)
+        and known.name == call.name
         # Two projects never meet: each is kept on a server of its own.
         and sent.call.attribution.project_id == project_id
+        and _are_alike(sent.arguments, arguments)
     )
     return sent if is_same else None
+
+
+def _are_alike(arguments: object, served: object) -> bool:
+    """Whether a server is asked with a client's arguments, as the SDK writes them."""
+    try:
+        return arguments == served or served == to_jsonable_python(
+            arguments, by_alias=True, exclude_none=True
+        )
+    except Exception as error:  # Of a value's own comparison, or it is no JSON.
+        let_through(error)
+        return False
 
 
 @contextlib.contextmanager

@@ -480,6 +480,32 @@ async def test_a_call_counts_once_whose_client_and_server_have_one_guard(
     assert guard.session(session_id="c").steps == 3
 
 
+class _Part(BaseModel):
+    size: int = 1
+    color: str | None = None
+
+
+@pytest.mark.parametrize(
+    "part",
+    [("a", "b"), _Part(), {"of": _Part()}, {1: None}, Decimal("1.50"), b"a", {"a"}],
+    ids=repr,
+)
+async def test_a_call_counts_once_whatever_its_arguments_are(part: object) -> None:
+    """The SDK writes them as JSON, and the server is asked with that."""
+    place = shop()
+
+    @place.mcp.tool
+    async def mend(part: Any) -> str:
+        return "mended"
+
+    client = place.guard.wrap(Client(place.mcp), agent="buyer", session_id="c")
+    async with client:
+        await client.call_tool("mend", {"part": part})
+
+    [row] = place.guard.spend(by=["session_id"])
+    assert (row.names, row.calls) == (("c",), 1)
+
+
 async def test_a_server_s_session_ends_the_calls_of_a_client_beside_it() -> None:
     place = shop(max_tool_calls=3)
     client = Client(place.mcp)

@@ -142,7 +142,9 @@ class Relay:
         if cancelled is not None:
             self._cancel(cancelled)
         elif (waiting := self._tasks.asked(message)) is not None:
-            self._pending.add(messages.key_of(message) or "", waiting)
+            key = messages.key_of(message)
+            if key is not None:  # Else nobody will answer it.
+                self._pending.add(key, waiting)
         else:
             self._sampling.answered(message, size_bytes)
         return None

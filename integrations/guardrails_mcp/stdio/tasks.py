@@ -40,10 +40,13 @@ class Tasks:
         waiting.call.pause()
         waiting.task_id = task_id
         with self._lock:
+            # A server that counts its tasks anew has forgotten the one before.
+            given_up = self._calls.pop(task_id, None)
             self._calls[task_id] = waiting
-            oldest = len(self._calls) > TASKS_MAX and self._calls.popitem(last=False)
-        if oldest:
-            oldest[1].call.settle(Answer())
+            if len(self._calls) > TASKS_MAX:
+                given_up = self._calls.popitem(last=False)[1]
+        if given_up is not None:
+            given_up.call.settle(Answer())
         return True
 
     def asked(self, message: object) -> Waiting | None:
@@ -63,7 +66,8 @@ class Tasks:
         end = _end(answer)
         if end is not None:
             with self._lock:
-                self._calls.pop(waiting.task_id or "", None)
+                if self._calls.get(waiting.task_id or "") is waiting:
+                    del self._calls[waiting.task_id or ""]
         return end
 
     def end(self) -> list[Waiting]:

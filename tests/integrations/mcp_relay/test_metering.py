@@ -211,6 +211,35 @@ def test_a_task_whose_result_nobody_fetches_is_booked(config: Any) -> None:
     assert len(events(guard)) == 1
 
 
+def test_a_task_that_has_the_name_of_another_does_not_take_its_place() -> None:
+    """As of a server that names them by its own count, and begins it anew."""
+    guard = guard_of(BELIEVED, on_unpriced="allow")
+    relay = relay_with(guard)
+
+    for number in (1, 2):
+        relay.from_host(asked("tools/call", number, name="render", task={}))
+        relay.from_server(answered(number, **CREATED))
+    relay.from_host(asked("tasks/result", 3, taskId="t-1"))
+    relay.from_server(answered(3, **FETCHED))
+    relay.server_is_gone()
+
+    costs = [event.charge.cost_nano_usd for event in events(guard)]
+    assert costs == [None, 250_000_000]
+
+
+def test_a_notice_about_a_task_is_no_request_that_waits() -> None:
+    guard = guard_of(BELIEVED, on_unpriced="allow")
+    relay = relay_with(guard)
+
+    relay.from_host(asked("tools/call", 1, name="render", task={}))
+    relay.from_server(answered(1, **CREATED))
+    relay.book()
+    message = {"method": "tasks/get", "params": {"taskId": "t-1"}}
+    relay.from_host(line_of(message))
+
+    assert relay.is_idle
+
+
 @pytest.mark.parametrize("config", [{}, BELIEVED], ids=["not believed", "believed"])
 def test_a_cancelled_call_costs_what_its_answer_says_all_the_same(config: Any) -> None:
     """Servers may ignore a cancellation, or it crosses the answer."""

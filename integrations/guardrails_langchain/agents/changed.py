@@ -16,6 +16,9 @@ from guardrails_langchain.agents.providers import bounds_of, no_tools, own_bound
 
 __all__ = ["ChangedRequest", "changed"]
 
+_ASKED = frozenset({"model", "model_settings"})
+"""Members by which a bound reaches a provider."""
+
 _NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 
@@ -31,7 +34,7 @@ class ChangedRequest(ModelRequest[Any]):
     def override(self, **overrides: Any) -> ModelRequest[Any]:
         """Returns the request with other members, and says the same to its model."""
         request = super().override(**overrides)
-        if "model" not in overrides:
+        if _ASKED.isdisjoint(overrides):
             return _marked(request, **_marks_of(self))
         settings = _without(self, request.model_settings)
         request = replace(request, model_settings=settings)

@@ -470,6 +470,29 @@ def test_a_model_that_is_chosen_inside_keeps_a_smaller_bound_of_its_own() -> Non
     assert asked_of(chosen)[0] == CENT_TOKENS // 2
 
 
+@pytest.mark.parametrize("own", [None, CENT_TOKENS // 2, 3 * CENT_TOKENS])
+def test_a_bound_stays_where_a_middleware_inside_has_settings_of_its_own(
+    own: int | None,
+) -> None:
+    """It may ask for less, and for no more."""
+    rig = rig_of(max_cost_usd="0.05")
+    asked = chatty(rig)
+    settings = {"temperature": 0} | ({"max_tokens": own} if own else {})
+
+    class Sets(AgentMiddleware):
+        def wrap_model_call(self, request: Any, handler: Any) -> Any:
+            if rig.record.entries.count("model"):
+                request = request.override(model_settings=settings)
+            return handler(request)
+
+    with pytest.raises(BudgetExceeded):
+        agent_of(rig, asked, Sets()).invoke(ASK)
+
+    assert asked_of(asked)[1] == min(own or 2 * CENT_TOKENS, 2 * CENT_TOKENS)
+    assert all(one["temperature"] == 0 for one in asked.requests[1:])
+    assert spent_cents(rig) == 5
+
+
 def test_settings_of_the_request_are_those_of_the_model_that_is_chosen() -> None:
     """What the program itself has set comes back where the bound was put instead."""
     rig = rig_of(max_cost_usd="0.05")

@@ -46,6 +46,10 @@ ORDINARY_TIERS = frozenset({"auto", "default", "on_demand", "standard"})
 _AMOUNT = re.compile(r"[0-9]{1,40}(\.[0-9]{1,40})?([eE][-+]?[0-9]{1,2})?")
 """Finite, not negative, and bounded: an exponent is written out as digits."""
 
+_GEMINI = "google_genai"
+"""What messages of an integration call their provider that has all thoughts in its
+output, as that of Vertex AI has not."""
+
 _INPUT = ("input_tokens", "prompt_tokens", "inputTokens")
 _OUTPUT = ("output_tokens", "completion_tokens", "outputTokens")
 _READ = ("cache_read_input_tokens", "cacheReadInputTokens", "prompt_cache_hit_tokens")
@@ -166,7 +170,9 @@ def _standard_report(message: BaseMessage) -> dict[str, int] | None:
     long_lived = count_of(get(read_from, "ephemeral_1h_input_tokens")) or 0
     by_lifetime = short_lived + long_lived
     writes = _part(read_from, "cache_creation")
+    provider = get(get(message, "response_metadata"), "model_provider")
     return _report(
+        has_thoughts=provider == _GEMINI,
         input_tokens=count_of(get(usage, "input_tokens")),
         output_tokens=count_of(get(usage, "output_tokens")),
         total_tokens=count_of(get(usage, "total_tokens")),
@@ -222,6 +228,7 @@ def _raw_report(source: object) -> dict[str, int] | None:
     if is_exclusive and input_tokens is not None:
         input_tokens += read + write
     return _report(
+        has_thoughts=False,
         input_tokens=input_tokens,
         output_tokens=count_of(first_of(usage, _OUTPUT)),
         total_tokens=count_of(get(usage, "total_tokens")),
@@ -239,9 +246,19 @@ def _report(
     input_tokens: int | None,
     output_tokens: int | None,
     total_tokens: int | None,
+    has_thoughts: bool,
     **parts: int,
 ) -> dict[str, int] | None:
-    """Makes the parts of a report agree with its totals."""
+    """Makes the parts of a report agree with its totals.
+
+    Args:
+        input_tokens: As reported, like the others.
+        output_tokens: With or without what a model thinks.
+        total_tokens: Of what is in neither, too.
+        has_thoughts: What the model thinks is in the output: what only the total holds
+            was read.
+        parts: Of the input, or of the output.
+    """
     if (
         input_tokens is None
         or output_tokens is None
@@ -255,10 +272,15 @@ def _report(
     # Vertex AI and xAI leave reasoning out of the output, but not out of the total.
     # A total that is too small says nothing: Bedrock leaves the cache out of it.
     is_apart = (total_tokens or 0) >= input_tokens + output_tokens + reasoning
-    if is_apart or reasoning > output_tokens:
+    if (is_apart and not has_thoughts) or reasoning > output_tokens:
         output_tokens += reasoning
-    # Gemini behind OpenAI's API leaves out what it thinks, and says so nowhere else.
-    output_tokens += max(0, (total_tokens or 0) - input_tokens - output_tokens)
+    left_out = max(0, (total_tokens or 0) - input_tokens - output_tokens)
+    if has_thoughts:
+        # Before langchain-google-genai 4.3, what Gemini's own tools have brought.
+        input_tokens += left_out
+    else:
+        # Gemini behind OpenAI's API leaves out what it thinks, and says so nowhere.
+        output_tokens += left_out
     return {
         **parts,
         "input_tokens": input_tokens,

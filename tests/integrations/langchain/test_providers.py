@@ -4,7 +4,6 @@ import base64
 import contextlib
 from collections.abc import Iterator
 from dataclasses import replace
-from importlib.metadata import version
 from typing import Any
 
 import pytest
@@ -36,11 +35,6 @@ pytestmark = [
     # Of the form of an answer, which is meant to be wrong.
     pytest.mark.filterwarnings("ignore:Pydantic serializer:UserWarning"),
 ]
-
-READS_TOOLS = pytest.mark.skipif(
-    version("langchain-google-genai") < "4.3",
-    reason="it takes what Gemini's own tools have brought for nothing",
-)
 
 
 def claude(provider: Provider) -> ChatAnthropic:
@@ -101,7 +95,7 @@ def test_claude_is_booked_as_billed(
     [
         gemini_says(gemini_usage()),
         gemini_says(gemini_usage(thoughts=100, cached=400)),
-        pytest.param(gemini_says(gemini_usage(by_tools=500)), marks=READS_TOOLS),
+        gemini_says(gemini_usage(by_tools=500)),
         gemini_says(gemini_usage(250_000)),
         gemini_says(gemini_usage(), queries=["a", "b"]),
         gemini_streams(gemini_usage(output=3), gemini_usage(output=9, thoughts=70)),

@@ -232,6 +232,18 @@ USAGES = {
         ),
         TokenUsage(input_tokens=1_000, output_tokens=800, reasoning_tokens=300),
     ),
+    "gemini, whose tools' results are in the total alone": (
+        answered(
+            {
+                "input_tokens": 1_000,
+                "output_tokens": 350,
+                "total_tokens": 9_350,
+                "output_token_details": {"reasoning": 300},
+            },
+            metadata={"model_provider": "google_genai"},
+        ),
+        TokenUsage(input_tokens=9_000, output_tokens=350, reasoning_tokens=300),
+    ),
     "gemini by openai's protocol, whose thoughts are in the total alone": (
         answered(
             metadata={

@@ -41,14 +41,11 @@ _READING = frozenset(
 """Errors of an integration at an answer of a form that it does not expect."""
 
 _ANSWERS = ("response", "raw_response")
-_ANSWERS_OF_MODELS = (*_ANSWERS, "data")
-"""What integrations call an answer, best first: everywhere, and where they ask for it
+_FORMATTING, _FORMATTED = "_format_output", "data"
+"""What integrations call an answer, best first, and where that of Anthropic reads one
 (langchain-openai 1.7.4, langchain-anthropic 1.7.10, langchain-google-genai 4.4.2,
-langchain-mistralai 1.1.6, langchain-groq 1.1.3, langchain-fireworks 1.7.1)."""
-
-_ASKING = frozenset(
-    {"_agenerate", "_astream", "_format_output", "_generate", "_stream"}
-)
+langchain-mistralai 1.1.6, langchain-groq 1.1.3, langchain-fireworks 1.7.1). Elsewhere
+`data` may be a request that is still to be sent."""
 
 
 def is_late_or_lost(error: BaseException) -> bool:
@@ -86,8 +83,8 @@ def answer_in(error: BaseException) -> object:
         except Exception as failure:
             let_through(failure)
             continue
-        is_asking = frame.f_code.co_name in _ASKING
-        held = map(names.get, _ANSWERS_OF_MODELS if is_asking else _ANSWERS)
+        is_reading = frame.f_code.co_name == _FORMATTING
+        held = map(names.get, (*_ANSWERS, _FORMATTED) if is_reading else _ANSWERS)
         found = next((one for one in held if one is not None), found)
     # Gateways say so, with a status of 200, of a model that has refused.
     is_refusal = get(found, "error") is not None and get(found, "usage") is None

@@ -8,13 +8,16 @@ from typing import Any
 
 import pytest
 from langchain_anthropic import ChatAnthropic
+from langchain_core.callbacks import CallbackManagerForLLMRun
 from langchain_core.language_models import BaseChatModel
-from langchain_core.messages import HumanMessage
+from langchain_core.messages import AIMessage, BaseMessage, HumanMessage
+from langchain_core.outputs import ChatResult
 from langchain_google_genai import ChatGoogleGenerativeAI
 
 from guardrails import Event, Guard, PriceStatus
 from guardrails.core.calls import CallStatus
 from guardrails.core.estimates import OUTPUT_TOKENS_FLOOR
+from guardrails_langchain.testing import ScriptedChatModel
 from tests.integrations.langchain.provider import (
     GEMINI,
     Answer,
@@ -284,4 +287,28 @@ def test_a_message_that_cannot_be_sent_is_not_booked_in_full(guard: Guard) -> No
 
     event = only_event(guard)
     assert not provider.requests
+    assert event.charge.cost_nano_usd < (event.reserved_nano_usd or 0)
+
+
+class _Own(ScriptedChatModel):
+    """A model of somebody's own, which fails on what it is about to send."""
+
+    def _generate(
+        self,
+        messages: list[BaseMessage],
+        stop: list[str] | None = None,
+        run_manager: CallbackManagerForLLMRun | None = None,
+        **kwargs: Any,
+    ) -> ChatResult:
+        data = {"messages": [message.content for message in messages]}
+        data["options"] = kwargs["options"]
+        raise AssertionError("there are none")
+
+
+def test_a_request_that_cannot_be_sent_is_no_answer(guard: Guard) -> None:
+    model = _Own(script=lambda *_: AIMessage("?"), model="gpt-4o", provider="openai")
+    with guard.session(session_id="s-1"), pytest.raises(KeyError):
+        model.invoke("hi")
+
+    event = only_event(guard)
     assert event.charge.cost_nano_usd < (event.reserved_nano_usd or 0)

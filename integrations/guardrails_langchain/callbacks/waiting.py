@@ -6,6 +6,7 @@ call, it lets go.
 """
 
 import inspect
+from collections.abc import Callable
 
 from langchain_core.callbacks import AsyncCallbackManager
 from langchain_core.language_models import BaseChatModel
@@ -18,8 +19,14 @@ FRAMES_MAX = 16
 DEPTH_MAX = 1_000
 """Frames of a task that are looked at: as many as Python allows by default."""
 
-_STARTING = AsyncCallbackManager.on_chat_model_start.__code__
-_WAITING = BaseChatModel.agenerate.__code__
+
+def _code_of(function: Callable[..., object]) -> object:
+    """Returns the code of a function, also of one that a tracer has wrapped before."""
+    return getattr(inspect.unwrap(function), "__code__", None)
+
+
+_STARTING = _code_of(AsyncCallbackManager.on_chat_model_start)
+_WAITING = _code_of(BaseChatModel.agenerate)
 _KEPT = "callback_manager"
 
 

@@ -3,9 +3,13 @@
 import asyncio
 import contextlib
 import gc
+import os
+import subprocess
+import sys
 import threading
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -24,6 +28,8 @@ from guardrails_langchain.testing import ScriptedChatModel
 from tests.integrations.langchain.constructs import ASK
 from tests.integrations.langchain.modes import ainvoke, astream, astream_events
 from tests.integrations.langchain.rig import Rig, SlowChatModel, says
+
+PROJECT = Path(__file__).parents[3]
 
 CALLS_MAX = 30
 """More than the limit pays for."""
@@ -434,6 +440,46 @@ async def test_a_call_is_booked_whose_task_goes_on_without_it(rig: Rig) -> None:
 
     assert held[0] > held[1] == 0
     assert_cut_off(rig)
+
+
+TRACED = """
+import functools, pytest, sys
+from langchain_core.language_models import BaseChatModel
+
+asked = BaseChatModel.agenerate
+
+@functools.wraps(asked)
+async def traced(self, *args, **kwargs):
+    return await asked(self, *args, **kwargs)
+
+class Traced:
+    __wrapped__ = staticmethod(asked)
+
+    def __get__(self, model, owner):
+        return self if model is None else functools.partial(asked, model)
+
+BaseChatModel.agenerate = {"function": traced, "object": Traced()}[sys.argv[1]]
+late = "ignore:Module already imported:pytest.PytestAssertRewriteWarning"
+sys.exit(pytest.main(["-p", "no:cacheprovider", "-W", late, *sys.argv[2:]]))
+"""
+
+
+@pytest.mark.parametrize("kind", ["function", "object"])
+def test_a_call_is_booked_whose_task_goes_on_without_it_where_calls_are_traced(
+    kind: str,
+) -> None:
+    """As by tracers that put functions of their own around LangChain's."""
+    test = test_a_call_is_booked_whose_task_goes_on_without_it.__name__
+    done = subprocess.run(
+        [sys.executable, "-c", TRACED, kind, f"{__file__}::{test}"],
+        check=False,
+        capture_output=True,
+        cwd=PROJECT,
+        env={key: v for key, v in os.environ.items() if not key.startswith("PYTEST_")},
+        text=True,
+    )
+
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 async def test_a_call_that_timed_out_is_booked_before_the_next_of_its_task(

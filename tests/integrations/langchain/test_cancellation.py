@@ -443,7 +443,7 @@ async def test_a_call_is_booked_whose_task_goes_on_without_it(rig: Rig) -> None:
 
 
 TRACED = """
-import functools, pytest, sys
+import functools, langchain.agents, pytest, sys
 from langchain_core.language_models import BaseChatModel
 
 asked = BaseChatModel.agenerate

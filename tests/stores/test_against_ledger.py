@@ -45,6 +45,8 @@ from tests.stores.scenarios import (
     setups,
 )
 
+pytestmark = pytest.mark.usefixtures("patient")
+
 NUMBERS = itertools.count()
 
 
@@ -204,7 +206,6 @@ given_scripts = given(
 
 
 @pytest.mark.timeout(400)
-@pytest.mark.usefixtures("patient")
 @QUICK
 @given_scripts
 def test_scripts_answer_like_the_ledger(
@@ -219,7 +220,6 @@ def test_scripts_answer_like_the_ledger(
 
 @pytest.mark.soak
 @pytest.mark.timeout(1_800)
-@pytest.mark.usefixtures("patient")
 @THOROUGH
 @given_scripts
 def test_scripts_answer_like_the_ledger_for_long(

@@ -11,6 +11,8 @@ from guardrails.stores.sqlite import SQLiteStore
 from guardrails.testing.conformance import StoreConformance
 from tests.servers.processes import Cluster, Server
 
+pytestmark = pytest.mark.usefixtures("patient")
+
 
 class TestMemoryStore(StoreConformance):
     """The pure ledger under a lock."""
@@ -30,7 +32,6 @@ class TestSQLiteStore(StoreConformance):
         store.close()
 
 
-@pytest.mark.usefixtures("patient")
 class TestRedisStore(StoreConformance):
     """Scripts in a real server of each kind."""
 
@@ -41,7 +42,6 @@ class TestRedisStore(StoreConformance):
         store.close()
 
 
-@pytest.mark.usefixtures("patient")
 class TestClusterStore(StoreConformance):
     """The same scripts in a cluster of three masters."""
 

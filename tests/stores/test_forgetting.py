@@ -17,6 +17,8 @@ from tests.servers.fixtures import BINARIES
 from tests.servers.processes import Server
 from tests.stores.running import SESSION, SHARED, account
 
+pytestmark = pytest.mark.usefixtures("patient")
+
 DAY_MS = 86_400_000
 LATER_MS = NOW_MS + 2 * DAY_MS
 

@@ -29,6 +29,8 @@ from tests.servers.fixtures import BINARIES
 from tests.servers.processes import Server
 from tests.stores.spending import HOURS, START_MS, event_lists, settle_of
 
+pytestmark = pytest.mark.usefixtures("patient")
+
 NUMBERS = itertools.count()
 
 CALLS = 300

@@ -24,6 +24,8 @@ from guardrails.testing.conformance import CENT, NOW_MS, charging, reserve, sett
 from tests.servers.fixtures import BINARIES
 from tests.servers.processes import Cluster, Server
 
+pytestmark = pytest.mark.usefixtures("patient")
+
 SESSION = "default/session/session_id=s"
 
 

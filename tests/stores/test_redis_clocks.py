@@ -23,6 +23,8 @@ from guardrails.testing.watched import watched_alerts
 from tests.servers.processes import Server
 from tests.stores.running import SESSION
 
+pytestmark = pytest.mark.usefixtures("patient")
+
 PREFIX = keys.project_prefix("default")
 LAST_HOUR_S = 3_600
 DAY_MS = 86_400_000

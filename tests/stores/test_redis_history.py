@@ -19,6 +19,8 @@ from tests.servers.processes import Cluster, Server
 from tests.servers.proxy import Fault, Proxy
 from tests.stores.running import SESSION
 
+pytestmark = pytest.mark.usefixtures("patient")
+
 NOTES_TOGETHER = 8
 """How many calls are added to the sums together, as in notes.lua."""
 

@@ -92,6 +92,7 @@ def _code(text: str) -> str:
     return text.partition(" ")[0]
 
 
+@pytest.mark.usefixtures("patient")
 @pytest.mark.parametrize("refusal", PASSING, ids=_code)
 def test_what_passes_is_tried_again_within_the_call(run: Run, refusal: str) -> None:
     errors = [f"-{refusal}\r\n".encode()] * 2

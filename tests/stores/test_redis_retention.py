@@ -30,6 +30,8 @@ from tests.servers.processes import Server
 from tests.servers.waiting import until
 from tests.stores.running import SESSION, SHARED
 
+pytestmark = pytest.mark.usefixtures("patient")
+
 PREFIX = keys.project_prefix("default")
 EVENTS = keys.events(PREFIX)
 EVENTS_MAX = 10_000

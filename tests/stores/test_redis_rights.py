@@ -27,8 +27,9 @@ from tests.servers.configured import EXAMPLES, ConfiguredServer
 from tests.servers.fixtures import BINARIES
 from tests.servers.processes import Server
 
+pytestmark = pytest.mark.usefixtures("patient")
 
-@pytest.mark.usefixtures("patient")
+
 class TestRedisStoreWithLeastRights(StoreConformance):
     """The whole battery as the user `guardrails`."""
 

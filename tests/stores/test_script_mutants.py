@@ -62,6 +62,8 @@ from tests.stores.scenarios import (
     codes_of,
 )
 
+pytestmark = pytest.mark.usefixtures("patient")
+
 SCENARIOS = 8
 """Random lists of 40 operations that are compared with the ledger."""
 
@@ -103,7 +105,6 @@ def test_a_mistake_in_a_script_is_noticed(server: Server, name: str) -> None:
         _battery(server, opened)
 
 
-@pytest.mark.usefixtures("patient")
 def test_no_mistake_is_noticed_in_the_scripts_themselves(server: Server) -> None:
     _battery(server, lambda: RedisStore(server.unix_url))
 

@@ -233,8 +233,7 @@ class Wrapping:
             lambda token: Resumable.of(self.engine).keep(token, asked, reading)
         )
         # What it cost may be in the rest only: then it counts as another call.
-        rule = self.engine.policy.tool_rule(asked.name)
-        return reading.is_over or rule is None or rule.cost_from_meta is None
+        return reading.is_over or not self.engine.policy.believes_cost(asked)
 
     def _hear(self, held: Held, token: str) -> None:
         if isinstance(held.call.call, ToolCall):
@@ -337,7 +336,8 @@ class Wrapping:
                 asking.set(held.call)
                 return
             task_id = wire.task_of(result)
-            if task_id is not None and self._believes_cost(held):
+            believes_cost = self.engine.policy.believes_cost(held.call.call)
+            if task_id is not None and believes_cost:
                 self._tasks[task_id] = held
                 self._wait(held, request)
                 return
@@ -354,12 +354,6 @@ class Wrapping:
         self._waiting[held] = None
         if len(self._waiting) > ROUNDS_MAX:
             self._give_up(next(iter(self._waiting)))
-
-    def _believes_cost(self, held: Held) -> bool:
-        call = held.call.call
-        assert isinstance(call, ToolCall)
-        rule = self.engine.policy.tool_rule(call.name)
-        return rule is not None and rule.cost_from_meta is not None
 
     async def fetched(self, task_id: object, result: object) -> None:
         """Takes what a server has said of a task: its result ends the call."""

@@ -125,8 +125,7 @@ class _Call:
     @property
     def believes_cost(self) -> bool:
         """Whether the cost that its result reports is believed."""
-        rule = self._rule()
-        return rule is not None and rule.cost_from_meta is not None
+        return self._activity.session.engine.policy.believes_cost(self._call.call)
 
     def pause(self) -> None:
         """Says that the call waits for somebody's answer, or is over."""

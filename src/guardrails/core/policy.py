@@ -11,6 +11,7 @@ from fnmatch import fnmatchcase
 from functools import cached_property
 
 from guardrails.core.attribution import DIMENSIONS
+from guardrails.core.calls import ModelCall, ToolCall
 from guardrails.core.loops import LoopAction, LoopRule
 from guardrails.core.money import LIMIT_NANO_USD_MAX
 from guardrails.core.windows import Window
@@ -309,6 +310,11 @@ class Policy:
         """Returns the rule of `server/tool`: the most specific glob wins."""
         matching = [rule for rule in self.tools if _fits(name, rule.pattern)]
         return max(matching, key=lambda rule: _specificity(rule.pattern), default=None)
+
+    def believes_cost(self, call: ModelCall | ToolCall) -> bool:
+        """Whether the cost is believed that the result of a call reports."""
+        rule = self.tool_rule(call.name) if isinstance(call, ToolCall) else None
+        return rule is not None and rule.cost_from_meta is not None
 
     def names_part(self, name: str, part: str) -> bool:
         """Whether a rule of `server/tool` names a part of it, beside what is a glob."""

@@ -4,7 +4,7 @@ Nothing here raises: what is not there, or of another kind, is `None`.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import Any, cast
 
@@ -17,6 +17,7 @@ from guardrails.core.usage import TOKENS_MAX
 
 __all__ = [
     "Answer",
+    "blocks_in",
     "count_of",
     "first_of",
     "get",
@@ -31,6 +32,9 @@ __all__ = [
 
 ITERATIONS_MAX = 1_000
 """Of the model that one answer took, with tools that its provider runs."""
+
+BLOCKS_MAX = 10_000
+"""Content blocks of a message that are looked at, and as many of its tools' outputs."""
 
 _FINISHES = ("finish_reason", "stop_reason", "stopReason", "done_reason")
 """What says why a model has ended: of OpenAI and most others, Anthropic, Bedrock's
@@ -71,6 +75,14 @@ class Answer:
             metadata = get(message, "response_metadata")
             sources += (metadata, get(metadata, "body"))
         return [source for source in (*sources, self.output) if source]
+
+
+def blocks_in(message: BaseMessage) -> Iterator[list[object]]:
+    """Yields the content blocks of a message, and those that OpenAI has beside them."""
+    outputs = get(message.additional_kwargs, "tool_outputs")
+    for blocks in (message.content, outputs):
+        if isinstance(blocks, list):
+            yield cast("list[object]", blocks)[:BLOCKS_MAX]
 
 
 def is_finished(answer: Answer) -> bool:

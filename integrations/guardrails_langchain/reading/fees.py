@@ -5,6 +5,7 @@ from typing import cast
 
 from guardrails_langchain.reading.answers import (
     Answer,
+    blocks_in,
     first_of,
     get,
     iterations_in,
@@ -12,9 +13,6 @@ from guardrails_langchain.reading.answers import (
 from guardrails_langchain.reading.prompts import is_medium, kind_of
 
 __all__ = ["has_drawn", "has_fees"]
-
-BLOCKS_MAX = 10_000
-"""Content blocks of an answer that are looked at."""
 
 _CALLS = frozenset({"code_interpreter_call", "file_search_call"})
 _DRAWING_CALL = "image_generation_call"
@@ -75,9 +73,7 @@ def _has_fee(block: dict[str, object]) -> bool:
 
 def _blocks_of(answer: Answer) -> Iterator[dict[str, object]]:
     for message in answer.messages:
-        outputs = get(message.additional_kwargs, "tool_outputs")
-        for blocks in (message.content, outputs):
-            if isinstance(blocks, list):
-                for block in cast("list[object]", blocks)[:BLOCKS_MAX]:
-                    if isinstance(block, dict):
-                        yield cast("dict[str, object]", block)
+        for blocks in blocks_in(message):
+            for block in blocks:
+                if isinstance(block, dict):
+                    yield cast("dict[str, object]", block)

@@ -4,6 +4,7 @@ from typing import cast
 
 from guardrails_langchain.reading.answers import (
     Answer,
+    blocks_in,
     count_of,
     get,
     model_of,
@@ -12,7 +13,7 @@ from guardrails_langchain.reading.answers import (
 __all__ = ["web_searches"]
 
 SEARCHES_COUNTED_MAX = 10_000
-"""Content blocks that are looked at for web searches."""
+"""Queries of Google that are looked at."""
 
 _RESULT = "web_search_tool_result"
 
@@ -31,13 +32,7 @@ def web_searches(answer: Answer) -> int:
             return searches
     found = 0
     for candidates in answer.prompts:
-        message = candidates[0]
-        for blocks in (
-            message.content,
-            get(message.additional_kwargs, "tool_outputs"),
-        ):
-            if isinstance(blocks, list):
-                found += _searches_in(cast("list[object]", blocks))
+        found += sum(map(_searches_in, blocks_in(candidates[0])))
     found += _google_searches(answer)
     return found or _always_searches(answer)
 
@@ -54,7 +49,6 @@ def _searches_in(blocks: list[object]) -> int:
     Anthropic bills none that fails. In a stream langchain-anthropic (1.7.10) may merge
     a call into a text before it, where only its result is left.
     """
-    blocks = blocks[:SEARCHES_COUNTED_MAX]
     ends = [has_found for has_found in map(_has_found, blocks) if has_found is not None]
     calls = sum(map(_is_web_search, blocks))
     return max(sum(ends), calls - ends.count(False))

@@ -158,7 +158,7 @@ class Charges:
                 now_ms=now_ms,
             )
         )
-        sound = call.prompt.sound_tokens_max if call.prompt is not None else 0
+        sound = call.sound_tokens_max
         is_plain = call.service_tier is None and not sound
         if is_plain or bound.cost_nano_usd is None:
             return bound
@@ -305,7 +305,7 @@ class Charges:
         if call.service_tier is not None and not outcome.names_tier:
             asked = replace(usage, service_tier=call.service_tier)
             charge = _dearer(charge, self._price(call, model, asked, now_ms))
-        sound = call.prompt.sound_tokens_max if call.prompt is not None else 0
+        sound = call.sound_tokens_max
         if sound and not usage.input_audio_tokens:
             heard = replace(usage, input_audio_tokens=min(sound, usage.input_tokens))
             charge = _dearer(charge, self._price(call, model, heard, now_ms))

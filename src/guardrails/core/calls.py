@@ -53,6 +53,11 @@ class ModelCall:
 
     kind: CallKind = field(default=CallKind.MODEL, init=False)
 
+    @property
+    def sound_tokens_max(self) -> int:
+        """Bound of what of its prompt may be billed as sound."""
+        return 0 if self.prompt is None else self.prompt.sound_tokens_max
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ToolCall:
